@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * index: the cache file format and its reader.
+ *
+ * One file holds facts and code: directory listings, records of source files, tables of top-level
+ * names for whole path lists, and (the "pack", pack order = the order the builder was given) the marshalled code. Files are immutable: written under
+ * a temporary name and renamed, mapped read-only, never patched. A process reads several of them
+ * (one compacted base and some learned segments), newest first; a fact in a newer file hides the same
+ * fact in an older one. See build.h for the writer, store.h for the directory they live in.
+ *
+ *     block 0   struct lw_index_head (rest zero)
+ *     sections  each starts on a block boundary: STRINGS DIRS ENTRIES FILES VIEWS VIEWDATA CODE
+ *     SUMS      one u64 per block of the sections (blocks 1 .. n): lw_hash64 of that block
+ *     ROOTS     one u64 per block of SUMS: lw_hash64 of that block
+ *
+ * The head carries the hash of ROOTS and, last, its own. Opening verifies those two; every other block is
+ * verified when first touched (against its sum, whose own block is verified the same way), so the cost of
+ * opening does not grow with what is stored, and no bit that is used is unverified. A file that fails is
+ * refused (at open) or answers LW_BAD from then on (later): never a wrong fact.
+ *
+ * All integers little-endian; offsets are relative to their section; code offsets count 16-byte units.
+ * Every offset is bounds-checked when used: the file may be hostile as well as broken.
+ *
+ * Threads: an open lw_index is immutable but for its "verified" bits (relaxed atomics: two threads may verify
+ * one block twice, which is harmless). Any number of threads may read.
+ */
+#ifndef LW_INDEX_H
+#define LW_INDEX_H
+
+#include "hash.h"
+#include "listing.h"
+#include <stdbool.h>
+
+#define LW_INDEX_MAGIC "LWINDEX\n"
+enum { LW_INDEX_FORMAT = 1, LW_BLOCK = 4096, LW_CODE_UNIT = 16 };
+
+enum lw_section {
+	LW_SEC_STRINGS, LW_SEC_DIRS, LW_SEC_ENTRIES, LW_SEC_FILES, LW_SEC_VIEWS, LW_SEC_VIEWDATA, LW_SEC_CODE,
+	LW_SEC_COUNT
+};
+
+struct lw_index_head {
+	char magic[8];
+	uint32_t format;
+	uint32_t head_size;		/* sizeof(struct lw_index_head) */
+	struct lw_hash128 key;		/* interpreter, flags, suffixes: see store.h */
+	uint64_t file_size;
+	uint64_t created_ns;		/* CLOCK_REALTIME */
+	uint32_t writer_uid;		/* effective uid: facts were seen with its permissions */
+	uint32_t reserved;
+	struct { uint64_t offset, size; } section[LW_SEC_COUNT];	/* absolute offset; size in bytes */
+	uint64_t sums_offset, sums_size;
+	uint64_t roots_offset, roots_size;
+	uint64_t roots_hash;
+	uint64_t head_hash;		/* lw_hash64 of everything before it */
+};
+
+/**
+ * Fill in what follows from the section sizes: every offset, the sizes of SUMS and ROOTS, file_size. There is one
+ * layout only, so a reader compares. 0, or -E2BIG.
+ */
+int lw_index_layout(struct lw_index_head *head);
+
+/** A directory, sorted by (hash, path bytes). 32 bytes. */
+struct lw_dir_record {
+	uint64_t hash;			/* lw_hash64(path) */
+	uint64_t stamp;			/* 0 where flags say there was nothing to stamp */
+	uint32_t path;			/* in STRINGS */
+	uint32_t entries;		/* index of the first in ENTRIES */
+	uint32_t count;
+	uint16_t path_len;
+	uint16_t flags;			/* LW_DIR_* */
+};
+
+enum {
+	LW_DIR_MISSING = 1,		/* nothing there (ENOENT, ENOTDIR, EACCES on the way) */
+	LW_DIR_NOTDIR = 2,		/* something else than a directory */
+	LW_DIR_UNREADABLE = 4,		/* a directory that could not be listed: FileFinder sees it empty */
+	LW_DIR_PUBLIC = 8,		/* everybody may list and search it */
+};
+
+/** A source file, sorted by key. 40 bytes. */
+struct lw_file_record {
+	struct lw_hash128 key;		/* lw_hash128(absolute path) */
+	uint64_t stamp;
+	uint64_t content;		/* lw_hash64 of the source bytes */
+	uint32_t code;			/* in CODE, in LW_CODE_UNIT */
+	uint32_t code_len;		/* bytes; LW_FILE_* in the upper bits */
+};
+enum { LW_FILE_LEN_BITS = 28 };
+#define LW_FILE_LEN(rec) ((rec)->code_len & ((1u << LW_FILE_LEN_BITS) - 1))
+#define LW_FILE_PUBLIC (1u << 31)	/* everybody may read the source */
+
+/** The merged top-level names of one path list, sorted by key. 40 bytes. */
+struct lw_view_record {
+	struct lw_hash128 key;		/* of the path list: lw_view_key() in view.h */
+	uint32_t stamps;		/* VIEWDATA offset (8-aligned) of u64[entries]: stamp of each directory, 0 = missing */
+	uint32_t entries;
+	uint32_t names;			/* VIEWDATA offset (4-aligned) of struct lw_view_name[count] */
+	uint32_t count;
+	uint64_t reserved;
+};
+
+/** One name of a view: the first path entry in which it occurs in any form. Sorted by (hash, name). */
+struct lw_view_name {
+	uint32_t hash;
+	uint32_t name;			/* in STRINGS */
+	uint16_t len;
+	uint16_t first;			/* path entry; lists are limited to 65,535 entries */
+};
+
+typedef struct lw_index lw_index;
+
+enum { LW_OK = 0, LW_ABSENT = 1, LW_BAD = 2 };
+
+/** How an open failed, in words for `doctor`: static text, NULL when it did not fail. */
+typedef const char *lw_reason;
+
+/**
+ * Open the index in FD (which may be closed afterwards). KEY, when not NULL, must match. Maps the file, or
+ * reads it whole on file systems where a mapping can fault (network, FUSE).
+ * Returns 0 or -errno (-EBADMSG corrupt, truncated or no regular file, -EPROTO another format version, -ESTALE
+ * another key). WHY may be NULL.
+ */
+int lw_index_open(int fd, const struct lw_hash128 *key, lw_index **out, lw_reason *why);
+/** The same over SIZE bytes at DATA, 8-aligned, which must outlive the index (tests, fuzzing). */
+int lw_index_open_memory(const void *data, size_t size, const struct lw_hash128 *key, lw_index **out, lw_reason *why);
+void lw_index_close(lw_index *index);
+
+const struct lw_index_head *lw_index_head(const lw_index *index);
+/** Whether a block has failed verification, or a verified offset its bounds, since it was opened. */
+bool lw_index_damaged(const lw_index *index);
+
+/** A directory as found in an index; pointers live as long as the index. */
+struct lw_index_dir {
+	const lw_index *index;
+	const struct lw_dir_record *record;
+	const struct lw_entry *entries;		/* verified; record->count of them */
+};
+
+/*
+ * Each returns LW_OK, LW_ABSENT or LW_BAD (damaged: treat as absent, and say so in statistics). What was damaged after
+ * it was written answers LW_BAD, never LW_ABSENT: each block that an answer rests on was verified.
+ */
+int lw_index_find_dir(const lw_index *index, const char *path, size_t len, struct lw_index_dir *out);
+int lw_index_dir_find(const struct lw_index_dir *dir, const char *name, size_t len, const struct lw_entry **out);
+int lw_index_find_file(const lw_index *index, struct lw_hash128 key, const struct lw_file_record **out);
+/** The code of FILE, a record of INDEX; LW_ABSENT when it was stored without. */
+int lw_index_code(const lw_index *index, const struct lw_file_record *file, const void **code, size_t *len);
+
+struct lw_index_view {
+	const lw_index *index;
+	const struct lw_view_record *record;
+	const uint64_t *stamps;			/* record->entries of them */
+	const struct lw_view_name *names;	/* record->count of them */
+};
+int lw_index_find_view(const lw_index *index, struct lw_hash128 key, struct lw_index_view *out);
+/** *FIRST = first path entry that holds NAME. */
+int lw_index_view_find(const struct lw_index_view *view, const char *name, size_t len, uint32_t *first);
+
+/* Iteration, for compaction and reports: item I in [0, count). Same returns; *PATH is not terminated. */
+uint32_t lw_index_dir_count(const lw_index *index);
+uint32_t lw_index_file_count(const lw_index *index);
+uint32_t lw_index_view_count(const lw_index *index);
+int lw_index_dir_at(const lw_index *index, uint32_t i, struct lw_index_dir *out, const char **path);
+int lw_index_file_at(const lw_index *index, uint32_t i, const struct lw_file_record **out);
+int lw_index_view_at(const lw_index *index, uint32_t i, struct lw_index_view *out);
+/** LEN verified bytes of STRINGS at OFFSET, or NULL. */
+const char *lw_index_string(const lw_index *index, uint32_t offset, uint32_t len);
+
+/** Ask the kernel to read ahead the whole of CODE (asynchronous, no effect on memory copies). */
+void lw_index_prefetch(const lw_index *index);
+
+#endif
