@@ -987,9 +987,10 @@ static int write_file(struct out *out, lw_build *build, struct lw_index_head *he
 int lw_build_write(lw_build *build, int fd, struct lw_hash128 key, uint32_t writer_uid, uint64_t created_ns)
 {
 	struct lw_index_head head = {
-		.magic = LW_INDEX_MAGIC, .format = LW_INDEX_FORMAT, .head_size = sizeof(head),
+		.format = LW_INDEX_FORMAT, .head_size = sizeof(head),
 		.key = key, .created_ns = created_ns, .writer_uid = writer_uid,
 	};
+	memcpy(head.magic, LW_INDEX_MAGIC, sizeof(head.magic));
 	int error = plan(build, &head);
 	if (error)
 		return error;

@@ -68,7 +68,8 @@ static struct image raw(const uint8_t *data, size_t size)
 static struct image poured(const uint8_t *data, size_t size)
 {
 	static const uint32_t unit[LW_SEC_COUNT] = { 32, 32, 12, 40, 40, 32, 32 };
-	struct lw_index_head head = { .magic = LW_INDEX_MAGIC, .format = LW_INDEX_FORMAT, .head_size = sizeof(head) };
+	struct lw_index_head head = { .format = LW_INDEX_FORMAT, .head_size = sizeof(head) };
+	memcpy(head.magic, LW_INDEX_MAGIC, sizeof(head.magic));
 	for (int s = 0; s < LW_SEC_COUNT && size; s++, data++, size--)
 		head.section[s].size = (uint64_t)*data * unit[s];
 	MUST(lw_index_layout(&head) == 0);
