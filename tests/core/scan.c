@@ -1,0 +1,653 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * scan: equal to a plain recursive walk, for random trees with links and loops, for unreadable, vanishing, deep, wide and
+ * changing ones; and what is promised about threads, descriptors, errors and stopping.
+ */
+#include "scan.h"
+#include "reference.h"
+
+#include <criterion/criterion.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+/* Stands in for libc's getdents64: fails in the directories that hold the file "poison.py". */
+static _Atomic int poison;
+ssize_t getdents64(int fd, void *buffer, size_t size)
+{
+	int error = atomic_load(&poison);
+	if (error && faccessat(fd, "poison.py", F_OK, 0) == 0) {
+		errno = error;
+		return -1;
+	}
+	return syscall(SYS_getdents64, fd, buffer, size);
+}
+
+static char root[PATH_MAX];
+static int dir;
+static struct lw_suffixes suffixes;
+
+static void set_up(void)
+{
+	suffixes = ref_suffixes();
+	tree_create(root, sizeof root);
+	dir = tree_open(AT_FDCWD, root);
+}
+
+static void tear_down(void)
+{
+	close(dir);
+	tree_destroy(root);
+}
+
+TestSuite(scan, .init = set_up, .fini = tear_down);
+
+/* A scan, as lines. */
+struct result {
+	struct ref_lines lines;
+	struct lw_scan_stats stats;
+	unsigned failed;
+	_Atomic uint64_t progress;
+	_Atomic unsigned calls;
+	unsigned stop_at;		/* this call, and all later ones, answer 7 */
+	bool refuse_listings;		/* destroy them at once and note nothing */
+};
+#define RESULT { .lines = REF_LINES }
+
+static void note_dir(struct result *result, const struct lw_scan_dir *d)
+{
+	const char *slash = strcmp(d->path, "/") == 0 ? "" : "/";
+	ref_add(&result->lines, "D %s %d", d->path, d->error);
+	for (uint32_t i = 0; d->listing && i < d->listing->count; i++) {
+		const struct lw_entry *e = &d->listing->entries[i];
+		ref_add(&result->lines, "E %s%s%.*s %x %d", d->path, slash, e->len, d->listing->names + e->name, e->kinds, e->flags);
+	}
+	for (unsigned i = 0; i < d->source_count; i++)
+		ref_add(&result->lines, "S %s%s%.*s %016llx", d->path, slash, d->sources[i].len, d->listing->names + d->sources[i].name,
+				(unsigned long long)lw_stamp(&d->sources[i].stat));
+}
+
+static int callback(void *arg, const struct lw_scan_dir *d)
+{
+	struct result *result = arg;
+	unsigned call = 1 + atomic_fetch_add(&result->calls, 1);
+	bool sane = strlen(d->path) == d->path_len && !d->listing == !!d->error && (d->listing || !d->source_count);
+	if (!sane)
+		abort();
+	if (!result->refuse_listings)
+		note_dir(result, d);
+	lw_listing_destroy(d->listing);
+	return result->stop_at && call >= result->stop_at ? 7 : 0;
+}
+
+static int scan(struct result *result, unsigned threads, const char *path)
+{
+	struct lw_scan_config config = { .suffixes = &suffixes, .threads = threads };
+	return lw_scan(&config, &path, 1, callback, result, &result->stats, &result->failed, &result->progress);
+}
+
+/* Scan PATH and compare with a plain walk; a message on stderr and false if they differ. Safe in a forked child. */
+static bool like_reference(const char *path, unsigned threads, struct lw_scan_stats *stats)
+{
+	struct result is = RESULT;
+	struct ref_walk should = { .suffixes = &suffixes, .lines = REF_LINES };
+	int error = scan(&is, threads, path);
+	ref_walk_dir(&should, NULL, path, false);
+	const struct lw_scan_stats *s = &is.stats;
+	bool equal = !error && is.failed == 1 && ref_equal(&is.lines, &should.lines, true);
+	bool counted = s->entries == should.entries && s->directories == should.directories && s->modules == should.modules
+			&& s->sources == should.sources && s->unreadable == should.unreadable && s->vanished == should.vanished
+			&& s->loops == should.loops && atomic_load(&is.progress) == should.entries && s->syscalls >= 5 * s->directories;
+	if (equal && !counted)
+		fprintf(stderr, "the counters are wrong\n");
+	if (stats)
+		*stats = is.stats;
+	ref_clear(&is.lines);
+	ref_clear(&should.lines);
+	return equal && counted;
+}
+
+Test(scan, random_trees)
+{
+	uint64_t seed = 21, loops = 0, directories = 0;
+	for (unsigned i = 0; i < 80; i++) {
+		char path[PATH_MAX + 32], name[16];
+		struct lw_scan_stats stats;
+		snprintf(name, sizeof name, "%u", i);
+		snprintf(path, sizeof path, "%s/%u", root, i);
+		int fd = tree_mkdir(dir, name);
+		tree_random_fill(fd, &seed, 25, 4);
+		close(fd);
+		cr_assert(like_reference(path, 1 + i % 4, &stats), "tree %u", i);
+		loops += stats.loops;
+		directories += stats.directories;
+	}
+	cr_expect(loops > 20 && directories > 300, "%d loops, %d directories", (int)loops, (int)directories);
+}
+
+Test(scan, notices_a_difference)
+{
+	/* The comparison itself: one byte more in one file must show. */
+	struct result before = RESULT, after = RESULT;
+	uint64_t seed = 2;
+	tree_random_fill(dir, &seed, 25, 3);
+	int fd = tree_mkdir(dir, "sub");
+	tree_write(fd, "one.py", "1");
+	cr_assert_eq(scan(&before, 2, root), 0);
+	tree_write(fd, "one.py", "12");
+	cr_assert_eq(scan(&after, 2, root), 0);
+	cr_expect(!ref_equal(&before.lines, &after.lines, false));
+	ref_clear(&before.lines);
+	ref_clear(&after.lines);
+	close(fd);
+}
+
+Test(scan, never_opened)
+{
+	static const char *const skipped[] = { "__pycache__", "node_modules", ".git", "x.y", "pkg.egg-info" };
+	for (size_t i = 0; i < sizeof skipped / sizeof *skipped; i++) {
+		int fd = tree_mkdir(dir, skipped[i]);
+		tree_write(fd, "inside.py", "");
+		close(fd);
+	}
+	int fd = tree_mkdir(dir, "__pycache__x");
+	tree_write(fd, "inside.py", "");
+	close(fd);
+	struct result r = RESULT;
+	cr_assert_eq(scan(&r, 2, root), 0);
+	cr_expect_eq(r.stats.directories, 2);
+	cr_expect_eq(r.stats.sources, 1);
+	ref_clear(&r.lines);
+	cr_expect(like_reference(root, 2, NULL));
+}
+
+Test(scan, links)
+{
+	int a = tree_mkdir(dir, "a"), b = tree_mkdir(dir, "b");
+	tree_write(a, "m.py", "");
+	tree_write(b, "n.py", "");
+	cr_assert_eq(symlinkat("../b", a, "to_b"), 0);
+	cr_assert_eq(symlinkat("../a", b, "to_a"), 0);
+	cr_assert_eq(symlinkat(".", a, "self"), 0);
+	cr_assert_eq(symlinkat("..", a, "up"), 0);
+	cr_assert_eq(symlinkat("m.py", a, "plain"), 0);
+	cr_assert_eq(symlinkat("nowhere", a, "dangling"), 0);
+	cr_assert_eq(symlinkat("ring", a, "ring"), 0);
+	cr_assert_eq(symlinkat("m.py", a, "linked.py"), 0);
+	cr_assert_eq(symlinkat("nowhere", a, "dangling_source.py"), 0);
+	cr_assert_eq(symlinkat(".", a, "dir_source.py"), 0);
+	struct lw_scan_stats stats;
+	cr_assert(like_reference(root, 2, &stats));
+	cr_expect_eq(stats.directories, 5, "root, a, a/to_b, b, b/to_a: %d", (int)stats.directories);
+	cr_expect_eq(stats.loops, 6, "self and up twice, to_a, to_b: %d", (int)stats.loops);
+	cr_expect(stats.vanished == 0 && stats.unreadable == 0, "what no one called a directory is not missed");
+	close(a);
+	close(b);
+}
+
+/* Run BODY as a user without privileges; its result is the exit status. */
+static int as_nobody(bool (*body)(void))
+{
+	int status;
+	fflush(NULL);
+	pid_t pid = fork();
+	cr_assert_geq(pid, 0);
+	if (pid == 0) {
+		if (getuid() == 0 && (setgroups(0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0))
+			_exit(2);
+		_exit(!body());
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static bool unreadable_body(void)
+{
+	struct lw_scan_stats stats;
+	bool equal = like_reference(root, 3, &stats);
+	/* "none", "search_only" and the subdirectory of "list_only". */
+	return equal && stats.unreadable == 3 && stats.vanished == 0;
+}
+
+Test(scan, unreadable)
+{
+	const struct { const char *name; mode_t mode; } table[] = { { "none", 0 }, { "search_only", 0111 }, { "list_only", 0444 }, { "fine", 0755 } };
+	for (size_t i = 0; i < 4; i++) {
+		int fd = tree_mkdir(dir, table[i].name);
+		tree_write(fd, "m.py", "");
+		close(tree_mkdir(fd, "sub"));
+		cr_assert_eq(fchmod(fd, table[i].mode), 0);
+		close(fd);
+	}
+	cr_expect_eq(as_nobody(unreadable_body), 0);
+	for (size_t i = 0; i < 4; i++)
+		fchmodat(dir, table[i].name, 0755, 0);
+}
+
+Test(scan, failing_reads)
+{
+	int fd = tree_mkdir(dir, "sick");
+	tree_write(fd, "poison.py", "");
+	close(fd);
+	tree_write(dir, "m.py", "");
+	static const struct { int error; bool gone; } table[] = { { EIO, false }, { ENOENT, true }, { ESTALE, false } };
+	for (size_t i = 0; i < 3; i++) {
+		struct result r = RESULT, whole = RESULT;
+		atomic_store(&poison, table[i].error);
+		cr_assert_eq(scan(&r, 2, root), 0);
+		cr_expect_eq(r.stats.vanished, table[i].gone);
+		cr_expect_eq(r.stats.unreadable, !table[i].gone);
+		cr_expect_eq(r.stats.directories, 1);
+		char *want;
+		cr_assert_geq(asprintf(&want, "D %s/sick %d", root, table[i].error), 0);
+		ref_sort(&r.lines);
+		cr_expect_str_eq(r.lines.line[1], want);
+		ref_clear(&r.lines);
+
+		/* As a root it fails the walk. */
+		cr_expect_eq(scan(&whole, 2, want + 2), -ENOENT, "the space and number are not in its name");
+		want[strlen(root) + 7] = '\0';
+		cr_expect_eq(scan(&whole, 2, want + 2), -table[i].error);
+		cr_expect(whole.failed == 0 && whole.calls == 0);
+		free(want);
+	}
+	struct result r = RESULT;
+	atomic_store(&poison, ENOMEM);
+	cr_expect_eq(scan(&r, 2, root), -ENOMEM);
+	cr_expect_eq(r.failed, 1, "no root's fault");
+	ref_clear(&r.lines);
+}
+
+Test(scan, roots)
+{
+	char a[PATH_MAX + 8], b[PATH_MAX + 8], slashes[PATH_MAX + 8], missing[PATH_MAX + 8], file[PATH_MAX + 8];
+	snprintf(a, sizeof a, "%s/a", root);
+	snprintf(b, sizeof b, "%s/b", root);
+	snprintf(slashes, sizeof slashes, "%s/a//", root);
+	snprintf(missing, sizeof missing, "%s/missing", root);
+	snprintf(file, sizeof file, "%s/file", root);
+	int fd = tree_mkdir(dir, "a");
+	close(tree_mkdir(fd, "sub"));
+	close(fd);
+	close(tree_mkdir(dir, "b"));
+	tree_write(dir, "file", "");
+	const struct {
+		const char *roots[3];
+		unsigned count;
+		int result;
+		unsigned failed, calls;
+	} table[] = {
+		{ { a, b }, 2, 0, 2, 3 },
+		{ { a, a }, 2, 0, 2, 4 },
+		{ { root, a }, 2, 0, 2, 6 },
+		{ { slashes }, 1, 0, 1, 2 },
+		{ { NULL }, 0, 0, 0, 0 },
+		{ { a, missing, b }, 3, -ENOENT, 1, 0 },
+		{ { a, b, file }, 3, -ENOTDIR, 2, 0 },
+	};
+	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+		struct lw_scan_config config = { .suffixes = &suffixes, .threads = 2 };
+		struct result r = RESULT;
+		int result = lw_scan(&config, table[i].roots, table[i].count, callback, &r, &r.stats, &r.failed, NULL);
+		cr_expect(result == table[i].result && r.failed == table[i].failed && r.calls == table[i].calls,
+				"case %zu: %d, failed %u, %u calls", i, result, r.failed, r.calls);
+		ref_clear(&r.lines);
+	}
+	/* Names below are joined by one slash, as Python does. */
+	struct result r = RESULT;
+	char sub[PATH_MAX + 16];
+	snprintf(sub, sizeof sub, "D %s/a/sub 0", root);
+	cr_assert_eq(scan(&r, 1, slashes), 0);
+	ref_sort(&r.lines);
+	cr_expect_str_eq(r.lines.line[1], sub);
+	ref_clear(&r.lines);
+}
+
+/* Ends the walk at the first directory below the root. */
+static int second_path(void *arg, const struct lw_scan_dir *d)
+{
+	lw_listing_destroy(d->listing);
+	return d->path_len == 1 ? 0 : d->path[0] == '/' && d->path[1] != '/' ? 3 : 4;
+}
+
+Test(scan, root_directory)
+{
+	struct lw_scan_config config = { .suffixes = &suffixes, .threads = 1 };
+	struct lw_scan_stats stats;
+	unsigned failed;
+	const char *slash = "/";
+	cr_expect_eq(lw_scan(&config, &slash, 1, second_path, NULL, &stats, &failed, NULL), 3);
+}
+
+/* A chain of DEPTH directories called NAME, each with a source, made without ever using a long path. */
+static void make_chain(const char *name, unsigned depth)
+{
+	int fd = dup(dir);
+	for (unsigned i = 0; i < depth; i++) {
+		int next = tree_mkdir(fd, name);
+		tree_write(next, "m.py", "");
+		close(fd);
+		fd = next;
+	}
+	close(fd);
+}
+
+Test(scan, deep)
+{
+	struct lw_scan_stats stats;
+	make_chain("d", 2000);
+	cr_assert(like_reference(root, 2, &stats));
+	cr_expect_eq(stats.directories, 2001);
+	cr_expect_eq(stats.sources, 2000);
+}
+
+Test(scan, deeper_than_a_path_can_be)
+{
+	char name[201];
+	struct lw_scan_stats stats;
+	struct result r = RESULT;
+	memset(name, 'n', 200);
+	name[200] = '\0';
+	make_chain(name, 40);
+	unsigned fit = (unsigned)((PATH_MAX - 1 - strlen(root)) / 201);
+	cr_assert(like_reference(root, 2, &stats));
+	cr_expect_eq(stats.directories, fit + 1);
+	cr_expect_eq(stats.unreadable, 1);
+	cr_assert_eq(scan(&r, 2, root), 0);
+	unsigned too_long = 0;
+	for (size_t i = 0; i < r.lines.count; i++)
+		too_long += r.lines.line[i][0] == 'D' && atoi(strrchr(r.lines.line[i], ' ')) == ENAMETOOLONG;
+	cr_expect_eq(too_long, 1);
+	ref_clear(&r.lines);
+}
+
+Test(scan, wide)
+{
+	struct lw_scan_stats stats;
+	for (unsigned i = 0; i < 100000; i++) {
+		char name[32];
+		snprintf(name, sizeof name, i % 50 ? "m%u.py" : "d%u", i);
+		if (i % 50)
+			TREE_CHECK(mknodat(dir, name, S_IFREG | 0644, 0) == 0);
+		else
+			TREE_CHECK(mkdirat(dir, name, 0755) == 0);
+	}
+	cr_assert(like_reference(root, 4, &stats));
+	cr_expect_eq(stats.entries, 100000);
+	cr_expect_eq(stats.sources, 98000);
+	cr_expect_eq(stats.directories, 2001);
+}
+
+static unsigned count_dir(const char *path)
+{
+	unsigned count = 0;
+	DIR *d = opendir(path);
+	cr_assert(d);
+	while (readdir(d))
+		count++;
+	closedir(d);
+	return count;
+}
+
+/* A joined thread may take a moment to leave the process's list; the test's framework has threads of its own. */
+static bool threads_are(unsigned count)
+{
+	for (int i = 0; i < 1000; i++) {
+		if (count_dir("/proc/self/task") == count)
+			return true;
+		usleep(1000);
+	}
+	return false;
+}
+
+Test(scan, leaves_nothing_behind)
+{
+	uint64_t seed = 4;
+	tree_random_fill(dir, &seed, 25, 3);
+	unsigned fds = count_dir("/proc/self/fd"), tasks = count_dir("/proc/self/task");
+	for (unsigned threads = 0; threads <= 200; threads = threads ? threads * 4 : 1) {
+		struct result r = RESULT;
+		cr_assert_eq(scan(&r, threads, root), 0);
+		unsigned want = threads == 0 ? r.stats.threads : threads < 64 ? threads : 64;
+		cr_expect(r.stats.threads == want && r.stats.threads > 0, "%u threads of %u", r.stats.threads, threads);
+		cr_expect_str_eq(r.stats.backend, "pool");
+		cr_expect(r.stats.wall_ns > 0 && r.stats.cpu_ns > 0);
+		cr_expect(threads_are(tasks), "threads remain");
+		ref_clear(&r.lines);
+	}
+	cr_expect_eq(count_dir("/proc/self/fd"), fds);
+}
+
+static int note_mask(void *arg, const struct lw_scan_dir *d)
+{
+	sigset_t mask;
+	pthread_sigmask(SIG_SETMASK, NULL, &mask);
+	if (!pthread_equal(pthread_self(), *(pthread_t *)arg) && !sigismember(&mask, SIGINT))
+		abort();
+	lw_listing_destroy(d->listing);
+	usleep(1000);
+	return 0;
+}
+
+Test(scan, signals_are_for_the_program)
+{
+	struct lw_scan_config config = { .suffixes = &suffixes, .threads = 4 };
+	struct lw_scan_stats stats;
+	unsigned failed;
+	const char *path = root;
+	pthread_t self = pthread_self();
+	sigset_t before, after;
+	for (char c = 'a'; c <= 'z'; c++)
+		close(tree_mkdir(dir, (char[]){ c, '\0' }));
+	pthread_sigmask(SIG_SETMASK, NULL, &before);
+	cr_assert_eq(lw_scan(&config, &path, 1, note_mask, &self, &stats, &failed, NULL), 0);
+	pthread_sigmask(SIG_SETMASK, NULL, &after);
+	cr_expect_eq(sigismember(&after, SIGINT), sigismember(&before, SIGINT));
+}
+
+Test(scan, stops)
+{
+	unsigned tasks = count_dir("/proc/self/task");
+	for (unsigned i = 0; i < 300; i++) {
+		char name[16];
+		snprintf(name, sizeof name, "d%u", i);
+		close(tree_mkdir(dir, name));
+	}
+	for (unsigned threads = 1; threads <= 4; threads++) {
+		for (unsigned at = 1; at <= 301; at += 30) {
+			struct result r = RESULT;
+			r.stop_at = at;
+			cr_assert_eq(scan(&r, threads, root), 7);
+			cr_expect(r.calls >= at && r.calls < at + threads, "%u calls after stop at %u with %u threads", r.calls, at, threads);
+			cr_expect_eq(r.failed, 1);
+			cr_assert(threads_are(tasks));
+			ref_clear(&r.lines);
+		}
+	}
+}
+
+static bool few_descriptors_body(void)
+{
+	struct lw_scan_stats stats;
+	struct result r = RESULT;
+	struct rlimit limit;
+	r.refuse_listings = true;
+	/* Descriptors are given out lowest first: as many as are open now, and one per thread. */
+	int next = dup(dir);
+	close(next);
+	limit.rlim_cur = limit.rlim_max = (rlim_t)next + 2;
+	if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || scan(&r, 2, root) != 0 || r.stats.unreadable || r.stats.directories != 120)
+		return false;
+	stats = r.stats;
+	limit.rlim_cur = limit.rlim_max = (rlim_t)next;
+	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return false;
+	r = (struct result)RESULT;
+	return scan(&r, 2, root) == -EMFILE && r.failed == 0 && r.calls == 0 && stats.threads == 2;
+}
+
+Test(scan, one_descriptor_per_thread)
+{
+	for (unsigned i = 0; i < 7; i++) {
+		char name[16];
+		snprintf(name, sizeof name, "d%u", i);
+		int fd = tree_mkdir(dir, name);
+		for (unsigned j = 0; j < 16; j++) {
+			snprintf(name, sizeof name, "e%u", j);
+			close(tree_mkdir(fd, name));
+		}
+		close(fd);
+	}
+	cr_expect_eq(as_nobody(few_descriptors_body), 0);
+}
+
+static bool no_threads_body(void)
+{
+	struct rlimit none = { 0, 0 };
+	struct lw_scan_stats stats;
+	return setrlimit(RLIMIT_NPROC, &none) == 0 && like_reference(root, 4, &stats) && stats.threads == 1;
+}
+
+Test(scan, without_threads)
+{
+	uint64_t seed = 6;
+	tree_random_fill(dir, &seed, 25, 2);
+	cr_expect_eq(as_nobody(no_threads_body), 0);
+}
+
+/* Make, fill, rename and remove until killed. */
+static void keep_changing(void)
+{
+	for (uint64_t seed = 8;;) {
+		char from[8], to[8];
+		snprintf(from, sizeof from, "p%u", tree_random(&seed) % 12);
+		snprintf(to, sizeof to, "p%u", tree_random(&seed) % 12);
+		if (mkdirat(dir, from, 0755) == 0) {
+			int fd = tree_open(dir, from);
+			tree_random_fill(fd, &seed, 12, 1);
+			close(fd);
+		} else if (tree_random(&seed) % 2) {
+			renameat(dir, from, dir, to);
+		} else {
+			char path[PATH_MAX + 16];
+			snprintf(path, sizeof path, "%s/%s", root, from);
+			tree_destroy(path);
+		}
+	}
+}
+
+Test(scan, while_the_tree_changes)
+{
+	uint64_t vanished = 0;
+	pid_t pid = fork();
+	cr_assert_geq(pid, 0);
+	if (pid == 0)
+		keep_changing();
+	int64_t end = lw_monotonic_ns() + 1500000000;
+	while (lw_monotonic_ns() < end) {
+		struct result r = RESULT;
+		cr_assert_eq(scan(&r, 3, root), 0);
+		cr_assert_eq(r.stats.directories + r.stats.vanished + r.stats.unreadable, r.calls);
+		cr_assert_eq(r.stats.unreadable, 0);
+		vanished += r.stats.vanished;
+		ref_clear(&r.lines);
+	}
+	kill(pid, SIGKILL);
+	cr_assert_eq(waitpid(pid, NULL, 0), pid);
+	/* A process it had started to remove things may still be at work. */
+	usleep(200000);
+	cr_expect(like_reference(root, 3, NULL));
+	cr_log_info("%d directories vanished meanwhile", (int)vanished);
+}
+
+static int remove_child(void *arg, const struct lw_scan_dir *d)
+{
+	lw_listing_destroy(d->listing);
+	/* Two children wait by now, or will: both go. */
+	if (strcmp(d->path, root) == 0) {
+		unlinkat(dir, "x", AT_REMOVEDIR);
+		unlinkat(dir, "y", AT_REMOVEDIR);
+		tree_write(dir, "y", "");
+	} else {
+		((int *)arg)[strcmp(d->path + strlen(root), "/y") == 0] = d->error;
+	}
+	return 0;
+}
+
+Test(scan, vanishing_is_reported)
+{
+	struct lw_scan_config config = { .suffixes = &suffixes, .threads = 1 };
+	struct lw_scan_stats stats;
+	unsigned failed;
+	int errors[2] = { 0 };
+	const char *path = root;
+	close(tree_mkdir(dir, "x"));
+	close(tree_mkdir(dir, "y"));
+	cr_assert_eq(lw_scan(&config, &path, 1, remove_child, errors, &stats, &failed, NULL), 0);
+	cr_expect(errors[0] == ENOENT && errors[1] == ENOTDIR, "%d and %d", errors[0], errors[1]);
+	cr_expect_eq(stats.vanished, 2);
+	cr_expect_eq(stats.directories, 1);
+}
+
+static int note_racy(void *arg, const struct lw_scan_dir *d)
+{
+	((bool *)arg)[0] = d->racy;
+	((bool *)arg)[1] = d->source_count == 1 && d->sources[0].racy;
+	lw_listing_destroy(d->listing);
+	return 0;
+}
+
+Test(scan, racy)
+{
+	struct lw_scan_config config = { .suffixes = &suffixes, .threads = 1 };
+	struct lw_scan_stats stats;
+	unsigned failed;
+	const char *path = root;
+	bool racy[2];
+	/* The control and the rule: at once, and when things have settled. A slow machine gets several tries. */
+	for (int i = 0; i < 50; i++) {
+		tree_write(dir, "m.py", "1");
+		unlinkat(dir, "other", 0);
+		tree_write(dir, "other", "");
+		cr_assert_eq(lw_scan(&config, &path, 1, note_racy, racy, &stats, &failed, NULL), 0);
+		if (racy[0] && racy[1])
+			break;
+	}
+	cr_expect(racy[0] && racy[1]);
+	usleep(50000);
+	cr_assert_eq(lw_scan(&config, &path, 1, note_racy, racy, &stats, &failed, NULL), 0);
+	cr_expect(!racy[0] && !racy[1]);
+	tree_write(dir, "m.py", "2");
+	cr_assert_eq(lw_scan(&config, &path, 1, note_racy, racy, &stats, &failed, NULL), 0);
+	cr_expect(!racy[0], "an edit leaves its directory alone");
+}
+
+/* Waits, not for ever, until four are in it at the same time. */
+static int meet(void *arg, const struct lw_scan_dir *d)
+{
+	_Atomic unsigned *inside = arg;
+	lw_listing_destroy(d->listing);
+	if (strcmp(d->path, root) == 0) {
+		/* Until the others wait for work: they must be woken. */
+		usleep(100000);
+		return 0;
+	}
+	atomic_fetch_add(inside, 1);
+	for (int i = 0; i < 5000 && atomic_load(inside) < 4; i++)
+		usleep(1000);
+	return atomic_load(inside) < 4 ? 9 : 0;
+}
+
+Test(scan, threads_work_at_once)
+{
+	struct lw_scan_config config = { .suffixes = &suffixes, .threads = 4 };
+	struct lw_scan_stats stats;
+	unsigned failed;
+	_Atomic unsigned inside = 0;
+	const char *path = root;
+	for (char c = 'a'; c <= 'd'; c++)
+		close(tree_mkdir(dir, (char[]){ c, '\0' }));
+	cr_expect_eq(lw_scan(&config, &path, 1, meet, &inside, &stats, &failed, NULL), 0);
+}
