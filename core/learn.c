@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+#include "learn.h"
+
+#include "pyc.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FIRST_INTERVAL_NS = 50 * 1000 * 1000, BYTES_LIMIT = 8 << 20, COST_FACTOR = 20 };
+static const int64_t LAST_INTERVAL_NS = INT64_C(5) * 1000 * 1000 * 1000;
+
+/* One block: this, the code, the path. */
+struct lw_learnt_file {
+	struct lw_learnt_file *next;
+	uint64_t stamp, content;
+	bool readable;
+	size_t len;		/* of the code */
+	size_t path_len;
+	char data[];
+};
+
+void lw_learner_init(struct lw_learner *learner, bool off)
+{
+	*learner = (struct lw_learner){ .interval_ns = FIRST_INTERVAL_NS, .off = off };
+	learner->last = &learner->first;
+}
+
+void lw_learner_forget(struct lw_learner *learner)
+{
+	while (learner->first) {
+		struct lw_learnt_file *file = learner->first;
+		learner->first = file->next;
+		free(file);
+	}
+	learner->last = &learner->first;
+	learner->bytes = 0;
+}
+
+void lw_learner_destroy(struct lw_learner *learner)
+{
+	lw_learner_forget(learner);
+}
+
+void lw_learner_add(struct lw_learner *learner, const struct lw_hit *hit, uint64_t stamp, uint64_t content, const void *code, size_t len, bool readable)
+{
+	if (learner->off || len >= 1u << LW_FILE_LEN_BITS)
+		return;
+	struct lw_learnt_file *file = malloc(sizeof(*file) + len + hit->len + 1);
+	if (!file)
+		return;
+	*file = (struct lw_learnt_file){ .stamp = stamp, .content = content, .readable = readable, .len = len, .path_len = hit->len };
+	memcpy(file->data, code, len);
+	memcpy(file->data + len, hit->path, hit->len + 1);
+	*learner->last = file;
+	learner->last = &file->next;
+	learner->bytes += sizeof(*file) + len + hit->len;
+}
+
+bool lw_learner_pending(const struct lw_learner *learner, const struct lw_dirs *dirs, lw_view *const *view, unsigned views)
+{
+	if (learner->off)
+		return false;
+	if (learner->first || dirs->dirty)
+		return true;
+	for (unsigned i = 0; i < views; i++)
+		if (lw_view_unlearnt(view[i]))
+			return true;
+	return false;
+}
+
+bool lw_learner_time(const struct lw_learner *learner)
+{
+	if (!learner->stored_ns || learner->bytes > BYTES_LIMIT)
+		return true;
+	int64_t wait = learner->cost_ns * COST_FACTOR;
+	if (wait < learner->interval_ns)
+		wait = learner->interval_ns;
+	return lw_monotonic_ns() - learner->stored_ns >= wait;
+}
+
+/* Whether the source is still what the code was taken from; fills in its content hash. */
+static bool still_holds(struct lw_learnt_file *file)
+{
+	struct lw_stat st;
+	if (file->content)
+		return true;
+	return lw_content_hash(file->data + file->len, &st, &file->content) == 0 && lw_stamp(&st) == file->stamp;
+}
+
+static int build_files(struct lw_learner *learner, lw_build *build, struct lw_session_stats *stats)
+{
+	for (struct lw_learnt_file *file = learner->first; file; file = file->next) {
+		if (!still_holds(file)) {
+			stats->dropped++;
+			continue;
+		}
+		int error = lw_build_file(build, lw_hash128(file->data + file->len, file->path_len), file->stamp, file->content,
+				file->readable ? LW_FILE_PUBLIC : 0, file->data, file->len, false);
+		if (error)
+			return error;
+		stats->learnt_files++;
+		stats->learnt_bytes += file->len;
+	}
+	return 0;
+}
+
+static int build_dirs(struct lw_dirs *dirs, lw_build *build, struct lw_session_stats *stats)
+{
+	for (uint32_t i = 0; dirs->dirty && i < dirs->capacity; i++) {
+		for (struct lw_dir *dir = dirs->table[i]; dir; dir = dir->next) {
+			if (!dir->dirty)
+				continue;
+			int error = lw_build_dir(build, dir->path, dir->len, dir->stamp, dir->flags, dir->listing);
+			if (error)
+				return error;
+			lw_dirs_stored(dirs, dir);
+			stats->learnt_dirs++;
+		}
+	}
+	return 0;
+}
+
+static int build_views(lw_build *build, lw_view *const *view, unsigned views)
+{
+	for (unsigned i = 0; i < views; i++) {
+		int error = lw_view_learn(view[i], build);
+		if (error)
+			return error;
+		lw_view_learnt(view[i]);
+	}
+	return 0;
+}
+
+int lw_learner_flush(struct lw_learner *learner, struct lw_dirs *dirs, lw_view *const *view, unsigned views, lw_store *store, struct lw_session_stats *stats)
+{
+	if (!lw_learner_pending(learner, dirs, view, views))
+		return 0;
+	int64_t start = lw_monotonic_ns();
+	int error;
+	lw_build *build = lw_build_create();
+	if (!build)
+		return -ENOMEM;
+	error = build_dirs(dirs, build, stats);
+	if (!error)
+		error = build_views(build, view, views);
+	if (!error)
+		error = build_files(learner, build, stats);
+	if (!error && !lw_build_empty(build)) {
+		error = lw_store_append(store, build);
+		stats->segments_written += !error;
+	}
+	lw_build_destroy(build);
+	if (error) {
+		stats->write_errors++;
+		stats->last_write_error = -error;
+	}
+	lw_learner_forget(learner);
+	learner->stored_ns = lw_monotonic_ns();
+	learner->cost_ns = learner->stored_ns - start;
+	learner->interval_ns = learner->interval_ns * 2 > LAST_INTERVAL_NS ? LAST_INTERVAL_NS : learner->interval_ns * 2;
+	return error;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * learn: what this process has found out and no index holds yet, and when it is stored.
+ *
+ * Storing costs a file; waiting risks losing it (os._exit, SIGTERM). The rule: the first time imports fall quiet, at once; after that
+ * when at least twice the previous interval (50 ms at first, 5 s at most) and twenty times the cost of the last store have passed; always
+ * beyond 8 MiB. A process that dies early loses the tail of its first run only: the next run has nothing but that tail to learn.
+ *
+ * A source's content is hashed when it is stored, not when it is imported. It is read from a descriptor whose stamp must be the one the
+ * code was taken under; otherwise the fact is dropped.
+ *
+ * Threads: none; the owner (session.h) holds its mutex.
+ */
+#ifndef LW_LEARN_H
+#define LW_LEARN_H
+
+#include "session.h"
+
+struct lw_learnt_file;
+
+struct lw_learner {
+	struct lw_learnt_file *first, **last;
+	size_t bytes;
+	int64_t stored_ns;	/* monotonic; 0: never */
+	int64_t interval_ns, cost_ns;
+	bool off;		/* nowhere to store: learn nothing */
+};
+
+/** OFF: there is nowhere to store anything, so nothing is kept. */
+void lw_learner_init(struct lw_learner *learner, bool off);
+void lw_learner_destroy(struct lw_learner *learner);
+/** Drop everything (in a forked child: the parent has stored it). */
+void lw_learner_forget(struct lw_learner *learner);
+
+/** Copies CODE. CONTENT 0: not hashed yet. Without memory the fact is not learnt. */
+void lw_learner_add(struct lw_learner *learner, const struct lw_hit *hit, uint64_t stamp, uint64_t content, const void *code, size_t len, bool readable);
+
+/** Whether there is anything to store. */
+bool lw_learner_pending(const struct lw_learner *learner, const struct lw_dirs *dirs, lw_view *const *view, unsigned views);
+/** Whether it is time to store, by the rule above. */
+bool lw_learner_time(const struct lw_learner *learner);
+
+/** Store all of it. Forgets it whatever happens. 0 or -errno. Updates STATS. */
+int lw_learner_flush(struct lw_learner *learner, struct lw_dirs *dirs, lw_view *const *view, unsigned views, lw_store *store, struct lw_session_stats *stats);
+
+#endif

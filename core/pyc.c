@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+#include "pyc.h"
+
+#include "hash.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { SECOND = 1000000000, MARGIN_NS = 50 * 1000 * 1000, COMPILE_NS_PER_BYTE = 2000, LIMIT = 256 << 20 };
+
+int lw_read_whole(int fd, const struct lw_stat *st, size_t limit, void **data, size_t *size)
+{
+	if (st->size > limit)
+		return -EFBIG;
+	size_t expected = (size_t)st->size, got = 0;
+	char *buffer = malloc(expected + 1);
+	if (!buffer)
+		return -ENOMEM;
+	/* One byte more than expected tells a file that grew from one that did not. */
+	while (got <= expected) {
+		ssize_t n = read(fd, buffer + got, expected + 1 - got);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			int error = -errno;
+			free(buffer);
+			return error;
+		}
+		if (n == 0)
+			break;
+		got += (size_t)n;
+	}
+	if (got != expected) {
+		free(buffer);
+		return -ESTALE;
+	}
+	*data = buffer;
+	*size = got;
+	return 0;
+}
+
+static int open_regular(const char *path, struct lw_stat *st)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	int error = lw_stat_fd(fd, st);
+	if (!error && !S_ISREG(st->mode))
+		error = -EINVAL;
+	if (error) {
+		close(fd);
+		return error;
+	}
+	return fd;
+}
+
+int lw_content_hash(const char *path, struct lw_stat *st, uint64_t *hash)
+{
+	int fd = open_regular(path, st);
+	if (fd < 0)
+		return fd;
+	void *data;
+	size_t size;
+	int error = lw_read_whole(fd, st, LIMIT, &data, &size);
+	close(fd);
+	if (error)
+		return error;
+	*hash = lw_hash64(data, size);
+	free(data);
+	return 0;
+}
+
+static uint32_t u32(const unsigned char *at)
+{
+	return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+/* Floor division, as Python's int(st_mtime) does for times after 1970; earlier ones never match, which is safe. */
+static bool header_matches(const unsigned char *header, const struct lw_stat *source)
+{
+	return u32(header + 8) == (uint32_t)(source->mtime_ns / SECOND) && u32(header + 12) == (uint32_t)source->size;
+}
+
+static bool old_enough(const struct lw_stat *pyc, const struct lw_stat *source)
+{
+	bool whole = source->mtime_ns % SECOND == 0;
+	bool coarse = whole && source->ctime_ns % SECOND == 0;
+	if (whole && !coarse)
+		return true; /* restored by an unpacker */
+	int64_t margin = MARGIN_NS + (int64_t)source->size * COMPILE_NS_PER_BYTE + (coarse ? 2LL * SECOND : 0);
+	return pyc->mtime_ns > source->mtime_ns + margin;
+}
+
+enum lw_pyc_verdict lw_pyc_read(const char *path, uint32_t magic, const struct lw_stat *source, void **data, size_t *size)
+{
+	struct lw_stat st;
+	int fd = open_regular(path, &st);
+	if (fd < 0)
+		return LW_PYC_NONE;
+	int error = st.size < LW_PYC_HEADER ? -EINVAL : lw_read_whole(fd, &st, LIMIT, data, size);
+	close(fd);
+	if (error)
+		return LW_PYC_NONE;
+
+	const unsigned char *header = *data;
+	enum lw_pyc_verdict verdict = LW_PYC_GOOD;
+	if (u32(header) != magic)
+		verdict = LW_PYC_NONE;
+	else if (u32(header + 4) & 1)
+		verdict = LW_PYC_HASHED;
+	else if (u32(header + 4) != 0 || !header_matches(header, source))
+		verdict = LW_PYC_NONE;
+	else if (!old_enough(&st, source))
+		verdict = LW_PYC_YOUNG;
+	if (verdict != LW_PYC_GOOD) {
+		free(*data);
+		*data = NULL;
+	}
+	return verdict;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pyc: read a .pyc file, and judge whether it may be believed.
+ *
+ * Stock Python believes a timestamp .pyc whose header holds the source's size and mtime in whole seconds, and so
+ * serves old code after a same-size edit within the second. Here the .pyc must also be younger than its source by more than
+ * the time its compilation can have taken:
+ *
+ *     pyc.mtime_ns > source.mtime_ns + 50 ms + 2 us per byte of source
+ *
+ * (50 ms covers the clock tick and a slow start, 2 us per byte a slow compiler.) That cannot be asked of a source whose mtime is a whole second while its
+ * ctime is not: its time stamp was restored by an unpacker (image layers, wheels built with SOURCE_DATE_EPOCH), not left by an edit; stock's rule holds there.
+ * Where both are whole seconds the file system itself is coarse, and the margin is two seconds more.
+ */
+#ifndef LW_PYC_H
+#define LW_PYC_H
+
+#include "stamp.h"
+#include <stddef.h>
+
+enum lw_pyc_verdict {
+	LW_PYC_GOOD,		/* *DATA (malloc'ed, SIZE bytes) holds the file; code starts at LW_PYC_HEADER */
+	LW_PYC_NONE,		/* missing, unreadable, another magic number, or of another source: compile */
+	LW_PYC_YOUNG,		/* stock would take it, we do not: compile */
+	LW_PYC_HASHED,		/* hash-based: the stock loader decides */
+};
+enum { LW_PYC_HEADER = 16 };
+
+enum lw_pyc_verdict lw_pyc_read(const char *path, uint32_t magic, const struct lw_stat *source, void **data, size_t *size);
+
+/** Read the whole of an open regular file of ST->size bytes (and no more than LIMIT). 0 or -errno (-EFBIG, -ESTALE: it shrank or grew). */
+int lw_read_whole(int fd, const struct lw_stat *st, size_t limit, void **data, size_t *size);
+
+/** lw_hash64 of the file at PATH, and its stat from the open descriptor. 0 or -errno. */
+int lw_content_hash(const char *path, struct lw_stat *st, uint64_t *hash);
+
+#endif

@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * session: see session.h. This file ties the parts together; the life of what was learnt is in learn.c.
+ *
+ * Lock order: sessions_mutex (the list of sessions, for fork and exit) before session->mutex; neither is ever held while calling back.
+ */
+#include "session.h"
+
+#include "learn.h"
+#include "pyc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { FILES_LEFT = 3 };
+
+struct lw_session {
+	lw_session *next;		/* sessions_mutex */
+	struct lw_suffixes suffixes;	/* constant */
+	uint32_t pyc_magic;		/* constant */
+	lw_registry *registry;		/* thread-safe by itself */
+	pthread_mutex_t mutex;		/* protects everything below */
+	lw_store *store;
+	const struct lw_snapshot *snapshot;	/* entered for as long as DIRS and views point into it */
+	struct lw_dirs dirs;
+	int64_t window_ns;
+	struct lw_learner learner;
+	lw_view **view;			/* those with a table */
+	unsigned view_count, view_capacity;
+	bool started;			/* the crash mark is gone */
+	struct lw_session_stats stats;
+};
+
+static pthread_mutex_t sessions_mutex = PTHREAD_MUTEX_INITIALIZER;
+static lw_session *sessions;		/* sessions_mutex */
+static bool hooks_installed;		/* sessions_mutex */
+
+static void lock(lw_session *session)
+{
+	pthread_mutex_lock(&session->mutex);
+}
+
+static void unlock(lw_session *session)
+{
+	pthread_mutex_unlock(&session->mutex);
+}
+
+static int flush_locked(lw_session *session)
+{
+	if (!session->started) {
+		session->started = true;
+		lw_store_started(session->store);
+	}
+	return lw_learner_flush(&session->learner, &session->dirs, session->view, session->view_count, session->store, &session->stats);
+}
+
+static bool due(const lw_session *session)
+{
+	return lw_learner_pending(&session->learner, &session->dirs, session->view, session->view_count) && lw_learner_time(&session->learner);
+}
+
+/*
+ * The last words of a process that has learnt something: every start pays for every file, so leave few. Merging costs as much as
+ * copying them, once; only a process that has just paid for learning does it.
+ */
+static void finish_locked(lw_session *session)
+{
+	flush_locked(session);
+	if (session->stats.segments_written && session->stats.indexes + session->stats.segments_written > FILES_LEFT)
+		lw_store_compact(session->store, false);
+}
+
+/* --- fork and exit --- */
+
+static void fork_prepare(void)
+{
+	pthread_mutex_lock(&sessions_mutex);
+	for (lw_session *session = sessions; session; session = session->next) {
+		lock(session);
+		if (lw_learner_pending(&session->learner, &session->dirs, session->view, session->view_count))
+			flush_locked(session);
+		lw_registry_fork_prepare(session->registry);
+	}
+}
+
+static void fork_done(bool child)
+{
+	for (lw_session *session = sessions; session; session = session->next) {
+		lw_registry_fork_done(session->registry, child);
+		if (child) {
+			lw_learner_forget(&session->learner);
+			lw_store_forked(session->store);
+			session->started = true;
+		}
+		unlock(session);
+	}
+	pthread_mutex_unlock(&sessions_mutex);
+}
+
+static void fork_parent(void)
+{
+	fork_done(false);
+}
+
+static void fork_child(void)
+{
+	fork_done(true);
+}
+
+static bool lock_within_a_second(pthread_mutex_t *mutex)
+{
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec++;
+	return pthread_mutex_timedlock(mutex, &until) == 0;
+}
+
+static void at_exit(void)
+{
+	if (!lock_within_a_second(&sessions_mutex))
+		return;
+	for (lw_session *session = sessions; session; session = session->next) {
+		if (!lock_within_a_second(&session->mutex))
+			continue;
+		finish_locked(session);
+		unlock(session);
+	}
+	pthread_mutex_unlock(&sessions_mutex);
+}
+
+static void enlist(lw_session *session)
+{
+	pthread_mutex_lock(&sessions_mutex);
+	session->next = sessions;
+	sessions = session;
+	if (!hooks_installed) {
+		hooks_installed = true;
+		pthread_atfork(fork_prepare, fork_parent, fork_child);
+		atexit(at_exit);
+	}
+	pthread_mutex_unlock(&sessions_mutex);
+}
+
+static void delist(lw_session *session)
+{
+	pthread_mutex_lock(&sessions_mutex);
+	for (lw_session **at = &sessions; *at; at = &(*at)->next) {
+		if (*at == session) {
+			*at = session->next;
+			break;
+		}
+	}
+	pthread_mutex_unlock(&sessions_mutex);
+}
+
+/* --- life --- */
+
+static void dismantle(lw_session *session)
+{
+	lw_learner_destroy(&session->learner);
+	lw_dirs_destroy(&session->dirs);
+	for (unsigned i = 0; i < session->view_count; i++)
+		lw_view_destroy(session->view[i]);
+	free(session->view);
+	if (session->snapshot)
+		lw_registry_exit(session->registry, session->snapshot);
+	if (session->registry)
+		lw_registry_destroy(session->registry);
+	lw_store_close(session->store);
+	pthread_mutex_destroy(&session->mutex);
+	free(session);
+}
+
+static int load(lw_session *session, char *reason)
+{
+	lw_index **index = NULL;
+	unsigned count = 0;
+	int error = lw_store_load(session->store, &index, &count, &session->stats.refused, reason);
+	if (error)
+		return error;
+	session->stats.indexes = count;
+	error = lw_registry_publish(session->registry, index, count);
+	if (error) {
+		for (unsigned i = 0; i < count; i++)
+			lw_index_close(index[i]);
+		free(index);
+	}
+	return error;
+}
+
+int lw_session_open(const struct lw_session_config *config, lw_session **out, char *reason)
+{
+	*out = NULL;
+	*reason = '\0';
+	lw_session *session = calloc(1, sizeof(*session));
+	if (!session)
+		return -ENOMEM;
+	pthread_mutex_init(&session->mutex, NULL);
+	session->suffixes = config->suffixes;
+	session->pyc_magic = config->pyc_magic;
+	session->window_ns = config->window_ns;
+	lw_learner_init(&session->learner, true);
+
+	int error = lw_dirs_init(&session->dirs, &session->suffixes, config->freshness);
+	if (!error)
+		error = lw_store_open(&config->store, &session->store, reason);
+	if (error)
+		goto fail;
+	session->registry = lw_registry_create();
+	if (!session->registry) {
+		error = -ENOMEM;
+		goto fail;
+	}
+	if (lw_store_path(session->store)) {
+		error = load(session, reason);
+		if (error)
+			goto fail;
+	}
+	lw_learner_init(&session->learner, !lw_store_writable(session->store));
+	session->snapshot = lw_registry_enter(session->registry);
+	session->dirs.snapshot = session->snapshot;
+	enlist(session);
+	*out = session;
+	return 0;
+fail:
+	dismantle(session);
+	return error;
+}
+
+void lw_session_close(lw_session *session)
+{
+	if (!session)
+		return;
+	delist(session);
+	lock(session);
+	finish_locked(session);
+	unlock(session);
+	dismantle(session);
+}
+
+const char *lw_session_path(const lw_session *session)
+{
+	return lw_store_path(session->store);
+}
+
+const struct lw_suffixes *lw_session_suffixes(const lw_session *session)
+{
+	return &session->suffixes;
+}
+
+void lw_session_set_freshness(lw_session *session, enum lw_freshness freshness, int64_t window_ns)
+{
+	lock(session);
+	session->dirs.freshness = freshness;
+	session->window_ns = window_ns;
+	unlock(session);
+}
+
+enum lw_freshness lw_session_freshness(const lw_session *session)
+{
+	return session->dirs.freshness;
+}
+
+void lw_session_invalidate(lw_session *session)
+{
+	lock(session);
+	lw_dirs_invalidate(&session->dirs);
+	for (unsigned i = 0; i < session->view_count; i++)
+		lw_view_expire(session->view[i]);
+	unlock(session);
+}
+
+/* --- path lists --- */
+
+static int keep_view(lw_session *session, lw_view *view)
+{
+	if (session->view_count == session->view_capacity) {
+		unsigned capacity = session->view_capacity ? session->view_capacity * 2 : 8;
+		lw_view **bigger = realloc(session->view, capacity * sizeof(*bigger));
+		if (!bigger)
+			return -ENOMEM;
+		session->view = bigger;
+		session->view_capacity = capacity;
+	}
+	session->view[session->view_count++] = view;
+	return 0;
+}
+
+lw_view *lw_session_view(lw_session *session, const struct lw_path_entry *entries, uint32_t count, bool hooks)
+{
+	lw_view *view = lw_view_create(entries, count, hooks);
+	if (!view)
+		return NULL;
+	if (count <= LW_VIEW_LINEAR)
+		return view; /* holds nothing of ours */
+	lock(session);
+	if (keep_view(session, view)) {
+		lw_view_destroy(view);
+		view = NULL;
+	}
+	unlock(session);
+	return view;
+}
+
+void lw_session_view_destroy(lw_session *session, lw_view *view)
+{
+	if (!view)
+		return;
+	lock(session);
+	for (unsigned i = 0; i < session->view_count; i++) {
+		if (session->view[i] == view) {
+			session->view[i] = session->view[--session->view_count];
+			break;
+		}
+	}
+	unlock(session);
+	lw_view_destroy(view);
+}
+
+bool lw_session_quick(lw_session *session, const lw_view *view)
+{
+	lock(session);
+	bool quick = lw_view_settled(view, &session->dirs);
+	unlock(session);
+	return quick;
+}
+
+int lw_session_resolve(lw_session *session, lw_view *view, uint32_t start, const char *name, size_t len, struct lw_hit *hit)
+{
+	lock(session);
+	int error = lw_view_resolve(view, &session->dirs, session->window_ns, start, name, len, hit);
+	unlock(session);
+	return error;
+}
+
+/* --- code --- */
+
+/* The newest record of HIT's file. The caller is inside SNAPSHOT. */
+static const struct lw_file_record *find_record(lw_session *session, const struct lw_snapshot *snapshot, const struct lw_hit *hit,
+		lw_index **index)
+{
+	struct lw_hash128 key = lw_hash128(hit->path, hit->len);
+	for (unsigned i = 0; i < snapshot->count; i++) {
+		const struct lw_file_record *record;
+		int result = lw_index_find_file(snapshot->index[i], key, &record);
+		if (result == LW_BAD)
+			session->stats.dirs.damaged++;
+		if (result == LW_OK) {
+			*index = snapshot->index[i];
+			return record;
+		}
+	}
+	return NULL;
+}
+
+/* Code recorded by another user is not handed to somebody who may not read the source. */
+static bool may_read(const lw_index *index, const struct lw_file_record *record, const struct lw_hit *hit)
+{
+	if (hit->asked ? lw_stat_public(&hit->stat) : (record->code_len & LW_FILE_PUBLIC) != 0)
+		return true;
+	uid_t uid = geteuid(); /* a system call: only where it matters */
+	return uid == 0 || lw_index_head(index)->writer_uid == uid;
+}
+
+static int hand_out(lw_session *session, const struct lw_snapshot *snapshot, const lw_index *index, const struct lw_file_record *record,
+		struct lw_code *code)
+{
+	if (lw_index_code(index, record, &code->data, &code->len) != LW_OK) {
+		session->stats.dirs.damaged++;
+		return LW_ABSENT;
+	}
+	code->snapshot = snapshot;
+	session->stats.code_pack++;
+	return LW_OK;
+}
+
+int lw_session_code(lw_session *session, const struct lw_hit *hit, struct lw_code *code)
+{
+	*code = (struct lw_code){ 0 };
+	int result = LW_ABSENT;
+	lock(session);
+	if (session->snapshot->count) {
+		const struct lw_snapshot *snapshot = lw_registry_enter(session->registry);
+		lw_index *index;
+		const struct lw_file_record *record = find_record(session, snapshot, hit, &index);
+		if (record && may_read(index, record, hit)
+				&& (!hit->asked || record->stamp == lw_stamp(&hit->stat)))
+			result = hand_out(session, snapshot, index, record, code);
+		if (result != LW_OK)
+			lw_registry_exit(session->registry, snapshot);
+	}
+	unlock(session);
+	return result;
+}
+
+void lw_session_release(lw_session *session, struct lw_code *code)
+{
+	if (code->snapshot)
+		lw_registry_exit(session->registry, code->snapshot);
+	free(code->owned);
+	*code = (struct lw_code){ 0 };
+}
+
+/* Same content under another stamp (an overlay mount, an image pull, a cache restore)? Then the code holds, and the stamp is learnt. */
+static int by_content(lw_session *session, struct lw_hit *hit, struct lw_code *code)
+{
+	const struct lw_snapshot *snapshot = lw_registry_enter(session->registry);
+	lw_index *index;
+	int result = LW_ABSENT;
+	uint64_t content;
+	int64_t now = lw_now_ns();
+	const struct lw_file_record *record = find_record(session, snapshot, hit, &index);
+	if (record && may_read(index, record, hit) && lw_content_hash(hit->path, &hit->stat, &content) == 0 && content == record->content)
+		result = hand_out(session, snapshot, index, record, code);
+	if (result != LW_OK) {
+		lw_registry_exit(session->registry, snapshot);
+		return result;
+	}
+	session->stats.code_content++;
+	if (!lw_stat_racy(&hit->stat, now))
+		lw_learner_add(&session->learner, hit, lw_stamp(&hit->stat), content, code->data, code->len, lw_stat_public(&hit->stat));
+	return LW_OK;
+}
+
+static int by_pyc(lw_session *session, const struct lw_hit *hit, const char *pyc, struct lw_code *code, bool *stock, bool *young)
+{
+	void *data;
+	size_t size;
+	switch (lw_pyc_read(pyc, session->pyc_magic, &hit->stat, &data, &size)) {
+	case LW_PYC_NONE:
+		return LW_ABSENT;
+	case LW_PYC_YOUNG:
+		session->stats.pyc_distrusted++;
+		*young = true;
+		return LW_ABSENT;
+	case LW_PYC_HASHED:
+		*stock = true;
+		return LW_ABSENT;
+	case LW_PYC_GOOD:
+		break;
+	}
+	code->owned = data;
+	code->data = (const char *)data + LW_PYC_HEADER;
+	code->len = size - LW_PYC_HEADER;
+	session->stats.code_pyc++;
+	if (!lw_stat_racy(&hit->stat, hit->asked_ns))
+		lw_learner_add(&session->learner, hit, lw_stamp(&hit->stat), 0, code->data, code->len, lw_stat_public(&hit->stat));
+	return LW_OK;
+}
+
+static bool ask(struct lw_hit *hit)
+{
+	hit->asked_ns = lw_now_ns();
+	hit->asked = hit->asked || lw_stat_at(AT_FDCWD, hit->path, &hit->stat) == 0;
+	return hit->asked;
+}
+
+int lw_session_acquire(lw_session *session, struct lw_hit *hit, const char *pyc, struct lw_code *code, bool *stock, bool *young)
+{
+	*code = (struct lw_code){ 0 };
+	*stock = *young = false;
+	if (!hit->asked && !ask(hit))
+		return LW_ABSENT;
+	lock(session);
+	int result = by_content(session, hit, code);
+	if (result != LW_OK && pyc)
+		result = by_pyc(session, hit, pyc, code, stock, young);
+	unlock(session);
+	return result;
+}
+
+void lw_session_learn(lw_session *session, const struct lw_hit *hit, const void *data, size_t len)
+{
+	if (!hit->asked || lw_stat_racy(&hit->stat, hit->asked_ns))
+		return;
+	lock(session);
+	lw_learner_add(&session->learner, hit, lw_stamp(&hit->stat), 0, data, len, lw_stat_public(&hit->stat));
+	unlock(session);
+}
+
+/* --- storing --- */
+
+bool lw_session_pending(lw_session *session)
+{
+	lock(session);
+	bool pending = !session->started || due(session);
+	unlock(session);
+	return pending;
+}
+
+void lw_session_quiet(lw_session *session)
+{
+	lock(session);
+	if (!session->started || due(session))
+		flush_locked(session);
+	unlock(session);
+}
+
+int lw_session_flush(lw_session *session)
+{
+	lock(session);
+	int error = flush_locked(session);
+	unlock(session);
+	return error;
+}
+
+void lw_session_stats(lw_session *session, struct lw_session_stats *stats)
+{
+	lock(session);
+	*stats = session->stats;
+	stats->dirs.statx += session->dirs.stats.statx;
+	stats->dirs.listings += session->dirs.stats.listings;
+	stats->dirs.from_index += session->dirs.stats.from_index;
+	stats->dirs.damaged += session->dirs.stats.damaged;
+	unlock(session);
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * session: one process's import state: store, snapshot, directories, path lists, code, and what it learns.
+ *
+ * This is the interface the extension uses. All of it is thread-safe: one mutex protects everything behind it. The mutex is never held
+ * while foreign code runs (nothing here calls back), but system calls are made while it is held: release the
+ * interpreter's lock first wherever the header says "may do I/O".
+ *
+ * Learning. Directories that no index holds, code that was read from .pyc files or compiled, and refreshed stamps are kept in memory and
+ * appended to the store as a segment when imports fall quiet (lw_session_quiet), before fork and at exit.
+ * Nothing new: nothing written. Nothing racy is ever stored. A failure is counted, never raised.
+ *
+ * Fork. Handlers (pthread_atfork) store what has been learnt, take the mutex across the fork, and leave the child with an empty list.
+ * Exit. An atexit(3) handler stores the rest, and merges cache files if they have become many; it gives up after a second if another thread hangs in a system call.
+ */
+#ifndef LW_SESSION_H
+#define LW_SESSION_H
+
+#include "store.h"
+#include "view.h"
+
+typedef struct lw_session lw_session;
+
+struct lw_session_config {
+	struct lw_suffixes suffixes;
+	struct lw_store_config store;
+	enum lw_freshness freshness;
+	int64_t window_ns;		/* see view.h */
+	uint32_t pyc_magic;		/* first four bytes of a .pyc, little-endian */
+};
+
+struct lw_session_stats {
+	struct lw_dirs_stats dirs;
+	uint64_t code_pack;		/* code served from an index */
+	uint64_t code_content;		/* of it: the stamp had changed, the content had not */
+	uint64_t code_pyc;		/* read from a .pyc */
+	uint64_t pyc_distrusted;	/* a .pyc that stock Python would take, too young to be believed */
+	uint64_t learnt_dirs, learnt_files, learnt_bytes;
+	uint64_t segments_written, write_errors;
+	int last_write_error;		/* errno */
+	unsigned indexes, refused;	/* files in use, files refused */
+	uint64_t dropped;		/* facts not stored because they changed meanwhile */
+};
+
+/**
+ * Open. Does I/O. 0, or -errno with *OUT NULL (-EHOSTDOWN: a start died inside us, see store.h). REASON: LW_STORE_REASON bytes,
+ * a text for `doctor` ("" if there is nothing to say), also on success.
+ */
+int lw_session_open(const struct lw_session_config *config, lw_session **out, char *reason);
+/** Stores what has been learnt. No other call may be under way. */
+void lw_session_close(lw_session *session);
+
+const char *lw_session_path(const lw_session *session);
+void lw_session_set_freshness(lw_session *session, enum lw_freshness freshness, int64_t window_ns);
+enum lw_freshness lw_session_freshness(const lw_session *session);
+const struct lw_suffixes *lw_session_suffixes(const lw_session *session);
+
+/** importlib.invalidate_caches(). */
+void lw_session_invalidate(lw_session *session);
+
+/** View of a path list; destroy with lw_session_view_destroy(). NULL without memory or beyond 65,535 entries. */
+lw_view *lw_session_view(lw_session *session, const struct lw_path_entry *entries, uint32_t count, bool hooks);
+void lw_session_view_destroy(lw_session *session, lw_view *view);
+
+/** Whether lw_session_resolve() may do I/O for VIEW (it may anyway if a name is not as expected). */
+bool lw_session_quick(lw_session *session, const lw_view *view);
+/** See lw_view_resolve(). May do I/O. */
+int lw_session_resolve(lw_session *session, lw_view *view, uint32_t start, const char *name, size_t len, struct lw_hit *hit);
+
+/** Marshalled code. DATA is good until lw_session_release(). */
+struct lw_code {
+	const void *data;
+	size_t len;
+	const struct lw_snapshot *snapshot;	/* where DATA lies, or ... */
+	void *owned;				/* ... the buffer it lies in */
+};
+
+/** The code of source file HIT from an index whose stamp agrees. No I/O. LW_OK or LW_ABSENT. */
+int lw_session_code(lw_session *session, const struct lw_hit *hit, struct lw_code *code);
+/**
+ * The code of source file HIT, by content where the stamp does not agree, else from the .pyc at PYC (NULL: there is none) if it
+ * can be believed. Does I/O. LW_OK; LW_ABSENT: the stock loader must see to it. *STOCK is set when the code it finds must not be learnt (the
+ * .pyc is hash-based: its flags decide), *YOUNG when the .pyc must not be used although stock would: compile.
+ */
+int lw_session_acquire(lw_session *session, struct lw_hit *hit, const char *pyc, struct lw_code *code, bool *stock, bool *young);
+void lw_session_release(lw_session *session, struct lw_code *code);
+
+/** Code compiled from HIT after HIT was resolved is LEN bytes at DATA (copied). Kept if it may be (not racy). */
+void lw_session_learn(lw_session *session, const struct lw_hit *hit, const void *data, size_t len);
+
+/** An outermost import has returned: store what has been learnt, if it is time. Cheap otherwise. May do I/O. */
+void lw_session_quiet(lw_session *session);
+/** Store it now. Does I/O. 0 or -errno. */
+int lw_session_flush(lw_session *session);
+/** Whether lw_session_quiet() would do something. */
+bool lw_session_pending(lw_session *session);
+
+void lw_session_stats(lw_session *session, struct lw_session_stats *stats);
+
+#endif

@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * view: see view.h. The merged table is open addressing over (hash, name) with its own copy of the names (a listing may be read
+ * anew at any time); it is rebuilt as a whole when any directory has changed, which is rare.
+ */
+#include "view.h"
+
+#include "build.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct slot {
+	const char *name;	/* NULL: free */
+	uint32_t hash;
+	uint16_t len;
+	uint16_t first;
+};
+
+struct table {
+	struct slot *slot;
+	uint32_t capacity, count;
+	char *names;		/* the chunk being filled; its first bytes link to the one before */
+	size_t names_used, names_size;
+};
+
+struct lw_view {
+	uint32_t count;
+	bool hooks;
+	bool linear;
+	bool looked;		/* for a table in the indexes */
+	bool stored;		/* the table in use is in an index */
+	bool racy;		/* a directory was: compare by reading again */
+	bool valid;		/* tokens and table agree */
+	uint32_t first_foreign;	/* entry that is not ours to search; COUNT if there is none */
+	int64_t compared_ns;	/* monotonic; 0: never */
+	uint64_t epoch;		/* of dirs, when last compared */
+	struct lw_hash128 key;
+	struct lw_index_view indexed;	/* table from an index ... */
+	struct table merged;		/* ... or our own */
+	uint64_t *token;		/* per entry, of what the table rests on */
+	char *paths;
+	struct lw_path_entry entry[];
+};
+
+static size_t key_bytes(const struct lw_path_entry *entries, uint32_t count)
+{
+	size_t size = 1;
+	for (uint32_t i = 0; i < count; i++)
+		size += sizeof(uint32_t) + entries[i].len;
+	return size;
+}
+
+struct lw_hash128 lw_view_key(const struct lw_path_entry *entries, uint32_t count, bool hooks)
+{
+	size_t size = key_bytes(entries, count);
+	char *buffer = malloc(size), *at = buffer;
+	if (!buffer)
+		return (struct lw_hash128){ 0, 0 };
+	*at++ = hooks;
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t len = entries[i].path ? entries[i].len : UINT32_MAX;
+		memcpy(at, &len, sizeof(len));
+		at += sizeof(len);
+		if (entries[i].path) {
+			memcpy(at, entries[i].path, entries[i].len);
+			at += entries[i].len;
+		}
+	}
+	struct lw_hash128 key = lw_hash128(buffer, (size_t)(at - buffer));
+	free(buffer);
+	return key;
+}
+
+lw_view *lw_view_create(const struct lw_path_entry *entries, uint32_t count, bool hooks)
+{
+	if (count > UINT16_MAX)
+		return NULL;
+	size_t bytes = 1;
+	for (uint32_t i = 0; i < count; i++)
+		bytes += (entries[i].path ? entries[i].len : 0) + 1;
+
+	lw_view *view = calloc(1, sizeof(*view) + count * sizeof(*view->entry));
+	if (!view)
+		return NULL;
+	view->count = count;
+	view->hooks = hooks;
+	view->linear = count <= LW_VIEW_LINEAR;
+	view->paths = malloc(bytes);
+	view->token = view->linear ? NULL : calloc(count, sizeof(*view->token));
+	if (!view->paths || (!view->linear && !view->token)) {
+		lw_view_destroy(view);
+		return NULL;
+	}
+	char *at = view->paths;
+	for (uint32_t i = 0; i < count; i++) {
+		if (!entries[i].path)
+			continue;
+		view->entry[i] = (struct lw_path_entry){ .path = at, .len = entries[i].len };
+		memcpy(at, entries[i].path, entries[i].len);
+		at += entries[i].len;
+		*at++ = '\0';
+	}
+	if (!view->linear)
+		view->key = lw_view_key(entries, count, hooks);
+	return view;
+}
+
+static void table_clear(struct table *table)
+{
+	while (table->names) {
+		char *older;
+		memcpy(&older, table->names, sizeof(older));
+		free(table->names);
+		table->names = older;
+	}
+	free(table->slot);
+	*table = (struct table){ 0 };
+}
+
+void lw_view_destroy(lw_view *view)
+{
+	if (!view)
+		return;
+	table_clear(&view->merged);
+	free(view->token);
+	free(view->paths);
+	free(view);
+}
+
+void lw_view_forget(lw_view *view)
+{
+	table_clear(&view->merged);
+	view->indexed = (struct lw_index_view){ 0 };
+	view->looked = view->stored = view->valid = view->racy = false;
+	view->compared_ns = 0;
+}
+
+void lw_view_expire(lw_view *view)
+{
+	view->compared_ns = 0;
+}
+
+/* --- the merged table --- */
+
+static struct slot *table_slot(const struct table *table, uint32_t hash, const char *name, uint16_t len)
+{
+	uint32_t mask = table->capacity - 1;
+	for (uint32_t i = hash & mask;; i = (i + 1) & mask) {
+		struct slot *slot = &table->slot[i];
+		if (!slot->name || (slot->hash == hash && slot->len == len && memcmp(slot->name, name, len) == 0))
+			return slot;
+	}
+}
+
+static int table_grow(struct table *table)
+{
+	struct table bigger = *table;
+	bigger.capacity = table->capacity ? table->capacity * 2 : 1024;
+	bigger.slot = calloc(bigger.capacity, sizeof(*bigger.slot));
+	if (!bigger.slot)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < table->capacity; i++) {
+		const struct slot *slot = &table->slot[i];
+		if (slot->name)
+			*table_slot(&bigger, slot->hash, slot->name, slot->len) = *slot;
+	}
+	free(table->slot);
+	*table = bigger;
+	return 0;
+}
+
+static const char *table_keep(struct table *table, const char *name, size_t len)
+{
+	if (len > table->names_size - table->names_used) {
+		size_t size = 64 * 1024;
+		char *chunk = malloc(size);
+		if (!chunk)
+			return NULL;
+		memcpy(chunk, &table->names, sizeof(table->names));
+		table->names = chunk;
+		table->names_used = sizeof(table->names);
+		table->names_size = size;
+	}
+	char *kept = memcpy(table->names + table->names_used, name, len);
+	table->names_used += len;
+	return kept;
+}
+
+static int table_add(struct table *table, const struct lw_entry *entry, const char *name, uint16_t first)
+{
+	if (table->count >= table->capacity / 2) {
+		int error = table_grow(table);
+		if (error)
+			return error;
+	}
+	struct slot *slot = table_slot(table, entry->hash, name, entry->len);
+	if (!slot->name) {
+		const char *kept = table_keep(table, name, entry->len);
+		if (!kept)
+			return -ENOMEM;
+		*slot = (struct slot){ .name = kept, .hash = entry->hash, .len = entry->len, .first = first };
+		table->count++;
+	}
+	return 0;
+}
+
+static int merge_dir(struct table *table, struct lw_dirs *dirs, struct lw_dir *dir, uint16_t first)
+{
+	for (int attempt = 0; attempt < 2; attempt++) {
+		const struct lw_entry *entries;
+		uint32_t count = lw_dir_entries(dir, &entries), i;
+		for (i = 0; i < count; i++) {
+			const char *name = lw_dir_name(dir, &entries[i]);
+			if (!name)
+				break;
+			int error = table_add(table, &entries[i], name, first);
+			if (error)
+				return error;
+		}
+		if (i == count)
+			return 0;
+		int error = lw_dirs_reread(dirs, dir); /* damaged index */
+		if (error)
+			return error;
+	}
+	return -EBADMSG;
+}
+
+static bool foreign(const lw_view *view, uint32_t i, uint64_t token)
+{
+	return !view->entry[i].path || token == LW_TOKEN_NOTDIR || (token == LW_TOKEN_MISSING && view->hooks);
+}
+
+static void find_first_foreign(lw_view *view)
+{
+	uint32_t i = 0;
+	while (i < view->count && !foreign(view, i, view->token[i]))
+		i++;
+	view->first_foreign = i;
+}
+
+/* Build the table from fresh directories. */
+static int merge(lw_view *view, struct lw_dirs *dirs)
+{
+	table_clear(&view->merged);
+	view->indexed = (struct lw_index_view){ 0 };
+	view->stored = view->valid = view->racy = false;
+	int error = table_grow(&view->merged);
+	if (error)
+		return error;
+	for (uint32_t i = 0; i < view->count; i++) {
+		if (!view->entry[i].path)
+			continue;
+		struct lw_dir *dir = lw_dirs_get(dirs, view->entry[i].path, view->entry[i].len);
+		if (!dir)
+			return -ENOMEM;
+		error = lw_dirs_fresh(dirs, dir);
+		if (!error)
+			error = merge_dir(&view->merged, dirs, dir, (uint16_t)i);
+		if (error)
+			return error;
+		view->token[i] = lw_dir_token(dir);
+		view->racy |= dir->racy;
+	}
+	find_first_foreign(view);
+	view->valid = true;
+	return 0;
+}
+
+/* --- keeping it current --- */
+
+static void look_for_stored(lw_view *view, struct lw_dirs *dirs)
+{
+	view->looked = true;
+	for (unsigned i = 0; dirs->snapshot && i < dirs->snapshot->count; i++) {
+		if (lw_index_find_view(dirs->snapshot->index[i], view->key, &view->indexed) != LW_OK)
+			continue;
+		if (view->indexed.record->entries != view->count)
+			continue;
+		memcpy(view->token, view->indexed.stamps, view->count * sizeof(*view->token));
+		view->stored = view->valid = true;
+		find_first_foreign(view);
+		return;
+	}
+	view->indexed = (struct lw_index_view){ 0 };
+}
+
+static bool tokens_hold(const lw_view *view, struct lw_dirs *dirs)
+{
+	for (uint32_t i = 0; i < view->count; i++) {
+		uint64_t now;
+		if (!view->entry[i].path)
+			continue;
+		dirs->stats.statx++;
+		if (lw_token_now(view->entry[i].path, &now) || now != view->token[i])
+			return false;
+	}
+	return true;
+}
+
+bool lw_view_settled(const lw_view *view, const struct lw_dirs *dirs)
+{
+	return dirs->freshness == LW_FROZEN && view->valid && view->epoch == dirs->epoch;
+}
+
+/* Make table and tokens current. NOW: whatever the window says. */
+static int refresh(lw_view *view, struct lw_dirs *dirs, int64_t window_ns, bool now)
+{
+	if (!view->looked)
+		look_for_stored(view, dirs);
+	if (lw_view_settled(view, dirs))
+		return 0;
+	int64_t clock = lw_monotonic_ns();
+	bool same_epoch = view->epoch == dirs->epoch;
+	if (!now && view->valid && same_epoch && view->compared_ns && clock - view->compared_ns < window_ns)
+		return 0;
+	view->epoch = dirs->epoch;
+	if (!view->valid || view->racy || !tokens_hold(view, dirs)) {
+		int error = merge(view, dirs);
+		if (error)
+			return error;
+	}
+	view->compared_ns = clock;
+	return 0;
+}
+
+/* --- lookups --- */
+
+static bool table_first(lw_view *view, const char *name, size_t len, uint32_t *first, int *error)
+{
+	*error = 0;
+	if (view->indexed.index) {
+		int result = lw_index_view_find(&view->indexed, name, len, first);
+		if (result == LW_BAD)
+			*error = -EBADMSG;
+		return result == LW_OK;
+	}
+	if (len > UINT8_MAX)
+		return false;
+	const struct slot *slot = table_slot(&view->merged, lw_name_hash(name, len), name, (uint16_t)len);
+	*first = slot->first;
+	return slot->name != NULL;
+}
+
+static void set_foreign(struct lw_hit *hit, uint32_t entry)
+{
+	hit->kind = LW_HIT_FOREIGN;
+	hit->entry = entry;
+	hit->asked = false;
+	hit->len = hit->base_len = 0;
+}
+
+/* Search entries [start, end) one by one. */
+static int search(lw_view *view, struct lw_dirs *dirs, uint32_t start, uint32_t end, const char *name, size_t len, struct lw_hit *hit)
+{
+	for (uint32_t i = start; i < end; i++) {
+		if (!view->entry[i].path) {
+			set_foreign(hit, i);
+			return 0;
+		}
+		struct lw_dir *dir = lw_dirs_get(dirs, view->entry[i].path, view->entry[i].len);
+		if (!dir)
+			return -ENOMEM;
+		int error = lw_dirs_fresh(dirs, dir);
+		if (error)
+			return error;
+		if (foreign(view, i, lw_dir_token(dir))) {
+			set_foreign(hit, i);
+			return 0;
+		}
+		error = lw_resolve_fresh(dirs, dir, name, len, hit);
+		if (error)
+			return error;
+		hit->entry = i;
+		if (hit->kind != LW_HIT_NONE)
+			return 0;
+	}
+	hit->kind = LW_HIT_NONE;
+	return 0;
+}
+
+static int drop_damaged(lw_view *view, struct lw_dirs *dirs)
+{
+	dirs->stats.damaged++;
+	view->indexed = (struct lw_index_view){ 0 };
+	view->stored = view->valid = false;
+	return merge(view, dirs);
+}
+
+static uint32_t next_foreign(const lw_view *view, uint32_t start)
+{
+	uint32_t i = start > view->first_foreign ? start : view->first_foreign;
+	while (i < view->count && !foreign(view, i, view->token[i]))
+		i++;
+	return i;
+}
+
+static int search_table(lw_view *view, struct lw_dirs *dirs, uint32_t start, const char *name, size_t len, struct lw_hit *hit)
+{
+	uint32_t first = 0;
+	int error;
+	bool found = table_first(view, name, len, &first, &error);
+	if (error) {
+		error = drop_damaged(view, dirs);
+		if (error)
+			return error;
+		found = table_first(view, name, len, &first, &error);
+	}
+	if (found && first >= view->count)
+		return -EBADMSG;
+	if (found && first < start)
+		first = start; /* seen there already, and it did not settle the matter: it may occur again */
+	uint32_t claimed = next_foreign(view, start);
+	if (claimed < (found ? first : view->count)) {
+		set_foreign(hit, claimed);
+		return 0;
+	}
+	hit->kind = LW_HIT_NONE;
+	if (!found)
+		return 0;
+	return search(view, dirs, first, view->count, name, len, hit);
+}
+
+int lw_view_resolve(lw_view *view, struct lw_dirs *dirs, int64_t window_ns, uint32_t start, const char *name, size_t len, struct lw_hit *hit)
+{
+	if (view->linear)
+		return search(view, dirs, start, view->count, name, len, hit);
+
+	int error = refresh(view, dirs, window_ns, false);
+	if (!error)
+		error = search_table(view, dirs, start, name, len, hit);
+	if (error || start > 0 || hit->kind == LW_HIT_MODULE || hit->kind == LW_HIT_PACKAGE || lw_view_settled(view, dirs))
+		return error;
+	/* A miss, a portion, a foreign entry: what lies ahead of it must be compared now, not a window ago. */
+	error = refresh(view, dirs, window_ns, true);
+	return error ? error : search_table(view, dirs, 0, name, len, hit);
+}
+
+/* --- learning --- */
+
+bool lw_view_unlearnt(const lw_view *view)
+{
+	return !view->linear && view->valid && !view->stored && !view->racy;
+}
+
+void lw_view_learnt(lw_view *view)
+{
+	view->stored = true;
+}
+
+int lw_view_learn(const lw_view *view, struct lw_build *build)
+{
+	if (!lw_view_unlearnt(view))
+		return 0;
+	struct lw_build_name *names = malloc((view->merged.count + 1) * sizeof(*names));
+	if (!names)
+		return -ENOMEM;
+	uint32_t count = 0;
+	for (uint32_t i = 0; i < view->merged.capacity; i++) {
+		const struct slot *slot = &view->merged.slot[i];
+		if (slot->name)
+			names[count++] = (struct lw_build_name){ .name = slot->name, .len = slot->len, .first = slot->first };
+	}
+	int error = lw_build_view(build, view->key, view->token, view->count, names, count);
+	free(names);
+	return error;
+}
