@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * activate: install and uninstall; what the environment says; the one session of the process.
+ *
+ * Several interpreters of a process share the session (it knows no Python object); each has its own finder and its own replacement.
+ */
+#include "state.h"
+
+#include <marshal.h>
+#include <pthread.h>
+#include <sys/stat.h>
+
+static pthread_mutex_t session_mutex = PTHREAD_MUTEX_INITIALIZER;
+static lw_session *process_session;		/* session_mutex; made once, lives until exit */
+static char session_reason[LW_STORE_REASON];	/* session_mutex */
+
+static int refuse(lw_state *state, const char *format, const char *detail)
+{
+	PyErr_Clear();
+	Py_XSETREF(state->reason, PyUnicode_FromFormat(format, detail));
+	return state->reason ? 1 : -1;
+}
+
+/* --- what applies --- */
+
+struct options {
+	const char *freshness;	/* NULL: the environment, else stat */
+	const char *cache;	/* NULL: see store.h */
+	bool use_env;
+};
+
+static long flag(const char *name)
+{
+	PyObject *flags = PySys_GetObject("flags");
+	PyObject *value = flags ? PyObject_GetAttrString(flags, name) : NULL;
+	long result = value ? PyLong_AsLong(value) : 0;
+	Py_XDECREF(value);
+	PyErr_Clear();
+	return result;
+}
+
+static const char *variable(const struct options *options, const char *name)
+{
+	const char *value = options->use_env ? getenv(name) : NULL;
+	return value && *value ? value : NULL;
+}
+
+static bool is_on(const char *value)
+{
+	return value && strcmp(value, "0") != 0;
+}
+
+/* A whole number from the environment; DEFAULT where it is missing or odd. */
+static long long number(const char *value, long long otherwise)
+{
+	char *end;
+	long long result = value ? strtoll(value, &end, 10) : otherwise;
+	return value && (*end || end == value || result < 0) ? otherwise : result;
+}
+
+static int parse_options(const char *function, struct options *options, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+	*options = (struct options){ .use_env = !flag("ignore_environment") };
+	if (nargs)
+		return PyErr_Format(PyExc_TypeError, "%s() takes keyword arguments only", function), -1;
+	for (Py_ssize_t i = 0; kwnames && i < PyTuple_GET_SIZE(kwnames); i++) {
+		const char *name = PyUnicode_AsUTF8(PyTuple_GET_ITEM(kwnames, i));
+		const char **slot = !name ? NULL : !strcmp(name, "freshness") ? &options->freshness : !strcmp(name, "cache") ? &options->cache : NULL;
+		if (!slot)
+			return PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%s'", function, name ? name : "?"), -1;
+		if (args[i] != Py_None && !(*slot = PyUnicode_AsUTF8(args[i])))
+			return -1;
+	}
+	return 0;
+}
+
+static int parse_freshness(const struct options *options, enum lw_freshness *freshness)
+{
+	const char *text = options->freshness ? options->freshness : variable(options, "LADEWERK_FRESHNESS");
+	*freshness = LW_STAT;
+	if (!text || !strcmp(text, "stat"))
+		return 0;
+	if (!strcmp(text, "frozen")) {
+		*freshness = LW_FROZEN;
+		return 0;
+	}
+	PyErr_Format(PyExc_ValueError, "freshness must be 'stat' or 'frozen', not '%s'", text);
+	return -1;
+}
+
+/* --- the key: everything that code or lookups depend on --- */
+
+static int debug_ranges_off(void)
+{
+	PyObject *options = PySys_GetXOptions();
+	return (options && PyDict_GetItemString(options, "no_debug_ranges")) || (!flag("ignore_environment") && getenv("PYTHONNODEBUGRANGES"));
+}
+
+static PyObject *describe(lw_state *state)
+{
+	PyObject *suffixes = PyUnicode_FromString("");
+	for (Py_ssize_t i = 0; suffixes && i < state->suffix_counts[0]; i++)
+		Py_SETREF(suffixes, PyUnicode_FromFormat("%U %U", suffixes, PyList_GET_ITEM(state->suffix_lists[0], i)));
+	if (!suffixes)
+		return NULL;
+	PyObject *text = PyUnicode_FromFormat("python %s\ntag %U\nmagic %ld\noptimize %ld\ndebug_ranges %d\nsuffixes%U\nformat %d\n", Py_GetVersion(),
+		state->cache_tag, PyImport_GetMagicNumber(), flag("optimize"), !debug_ranges_off(), suffixes, LW_INDEX_FORMAT);
+	Py_DECREF(suffixes);
+	return text;
+}
+
+static int take_suffixes(lw_state *state, struct lw_suffixes *suffixes)
+{
+	const char *extension[LW_SUFFIX_MAX];
+	unsigned count = 0;
+	if (state->suffix_counts[0] > LW_SUFFIX_MAX - 2 || state->suffix_counts[1] != 1 || state->suffix_counts[2] != 1)
+		return refuse(state, "this interpreter's suffix lists are not the usual ones%s", "");
+	for (; count < state->suffix_counts[0]; count++)
+		if (!(extension[count] = PyUnicode_AsUTF8(PyList_GET_ITEM(state->suffix_lists[0], count))))
+			return -1;
+	if (PyUnicode_CompareWithASCIIString(PyList_GET_ITEM(state->suffix_lists[1], 0), ".py")
+			|| PyUnicode_CompareWithASCIIString(PyList_GET_ITEM(state->suffix_lists[2], 0), ".pyc")
+			|| lw_suffixes_init(suffixes, extension, count))
+		return refuse(state, "this interpreter's suffix lists are not the usual ones%s", "");
+	return 0;
+}
+
+static uid_t prefix_owner(void)
+{
+	struct stat st;
+	PyObject *prefix = PySys_GetObject("prefix");
+	PyObject *bytes = prefix ? PyUnicode_EncodeFSDefault(prefix) : NULL;
+	uid_t owner = bytes && stat(PyBytes_AS_STRING(bytes), &st) == 0 ? st.st_uid : 0;
+	Py_XDECREF(bytes);
+	PyErr_Clear();
+	return owner;
+}
+
+/* ABOUT keeps the text that config->about points to. */
+static int store_config(lw_state *state, const struct options *options, struct lw_store_config *config, PyObject **about)
+{
+	Py_ssize_t len;
+	*about = describe(state);
+	const char *text = *about ? PyUnicode_AsUTF8AndSize(*about, &len) : NULL;
+	if (!text)
+		return -1;
+	const char *trusted = variable(options, "LADEWERK_TRUST_UID");
+	*config = (struct lw_store_config){
+		.place = options->cache, .key = lw_hash128(text, (size_t)len), .about = text, .readonly = is_on(variable(options, "LADEWERK_READONLY")),
+		.use_env = options->use_env, .prefix_owner = prefix_owner(), .trust_uid_set = number(trusted, -1) >= 0, .trust_uid = (uid_t)number(trusted, 0),
+	};
+	return 0;
+}
+
+/* --- session --- */
+
+static int open_session(lw_state *state, const struct options *options, enum lw_freshness freshness)
+{
+	struct lw_session_config config = { .freshness = freshness, .pyc_magic = (uint32_t)PyImport_GetMagicNumber() };
+	config.window_ns = number(variable(options, "LADEWERK_STAT_WINDOW"), 10) * 1000000;
+	PyObject *about = NULL;
+	int result = take_suffixes(state, &config.suffixes);
+	if (!result)
+		result = store_config(state, options, &config.store, &about);
+	if (result)
+		goto done;
+	pthread_mutex_lock(&session_mutex);
+	int error = 0;
+	if (!process_session)
+		error = lw_session_open(&config, &process_session, session_reason);
+	else
+		lw_session_set_freshness(process_session, freshness, config.window_ns);
+	state->session = process_session;
+	if (error || *session_reason)
+		result = refuse(state, "%s", *session_reason ? session_reason : strerror(-error));
+	if (!error && result > 0)
+		result = 0; /* a remark, not a refusal */
+	pthread_mutex_unlock(&session_mutex);
+done:
+	Py_XDECREF(about);
+	return result;
+}
+
+/* --- the import system --- */
+
+static int verify(lw_state *state)
+{
+	struct lw_hash128 find, load;
+	if (lw_bootstrap_digests(state, &find, &load) < 0)
+		return -1;
+	if (!lw_bootstrap_find_known(find) || !lw_bootstrap_load_known(load, &state->flavour))
+		return refuse(state, "the import functions of this interpreter (%s) are not ones that Ladewerk was verified against", Py_GetVersion());
+	return 0;
+}
+
+static int find_parts(lw_state *state)
+{
+	if (state->bootstrap_dict)
+		return 0;
+	int result = lw_bootstrap_find(state);
+	if (result)
+		return result;
+	Py_XSETREF(state->cache_tag, PyObject_GetAttr(state->implementation, LW_STR(state, cache_tag)));
+	if (!state->cache_tag || !PyUnicode_Check(state->cache_tag))
+		return refuse(state, "sys.implementation.cache_tag is %s", "None");
+	long optimize = flag("optimize");
+	Py_XSETREF(state->pyc_tail, optimize ? PyUnicode_FromFormat(".%U.opt-%ld.pyc", state->cache_tag, optimize)
+		: PyUnicode_FromFormat(".%U.pyc", state->cache_tag));
+	return state->pyc_tail ? 0 : -1;
+}
+
+static int insert_finder(lw_state *state)
+{
+	PyObject *meta_path = PyDict_GetItemString(state->sys_dict, "meta_path");
+	if (!meta_path || !PyList_CheckExact(meta_path))
+		return refuse(state, "sys.meta_path is not a list%s", "");
+	for (Py_ssize_t i = 0; i < PyList_GET_SIZE(meta_path); i++)
+		if (PyList_GET_ITEM(meta_path, i) == state->path_finder)
+			return PyList_Insert(meta_path, i, state->finder);
+	return refuse(state, "PathFinder is not in sys.meta_path%s", "");
+}
+
+static int replace_function(lw_state *state)
+{
+	PyObject *original;
+	int found = lw_dict_get(state->bootstrap_dict, LW_STR(state, _find_and_load), &original);
+	if (found <= 0)
+		return found < 0 ? -1 : refuse(state, "importlib._bootstrap has no _find_and_load%s", "");
+	if (!PyFunction_Check(original)) {
+		Py_DECREF(original);
+		return refuse(state, "importlib._bootstrap._find_and_load was replaced by somebody else%s", "");
+	}
+	state->original = original;
+	state->replacement = PyCFunction_NewEx(&lw_find_and_load_def, state->module, NULL);
+	if (!state->replacement || PyDict_SetItem(state->bootstrap_dict, LW_STR(state, _find_and_load), state->replacement) < 0)
+		return -1;
+	state->fast = true;
+	return 0;
+}
+
+static bool file_names_are_utf8(void)
+{
+	PyObject *function = PySys_GetObject("getfilesystemencoding");
+	PyObject *encoding = function ? PyObject_CallNoArgs(function) : NULL;
+	bool utf8 = encoding && PyUnicode_Check(encoding) && !PyUnicode_CompareWithASCIIString(encoding, "utf-8");
+	Py_XDECREF(encoding);
+	PyErr_Clear();
+	return utf8;
+}
+
+static int install(lw_state *state, const struct options *options)
+{
+	enum lw_freshness freshness;
+	if (parse_freshness(options, &freshness) < 0)
+		return -1;
+	if (state->installed) {
+		lw_session_set_freshness(state->session, freshness, number(variable(options, "LADEWERK_STAT_WINDOW"), 10) * 1000000);
+		return 0;
+	}
+	const char *switched = getenv("LADEWERK");
+	if (switched && !strcmp(switched, "0"))
+		return refuse(state, "switched off by LADEWERK=%s", "0");
+	if (flag("verbose"))
+		return refuse(state, "python %s prints what the stock machinery does", "-v");
+	if (!file_names_are_utf8())
+		return refuse(state, "the file system encoding is not utf-8%s", "");
+	Py_CLEAR(state->reason);
+	int result = find_parts(state);
+	if (!result)
+		result = verify(state);
+	if (!result)
+		result = open_session(state, options, freshness);
+	if (!result && !(state->finder = lw_finder_create(state)))
+		result = -1;
+	if (!result)
+		result = insert_finder(state);
+	if (result)
+		return result;
+	state->installed = true;
+	return replace_function(state);
+}
+
+static void uninstall(lw_state *state)
+{
+	state->installed = state->fast = false;
+	PyObject *meta_path = state->sys_dict ? PyDict_GetItemString(state->sys_dict, "meta_path") : NULL;
+	Py_ssize_t at = meta_path && PyList_CheckExact(meta_path) && state->finder ? PySequence_Index(meta_path, state->finder) : -1;
+	PyErr_Clear();
+	if (at >= 0 && PyList_SetSlice(meta_path, at, at + 1, NULL) < 0)
+		PyErr_Clear();
+	Py_CLEAR(state->finder);
+	/* If somebody wrapped our function it stays, and hands everything to the stock one. */
+	if (state->original && PyDict_GetItem(state->bootstrap_dict, LW_STR(state, _find_and_load)) == state->replacement)
+		PyDict_SetItem(state->bootstrap_dict, LW_STR(state, _find_and_load), state->original);
+	PyDict_Clear(state->views_single);
+	PyList_SetSlice(state->views_multi, 0, PY_SSIZE_T_MAX, NULL);
+}
+
+PyObject *lw_install(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+	lw_state *state = lw_state_of(module);
+	struct options options;
+	if (parse_options("install", &options, args, nargs, kwnames) < 0)
+		return NULL;
+	int result = install(state, &options);
+	if (result && state->installed)
+		uninstall(state);
+	return result < 0 ? NULL : PyBool_FromLong(result == 0);
+}
+
+PyObject *lw_uninstall(PyObject *module, PyObject *unused)
+{
+	uninstall(lw_state_of(module));
+	Py_RETURN_NONE;
+}
+
+/* What the .pth files call: never raises, says nothing. ENABLED: this environment was enabled; else only LADEWERK=1 counts. */
+PyObject *lw_boot(PyObject *module, PyObject *enabled)
+{
+	lw_state *state = lw_state_of(module);
+	struct options options = { .use_env = !flag("ignore_environment") };
+	const char *switched = getenv("LADEWERK");
+	int asked = PyObject_IsTrue(enabled) > 0 || (options.use_env && is_on(switched));
+	if (asked && !state->installed) {
+		int result = install(state, &options);
+		if (result && state->installed)
+			uninstall(state);
+		if (result < 0) {
+			struct lw_error error;
+			lw_error_save(&error);
+			Py_XSETREF(state->reason, PyObject_Str(error.value));
+			lw_error_drop(&error);
+			PyErr_Clear();
+		}
+	}
+	Py_RETURN_NONE;
+}
+
+/* --- the cache, for the command line --- */
+
+static int prepare(lw_state *state, const struct options *options, struct lw_store_config *config, PyObject **about)
+{
+	int result = find_parts(state);
+	if (!result)
+		result = store_config(state, options, config, about);
+	if (result > 0)
+		PyErr_Format(PyExc_RuntimeError, "%U", state->reason);
+	return result ? -1 : 0;
+}
+
+int lw_store_settings(lw_state *state, const char *cache, struct lw_suffixes *suffixes, struct lw_store_config *config, PyObject **about)
+{
+	struct options options = { .cache = cache, .use_env = !flag("ignore_environment") };
+	if (prepare(state, &options, config, about) < 0)
+		return -1;
+	int result = take_suffixes(state, suffixes);
+	if (result > 0)
+		PyErr_Format(PyExc_RuntimeError, "%U", state->reason);
+	return result ? -1 : 0;
+}
+
+PyObject *lw_place(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+	struct options options;
+	struct lw_store_config config;
+	PyObject *about = NULL, *result = NULL;
+	char path[LW_PATH_SIZE], key[40];
+	if (parse_options("place", &options, args, nargs, kwnames) < 0 || prepare(lw_state_of(module), &options, &config, &about) < 0)
+		goto done;
+	int error = lw_store_place(&config, path, sizeof(path));
+	snprintf(key, sizeof(key), "%016llx%016llx", (unsigned long long)config.key.hi, (unsigned long long)config.key.lo);
+	result = Py_BuildValue("NsO", error ? Py_NewRef(Py_None) : PyUnicode_DecodeFSDefault(path), key, about);
+done:
+	Py_XDECREF(about);
+	return result;
+}
+
+PyObject *lw_reset(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+	struct options options;
+	struct lw_store_config config;
+	PyObject *about = NULL, *result = NULL;
+	char reason[LW_STORE_REASON];
+	if (parse_options("reset", &options, args, nargs, kwnames) < 0 || prepare(lw_state_of(module), &options, &config, &about) < 0)
+		goto done;
+	int removed = lw_store_reset(&config, reason);
+	result = removed < 0 ? PyErr_Format(PyExc_OSError, "%s", reason) : PyLong_FromLong(removed);
+done:
+	Py_XDECREF(about);
+	return result;
+}

@@ -1,0 +1,598 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * import: the function in the place of importlib._bootstrap._find_and_load.
+ *
+ * The interpreter's C code and importlib look that name up at every import of a module that is not (wholly) there. This function does what the
+ * stock one does, step by step, for modules that come from files, and hands everything else to the stock functions:
+ *
+ *   module in sys.modules           return it; being initialised, or None: stock
+ *   take the module's lock          CPython's own lock object, by its own methods
+ *   import the parent, look again   as stock, by version (struct lw_flavour)
+ *   ask sys.meta_path in order      finders ahead of ours under the import lock, as stock; BuiltinImporter and FrozenImporter by
+ *                                   the same C functions they use; ours: the index; PathFinder: only if ours could not tell
+ *   load                            source files here (load.c); any other spec by stock _load_unlocked()
+ *   bind in the parent, unlock
+ *
+ * After the lock is taken, stepping aside means calling stock _find_and_load_unlocked(). It is decided before any finder has been called, or
+ * (ours could not tell) by going on to PathFinder: no finder is ever asked twice.
+ *
+ * No lock of ours is held while a finder, a loader or a module body runs.
+ */
+#include "state.h"
+
+/* How many of our imports are under way on this thread: the outermost one's return is when imports fall quiet. */
+static _Thread_local unsigned depth;
+
+static PyObject *modules_dict(lw_state *state)
+{
+	PyObject *modules;
+	if (lw_dict_get(state->sys_dict, LW_STR(state, modules), &modules) < 0)
+		return NULL;
+	if (modules && !PyDict_CheckExact(modules))
+		Py_CLEAR(modules);
+	return modules;
+}
+
+/* spec._initializing of MODULE is true: 1, 0, -1. */
+static int is_initializing(lw_state *state, PyObject *module)
+{
+	PyObject *spec, *flag;
+	int found = lw_attr_get(module, LW_STR(state, __spec__), &spec);
+	if (found <= 0)
+		return found;
+	found = spec == Py_None ? 0 : lw_attr_get(spec, LW_STR(state, _initializing), &flag);
+	Py_DECREF(spec);
+	if (found <= 0)
+		return found;
+	int truth = PyObject_IsTrue(flag);
+	Py_DECREF(flag);
+	return truth;
+}
+
+static PyObject *call_bootstrap(lw_state *state, const char *name, PyObject *a, PyObject *b)
+{
+	PyObject *function = PyDict_GetItemString(state->bootstrap_dict, name);
+	if (!function)
+		return PyErr_Format(PyExc_ImportError, "importlib._bootstrap.%s has gone", name);
+	PyObject *args[] = { a, b };
+	return PyObject_Vectorcall(function, args, b ? 2 : 1, NULL);
+}
+
+/* --- finding --- */
+
+enum who { WHO_BUILTIN, WHO_FROZEN, WHO_OURS, WHO_PATH, WHO_OTHER };
+
+static enum who who_is(const lw_state *state, PyObject *finder)
+{
+	if (finder == state->finder)
+		return WHO_OURS;
+	if (finder == state->path_finder)
+		return WHO_PATH;
+	if (finder == state->builtin_importer)
+		return WHO_BUILTIN;
+	return finder == state->frozen_importer ? WHO_FROZEN : WHO_OTHER;
+}
+
+/* A copy of sys.meta_path on which ours comes before PathFinder. NULL without exception: step aside (*WHY). */
+static PyObject *meta_path_copy(lw_state *state, enum lw_aside *why)
+{
+	PyObject *live;
+	*why = LW_ASIDE_META_PATH;
+	if (lw_dict_get(state->sys_dict, LW_STR(state, meta_path), &live) < 0)
+		return NULL;
+	PyObject *copy = live && PyList_CheckExact(live) ? PyList_GetSlice(live, 0, PY_SSIZE_T_MAX) : NULL;
+	Py_XDECREF(live);
+	bool ours = false, path = false;
+	for (Py_ssize_t i = 0; copy && i < PyList_GET_SIZE(copy); i++) {
+		enum who who = who_is(state, PyList_GET_ITEM(copy, i));
+#if PY_VERSION_HEX < 0x030c0000
+		if (who == WHO_OTHER && !PyObject_HasAttr(PyList_GET_ITEM(copy, i), LW_STR(state, find_spec))) {
+			*why = LW_ASIDE_LEGACY; /* find_module(): stock knows how */
+			Py_CLEAR(copy);
+			return NULL;
+		}
+#endif
+		ours |= who == WHO_OURS && !path;
+		path |= who == WHO_PATH;
+	}
+	if (!ours || !path)
+		Py_CLEAR(copy);
+	return copy;
+}
+
+/* finder.find_spec(name, path, None) under the import lock: 1 (*SPEC), 0 (no such method), -1. */
+static int ask(lw_state *state, PyObject *finder, PyObject *name, PyObject *path, PyObject **spec)
+{
+	PyObject *find_spec;
+	PyObject *locked = PyObject_CallNoArgs(state->acquire_lock);
+	if (!locked)
+		return -1;
+	Py_DECREF(locked);
+	int result = lw_attr_get(finder, LW_STR(state, find_spec), &find_spec);
+	if (result > 0) {
+		PyObject *args[] = { name, path ? path : Py_None, Py_None };
+		*spec = PyObject_Vectorcall(find_spec, args, 3, NULL);
+		Py_DECREF(find_spec);
+		if (!*spec)
+			result = -1;
+	}
+	struct lw_error error;
+	lw_error_save(&error);
+	PyObject *released = PyObject_CallNoArgs(state->release_lock);
+	Py_XDECREF(released);
+	lw_error_restore(&error);
+	return result;
+}
+
+/* Whether the built-in or frozen importer may know NAME: what its own find_spec() asks first. 1, 0, -1. */
+static int may_know(lw_state *state, enum who who, PyObject *name)
+{
+	PyObject *answer = PyObject_CallOneArg(who == WHO_BUILTIN ? state->is_builtin : state->find_frozen, name);
+	if (!answer)
+		return -1;
+	int result = who == WHO_BUILTIN ? PyObject_IsTrue(answer) : answer != Py_None;
+	Py_DECREF(answer);
+	return result;
+}
+
+/*
+ * A finder imported the module itself while it was asked: stock takes the spec of what is there, if it has one. Replaces *SPEC.
+ * FOUND as returned; 1, -1.
+ */
+static int heed_side_effects(lw_state *state, PyObject *modules, PyObject *name, PyObject **spec, enum lw_found *found)
+{
+	PyObject *module, *there;
+	int present = lw_dict_get(modules, name, &module);
+	if (present <= 0)
+		return present < 0 ? -1 : 1;
+	int has = lw_attr_get(module, LW_STR(state, __spec__), &there);
+	Py_DECREF(module);
+	if (has < 0)
+		return -1;
+	if (has && there != Py_None) {
+		Py_XSETREF(*spec, there);
+		*found = LW_FOUND_SPEC;
+	} else if (has) {
+		Py_DECREF(there);
+	}
+	return 1;
+}
+
+/* importlib._bootstrap._find_spec(), for a name that is not in sys.modules. */
+static enum lw_found find(lw_state *state, PyObject *meta_path, PyObject *modules, PyObject *name, PyObject *path, struct lw_hit *hit, PyObject **spec)
+{
+	bool proven = false, foreign = false;
+	enum lw_aside why;
+	*spec = NULL;
+	for (Py_ssize_t i = 0; i < PyList_GET_SIZE(meta_path); i++) {
+		PyObject *finder = PyList_GET_ITEM(meta_path, i);
+		enum who who = who_is(state, finder);
+		enum lw_found found = LW_FOUND_SPEC;
+		if (who == WHO_BUILTIN || who == WHO_FROZEN) {
+			int may = may_know(state, who, name);
+			if (may < 0)
+				return LW_FOUND_ERROR;
+			if (!may)
+				continue;
+		}
+		if (who == WHO_PATH && proven)
+			continue;
+		if (who == WHO_OURS) {
+			found = lw_find(state, name, path, hit, spec, &why);
+			if (found == LW_FOUND_ERROR)
+				return found;
+			if (found == LW_FOUND_ASIDE)
+				lw_count(&state->aside[why]);
+			if (found == LW_FOUND_MISS)
+				proven = true;
+			if (found == LW_FOUND_ASIDE || found == LW_FOUND_MISS)
+				continue;
+		} else {
+			int asked = ask(state, finder, name, path, spec);
+			if (asked < 0)
+				return LW_FOUND_ERROR;
+			foreign |= who == WHO_OTHER;
+			if (!asked)
+				continue; /* 3.12 and later; 3.11 was sent to stock before */
+			if (*spec == Py_None) {
+				Py_CLEAR(*spec);
+				continue;
+			}
+			if (who == WHO_OTHER)
+				lw_count(&state->served[LW_SERVED_FOREIGN]);
+			else if (who != WHO_PATH)
+				lw_count(&state->aside[LW_ASIDE_BUILTIN]);
+		}
+		if (foreign && heed_side_effects(state, modules, name, spec, &found) < 0) {
+			Py_CLEAR(*spec);
+			return LW_FOUND_ERROR;
+		}
+		return found;
+	}
+	if (proven)
+		lw_count(&state->served[LW_SERVED_MISS]);
+	return LW_FOUND_MISS;
+}
+
+/* --- the parent --- */
+
+static PyObject *no_module(PyObject *name, PyObject *not_a_package)
+{
+	PyObject *message = not_a_package ? PyUnicode_FromFormat("No module named %R; %R is not a package", name, not_a_package)
+		: PyUnicode_FromFormat("No module named %R", name);
+	PyObject *args = message ? PyTuple_Pack(1, message) : NULL;
+	PyObject *kwargs = args ? Py_BuildValue("{sO}", "name", name) : NULL;
+	PyObject *error = kwargs ? PyObject_Call(PyExc_ModuleNotFoundError, args, kwargs) : NULL;
+	if (error) {
+		if (not_a_package) /* raise ... from None */
+			PyException_SetCause(error, NULL);
+		PyErr_SetObject(PyExc_ModuleNotFoundError, error);
+	}
+	Py_XDECREF(message);
+	Py_XDECREF(args);
+	Py_XDECREF(kwargs);
+	Py_XDECREF(error);
+	return NULL;
+}
+
+struct request {
+	PyObject *name, *import;	/* borrowed */
+	PyObject *modules;		/* borrowed from the caller */
+	PyObject *parent, *child;	/* strong; NULL for a top-level name */
+	PyObject *parent_spec;		/* strong or NULL */
+	PyObject *path;			/* strong or NULL */
+};
+
+/* sys.modules[request->name]: 1 (*MODULE; settles the import), 0, -1. */
+static int already_there(lw_state *state, const struct request *request, PyObject **module)
+{
+	int found = lw_dict_get(request->modules, request->name, module);
+	if (found > 0 && *module == Py_None && state->flavour.none_is_absent) {
+		Py_CLEAR(*module);
+		return 0;
+	}
+	return found;
+}
+
+static int import_parent(const struct request *request)
+{
+	PyObject *imported = PyObject_CallOneArg(request->import, request->parent);
+	Py_XDECREF(imported);
+	return imported ? 0 : -1;
+}
+
+static int wait_for_parent(lw_state *state, const struct request *request)
+{
+	PyObject *flag;
+	if (!state->flavour.waits_for_parent)
+		return 0;
+	int found = lw_attr_get(request->parent_spec, LW_STR(state, _initializing), &flag);
+	if (found <= 0)
+		return found;
+	int truth = PyObject_IsTrue(flag);
+	Py_DECREF(flag);
+	return truth > 0 ? import_parent(request) : truth;
+}
+
+/* Import the parent and take its path and spec: 0; 1 (*MODULE: it is there by now); -1. */
+static int prepare_parent(lw_state *state, struct request *request, PyObject **module)
+{
+	int present = PyDict_Contains(request->modules, request->parent);
+	if (present < 0 || (!present && import_parent(request) < 0))
+		return -1;
+	int there = already_there(state, request, module);
+	if (there)
+		return there;
+	PyObject *parent_module = PyObject_GetItem(request->modules, request->parent);
+	if (!parent_module)
+		return -1;
+	int result = lw_attr_get(parent_module, LW_STR(state, __path__), &request->path);
+	if (result == 0) {
+		no_module(request->name, request->parent);
+		result = -1;
+	}
+	if (result > 0) {
+		request->parent_spec = PyObject_GetAttr(parent_module, LW_STR(state, __spec__));
+		result = request->parent_spec ? wait_for_parent(state, request) : -1;
+	}
+	Py_DECREF(parent_module);
+	if (result < 0 || !state->flavour.waits_for_parent)
+		return result < 0 ? -1 : 0;
+	return already_there(state, request, module);
+}
+
+/* parent_spec._uninitialized_submodules.append(child) or .pop() */
+static int track(lw_state *state, const struct request *request, bool enter)
+{
+	int truth = request->parent_spec ? PyObject_IsTrue(request->parent_spec) : 0;
+	if (truth <= 0)
+		return truth;
+	PyObject *list = PyObject_GetAttr(request->parent_spec, LW_STR(state, _uninitialized_submodules));
+	if (!list)
+		return -1;
+	PyObject *done = NULL;
+	if (PyList_CheckExact(list) && enter)
+		done = PyList_Append(list, request->child) == 0 ? Py_NewRef(Py_None) : NULL;
+	else
+		done = enter ? PyObject_CallMethod(list, "append", "O", request->child) : PyObject_CallMethod(list, "pop", NULL);
+	Py_DECREF(list);
+	Py_XDECREF(done);
+	return done ? 0 : -1;
+}
+
+static int bind_in_parent(const struct request *request, PyObject *module)
+{
+	PyObject *parent_module = PyObject_GetItem(request->modules, request->parent);
+	if (!parent_module)
+		return -1;
+	int result = PyObject_SetAttr(parent_module, request->child, module);
+	Py_DECREF(parent_module);
+	if (result < 0 && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+		PyErr_Clear();
+		result = PyErr_WarnFormat(PyExc_ImportWarning, 1, "Cannot set an attribute on %R for child module %R", request->parent, request->child);
+	}
+	return result;
+}
+
+/* 3.15: lazily imported submodules become attributes. */
+static int set_lazy_attributes(lw_state *state, const struct request *request, PyObject *module)
+{
+	if (!state->set_lazy_attributes)
+		return 0;
+	PyObject *args[] = { module, request->name };
+	PyObject *done = PyObject_Vectorcall(state->set_lazy_attributes, args, 2, NULL);
+	if (!done && PyErr_ExceptionMatches(PyExc_Exception)) {
+		struct lw_error error;
+		lw_error_save(&error);
+		int result = PyErr_WarnFormat(PyExc_ImportWarning, 1, "Cannot set lazy attributes on %R: %R", request->name, error.value);
+		lw_error_drop(&error);
+		return result;
+	}
+	Py_XDECREF(done);
+	return done ? 0 : -1;
+}
+
+/* --- loading --- */
+
+static PyObject *load(lw_state *state, const struct request *request, enum lw_found found, struct lw_hit *hit, PyObject *spec)
+{
+	if (track(state, request, true) < 0)
+		return NULL;
+	PyObject *module;
+	if (found == LW_FOUND_SOURCE) {
+		module = lw_load_source(state, request->name, hit, request->modules);
+	} else {
+		module = call_bootstrap(state, "_load_unlocked", spec, NULL);
+		if (module)
+			lw_count(&state->served[LW_SERVED_STOCK_LOADER]);
+	}
+	struct lw_error error;
+	lw_error_save(&error);
+	int tracked = track(state, request, false);
+	if (lw_error_set(&error))
+		lw_error_restore(&error);
+	else if (tracked < 0)
+		Py_CLEAR(module);
+	return module;
+}
+
+/* importlib._bootstrap._find_and_load_unlocked(). META_PATH is our copy of sys.meta_path. */
+static PyObject *find_and_load_unlocked(lw_state *state, struct request *request, PyObject *meta_path)
+{
+	PyObject *module = NULL, *spec;
+	struct lw_hit hit;
+	if (request->parent) {
+		int there = prepare_parent(state, request, &module);
+		if (there)
+			return module;
+	}
+	enum lw_found found = find(state, meta_path, request->modules, request->name, request->path, &hit, &spec);
+	if (found == LW_FOUND_ERROR)
+		return NULL;
+	if (found == LW_FOUND_MISS)
+		return no_module(request->name, NULL);
+	module = load(state, request, found, &hit, spec);
+	Py_XDECREF(spec);
+	if (module && request->parent && bind_in_parent(request, module) < 0)
+		Py_CLEAR(module);
+	if (module && set_lazy_attributes(state, request, module) < 0)
+		Py_CLEAR(module);
+	return module;
+}
+
+static int split_name(struct request *request)
+{
+	Py_ssize_t len = PyUnicode_GET_LENGTH(request->name);
+	Py_ssize_t dot = PyUnicode_FindChar(request->name, '.', 0, len, -1);
+	if (dot == -2)
+		return -1;
+	if (dot <= 0) /* ".x" has an empty parent: a top-level name to stock */
+		return dot < 0 ? 0 : 1;
+	request->parent = PyUnicode_Substring(request->name, 0, dot);
+	request->child = PyUnicode_Substring(request->name, dot + 1, len);
+	return request->parent && request->child ? 0 : -1;
+}
+
+/* With the module's lock held. */
+static PyObject *locked(lw_state *state, PyObject *name, PyObject *import, PyObject *modules)
+{
+	struct request request = { .name = name, .import = import, .modules = modules };
+	enum lw_aside why;
+	PyObject *module = NULL;
+	PyObject *meta_path = meta_path_copy(state, &why);
+	int odd = meta_path ? split_name(&request) : PyErr_Occurred() ? -1 : 1;
+	if (odd > 0) {
+		lw_count(&state->aside[meta_path ? LW_ASIDE_NAME : why]);
+		module = call_bootstrap(state, "_find_and_load_unlocked", name, import);
+	} else if (odd == 0) {
+		module = find_and_load_unlocked(state, &request, meta_path);
+	}
+	Py_XDECREF(meta_path);
+	Py_XDECREF(request.parent);
+	Py_XDECREF(request.child);
+	Py_XDECREF(request.parent_spec);
+	Py_XDECREF(request.path);
+	return module;
+}
+
+static int release(lw_state *state, PyObject *lock)
+{
+	struct lw_error error;
+	lw_error_save(&error);
+	PyObject *released = PyObject_CallMethodNoArgs(lock, LW_STR(state, release));
+	Py_XDECREF(released);
+	if (lw_error_set(&error)) {
+		lw_error_restore(&error);
+		return 0;
+	}
+	return released ? 0 : -1;
+}
+
+/* 3.15 raises the event and sees to the parents before it takes the lock. */
+static int before_lock(lw_state *state, PyObject *name, PyObject *import)
+{
+	PyObject *path, *meta_path, *hooks;
+	if (!state->flavour.parents_first)
+		return 0;
+	if (lw_dict_get(state->sys_dict, LW_STR(state, path), &path) < 0 || lw_dict_get(state->sys_dict, LW_STR(state, meta_path), &meta_path) < 0
+			|| lw_dict_get(state->sys_dict, LW_STR(state, path_hooks), &hooks) < 0)
+		return -1;
+	int result = PySys_Audit("import", "OOOOO", name, Py_None, path ? path : Py_None, meta_path ? meta_path : Py_None, hooks ? hooks : Py_None);
+	Py_XDECREF(path);
+	Py_XDECREF(meta_path);
+	Py_XDECREF(hooks);
+	if (result < 0)
+		return -1;
+	PyObject *done = call_bootstrap(state, "_resolve_parents", name, import);
+	Py_XDECREF(done);
+	return done ? 0 : -1;
+}
+
+/* Take the lock: 1; 0: a deadlock was settled by accepting the half-initialised *MODULE (3.15); -1. */
+static int acquire(lw_state *state, PyObject *lock, PyObject *modules, PyObject *name, PyObject **module)
+{
+	PyObject *acquired = PyObject_CallMethodNoArgs(lock, LW_STR(state, acquire));
+	Py_XDECREF(acquired);
+	if (acquired)
+		return 1;
+	if (!state->flavour.parents_first || !PyErr_ExceptionMatches(state->deadlock_error))
+		return -1;
+	struct lw_error error;
+	lw_error_save(&error);
+	int there = lw_dict_get(modules, name, module);
+	if (there > 0 && *module != Py_None) {
+		lw_error_drop(&error);
+		return 0;
+	}
+	Py_XDECREF(*module);
+	lw_error_restore(&error);
+	return -1;
+}
+
+static PyObject *stock(lw_state *state, PyObject *name, PyObject *import)
+{
+	PyObject *args[] = { name, import };
+	return PyObject_Vectorcall(state->original, args, 2, NULL);
+}
+
+static PyObject *with_lock(lw_state *state, PyObject *name, PyObject *import, PyObject *modules)
+{
+	PyObject *module = NULL;
+	if (before_lock(state, name, import) < 0)
+		return NULL;
+	PyObject *lock = call_bootstrap(state, "_get_module_lock", name, NULL);
+	if (!lock)
+		return NULL;
+	int acquired = acquire(state, lock, modules, name, &module);
+	if (acquired <= 0) {
+		Py_DECREF(lock);
+		return module;
+	}
+	int there = lw_dict_get(modules, name, &module);
+	if (there == 0)
+		module = locked(state, name, import, modules);
+	if (release(state, lock) < 0)
+		Py_CLEAR(module);
+	Py_DECREF(lock);
+	if (there > 0) {
+		/* Another thread was faster: stock waits for it, or finds it done. */
+		Py_DECREF(module);
+		return stock(state, name, import);
+	}
+	return module;
+}
+
+static void outermost_returned(lw_state *state)
+{
+	struct lw_error error;
+	if (!lw_session_pending(state->session))
+		return;
+	lw_error_save(&error);
+	Py_BEGIN_ALLOW_THREADS
+	lw_session_quiet(state->session);
+	Py_END_ALLOW_THREADS
+	lw_error_restore(&error);
+}
+
+/* Whether this import is ours: 1, 0 (counted), -1. */
+static int is_ours(lw_state *state, PyObject *modules)
+{
+	enum lw_aside why = LW_ASIDE_MODULES;
+	int ours = modules ? lw_bootstrap_intact(state, &why) : 0;
+	if (ours == 0)
+		lw_count(&state->aside[why]);
+	return ours;
+}
+
+/* Another thread's failing import may have removed MODULE while we looked at it: 1, 0, -1. */
+static int was_replaced(PyObject *modules, PyObject *name, PyObject *module)
+{
+	PyObject *now;
+	int found = lw_dict_get(modules, name, &now);
+	Py_XDECREF(now);
+	return found < 0 ? -1 : now != module;
+}
+
+static PyObject *find_and_load(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+	lw_state *state = lw_state_of(self);
+	if (!state || !state->original)
+		return PyErr_Format(PyExc_ImportError, "ladewerk: the extension has been torn down");
+	if (nargs != 2 || kwnames || !PyUnicode_CheckExact(args[0]) || !state->installed)
+		return PyObject_Vectorcall(state->original, args, (size_t)nargs, kwnames);
+
+	PyObject *name = args[0], *module;
+	PyObject *modules = modules_dict(state);
+	if (!modules && PyErr_Occurred())
+		return NULL;
+	int there = modules ? lw_dict_get(modules, name, &module) : 0;
+	if (there > 0) {
+		int busy = module == Py_None ? 1 : is_initializing(state, module);
+		if (busy == 0 && state->flavour.looks_again)
+			busy = was_replaced(modules, name, module);
+		Py_DECREF(modules);
+		if (busy == 0)
+			return module;
+		Py_DECREF(module);
+		if (busy < 0)
+			return NULL;
+		lw_count(&state->aside[LW_ASIDE_INITIALIZING]);
+		return stock(state, name, args[1]);
+	}
+	int ours = there < 0 ? -1 : is_ours(state, modules);
+	module = NULL;
+	if (ours == 0) {
+		module = stock(state, name, args[1]);
+	} else if (ours > 0) {
+		depth++;
+		module = with_lock(state, name, args[1], modules);
+		if (--depth == 0)
+			outermost_returned(state);
+	}
+	Py_XDECREF(modules);
+	return module;
+}
+
+PyMethodDef lw_find_and_load_def = {
+	"_find_and_load", (PyCFunction)(void (*)(void))find_and_load, METH_FASTCALL | METH_KEYWORDS, "Find and load the module."
+};

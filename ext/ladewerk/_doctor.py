@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: MIT
+"""`ladewerk doctor`: one function per matter, each yields findings; the report only prints them."""
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import platform
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ladewerk import _enable, _native, _why
+from ladewerk.cli import FAILED, FRESHNESS, OK, Failure
+
+GOOD, NOTE, PROBLEM = "ok", "note", "problem"
+
+VARIABLES = {"LADEWERK", "LADEWERK_FRESHNESS", "LADEWERK_CACHE", "LADEWERK_READONLY", "LADEWERK_STAT_WINDOW", "LADEWERK_TRUST_UID"}
+NETWORK = ("nfs", "cifs", "smb", "9p", "ceph", "fuse", "lustre", "afs", "gpfs", "beegfs")
+TIGHT = 64 << 20  # bytes free
+
+# What every accelerated program goes through; the module is small, and nothing imports it at start.
+_TRIAL = """\
+import json, sys
+import colorsys
+try:
+    import ladewerk
+    print(json.dumps(ladewerk.stats()))
+except ImportError as error:
+    print(json.dumps({"missing": str(error)}))
+"""
+
+
+@dataclass
+class Finding:
+    status: str
+    topic: str
+    text: str
+
+
+# --- the interpreter ----------------------------------------------------------------------------------------------------
+
+
+def _interpreter() -> Iterator[Finding]:
+    yield Finding(GOOD, "version", f"{_native.__version__}, in {os.path.dirname(_native.__file__)}")
+    threading = "free-threaded" if sysconfig.get_config_var("Py_GIL_DISABLED") else "with the GIL"
+    yield Finding(GOOD, "interpreter", f"{platform.python_implementation()} {platform.python_version()}, {threading}, {sys.executable}")
+    _native.uninstall()  # what is to be judged are the functions that stand when we are not there
+    try:
+        _native.place()
+        find, load, find_known, load_known = _native.digests()
+    except RuntimeError as error:
+        yield Finding(PROBLEM, "imports", f"{error}; Ladewerk stays out of the way")
+        return
+    if find_known and load_known:
+        yield Finding(GOOD, "imports", "this interpreter's import functions are ones that Ladewerk was verified against")
+        return
+    odd = " and ".join(f"{name} {hi:016x}{lo:016x}" for name, (hi, lo), known
+                       in (("find", find, find_known), ("load", load, load_known)) if not known)
+    yield Finding(PROBLEM, "imports", f"this interpreter's import functions are unknown ({odd}), so stock Python does everything; "
+                                      "upgrade Ladewerk, or report the digests")
+
+
+def _start_up() -> Iterator[Finding]:
+    shipped = [d for d in _enable.site_directories() if os.path.isfile(os.path.join(d, "ladewerk.pth"))]
+    if shipped:
+        yield Finding(GOOD, "start-up", f"ladewerk.pth is in {shipped[0]}: `ladewerk run` and LADEWERK=1 work")
+    else:
+        yield Finding(PROBLEM, "start-up", "ladewerk.pth is in none of the site directories, so `ladewerk run` has no effect; reinstall Ladewerk")
+    enabled = list(_enable.enabled_in())
+    if not enabled:
+        yield Finding(NOTE, "enabled", "no: `ladewerk run` accelerates; `ladewerk enable` does so for every start of this environment")
+    elif _enable.is_current(enabled[0]):
+        yield Finding(GOOD, "enabled", f"yes, by {os.path.join(enabled[0], _enable.PTH)}")
+    else:
+        yield Finding(PROBLEM, "enabled", f"{os.path.join(enabled[0], _enable.PTH)} is not what this version writes; run `ladewerk enable` again")
+
+
+# --- the environment ----------------------------------------------------------------------------------------------------
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _wrong_value(name: str, value: str) -> str | None:
+    if name == "LADEWERK_FRESHNESS" and value not in FRESHNESS:
+        return "is not stat or frozen, so Ladewerk does not start; unset it, or use one of them"
+    if name in ("LADEWERK_STAT_WINDOW", "LADEWERK_TRUST_UID") and not _is_number(value):
+        return "is not a whole number and is ignored"
+    if name == "LADEWERK_CACHE" and not value.startswith("/"):
+        return "is not an absolute path, so nothing is kept"
+    return None
+
+
+def _variable(name: str, value: str) -> Finding:
+    if name not in VARIABLES:
+        near = difflib.get_close_matches(name, VARIABLES, 1)
+        return Finding(PROBLEM, "variable", f"{name} means nothing to Ladewerk" + (f"; did you mean {near[0]}?" if near else ""))
+    if name == "LADEWERK" and value == "0":
+        return Finding(NOTE, "variable", "LADEWERK=0: Ladewerk is switched off")
+    if name != "LADEWERK" and sys.flags.ignore_environment:
+        return Finding(NOTE, "variable", f"{name} is ignored: this interpreter was started with -E or -I")
+    if not value:
+        return Finding(NOTE, "variable", f"{name} is empty, which counts as not set")
+    if wrong := _wrong_value(name, value):
+        return Finding(PROBLEM, "variable", f"{name}={value} {wrong}")
+    return Finding(GOOD, "variable", f"{name}={value}")
+
+
+def _environment() -> Iterator[Finding]:
+    for name in sorted(os.environ):
+        if name.startswith("LADEWERK"):
+            yield _variable(name, os.environ[name])
+
+
+def _freshness(trial: dict[str, Any] | None) -> Iterator[Finding]:
+    mode = trial.get("freshness") if trial else None
+    if mode == "frozen":
+        yield Finding(NOTE, "freshness", "frozen: what is in the index is not compared with the files; changes are not noticed")
+    elif mode == "stat":
+        yield Finding(GOOD, "freshness", "stat: every changed file is noticed at the price of one statx per file and directory")
+
+
+# --- a start ------------------------------------------------------------------------------------------------------------
+
+
+def _run_trial() -> tuple[dict[str, Any] | None, Finding | None]:
+    """The statistics of a start, or what kept it from answering."""
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    try:
+        done = subprocess.run([sys.executable, *flags, "-c", _TRIAL], env={**os.environ, "LADEWERK": "1"}, cwd="/",
+                              capture_output=True, text=True, errors="backslashreplace", timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return None, Finding(PROBLEM, "trial", f"an interpreter could not be started: {error}")
+    if done.returncode < 0:
+        return None, Finding(PROBLEM, "trial", f"a start died of {signal.Signals(-done.returncode).name}; LADEWERK=0 switches Ladewerk off")
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        return None, Finding(PROBLEM, "trial", f"a start failed: {last[0]}")
+    return answer, None
+
+
+def _asides(trial: dict[str, Any]) -> str:
+    asides = [_why.ASIDE.get(name, name) for name, count in trial["aside"].items() if count and name not in ("builtin", "initializing")]
+    return "; ".join(asides)
+
+
+def _judge_trial(trial: dict[str, Any]) -> Finding:
+    if "missing" in trial:
+        return Finding(PROBLEM, "trial", f"a start does not find the package ({trial['missing']}); reinstall Ladewerk")
+    if not trial["active"]:
+        if trial["reason"]:
+            return Finding(PROBLEM, "trial", f"a start ran without Ladewerk: {trial['reason']}")
+        why = "python -S runs no start-up files" if sys.flags.no_site else "python -E and -I ignore LADEWERK=1, `ladewerk enable` serves them" \
+            if sys.flags.ignore_environment else "no start-up file ran"
+        return Finding(NOTE if sys.flags.ignore_environment else PROBLEM, "trial", f"a start ran without Ladewerk: {why}")
+    if asides := _asides(trial):
+        return Finding(PROBLEM, "trial", f"a start left imports to stock Python: {asides}")
+    served = sum(trial["served"].values())
+    return Finding(GOOD, "trial", f"a start was accelerated ({served} imports, {trial['served']['pack']} of them from the cache)")
+
+
+def _trial() -> tuple[dict[str, Any] | None, list[Finding]]:
+    if os.environ.get("LADEWERK") == "0":
+        return None, [Finding(NOTE, "trial", "no start was tried, because of LADEWERK=0")]
+    trial, finding = _run_trial()
+    if trial is None or finding:
+        return None, [finding] if finding else []
+    return (None if "missing" in trial else trial), [_judge_trial(trial)]
+
+
+# --- the cache ----------------------------------------------------------------------------------------------------------
+
+
+def _file_system(path: str) -> str:
+    """The type of the file system that PATH is (or would be) on."""
+    best, kind = "", "unknown"
+    try:
+        with open("/proc/self/mountinfo", errors="surrogateescape") as mounts:
+            for line in mounts:
+                left, _, right = line.partition(" - ")
+                point = left.split()[4].encode("utf-8", "surrogateescape").decode("unicode_escape")
+                if len(point) >= len(best) and (path + "/").startswith(point.rstrip("/") + "/"):
+                    best, kind = point, right.split()[0]
+    except (OSError, IndexError, UnicodeDecodeError):
+        pass
+    return kind
+
+
+def _size(directory: str) -> tuple[int, int]:
+    """Cache files in DIRECTORY, and their bytes."""
+    sizes = []
+    for entry in os.scandir(directory):
+        if entry.name.endswith(".lwi") and not entry.name.startswith("."):
+            sizes.append(entry.stat().st_size)
+    return len(sizes), sum(sizes)
+
+
+def _owner(path: str) -> str:
+    import pwd
+
+    uid = os.stat(path).st_uid
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def _existing(path: str) -> str:
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _space(place: str) -> Iterator[Finding]:
+    there = _existing(place)
+    kind = _file_system(os.path.realpath(there))
+    free = shutil.disk_usage(there).free
+    if free < TIGHT:
+        yield Finding(PROBLEM, "space", f"only {free >> 20} MB are free for {place}; free some, or set LADEWERK_CACHE to a directory on another disk")
+    if kind.startswith(NETWORK):
+        yield Finding(NOTE, "space", f"{place} is on {kind}: cache files are read there instead of mapped, which is slower; LADEWERK_CACHE may name a local disk")
+
+
+def _key(place: str, key: str) -> Iterator[Finding]:
+    directory = os.path.join(place, key)
+    try:
+        files, size = _size(directory)
+        mode = stat.S_IMODE(os.stat(directory).st_mode)
+        yield Finding(GOOD, "key", f"{key}: {files} file{'s' * (files != 1)}, {size / 1e6:.1f} MB, of {_owner(directory)}, mode {mode:o}")
+    except FileNotFoundError:
+        yield Finding(NOTE, "key", f"{key}: nothing is stored for this interpreter yet; the first accelerated run, or `ladewerk index`, does it")
+    except OSError as error:
+        yield Finding(PROBLEM, "key", f"{directory} cannot be read ({error.strerror}); make it readable, or set LADEWERK_CACHE to a directory of your own")
+
+
+def _remarks(trial: dict[str, Any]) -> Iterator[Finding]:
+    """What the trial start said about the cache although it ran."""
+    session = trial["session"]
+    if trial["active"] and trial["reason"]:
+        yield Finding(PROBLEM, "cache", trial["reason"])
+    if session.get("damaged"):
+        yield Finding(PROBLEM, "cache", "damaged data was met and left out; `ladewerk index` replaces it")
+    if session.get("write_errors"):
+        yield Finding(PROBLEM, "cache", f"what a start learnt could not be stored: {session['last_write_error']}")
+
+
+def _cache(trial: dict[str, Any] | None) -> Iterator[Finding]:
+    try:
+        place, key, _ = _native.place()
+    except RuntimeError:
+        return  # told already
+    readonly = not sys.flags.ignore_environment and os.environ.get("LADEWERK_READONLY", "0") not in ("", "0")
+    if place is None:
+        if trial is None:
+            yield Finding(PROBLEM, "cache", "there is no place for it; set LADEWERK_CACHE to a directory of your own")
+    else:
+        yield Finding(GOOD, "cache", place + (", only read (LADEWERK_READONLY)" if readonly else ""))
+        yield from _key(place, key)
+        yield from _space(place)
+    if trial:
+        yield from _remarks(trial)
+
+
+# --- company, kernel ----------------------------------------------------------------------------------------------------
+
+
+def _finders() -> Iterator[Finding]:
+    first, last = _why.finders()
+    if first:
+        yield Finding(NOTE, "finders", f"asked ahead of Ladewerk at every import: {', '.join(first)}")
+    if last:
+        yield Finding(NOTE, "finders", f"asked for what nobody else found: {', '.join(last)}")
+
+
+def _container() -> str:
+    if os.path.exists("/.dockerenv"):
+        return ", in a Docker container"
+    if os.path.exists("/run/.containerenv") or os.environ.get("container"):
+        return ", in a container"
+    return ""
+
+
+def _kernel() -> Iterator[Finding]:
+    kernel = os.uname()
+    old = tuple(int(part) for part in kernel.release.split("-")[0].split(".")[:2] if part.isdigit()) < (5, 10)
+    yield Finding(PROBLEM if old else GOOD, "kernel",
+                  f"{kernel.sysname} {kernel.release}{_container()}" + ("; Ladewerk needs 5.10 or later" if old else ""))
+    error, text = _native.probe_uring()
+    yield Finding(NOTE if error else GOOD, "io_uring", text + ("; nothing depends on it" if error else ""))
+
+
+# --- the command --------------------------------------------------------------------------------------------------------
+
+
+def examine() -> list[Finding]:
+    trial, verdict = _trial()
+    return [*_interpreter(), *_start_up(), *_environment(), *verdict, *_freshness(trial), *_cache(trial), *_finders(), *_kernel()]
+
+
+def _reset() -> str:
+    try:
+        count = _native.reset()
+    except (OSError, RuntimeError) as error:
+        raise Failure(str(error)) from None
+    return f"removed {count} mark{'s' * (count != 1)} of starts that died" if count else "there were no marks of starts that died"
+
+
+def _print(findings: list[Finding], problems: int) -> None:
+    width = max(len(finding.topic) for finding in findings)
+    for finding in findings:
+        print(f"{finding.status:<8} {finding.topic:<{width}}  {finding.text}")
+    print()
+    print("no problem found" if not problems else f"{problems} problem{'s' * (problems > 1)} found")
+
+
+def main(*, as_json: bool, reset: bool) -> int:
+    done = _reset() if reset else None
+    findings = examine()
+    problems = sum(finding.status == PROBLEM for finding in findings)
+    if as_json:
+        print(json.dumps({"problems": problems, "reset": done, "findings": [asdict(finding) for finding in findings]}, indent=2))
+    else:
+        if done:
+            print(done + "\n")
+        _print(findings, problems)
+    return FAILED if problems else OK

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+from typing import Literal, TypedDict, final, type_check_only
+
+__version__: str
+
+@type_check_only
+class Stats(TypedDict):
+    active: bool
+    fast_path: bool
+    freshness: Literal["stat", "frozen"] | None
+    cache: str | None
+    reason: str | None
+    served: dict[str, int]
+    aside: dict[str, int]
+    session: dict[str, int | str | None]
+
+@type_check_only
+class BuildStats(TypedDict):
+    entries: int
+    directories: int
+    modules: int
+    sources: int
+    unreadable: int
+    vanished: int
+    syscalls: int
+    seconds: float
+    cpu_seconds: float
+    threads: int
+    backend: str
+    from_pyc: int
+    compiled: int
+    skipped: int
+    code_bytes: int
+    index_bytes: int
+
+def install(*, freshness: Literal["stat", "frozen"] | None = None, cache: str | None = None) -> bool: ...
+def uninstall() -> None: ...
+def boot(enabled: bool, /) -> None: ...
+def stats() -> Stats: ...
+def flush() -> None: ...
+def digests() -> tuple[tuple[int, int], tuple[int, int], bool, bool]: ...
+def probe_uring() -> tuple[int, str]: ...
+def place(*, cache: str | None = None) -> tuple[str | None, str, str]: ...
+def reset(*, cache: str | None = None) -> int: ...
+
+@final
+class Builder:
+    def __new__(cls, cache: str | None = None) -> Builder: ...
+    def scan(self, roots: list[str], threads: int = 0, /) -> BuildStats: ...
+    def gather(self) -> list[tuple[int, str]]: ...
+    def add(self, number: int, source: bytes, code: bytes, /) -> bool: ...
+    def write(self) -> str: ...
+    def stats(self) -> BuildStats: ...
+    @property
+    def progress(self) -> int: ...

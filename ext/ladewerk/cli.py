@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: MIT
+"""The `ladewerk` command: argument parsing; what a command does is in the module of its name.
+
+The launcher runs `ladewerk run` without Python; the one here serves `python -m ladewerk run`, and a launcher that has no
+interpreter beside it.
+"""
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import NoReturn
+
+OK, FAILED, USAGE, CANNOT_EXECUTE, NOT_FOUND = 0, 1, 2, 126, 127
+FRESHNESS = ("stat", "frozen")
+
+
+class Failure(Exception):
+    """A sentence for the user, who did nothing wrong with the command line: exit status 1."""
+
+
+def complain(text: str) -> None:
+    print(f"ladewerk: {text}", file=sys.stderr)
+
+
+# --- run ----------------------------------------------------------------------------------------------------------------
+
+
+def _take_freshness(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Our own options come first; everything from the first other word on belongs to the interpreter."""
+    mode, rest = None, list(arguments)
+    while rest and rest[0].partition("=")[0] == "--freshness":
+        _, separator, mode = rest.pop(0).partition("=")
+        if not separator:
+            mode = rest.pop(0) if rest else ""
+        if mode not in FRESHNESS:
+            raise ValueError(f"--freshness takes stat or frozen, not '{mode}'")
+    return mode, rest
+
+
+def _switch_on(freshness: str | None) -> None:
+    if os.environ.get("LADEWERK") != "0":
+        os.environ["LADEWERK"] = "1"
+    if freshness:
+        os.environ["LADEWERK_FRESHNESS"] = freshness
+
+
+def run(arguments: list[str]) -> int:
+    try:
+        freshness, rest = _take_freshness(arguments)
+    except ValueError as error:
+        complain(f"run: {error}")
+        return USAGE
+    if not rest:
+        complain("run: nothing to run: give a script, -m MODULE or -c CODE")
+        return USAGE
+    if not sys.executable:
+        complain("run: this Python does not know where its executable is")
+        return NOT_FOUND
+    _switch_on(freshness)
+    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+
+    try:
+        os.execv(sys.executable, [sys.executable, *_args_from_interpreter_flags(), *rest])
+    except OSError as error:
+        complain(f"cannot execute {sys.executable}: {error.strerror}")
+        return NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_EXECUTE
+
+
+# --- help ---------------------------------------------------------------------------------------------------------------
+
+_TOP = """\
+Fast, fresh and visible Python imports.
+
+commands:
+  run       run a program with accelerated imports
+  index     read source trees now, instead of learning them by running programs
+  why       how a module name resolves, and what lost
+  doctor    what works here, what does not, and what to do about it
+  enable    accelerate every start of this environment
+  disable   stop doing so
+"""
+
+_TOP_END = """\
+`ladewerk COMMAND --help` says more about each.
+
+examples:
+  ladewerk run manage.py migrate     the first run learns, the second one is fast
+  ladewerk run -m pytest tests
+  ladewerk why yaml                  which yaml would be imported?
+
+environment:
+  LADEWERK=0                switches Ladewerk off, whatever else is set
+  LADEWERK=1                switches it on, as `ladewerk run` does, for child processes too
+  LADEWERK_FRESHNESS=MODE   stat (default): notice every changed file
+                            frozen: nothing changes, as in a container image; do not even look
+  LADEWERK_CACHE=DIR        where the cache is (default: ~/.cache/ladewerk)
+  LADEWERK_READONLY=1       use the cache, but never write to it
+  LADEWERK_STAT_WINDOW=MS   how long long search paths may go unchecked (default: 10; 0: never)
+  LADEWERK_TRUST_UID=UID    believe a cache that belongs to this user
+  python -E and -I ignore all of them but LADEWERK=0.
+
+exit status:
+  0    done
+  1    it failed, or it found something (each command's help says what)
+  2    the command line is wrong
+  126  the interpreter cannot be executed
+  127  there is no interpreter
+`ladewerk run` ends as the program it runs does.
+"""
+
+_RUN = """\
+Run a program with accelerated imports, and its child processes as well.
+
+The program runs as it would under `python`: same sys.argv, same __main__, same tracebacks.
+Its first run learns where its modules are and keeps their code; the second one is fast.
+"""
+
+_RUN_END = """\
+arguments:
+  --freshness MODE          stat (default): notice every changed file
+                            frozen: nothing changes, as in a container image; do not even look
+  PYTHON OPTIONS            options of the interpreter, such as -X dev, -O or -W error
+
+examples:
+  ladewerk run app.py --port 8000
+  ladewerk run -m pytest -x tests
+  ladewerk run -X importtime -c 'import decimal'
+  ladewerk run --freshness frozen -m gunicorn shop.wsgi
+
+Options of ladewerk come first; everything after them is for the interpreter, and everything after
+the script or module is for the program. LADEWERK=0 in the environment wins: then the program runs
+under stock Python. So it does with -E, -I or -S, which ask for a start without environment or site.
+
+exit status: the program's; 2, 126 and 127 as `ladewerk --help` says.
+"""
+
+_INDEX = """\
+Read source trees now, instead of learning them by running programs.
+
+Lists every directory, takes code from .pyc files that can be believed, compiles the rest, and
+stores it all in the cache. Nothing is imported, nothing in the trees is changed.
+"""
+
+_INDEX_END = """\
+examples:
+  ladewerk index                     every directory of sys.path: the library and what is installed
+  ladewerk index src                 one tree; a program must have src on its sys.path to use it
+  RUN ladewerk index /app --quiet    in an image; LADEWERK_CACHE says where it goes
+
+Sources that do not compile are counted and named; they are no failure, since nobody may import them.
+
+exit status: 0 stored, 1 a ROOT cannot be read or the cache cannot be written, 2 wrong usage.
+"""
+
+_WHY = """\
+How a module name resolves, and what lost.
+
+Looks where `python -c 'import NAME'`, started in this directory, would look; imports and executes
+nothing, not even parent packages.
+"""
+
+_WHY_END = """\
+examples:
+  ladewerk why yaml                  the file, and every other yaml that it shadows
+  ladewerk why google.cloud          a namespace package: all its portions
+  ladewerk why json --json | jq -r .file
+
+Shadowed means: another one would have been taken, had the winner not been there first.
+
+exit status: 0 found, 1 not found, 2 wrong usage.
+"""
+
+_DOCTOR = """\
+What works here, what does not, and what to do about it.
+
+Looks at the interpreter, the environment, the cache and the kernel, and starts the interpreter once
+to see whether Ladewerk serves it.
+"""
+
+_DOCTOR_END = """\
+Every line begins with one of
+  ok        as it should be
+  note      worth knowing; nothing is wrong
+  problem   something to mend; the text says how
+
+--reset is for the time after a crash: when a start of Python dies while Ladewerk works for the first
+time, later starts run without it until the mark of that start is removed.
+
+exit status: 0 no problem, 1 a problem, 2 wrong usage.
+"""
+
+_ENABLE = """\
+Accelerate every start of this environment, not only `ladewerk run`.
+
+Writes ladewerk-enabled.pth into the environment's site-packages. Programs that were started before
+are not affected. LADEWERK=0 in the environment of a program still switches it off.
+"""
+
+_ENABLE_END = """\
+example:
+  ladewerk enable
+  python app.py                      is accelerated now
+  LADEWERK=0 python app.py           is not
+
+exit status: 0 enabled (or it was already), 1 site-packages cannot be written, 2 wrong usage.
+"""
+
+_DISABLE = """\
+Undo `ladewerk enable`: only `ladewerk run` accelerates again.
+
+Programs that run now keep what they have; the cache stays.
+"""
+
+_DISABLE_END = """\
+exit status: 0 disabled (or it was not enabled), 1 site-packages cannot be written, 2 wrong usage.
+"""
+
+
+# --- the parser ---------------------------------------------------------------------------------------------------------
+
+
+def _version() -> str:
+    from platform import python_implementation, python_version
+
+    from ladewerk import __version__
+
+    return f"ladewerk {__version__} ({python_implementation()} {python_version()}, {sys.executable})"
+
+
+def _thread_count(text: str) -> int:
+    from argparse import ArgumentTypeError
+
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 64:
+        raise ArgumentTypeError(f"{text!r} is not a number from 1 to 64")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    import argparse
+
+    def add(name: str, about: str, end: str, usage: str | None = None) -> argparse.ArgumentParser:
+        return commands.add_parser(name, prog=f"ladewerk {name}", description=about, epilog=end, usage=usage, allow_abbrev=False,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    parser = argparse.ArgumentParser(
+        prog="ladewerk", usage="ladewerk COMMAND [ARGUMENTS]", description=_TOP, epilog=_TOP_END, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="store_true", help="say which version this is, and of which interpreter")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
+
+    add("run", _RUN, _RUN_END, "ladewerk run [--freshness MODE] [PYTHON OPTIONS] (SCRIPT | -m MODULE | -c CODE) [ARGUMENTS]")
+    index = add("index", _INDEX, _INDEX_END)
+    index.add_argument("roots", nargs="*", metavar="ROOT", help="a directory as it stands in sys.path (default: all of sys.path)")
+    index.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    index.add_argument("--json", action="store_true", help="print the summary as JSON")
+    index.add_argument("--threads", type=_thread_count, default=0, metavar="N",
+                       help="threads that read and processes that compile (default: one per processor, at most 8)")
+    why = add("why", _WHY, _WHY_END)
+    why.add_argument("name", metavar="NAME", help="a module, such as yaml or xml.dom.minidom")
+    why.add_argument("--json", action="store_true", help="print everything as JSON")
+    doctor = add("doctor", _DOCTOR, _DOCTOR_END)
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.add_argument("--reset", action="store_true", help="remove the marks of starts that died, then look")
+    add("enable", _ENABLE, _ENABLE_END)
+    add("disable", _DISABLE, _DISABLE_END)
+    return parser
+
+
+def _dispatch(options: argparse.Namespace) -> int:
+    if options.command == "index":
+        from ladewerk import _index
+
+        return _index.main(options.roots, quiet=options.quiet, as_json=options.json, threads=options.threads)
+    if options.command == "why":
+        from ladewerk import _why
+
+        return _why.main(options.name, as_json=options.json)
+    if options.command == "doctor":
+        from ladewerk import _doctor
+
+        return _doctor.main(as_json=options.json, reset=options.reset)
+    from ladewerk import _enable
+
+    return _enable.enable() if options.command == "enable" else _enable.disable()
+
+
+def _guarded(options: argparse.Namespace) -> int:
+    try:
+        status = _dispatch(options)
+        sys.stdout.flush()
+        return status
+    except Failure as failure:
+        complain(f"{options.command}: {failure}")
+        return FAILED
+    except BrokenPipeError:
+        # The reader has seen enough (`| head`); the interpreter's own flush at exit must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FAILED
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return 130
+
+
+def main(argv: list[str]) -> int:
+    # File names need not be UTF-8: what cannot be printed is shown as an escape.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if argv[:1] == ["run"] and argv[1:2] not in (["--help"], ["-h"]):
+        return run(argv[1:])
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.version:
+        print(_version())
+        return OK
+    if not options.command:
+        parser.print_help(sys.stderr)
+        return USAGE
+    return _guarded(options)

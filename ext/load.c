@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * load: spec, loader and module objects as the stock machinery makes them, and the execution of source modules from packed code.
+ *
+ * Everything a program can see of them is stock: types, attributes, their order, sys.modules while the body runs and after it failed.
+ */
+#include "state.h"
+
+#include <marshal.h>
+
+static PyObject *decode(const char *path, size_t len)
+{
+	return PyUnicode_DecodeFSDefaultAndSize(path, (Py_ssize_t)len);
+}
+
+/* The loader class that FileFinder pairs with suffix I. */
+static PyObject *loader_class(lw_state *state, unsigned i)
+{
+	const struct lw_suffixes *suffixes = lw_session_suffixes(state->session);
+	if (i < suffixes->source)
+		return state->extension_loader;
+	return i == suffixes->source ? state->source_loader : state->sourceless_loader;
+}
+
+/* importlib's _get_cached(): for a source path without sys.pycache_prefix, computed here; else asked. */
+static PyObject *cached_path(lw_state *state, PyObject *path)
+{
+	PyObject *prefix, *tag;
+	if (lw_dict_get(state->sys_dict, LW_STR(state, pycache_prefix), &prefix) < 0)
+		return NULL;
+	Py_XDECREF(prefix);
+	tag = PyObject_GetAttr(state->implementation, LW_STR(state, cache_tag));
+	Py_XDECREF(tag);
+	Py_ssize_t len = PyUnicode_GET_LENGTH(path);
+	Py_ssize_t slash = PyUnicode_FindChar(path, '/', 0, len, -1);
+	if ((prefix && prefix != Py_None) || tag != state->cache_tag || slash <= 0) {
+		PyErr_Clear();
+		PyObject *get_cached = PyDict_GetItemString(state->external_dict, "_get_cached");
+		return get_cached ? PyObject_CallOneArg(get_cached, path) : NULL;
+	}
+	PyObject *head = PyUnicode_Substring(path, 0, slash), *stem = PyUnicode_Substring(path, slash + 1, len - 3);
+	PyObject *result = head && stem ? PyUnicode_FromFormat("%U/__pycache__/%U%U", head, stem, state->pyc_tail) : NULL;
+	Py_XDECREF(head);
+	Py_XDECREF(stem);
+	return result;
+}
+
+static int set_locations(lw_state *state, PyObject *spec, const struct lw_hit *hit)
+{
+	if (hit->kind != LW_HIT_PACKAGE)
+		return 0;
+	PyObject *base = decode(hit->path, hit->base_len);
+	PyObject *list = base ? PyList_New(1) : NULL;
+	if (!list) {
+		Py_XDECREF(base);
+		return -1;
+	}
+	PyList_SET_ITEM(list, 0, base);
+	int result = PyObject_SetAttr(spec, LW_STR(state, submodule_search_locations), list);
+	Py_DECREF(list);
+	return result;
+}
+
+static PyObject *make_spec(lw_state *state, PyObject *name, const struct lw_hit *hit, PyObject *path, PyObject *loader, PyObject *cached)
+{
+	PyObject *args[] = { name, loader, path };
+	PyObject *names = PyTuple_Pack(1, LW_STR(state, origin));
+	PyObject *spec = names ? PyObject_Vectorcall(state->module_spec, args, 2, names) : NULL;
+	Py_XDECREF(names);
+	if (!spec)
+		return NULL;
+	if (PyObject_SetAttr(spec, LW_STR(state, _set_fileattr), Py_True) < 0 || set_locations(state, spec, hit) < 0
+			|| (cached && PyObject_SetAttr(spec, LW_STR(state, _cached), cached) < 0))
+		Py_CLEAR(spec);
+	return spec;
+}
+
+static PyObject *make_loader(lw_state *state, PyObject *name, unsigned suffix, PyObject *path)
+{
+	PyObject *args[] = { name, path };
+	return PyObject_Vectorcall(loader_class(state, suffix), args, 2, NULL);
+}
+
+PyObject *lw_make_spec(lw_state *state, PyObject *name, const struct lw_hit *hit)
+{
+	PyObject *spec = NULL, *path = decode(hit->path, hit->len);
+	PyObject *loader = path ? make_loader(state, name, hit->suffix, path) : NULL;
+	if (loader)
+		spec = make_spec(state, name, hit, path, loader, NULL);
+	Py_XDECREF(path);
+	Py_XDECREF(loader);
+	return spec;
+}
+
+/* --- code --- */
+
+static PyObject *unmarshal(lw_state *state, const struct lw_code *packed, PyObject *path)
+{
+	if (PySys_Audit("marshal.loads", "y#", (const char *)packed->data, (Py_ssize_t)packed->len) < 0)
+		return NULL;
+	PyObject *code = PyMarshal_ReadObjectFromString(packed->data, (Py_ssize_t)packed->len);
+	if (code && !PyCode_Check(code)) {
+		PyErr_SetString(PyExc_ValueError, "not a code object");
+		Py_CLEAR(code);
+	}
+	if (!code)
+		return NULL;
+	PyObject *args[] = { code, path };
+	PyObject *none = PyObject_Vectorcall(state->fix_co_filename, args, 2, NULL);
+	if (!none)
+		Py_CLEAR(code);
+	Py_XDECREF(none);
+	return code;
+}
+
+static void learn(lw_state *state, const struct lw_hit *hit, PyObject *code)
+{
+	PyObject *bytes = PyMarshal_WriteObjectToString(code, Py_MARSHAL_VERSION);
+	if (bytes)
+		lw_session_learn(state->session, hit, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+	Py_XDECREF(bytes);
+	PyErr_Clear();
+}
+
+/* Write the .pyc of CODE anew, as SourceLoader.get_code() does after it has compiled. Failure is not an error there either. */
+static int renew_pyc(lw_state *state, PyObject *loader, PyObject *path, PyObject *cached, PyObject *code, const struct lw_stat *st)
+{
+	PyObject *dont;
+	if (lw_dict_get(state->sys_dict, LW_STR(state, dont_write_bytecode), &dont) < 0)
+		return -1;
+	int off = dont ? PyObject_IsTrue(dont) : 1;
+	Py_XDECREF(dont);
+	PyObject *to_pyc = PyDict_GetItemString(state->external_dict, "_code_to_timestamp_pyc");
+	if (off || !to_pyc)
+		return off < 0 ? -1 : 0;
+	PyObject *data = PyObject_CallFunction(to_pyc, "OLK", code, (long long)(st->mtime_ns / 1000000000), (unsigned long long)st->size);
+	PyObject *none = data ? PyObject_CallMethod(loader, "_cache_bytecode", "OOO", path, cached, data) : NULL;
+	Py_XDECREF(data);
+	Py_XDECREF(none);
+	return none ? 0 : -1;
+}
+
+/* Compile although stock would take the .pyc: it is not older than an edit that it may have missed. */
+static PyObject *compile_anew(lw_state *state, PyObject *loader, PyObject *name, PyObject *path, PyObject *cached, const struct lw_hit *hit)
+{
+	PyObject *source = PyObject_CallMethod(loader, "get_data", "O", path);
+#if PY_VERSION_HEX >= 0x030f0000
+	PyObject *code = source ? PyObject_CallMethod(loader, "source_to_code", "OOO", source, path, name) : NULL;
+#else
+	PyObject *code = source ? PyObject_CallMethod(loader, "source_to_code", "OO", source, path) : NULL;
+#endif
+	Py_XDECREF(source);
+	if (code && renew_pyc(state, loader, path, cached, code, &hit->stat) < 0)
+		Py_CLEAR(code);
+	return code;
+}
+
+struct code_request {
+	PyObject *name, *path, *loader, *cached;
+	struct lw_hit *hit;
+};
+
+static PyObject *from_disk(lw_state *state, const struct code_request *request, enum lw_served *how)
+{
+	struct lw_code packed;
+	bool stock = false, young = false;
+	int result;
+	PyObject *pyc = request->cached && request->cached != Py_None ? PyUnicode_EncodeFSDefault(request->cached) : NULL;
+	PyErr_Clear();
+	Py_BEGIN_ALLOW_THREADS
+	result = lw_session_acquire(state->session, request->hit, pyc ? PyBytes_AS_STRING(pyc) : NULL, &packed, &stock, &young);
+	Py_END_ALLOW_THREADS
+	Py_XDECREF(pyc);
+	if (result == LW_OK) {
+		PyObject *code = unmarshal(state, &packed, request->path);
+		lw_session_release(state->session, &packed);
+		*how = LW_SERVED_PYC;
+		if (code)
+			return code;
+		PyErr_Clear(); /* stock says what is wrong with it */
+	}
+	*how = stock ? LW_SERVED_STOCK_LOADER : LW_SERVED_COMPILED;
+	PyObject *code;
+	if (young)
+		code = compile_anew(state, request->loader, request->name, request->path, request->cached, request->hit);
+	else
+		code = PyObject_CallMethodOneArg(request->loader, LW_STR(state, get_code), request->name);
+	if (code && PyCode_Check(code) && !stock)
+		learn(state, request->hit, code);
+	return code;
+}
+
+static PyObject *get_code(lw_state *state, const struct code_request *request, enum lw_served *how)
+{
+	struct lw_code packed;
+	if (lw_session_code(state->session, request->hit, &packed) == LW_OK) {
+		PyObject *code = unmarshal(state, &packed, request->path);
+		lw_session_release(state->session, &packed);
+		*how = LW_SERVED_PACK;
+		if (code || !PyErr_ExceptionMatches(PyExc_Exception))
+			return code;
+		PyErr_Clear();
+	}
+	return from_disk(state, request, how);
+}
+
+/* --- module --- */
+
+static int set(PyObject *dict, PyObject *key, PyObject *value)
+{
+	return PyDict_SetItem(dict, key, value);
+}
+
+/* What _init_module_attrs() does to a new module. */
+static int init_attributes(lw_state *state, PyObject *module, PyObject *spec, PyObject *loader, PyObject *name, PyObject *path,
+		PyObject *cached, const struct lw_hit *hit)
+{
+	PyObject *dict = PyModule_GetDict(module), *package;
+	if (hit->kind == LW_HIT_PACKAGE) {
+		package = Py_NewRef(name);
+	} else {
+		Py_ssize_t len = PyUnicode_GET_LENGTH(name), dot = PyUnicode_FindChar(name, '.', 0, len, -1);
+		package = PyUnicode_Substring(name, 0, dot < 0 ? 0 : dot);
+	}
+	int result = package ? 0 : -1;
+	if (!result)
+		result = set(dict, LW_STR(state, __loader__), loader);
+	if (!result)
+		result = set(dict, LW_STR(state, __package__), package);
+	if (!result)
+		result = set(dict, LW_STR(state, __spec__), spec);
+	if (!result && hit->kind == LW_HIT_PACKAGE) {
+		PyObject *locations = PyObject_GetAttr(spec, LW_STR(state, submodule_search_locations));
+		result = locations ? set(dict, LW_STR(state, __path__), locations) : -1;
+		Py_XDECREF(locations);
+	}
+	if (!result)
+		result = set(dict, LW_STR(state, __file__), path);
+	if (!result && state->flavour.sets_cached && cached && cached != Py_None)
+		result = set(dict, LW_STR(state, __cached__), cached);
+	Py_XDECREF(package);
+	return result;
+}
+
+/* exec(code, module.__dict__), with what the builtin does beside evaluating. */
+static int execute(lw_state *state, PyObject *code, PyObject *module)
+{
+	PyObject *dict = PyModule_GetDict(module);
+	if (PySys_Audit("exec", "O", code) < 0)
+		return -1;
+	int has = PyDict_Contains(dict, LW_STR(state, __builtins__));
+	if (has < 0 || (!has && PyDict_SetItem(dict, LW_STR(state, __builtins__), PyEval_GetBuiltins()) < 0))
+		return -1;
+	PyObject *result = PyEval_EvalCode(code, dict, dict);
+	Py_XDECREF(result);
+	return result ? 0 : -1;
+}
+
+static int run_body(lw_state *state, const struct code_request *request, PyObject *module)
+{
+	enum lw_served how;
+	PyObject *code = get_code(state, request, &how);
+	if (!code)
+		return -1;
+	if (code == Py_None) {
+		PyErr_Format(PyExc_ImportError, "cannot load module %R when get_code() returns None", request->name);
+		Py_DECREF(code);
+		return -1;
+	}
+	lw_count(&state->served[how]);
+	int result = execute(state, code, module);
+	Py_DECREF(code);
+	return result;
+}
+
+static void drop_failed(PyObject *modules, PyObject *name)
+{
+	struct lw_error error;
+	lw_error_save(&error);
+	if (PyDict_DelItem(modules, name) < 0)
+		PyErr_Clear();
+	lw_error_restore(&error);
+}
+
+/* sys.modules[name] = sys.modules.pop(name): what is there may not be what we put there. */
+static PyObject *move_to_end(PyObject *modules, PyObject *name)
+{
+	PyObject *module;
+	int found = lw_dict_get(modules, name, &module);
+	if (found == 0)
+		PyErr_SetObject(PyExc_KeyError, name);
+	if (found <= 0)
+		return NULL;
+	if (PyDict_DelItem(modules, name) < 0 || PyDict_SetItem(modules, name, module) < 0)
+		Py_CLEAR(module);
+	return module;
+}
+
+static PyObject *execute_in_modules(lw_state *state, const struct code_request *request, PyObject *spec, PyObject *module, PyObject *modules)
+{
+	PyObject *loaded = NULL;
+	if (PyObject_SetAttr(spec, LW_STR(state, _initializing), Py_True) < 0)
+		return NULL;
+	if (PyDict_SetItem(modules, request->name, module) == 0) {
+		if (run_body(state, request, module) == 0)
+			loaded = move_to_end(modules, request->name);
+		else
+			drop_failed(modules, request->name);
+	}
+	struct lw_error error;
+	lw_error_save(&error);
+	int done = PyObject_SetAttr(spec, LW_STR(state, _initializing), Py_False);
+	if (lw_error_set(&error))
+		lw_error_restore(&error);
+	else if (done < 0)
+		Py_CLEAR(loaded);
+	return loaded;
+}
+
+PyObject *lw_load_source(lw_state *state, PyObject *name, struct lw_hit *hit, PyObject *modules)
+{
+	PyObject *spec = NULL, *module = NULL, *loaded = NULL;
+	struct code_request request = { .name = name, .hit = hit };
+	request.path = decode(hit->path, hit->len);
+	if (request.path)
+		request.loader = make_loader(state, name, hit->suffix, request.path);
+	if (request.loader)
+		request.cached = cached_path(state, request.path);
+	if (request.cached)
+		spec = make_spec(state, name, hit, request.path, request.loader, state->flavour.sets_cached ? request.cached : NULL);
+	if (spec)
+		module = PyModule_NewObject(name);
+	if (module && init_attributes(state, module, spec, request.loader, name, request.path, request.cached, hit) == 0)
+		loaded = execute_in_modules(state, &request, spec, module, modules);
+	Py_XDECREF(module);
+	Py_XDECREF(spec);
+	Py_XDECREF(request.cached);
+	Py_XDECREF(request.loader);
+	Py_XDECREF(request.path);
+	return loaded;
+}

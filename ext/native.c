@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * native: the extension module ladewerk._native. Everything that runs per import is behind it; the Python around it parses arguments and prints.
+ */
+#include "state.h"
+
+#include "uring.h"
+
+static PyObject *stats(PyObject *module, PyObject *unused);
+
+static const char *const served_names[LW_SERVED_COUNT] = {
+	"pack", "pyc", "compiled", "stock_loader", "namespace", "miss", "find_spec", "foreign_finder",
+};
+
+static const char *const aside_names[LW_ASIDE_COUNT] = {
+	"patched", "path_hooks", "meta_path", "sys_modules", "path", "name", "legacy_finder", "system_error", "initializing", "builtin",
+};
+
+static struct PyModuleDef native_module;
+
+lw_state *lw_state_of(PyObject *module)
+{
+	return module ? PyModule_GetState(module) : NULL;
+}
+
+/* --- methods --- */
+
+static int put_number(PyObject *dict, const char *name, unsigned long long value)
+{
+	PyObject *number = PyLong_FromUnsignedLongLong(value);
+	int result = number ? PyDict_SetItemString(dict, name, number) : -1;
+	Py_XDECREF(number);
+	return result;
+}
+
+static PyObject *counters(const char *const *names, _Atomic uint64_t *counter, unsigned count)
+{
+	PyObject *dict = PyDict_New();
+	for (unsigned i = 0; dict && i < count; i++)
+		if (put_number(dict, names[i], atomic_load_explicit(&counter[i], memory_order_relaxed)) < 0)
+			Py_CLEAR(dict);
+	return dict;
+}
+
+static int put_session(PyObject *dict, lw_session *session)
+{
+	struct lw_session_stats s;
+	lw_session_stats(session, &s);
+	const struct { const char *name; uint64_t value; } numbers[] = {
+		{ "statx", s.dirs.statx }, { "listings_read", s.dirs.listings }, { "listings_from_index", s.dirs.from_index },
+		{ "damaged", s.dirs.damaged }, { "code_from_pack", s.code_pack }, { "code_same_content", s.code_content },
+		{ "code_from_pyc", s.code_pyc }, { "pyc_distrusted", s.pyc_distrusted }, { "learnt_directories", s.learnt_dirs },
+		{ "learnt_files", s.learnt_files }, { "learnt_bytes", s.learnt_bytes }, { "segments_written", s.segments_written },
+		{ "write_errors", s.write_errors }, { "dropped", s.dropped }, { "index_files", s.indexes }, { "index_files_refused", s.refused },
+	};
+	for (size_t i = 0; i < Py_ARRAY_LENGTH(numbers); i++)
+		if (put_number(dict, numbers[i].name, numbers[i].value) < 0)
+			return -1;
+	PyObject *error = s.last_write_error ? PyUnicode_FromString(strerror(s.last_write_error)) : Py_NewRef(Py_None);
+	int result = error ? PyDict_SetItemString(dict, "last_write_error", error) : -1;
+	Py_XDECREF(error);
+	return result;
+}
+
+PyDoc_STRVAR(stats_doc, "stats()\n--\n\n"
+	"What Ladewerk did in this interpreter: a dict with the keys active, fast_path, freshness, cache (a path or None), reason,\n"
+	"served and aside (counts by kind and by reason) and session (counts of the process).");
+
+static PyObject *stats(PyObject *module, PyObject *unused)
+{
+	lw_state *state = lw_state_of(module);
+	PyObject *served = counters(served_names, state->served, LW_SERVED_COUNT);
+	PyObject *aside = counters(aside_names, state->aside, LW_ASIDE_COUNT);
+	PyObject *session = PyDict_New(), *result = NULL;
+	if (!served || !aside || !session || (state->session && put_session(session, state->session) < 0))
+		goto done;
+	const char *freshness = !state->session ? NULL : lw_session_freshness(state->session) == LW_FROZEN ? "frozen" : "stat";
+	result = Py_BuildValue("{sOsOszsNsOsOsOsO}", "active", state->installed ? Py_True : Py_False, "fast_path", state->fast ? Py_True : Py_False,
+		"freshness", freshness,
+		"cache", state->session && lw_session_path(state->session) ? PyUnicode_DecodeFSDefault(lw_session_path(state->session)) : Py_NewRef(Py_None),
+		"reason", state->reason ? state->reason : Py_None, "served", served, "aside", aside, "session", session);
+done:
+	Py_XDECREF(served);
+	Py_XDECREF(aside);
+	Py_XDECREF(session);
+	return result;
+}
+
+PyDoc_STRVAR(flush_doc, "flush()\n--\n\nStore what has been learnt so far. Raises OSError when that fails.");
+
+static PyObject *flush(PyObject *module, PyObject *unused)
+{
+	lw_state *state = lw_state_of(module);
+	int error = 0;
+	if (state->session) {
+		Py_BEGIN_ALLOW_THREADS
+		error = lw_session_flush(state->session);
+		Py_END_ALLOW_THREADS
+	}
+	if (error) {
+		errno = -error;
+		return PyErr_SetFromErrno(PyExc_OSError);
+	}
+	Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(digests_doc, "digests()\n--\n\nDigests of the stock import functions: (find, load), and whether each is a verified one.");
+
+static PyObject *digests(PyObject *module, PyObject *unused)
+{
+	lw_state *state = lw_state_of(module);
+	struct lw_hash128 find, load;
+	struct lw_flavour flavour;
+	if (!state->bootstrap_dict) {
+		int odd = lw_bootstrap_find(state);
+		if (odd)
+			return odd < 0 ? NULL : PyErr_Format(PyExc_RuntimeError, "%U", state->reason);
+	}
+	if (lw_bootstrap_digests(state, &find, &load) < 0)
+		return NULL;
+	return Py_BuildValue("((KK)(KK)NN)", (unsigned long long)find.hi, (unsigned long long)find.lo, (unsigned long long)load.hi,
+		(unsigned long long)load.lo, PyBool_FromLong(lw_bootstrap_find_known(find)), PyBool_FromLong(lw_bootstrap_load_known(load, &flavour)));
+}
+
+PyDoc_STRVAR(probe_uring_doc, "probe_uring()\n--\n\nWhether io_uring may be used here, asked in a child process: (errno or 0, text).");
+
+static PyObject *probe_uring(PyObject *module, PyObject *unused)
+{
+	char text[512];
+	int error;
+	Py_BEGIN_ALLOW_THREADS
+	error = lw_uring_probe(text, sizeof(text));
+	Py_END_ALLOW_THREADS
+	return Py_BuildValue("is", -error, text);
+}
+
+PyDoc_STRVAR(install_doc, "install(*, freshness=None, cache=None)\n--\n\n"
+	"Serve imports of this interpreter. Returns True if it does; else stats()['reason'] says why not. Idempotent; a second call may change freshness.");
+PyDoc_STRVAR(uninstall_doc, "uninstall()\n--\n\nGive the import system back to stock Python.");
+PyDoc_STRVAR(boot_doc, "boot(enabled)\n--\n\nCalled by .pth files at interpreter start: installs if LADEWERK=1, or if ENABLED and LADEWERK is not 0. Never raises.");
+PyDoc_STRVAR(place_doc, "place(*, cache=None)\n--\n\nWhere the cache would be: (directory of all keys or None, the key of this interpreter, what it stands for).");
+PyDoc_STRVAR(reset_doc, "reset(*, cache=None)\n--\n\nRemove the marks of starts that died. Returns how many.");
+
+static PyMethodDef methods[] = {
+	{ "install", (PyCFunction)(void (*)(void))lw_install, METH_FASTCALL | METH_KEYWORDS, install_doc },
+	{ "uninstall", lw_uninstall, METH_NOARGS, uninstall_doc },
+	{ "boot", lw_boot, METH_O, boot_doc },
+	{ "stats", stats, METH_NOARGS, stats_doc },
+	{ "flush", flush, METH_NOARGS, flush_doc },
+	{ "digests", digests, METH_NOARGS, digests_doc },
+	{ "probe_uring", probe_uring, METH_NOARGS, probe_uring_doc },
+	{ "place", (PyCFunction)(void (*)(void))lw_place, METH_FASTCALL | METH_KEYWORDS, place_doc },
+	{ "reset", (PyCFunction)(void (*)(void))lw_reset, METH_FASTCALL | METH_KEYWORDS, reset_doc },
+	{ NULL, NULL, 0, NULL },
+};
+
+/* --- life --- */
+
+static int intern_strings(lw_state *state)
+{
+	static const char *const names[] = {
+#define X(name) #name,
+		LW_STRINGS(X)
+#undef X
+	};
+	for (unsigned i = 0; i < LW_STR_COUNT; i++) {
+		state->str[i] = PyUnicode_InternFromString(names[i]);
+		if (!state->str[i])
+			return -1;
+	}
+	return 0;
+}
+
+static int native_exec(PyObject *module)
+{
+	lw_state *state = lw_state_of(module);
+	state->module = module;
+	if (intern_strings(state) < 0)
+		return -1;
+	state->finder_type = PyType_FromModuleAndSpec(module, &lw_finder_spec, NULL);
+	state->view_type = state->finder_type ? PyType_FromModuleAndSpec(module, &lw_view_spec, NULL) : NULL;
+	state->views_single = PyDict_New();
+	state->views_multi = PyList_New(0);
+	if (!state->view_type || !state->views_single || !state->views_multi)
+		return -1;
+	PyObject *builder = PyType_FromModuleAndSpec(module, &lw_builder_spec, NULL);
+	int added = builder ? PyModule_AddObjectRef(module, "Builder", builder) : -1;
+	Py_XDECREF(builder);
+	if (added < 0)
+		return -1;
+	return PyModule_AddStringConstant(module, "__version__", LADEWERK_VERSION);
+}
+
+#define EACH_OBJECT(X) \
+	X(reason) X(sys_dict) X(implementation) X(bootstrap_dict) X(external_dict) X(builtin_importer) X(frozen_importer) X(path_finder) \
+	X(file_finder) X(source_loader) X(sourceless_loader) X(extension_loader) X(module_spec) X(namespace_path) X(zip_hook) X(file_hook) \
+	X(loader_details) X(suffix_lists[0]) X(suffix_lists[1]) X(suffix_lists[2]) X(is_builtin) X(find_frozen) X(acquire_lock) X(release_lock) \
+	X(fix_co_filename) X(set_lazy_attributes) X(deadlock_error) X(finder) X(finder_type) X(view_type) X(original) X(replacement) \
+	X(views_single) X(views_multi) X(cache_tag) X(pyc_tail)
+
+static int native_traverse(PyObject *module, visitproc visit, void *arg)
+{
+	lw_state *state = lw_state_of(module);
+#define X(field) Py_VISIT(state->field);
+	EACH_OBJECT(X)
+#undef X
+	return 0;
+}
+
+static int native_clear(PyObject *module)
+{
+	lw_state *state = lw_state_of(module);
+	state->installed = false;
+	lw_bootstrap_clear(state);
+#define X(field) Py_CLEAR(state->field);
+	EACH_OBJECT(X)
+#undef X
+	for (unsigned i = 0; i < LW_STR_COUNT; i++)
+		Py_CLEAR(state->str[i]);
+	return 0;
+}
+
+static void native_free(void *module)
+{
+	native_clear(module);
+}
+
+static PyModuleDef_Slot slots[] = {
+	{ Py_mod_exec, native_exec },
+#if PY_VERSION_HEX >= 0x030c0000
+	{ Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED },
+#endif
+#if PY_VERSION_HEX >= 0x030d0000
+	{ Py_mod_gil, Py_MOD_GIL_NOT_USED },
+#endif
+	{ 0, NULL },
+};
+
+static struct PyModuleDef native_module = {
+	PyModuleDef_HEAD_INIT,
+	.m_name = "ladewerk._native",
+	.m_doc = "The C side of Ladewerk.",
+	.m_size = sizeof(lw_state),
+	.m_methods = methods,
+	.m_slots = slots,
+	.m_traverse = native_traverse,
+	.m_clear = native_clear,
+	.m_free = native_free,
+};
+
+PyMODINIT_FUNC PyInit__native(void);
+
+PyMODINIT_FUNC PyInit__native(void)
+{
+	return PyModuleDef_Init(&native_module);
+}

@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * paths: lists of path entries as core views.
+ *
+ * sys.path and __path__ are plain lists that anybody changes at any time, so a view is found again by content: the item pointers (strings are immutable) and,
+ * where an item's meaning can change, by what it means now: '' by the working directory, a relative entry by the FileFinder
+ * that sys.path_importer_cache holds for it (which fixed the directory when it was made).
+ *
+ * An entry for which sys.path_importer_cache holds anything but a plain FileFinder is not ours; nor is one that turns out to be
+ * no directory (core says so): the stock finder is asked for those, in their turn. A cached None is not believed: stock remembers a missing directory until
+ * invalidate_caches(), we look.
+ */
+#include "state.h"
+
+#include <stddef.h>
+
+enum { MULTI_VIEWS = 16 };
+
+/* --- the view object --- */
+
+static void view_dealloc(PyObject *self)
+{
+	lw_view_object *view = (lw_view_object *)self;
+	PyTypeObject *type = Py_TYPE(self);
+	for (Py_ssize_t i = 0; i < view->count; i++) {
+		Py_XDECREF(view->item[i]);
+		Py_XDECREF(view->finder[i]);
+	}
+	lw_session_view_destroy(view->session, view->view);
+	PyMem_Free(view->item);
+	PyMem_Free(view->finder);
+	PyMem_Free(view->item_of);
+	Py_XDECREF(view->cwd);
+	Py_XDECREF(view->importer_cache);
+	type->tp_free(self);
+	Py_DECREF(type);
+}
+
+static PyType_Slot view_slots[] = {
+	{ Py_tp_dealloc, view_dealloc },
+	{ Py_tp_doc, "A path list as Ladewerk searches it (internal)." },
+	{ 0, NULL },
+};
+
+PyType_Spec lw_view_spec = {
+	.name = "ladewerk._native._View",
+	.basicsize = sizeof(lw_view_object),
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+	.slots = view_slots,
+};
+
+static lw_view_object *view_alloc(lw_state *state, PyObject *list)
+{
+	Py_ssize_t count = PyList_GET_SIZE(list);
+	PyTypeObject *type = (PyTypeObject *)state->view_type;
+	lw_view_object *view = (lw_view_object *)type->tp_alloc(type, 0);
+	if (!view)
+		return NULL;
+	view->session = state->session;
+	view->item = PyMem_Calloc((size_t)count + 1, sizeof(*view->item));
+	view->finder = PyMem_Calloc((size_t)count + 1, sizeof(*view->finder));
+	view->item_of = PyMem_Calloc((size_t)count + 1, sizeof(*view->item_of));
+	if (!view->item || !view->finder || !view->item_of) {
+		Py_DECREF(view);
+		PyErr_NoMemory();
+		return NULL;
+	}
+	view->count = count;
+	for (Py_ssize_t i = 0; i < count; i++)
+		view->item[i] = Py_NewRef(PyList_GET_ITEM(list, i));
+	view->reusable = true;
+	return view;
+}
+
+/* --- one entry --- */
+
+static PyObject *working_directory(void)
+{
+	char buffer[LW_PATH_SIZE];
+	if (!getcwd(buffer, sizeof(buffer)))
+		return NULL;
+	return PyUnicode_DecodeFSDefault(buffer);
+}
+
+static bool is_absolute(PyObject *entry)
+{
+	return PyUnicode_GET_LENGTH(entry) > 0 && PyUnicode_READ_CHAR(entry, 0) == '/';
+}
+
+/* A FileFinder as the stock hook makes it: the type itself, with the usual loaders. */
+static int is_plain_file_finder(lw_state *state, PyObject *finder)
+{
+	if ((PyObject *)Py_TYPE(finder) != state->file_finder)
+		return 0;
+	PyObject *loaders = PyObject_GetAttr(finder, LW_STR(state, _loaders));
+	if (!loaders)
+		return -1;
+	int same = PyObject_RichCompareBool(loaders, state->loader_details, Py_EQ);
+	Py_DECREF(loaders);
+	return same;
+}
+
+struct entries {
+	struct lw_path_entry *entry;
+	PyObject *bytes;	/* list: keeps encoded paths alive */
+};
+
+/* Encode TEXT as a directory path: 1, 0 (not something we answer for), -1. */
+static int encode(struct entries *entries, PyObject *text, struct lw_path_entry *entry)
+{
+	PyObject *bytes = PyUnicode_EncodeFSDefault(text);
+	if (!bytes) {
+		PyErr_Clear();
+		return 0;
+	}
+	int result = PyList_Append(entries->bytes, bytes) < 0 ? -1 : 1;
+	const char *path = PyBytes_AS_STRING(bytes);
+	size_t len = (size_t)PyBytes_GET_SIZE(bytes);
+	Py_DECREF(bytes);
+	if (result < 0)
+		return result;
+	if (memchr(path, '\0', len) || path[0] != '/')
+		return 0;
+	while (len && path[len - 1] == '/')
+		len--;
+	if (len >= LW_PATH_SIZE)
+		return 0;
+	*entry = (struct lw_path_entry){ .path = path, .len = (uint32_t)len };
+	return 1;
+}
+
+static int encode_finder_path(struct entries *entries, PyObject *finder, struct lw_path_entry *entry)
+{
+	PyObject *path = PyObject_GetAttrString(finder, "path");
+	if (!path)
+		return -1;
+	int result = PyUnicode_CheckExact(path) ? encode(entries, path, entry) : 0;
+	Py_DECREF(path);
+	return result;
+}
+
+/* Let stock make (and remember) its finder of a relative entry: that fixes the directory it stands for. */
+static PyObject *stock_finder(lw_state *state, PyObject *item)
+{
+	return PyObject_CallMethodOneArg(state->path_finder, LW_STR(state, _path_importer_cache), item);
+}
+
+/*
+ * What item I of VIEW means. 1: *ENTRY filled in (path NULL: foreign); 0: step aside; -1: exception; 2: leave it out (as PathFinder does).
+ */
+static int classify(lw_state *state, lw_view_object *view, Py_ssize_t i, struct entries *entries, struct lw_path_entry *entry)
+{
+	PyObject *item = view->item[i], *key = item, *finder = NULL;
+	*entry = (struct lw_path_entry){ 0 };
+	if (!PyUnicode_Check(item))
+		return 2;
+	if (!PyUnicode_CheckExact(item))
+		return 0;
+	if (PyUnicode_GET_LENGTH(item) == 0) {
+		view->uses_cwd = true;
+		if (!view->cwd)
+			return PyErr_Occurred() ? -1 : 2;
+		key = view->cwd;
+	}
+	int found = lw_dict_get(view->importer_cache, key, &finder);
+	if (found < 0)
+		return -1;
+	if (finder == Py_None)
+		Py_CLEAR(finder);
+	if (!finder && !is_absolute(key)) {
+		finder = stock_finder(state, item);
+		if (!finder)
+			return -1;
+		view->reusable = finder != Py_None;
+		if (finder == Py_None) {
+			Py_DECREF(finder);
+			return 2;
+		}
+	}
+	int result = 1;
+	if (!finder) {
+		result = encode(entries, key, entry);
+	} else {
+		int plain = is_plain_file_finder(state, finder);
+		if (plain > 0)
+			result = encode_finder_path(entries, finder, entry);
+		else if (plain < 0)
+			result = -1;
+	}
+	view->finder[i] = finder;
+	return result;
+}
+
+/* --- building --- */
+
+static PyObject *importer_cache(lw_state *state)
+{
+	PyObject *cache;
+	if (lw_dict_get(state->sys_dict, LW_STR(state, path_importer_cache), &cache) < 0)
+		return NULL;
+	if (cache && !PyDict_CheckExact(cache))
+		Py_CLEAR(cache);
+	return cache;
+}
+
+static lw_view_object *build(lw_state *state, PyObject *list, bool hooks, enum lw_aside *why)
+{
+	*why = LW_ASIDE_PATH;
+	lw_view_object *view = view_alloc(state, list);
+	if (!view)
+		return NULL;
+	struct entries entries = { 0 };
+	int result = -1;
+	view->hooks = hooks;
+	view->cwd = working_directory();
+	PyErr_Clear();
+	view->importer_cache = importer_cache(state);
+	entries.entry = PyMem_Calloc((size_t)view->count + 1, sizeof(*entries.entry));
+	entries.bytes = PyList_New(0);
+	if (!entries.entry || !entries.bytes)
+		goto done;
+	result = view->importer_cache ? 1 : PyErr_Occurred() ? -1 : 0;
+	for (Py_ssize_t i = 0; i < view->count && result > 0; i++) {
+		result = classify(state, view, i, &entries, &entries.entry[view->entries]);
+		if (result == 1)
+			view->item_of[view->entries++] = (uint32_t)i;
+	}
+	if (result > 0) {
+		view->importer_cache_size = PyDict_GET_SIZE(view->importer_cache);
+		view->view = lw_session_view(state->session, entries.entry, view->entries, hooks);
+		result = view->view != NULL;
+	}
+done:
+	PyMem_Free(entries.entry);
+	Py_XDECREF(entries.bytes);
+	if (result <= 0)
+		Py_CLEAR(view);
+	if (result < 0 && !PyErr_Occurred())
+		PyErr_NoMemory();
+	return view;
+}
+
+/* --- finding it again --- */
+
+static bool same_items(const lw_view_object *view, PyObject *list)
+{
+	return PyList_GET_SIZE(list) == view->count
+		&& memcmp(((PyListObject *)list)->ob_item, view->item, (size_t)view->count * sizeof(*view->item)) == 0;
+}
+
+/* Whether item I gets the same finder as when VIEW was built: 1, 0, -1. */
+static int same_finder(lw_state *state, const lw_view_object *view, PyObject *cache, Py_ssize_t i)
+{
+	PyObject *item = view->item[i], *finder;
+	if (!PyUnicode_CheckExact(item))
+		return 1;
+	PyObject *key = PyUnicode_GET_LENGTH(item) ? item : view->cwd;
+	if (!key)
+		return 1;
+	if (lw_dict_get(cache, key, &finder) < 0)
+		return -1;
+	int same = finder == view->finder[i] || (finder == Py_None && !view->finder[i]);
+	/* An absolute entry that we search by path has got its stock finder meanwhile: a plain one changes nothing. */
+	if (!same && finder && !view->finder[i] && is_absolute(key))
+		same = is_plain_file_finder(state, finder);
+	Py_XDECREF(finder);
+	return same;
+}
+
+static bool importer_cache_changed(lw_view_object *view, PyObject *cache)
+{
+	bool changed;
+	Py_BEGIN_CRITICAL_SECTION(view);
+	changed = cache != view->importer_cache || PyDict_GET_SIZE(cache) != view->importer_cache_size;
+	Py_END_CRITICAL_SECTION();
+	return changed;
+}
+
+static void remember_importer_cache(lw_view_object *view, PyObject *cache)
+{
+	PyObject *before = NULL;
+	Py_BEGIN_CRITICAL_SECTION(view);
+	if (view->importer_cache != cache) {
+		before = view->importer_cache;
+		view->importer_cache = Py_NewRef(cache);
+	}
+	view->importer_cache_size = PyDict_GET_SIZE(cache);
+	Py_END_CRITICAL_SECTION();
+	Py_XDECREF(before);
+}
+
+/* Whether VIEW still means what it meant: 1, 0, -1. */
+static int still_holds(lw_state *state, lw_view_object *view, bool hooks)
+{
+	if (!view->reusable || view->hooks != hooks)
+		return 0;
+	PyObject *cache = importer_cache(state);
+	if (!cache)
+		return PyErr_Occurred() ? -1 : 0;
+	int same = 1;
+	/* Long lists: only when the cache shows a change. Short ones: always. */
+	if (view->count <= LW_VIEW_LINEAR || importer_cache_changed(view, cache)) {
+		for (Py_ssize_t i = 0; i < view->count && same > 0; i++)
+			same = same_finder(state, view, cache, i);
+		if (same > 0)
+			remember_importer_cache(view, cache);
+	}
+	Py_DECREF(cache);
+	return same;
+}
+
+static bool same_directory(const lw_view_object *view)
+{
+	if (!view->uses_cwd)
+		return true;
+	PyObject *now = working_directory();
+	PyErr_Clear();
+	bool same = now == view->cwd || (now && view->cwd && PyUnicode_Compare(now, view->cwd) == 0);
+	Py_XDECREF(now);
+	return same;
+}
+
+static int usable(lw_state *state, lw_view_object *view, bool hooks)
+{
+	if (!same_directory(view))
+		return 0;
+	return still_holds(state, view, hooks);
+}
+
+static lw_view_object *single(lw_state *state, PyObject *list, bool hooks, enum lw_aside *why)
+{
+	PyObject *item = PyList_GET_ITEM(list, 0), *found;
+	if (!PyUnicode_CheckExact(item))
+		return build(state, list, hooks, why);
+	if (lw_dict_get(state->views_single, item, &found) < 0)
+		return NULL;
+	if (found) {
+		int ok = usable(state, (lw_view_object *)found, hooks);
+		if (ok > 0)
+			return (lw_view_object *)found;
+		Py_DECREF(found);
+		if (ok < 0)
+			return NULL;
+	}
+	lw_view_object *view = build(state, list, hooks, why);
+	if (view && PyDict_SetItem(state->views_single, item, (PyObject *)view) < 0)
+		Py_CLEAR(view);
+	return view;
+}
+
+static lw_view_object *multi(lw_state *state, PyObject *list, bool hooks, enum lw_aside *why)
+{
+	PyObject *views = state->views_multi;
+	for (Py_ssize_t i = 0; i < MULTI_VIEWS; i++) {
+		lw_view_object *view = (lw_view_object *)lw_list_item(views, i);
+		if (!view)
+			break;
+		int ok = same_items(view, list) ? usable(state, view, hooks) : 0;
+		if (ok > 0)
+			return view;
+		Py_DECREF(view);
+		if (ok < 0)
+			return NULL;
+	}
+	lw_view_object *view = build(state, list, hooks, why);
+	if (!view)
+		return NULL;
+	Py_ssize_t size = PyList_GET_SIZE(views);
+	if (PyList_Insert(views, 0, (PyObject *)view) < 0 || (size >= MULTI_VIEWS && PyList_SetSlice(views, MULTI_VIEWS, size + 1, NULL) < 0))
+		Py_CLEAR(view);
+	return view;
+}
+
+/* A list that nobody changes while we look at it: itself under the GIL (we call nothing that could), else a copy. */
+static PyObject *stable(PyObject *list)
+{
+#ifdef Py_GIL_DISABLED
+	return PyList_GetSlice(list, 0, PY_SSIZE_T_MAX);
+#else
+	return Py_NewRef(list);
+#endif
+}
+
+/* PATH as a list of our own or an unchanged exact list. NULL without exception: not one. */
+static PyObject *as_list(lw_state *state, PyObject *path)
+{
+	if (!path) {
+		PyObject *sys_path;
+		if (lw_dict_get(state->sys_dict, LW_STR(state, path), &sys_path) < 0)
+			return NULL;
+		if (sys_path && !PyList_CheckExact(sys_path))
+			Py_CLEAR(sys_path);
+		if (sys_path)
+			Py_SETREF(sys_path, stable(sys_path));
+		return sys_path;
+	}
+	if (PyList_CheckExact(path))
+		return stable(path);
+	if (PyTuple_CheckExact(path) || (PyObject *)Py_TYPE(path) == state->namespace_path)
+		return PySequence_List(path);
+	return NULL;
+}
+
+lw_view_object *lw_paths_view(lw_state *state, PyObject *path, enum lw_aside *why)
+{
+	*why = LW_ASIDE_HOOKS;
+	bool hooks;
+	int usual = lw_bootstrap_hooks(state, &hooks);
+	if (usual <= 0)
+		return NULL;
+	*why = LW_ASIDE_PATH;
+	PyObject *list = as_list(state, path);
+	if (!list)
+		return NULL;
+	lw_view_object *view = PyList_GET_SIZE(list) == 1 ? single(state, list, hooks, why) : multi(state, list, hooks, why);
+	Py_DECREF(list);
+	return view;
+}

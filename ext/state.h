@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * state: what the extension knows per interpreter, and the contracts between its files.
+ *
+ *   native.c     the module: methods, type, life cycle
+ *   bootstrap.c  the stock import system: finding its parts, verifying them, noticing that they were patched
+ *   paths.c      path lists (sys.path, __path__) as core views
+ *   find.c       what PathFinder would find: hits, specs, proven misses; the finder object
+ *   load.c       module, spec and loader objects; code; execution
+ *   import.c     the function in the place of importlib._bootstrap._find_and_load
+ *   activate.c   install, uninstall, the session
+ *   index.c      the Builder behind `ladewerk index`
+ *
+ * Threads: Python objects here follow the interpreter's rules. Under the GIL it protects the plain fields; in free-threaded builds the
+ * fields marked (once) are written by install() only, counters are relaxed atomics, and the caches are Python containers.
+ */
+#ifndef LW_EXT_STATE_H
+#define LW_EXT_STATE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "session.h"
+#include <stdatomic.h>
+
+/* Reasons for stepping aside, in the order of their names in native.c. */
+enum lw_aside {
+	LW_ASIDE_PATCHED,	/* a stock class or function was replaced */
+	LW_ASIDE_HOOKS,		/* sys.path_hooks is not the stock one (ahead of FileFinder) */
+	LW_ASIDE_META_PATH,	/* our finder or PathFinder is not in sys.meta_path, or it is not a list */
+	LW_ASIDE_MODULES,	/* sys.modules is not a dict */
+	LW_ASIDE_PATH,		/* a path that is not a list of strings, or names something we do not answer for */
+	LW_ASIDE_NAME,		/* a module name we do not answer for */
+	LW_ASIDE_LEGACY,	/* a finder without find_spec */
+	LW_ASIDE_ERROR,		/* an unexpected system error: stock looks itself */
+	LW_ASIDE_INITIALIZING,	/* the module is being initialised (circular import, another thread) */
+	LW_ASIDE_BUILTIN,	/* built-in or frozen: not path-based */
+	LW_ASIDE_COUNT
+};
+
+enum lw_served {
+	LW_SERVED_PACK,		/* executed from an index */
+	LW_SERVED_PYC,		/* executed from a .pyc we read */
+	LW_SERVED_COMPILED,	/* compiled, now learnt */
+	LW_SERVED_STOCK_LOADER,	/* found by us, loaded by its stock loader (extensions, sourceless, hash-based .pyc) */
+	LW_SERVED_NAMESPACE,
+	LW_SERVED_MISS,		/* proven: PathFinder was not asked */
+	LW_SERVED_SPEC,		/* find_spec() answered (importlib.util.find_spec, pkgutil, reload) */
+	LW_SERVED_FOREIGN,	/* found by a finder ahead of or behind ours, or by a foreign path hook */
+	LW_SERVED_COUNT
+};
+
+/** How this interpreter's _find_and_load goes, beside what all versions share. */
+struct lw_flavour {
+	bool looks_again;	/* a module that is there is looked up again: a failing import may have removed it */
+	bool none_is_absent;	/* in _find_and_load_unlocked, None in sys.modules counts as absent */
+	bool waits_for_parent;	/* a parent that is being initialised is imported again, to wait for it */
+	bool parents_first;	/* 3.15: audit event here, parents before the lock, deadlocks settled here */
+	bool sets_cached;	/* modules get __cached__ */
+};
+
+typedef struct lw_state lw_state;
+struct lw_state {
+	PyObject *module;		/* borrowed: the state lives in it */
+	lw_session *session;		/* (once) of the process; NULL: not active */
+	bool installed;			/* (once) */
+	bool fast;			/* (once) _find_and_load is replaced */
+	struct lw_flavour flavour;	/* (once) */
+	PyObject *reason;		/* why it is not active, or not wholly: str or NULL */
+
+	/* The stock import system; (once), strong. */
+	PyObject *sys_dict, *implementation;
+	PyObject *bootstrap_dict, *external_dict;
+	PyObject *builtin_importer, *frozen_importer, *path_finder, *file_finder;
+	PyObject *source_loader, *sourceless_loader, *extension_loader, *module_spec, *namespace_path;
+	PyObject *zip_hook, *file_hook;
+	PyObject *loader_details;	/* what every FileFinder's _loaders must equal */
+	PyObject *suffix_lists[3];	/* the lists it was made from */
+	Py_ssize_t suffix_counts[3];
+	PyObject *is_builtin, *find_frozen, *acquire_lock, *release_lock, *fix_co_filename, *set_lazy_attributes;
+	PyObject *deadlock_error;
+	struct lw_guard *guards;	/* module-level functions that must not have been replaced */
+	unsigned guard_count;
+	struct lw_tag *tags;		/* classes that must not have been changed */
+	unsigned tag_count;
+
+	PyObject *finder;		/* ours */
+	PyObject *finder_type, *view_type;
+	PyObject *original, *replacement;	/* _find_and_load */
+	PyObject *views_single;		/* dict: path string -> view object */
+	PyObject *views_multi;		/* list of view objects, most recently used first */
+	PyObject *cache_tag;		/* sys.implementation.cache_tag at install() */
+	PyObject *pyc_tail;		/* ".cpython-311.pyc" or ".cpython-311.opt-1.pyc" */
+	PyObject *str[32];		/* interned names, see LW_STR_* */
+
+	_Atomic uint64_t served[LW_SERVED_COUNT];
+	_Atomic uint64_t aside[LW_ASIDE_COUNT];
+};
+
+/* Interned strings. */
+#define LW_STRINGS(X) \
+	X(modules) X(meta_path) X(path) X(path_hooks) X(path_importer_cache) X(find_spec) X(loader) X(name) X(origin) X(_set_fileattr) \
+	X(_cached) X(submodule_search_locations) X(_initializing) X(_uninitialized_submodules) X(__spec__) X(__path__) X(__file__) \
+	X(__cached__) X(__package__) X(__loader__) X(__builtins__) X(acquire) X(release) X(_loaders) X(cache_tag) X(pycache_prefix) \
+	X(dont_write_bytecode) X(get_code) X(invalidate_caches) X(_path_importer_cache) X(_get_spec) X(_find_and_load)
+enum {
+#define X(name) LW_STR_##name,
+	LW_STRINGS(X)
+#undef X
+	LW_STR_COUNT
+};
+#define LW_STR(state, name) ((state)->str[LW_STR_##name])
+
+static inline void lw_count(_Atomic uint64_t *counter)
+{
+	atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
+lw_state *lw_state_of(PyObject *module);
+
+/* A new reference in *VALUE: 1 found, 0 absent (*VALUE NULL), -1 error. DICT is an exact dict. */
+static inline int lw_dict_get(PyObject *dict, PyObject *key, PyObject **value)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+	return PyDict_GetItemRef(dict, key, value);
+#else
+	*value = Py_XNewRef(PyDict_GetItemWithError(dict, key));
+	if (*value)
+		return 1;
+	return PyErr_Occurred() ? -1 : 0;
+#endif
+}
+
+/* obj.name, *VALUE NULL where there is no such attribute: 1, 0, -1. */
+static inline int lw_attr_get(PyObject *obj, PyObject *name, PyObject **value)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+	return PyObject_GetOptionalAttr(obj, name, value);
+#else
+	*value = PyObject_GetAttr(obj, name);
+	if (*value)
+		return 1;
+	if (!PyErr_ExceptionMatches(PyExc_AttributeError))
+		return -1;
+	PyErr_Clear();
+	return 0;
+#endif
+}
+
+/* Item I of LIST, a new reference; NULL (no exception) beyond its end. LIST may be changed by others meanwhile. */
+static inline PyObject *lw_list_item(PyObject *list, Py_ssize_t i)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+	PyObject *item = PyList_GetItemRef(list, i);
+	if (!item)
+		PyErr_Clear();
+	return item;
+#else
+	return i < PyList_GET_SIZE(list) ? Py_NewRef(PyList_GET_ITEM(list, i)) : NULL;
+#endif
+}
+
+#ifndef Py_BEGIN_CRITICAL_SECTION /* before 3.13 there is always a GIL */
+#define Py_BEGIN_CRITICAL_SECTION(object) {
+#define Py_END_CRITICAL_SECTION() }
+#endif
+
+/* A pending exception put aside: VALUE is the normalised exception, NULL if there was none. */
+struct lw_error {
+	PyObject *value;
+};
+static inline void lw_error_save(struct lw_error *error)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+	error->value = PyErr_GetRaisedException();
+#else
+	PyObject *type, *traceback;
+	PyErr_Fetch(&type, &error->value, &traceback);
+	if (type) {
+		PyErr_NormalizeException(&type, &error->value, &traceback);
+		if (traceback)
+			PyException_SetTraceback(error->value, traceback);
+	}
+	Py_XDECREF(type);
+	Py_XDECREF(traceback);
+#endif
+}
+static inline bool lw_error_set(const struct lw_error *error)
+{
+	return error->value != NULL;
+}
+/* Replaces whatever is pending. */
+static inline void lw_error_restore(struct lw_error *error)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+	PyErr_SetRaisedException(error->value);
+#else
+	PyObject *value = error->value;
+	if (value)
+		PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(value)), value, PyException_GetTraceback(value));
+	else
+		PyErr_Clear();
+#endif
+	error->value = NULL;
+}
+static inline void lw_error_drop(struct lw_error *error)
+{
+	Py_CLEAR(error->value);
+}
+
+/* --- bootstrap.c --- */
+
+/** Find the parts of the stock import system. 0; 1: something is not as known (state->reason says what); -1: exception. */
+int lw_bootstrap_find(lw_state *state);
+/** Digests of the stock functions we stand in for: find (FileFinder, PathFinder), load (_find_and_load and below). 0 or -1. */
+int lw_bootstrap_digests(lw_state *state, struct lw_hash128 *find, struct lw_hash128 *load);
+/** Whether the digests are verified ones; fills in state->flavour. */
+bool lw_bootstrap_find_known(struct lw_hash128 find);
+bool lw_bootstrap_load_known(struct lw_hash128 load, struct lw_flavour *flavour);
+/** Nothing that we rely on has been replaced or changed since install(): 1, 0 (*WHY set), -1. */
+int lw_bootstrap_intact(lw_state *state, enum lw_aside *why);
+/** sys.path_hooks begins with the stock hooks: 1 (*EXTRA: others follow), 0, -1. */
+int lw_bootstrap_hooks(lw_state *state, bool *extra);
+void lw_bootstrap_clear(lw_state *state);
+
+/* --- paths.c --- */
+
+/** A path list as a core view; a Python object, so that threads can share it. */
+typedef struct lw_view_object {
+	PyObject_HEAD
+	lw_session *session;
+	lw_view *view;
+	Py_ssize_t count;		/* items of the list it stands for */
+	PyObject **item;		/* strong */
+	PyObject **finder;		/* strong or NULL: the FileFinder that gave the path (relative entries) */
+	uint32_t entries;		/* of the view: items that are not strings are left out, as PathFinder does */
+	uint32_t *item_of;		/* view entry -> item */
+	bool hooks;
+	bool reusable;			/* may be kept */
+	bool uses_cwd;			/* an item is '' */
+	PyObject *cwd;			/* str: what '' stood for, or NULL */
+	PyObject *importer_cache;	/* strong: sys.path_importer_cache when checked, and its size */
+	Py_ssize_t importer_cache_size;
+} lw_view_object;
+
+extern PyType_Spec lw_view_spec;
+
+/** View of PATH (list or other iterable; NULL: sys.path). A new reference; NULL with an exception, or without: step aside (*WHY). */
+lw_view_object *lw_paths_view(lw_state *state, PyObject *path, enum lw_aside *why);
+
+/* --- find.c --- */
+
+enum lw_found { LW_FOUND_ERROR = -1, LW_FOUND_MISS, LW_FOUND_SOURCE, LW_FOUND_SPEC, LW_FOUND_ASIDE };
+
+/**
+ * What PathFinder.find_spec(name, path) would find. SOURCE: HIT is a source file (no spec made yet). SPEC: *SPEC is a new
+ * reference. MISS: proven. ASIDE: *WHY. ERROR: exception.
+ */
+enum lw_found lw_find(lw_state *state, PyObject *name, PyObject *path, struct lw_hit *hit, PyObject **spec, enum lw_aside *why);
+
+extern PyType_Spec lw_finder_spec;
+/** Our finder object. A new reference. */
+PyObject *lw_finder_create(lw_state *state);
+
+/* --- load.c --- */
+
+/** The spec of HIT as FileFinder makes it. A new reference or NULL. */
+PyObject *lw_make_spec(lw_state *state, PyObject *name, const struct lw_hit *hit);
+/** Load HIT, a source file, as _load_unlocked() would. MODULES is sys.modules. A new reference or NULL. */
+PyObject *lw_load_source(lw_state *state, PyObject *name, struct lw_hit *hit, PyObject *modules);
+
+/* --- import.c --- */
+
+extern PyMethodDef lw_find_and_load_def;
+
+/* --- activate.c --- */
+
+PyObject *lw_install(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *lw_uninstall(PyObject *module, PyObject *unused);
+PyObject *lw_boot(PyObject *module, PyObject *enabled);
+PyObject *lw_place(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *lw_reset(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+
+/** Suffixes and store of this interpreter, for Builder; ABOUT keeps what CONFIG points to. 0, or -1 with an exception. */
+int lw_store_settings(lw_state *state, const char *cache, struct lw_suffixes *suffixes, struct lw_store_config *config, PyObject **about);
+
+/* --- index.c --- */
+
+extern PyType_Spec lw_builder_spec;
+
+#endif
