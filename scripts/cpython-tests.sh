@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# CPython's own import tests, stock against Ladewerk: whatever passes without Ladewerk must pass with it.
+# Two equal venvs of one interpreter; in one of them Ladewerk is installed and enabled, so that it is active from
+# interpreter start in the tests and in every child they start. What fails on stock (root, containers) does not count.
+set -euo pipefail
+
+usage() {
+	cat <<'END'
+Usage: scripts/cpython-tests.sh [OPTIONS] PYTHON
+
+Runs CPython's import tests with PYTHON, without and with Ladewerk, and prints every test that only fails with it.
+Known differences are listed with a reason in scripts/cpython-exceptions.txt.
+Exit code: 0 none, 1 some, 2 it could not be run, 77 PYTHON comes without its tests (skipped).
+
+  --build-dir DIR   where everything is kept (default: build/); results of stock are reused
+  --again           do not reuse the results of stock
+  --stock-only      run stock only, and show what fails
+  --jobs N          test processes at a time (default: the number of processors)
+END
+}
+
+# Importing, what reads or starts modules, and where import meets threads, fork and interpreters.
+tests=(test_importlib test_import test_imp test_pkgutil test_runpy test_zipimport test_zipimport_support
+	test_threaded_import test_namespace_pkgs test_frozen test_module test_pyclbr test_modulefinder test_reprlib
+	test_site test_cmd_line test_cmd_line_script test_py_compile test_compileall
+	test_inspect test_pickle test_traceback test_linecache test_doctest test_audit
+	test_atexit test_fork1 test_threading test_threadedtempfile test_interpreters test__interpreters)
+
+build='' again='' stock_only='' jobs=$(nproc) python=''
+while (($#)); do
+	case $1 in
+	-h | --help) usage; exit 0 ;;
+	--build-dir) build=${2:?--build-dir needs a directory}; shift ;;
+	--jobs) jobs=${2:?--jobs needs a number}; shift ;;
+	--again) again=1 ;;
+	--stock-only) stock_only=1 ;;
+	-*) usage >&2; exit 2 ;;
+	*) python=$1 ;;
+	esac
+	shift
+done
+[[ $python ]] || { usage >&2; exit 2; }
+
+here=$(cd "$(dirname "$0")" && pwd)
+build=$(realpath -m "${build:-$here/../build}")
+# shellcheck source=scripts/common.sh
+. "$here/common.sh"
+clean_environment
+python=$("$python" -I -c 'import os, sys; print(os.path.realpath(sys.executable))')
+work=$build/cpython-$(interpreter_id "$python")
+mkdir -p "$work"
+
+# Which of the tests this version has (some were packages of their own, some moved into others).
+mapfile -t present < <("$python" -I - "${tests[@]}" <<'END'
+import importlib.util, sys
+for name in sys.argv[1:]:
+    if importlib.util.find_spec("test." + name):
+        print(name)
+END
+)
+if [[ " ${present[*]} " != *" test_importlib "* ]]; then
+	say "cpython-tests: $python comes without its tests (Debian packs them as libpython3.X-testsuite): skipped"
+	exit 77
+fi
+
+# Nothing may be left in the installation but bytecode, which any import by this user may write.
+stdlib=$("$python" -I -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
+check_untouched() {
+	local written
+	written=$(find "$stdlib" -xdev -newer "$1" ! -type d ! -name '*.pyc' | head)
+	[[ ! $written ]] || { say "cpython-tests: files were written into the installation:" "$written"; exit 2; }
+}
+
+# run NAME: the tests in $work/NAME (a venv), results to $work/NAME.xml
+run() {
+	local name=$1 start=$SECONDS
+	rm -rf "$work/$name.xml" "$work/tmp"
+	mkdir -p "$work/tmp"
+	touch "$work/stamp"
+	say "cpython-tests: $name, ${#present[@]} test files"
+	# Its exit code tells nothing: tests may fail on stock, and the comparison sees every result there is or is not.
+	(cd "$work/tmp" && XDG_CACHE_HOME=$work/cache "$work/$name/bin/python" -m test -j "$jobs" --timeout 600 \
+		--tempdir "$work/tmp" --junit-xml "$work/$name.xml" "${present[@]}") </dev/null >"$work/$name.log" 2>&1 || :
+	check_untouched "$work/stamp"
+	[[ -s $work/$name.xml ]] || { tail -n 50 "$work/$name.log" >&2; say "cpython-tests: no results from $name"; exit 2; }
+	say "cpython-tests: $name took $((SECONDS - start)) s"
+}
+
+# Stock is run once per interpreter and list of tests.
+key="$python $(stat -L -c '%s %Y' "$python") ${present[*]}"
+if [[ $again || ! -s $work/stock.xml || $(cat "$work/stock.key" 2>/dev/null) != "$key" ]]; then
+	make_venv "$python" "$work/stock"
+	rm -f "$work/stock.key"
+	run stock
+	printf '%s\n' "$key" >"$work/stock.key"
+fi
+if [[ $stock_only ]]; then
+	exec "$python" -I "$here/cpython_results.py" "$work/stock.xml"
+fi
+
+make_venv "$python" "$work/ladewerk"
+install_ladewerk "$python" "$work/ladewerk"
+"$work/ladewerk/bin/ladewerk" enable >&2
+rm -rf "$work/cache"
+# With everything known beforehand, as much as possible is served instead of learned.
+XDG_CACHE_HOME=$work/cache "$work/ladewerk/bin/ladewerk" index --quiet
+"$work/ladewerk/bin/python" -c 'import ladewerk, decimal; ladewerk.stats()["served"] or exit("not active")' ||
+	{ say "cpython-tests: Ladewerk is not active in its venv"; exit 2; }
+run ladewerk
+"$python" -I "$here/cpython_results.py" --exceptions "$here/cpython-exceptions.txt" "$work/stock.xml" "$work/ladewerk.xml"

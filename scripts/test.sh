@@ -1,0 +1,204 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# Sets up whatever is missing and runs every test: C (plain, under sanitizers, fuzzing) and Python (the installed
+# package, one interpreter after the other). A failed step does not stop the others. The runners' own summaries
+# come last; the logs are kept.
+set -euo pipefail
+
+usage() {
+	cat <<'END'
+Usage: scripts/test.sh [OPTIONS]
+
+Installs what is missing (see scripts/setup.sh), builds, and runs all tests. Build directories and virtual
+environments are kept, so a second run takes a fraction of the first.
+
+  --quick           only the plain C build and the first interpreter
+  --c-only          only C: plain, AddressSanitizer, ThreadSanitizer, fuzz targets
+  --python-only     only Python: the package is built, installed and tested with each interpreter
+  --python PATH     test with this interpreter (may be repeated). Default: one of each minor version from 3.11 on,
+                    as listed by scripts/setup.sh --list
+  --cpython-suite   also run CPython's own import tests with each interpreter (scripts/cpython-tests.sh)
+  --long            long settings: more rounds in the tests (LADEWERK_LONG=1), 3 minutes for each fuzz target
+  --no-setup        do not install anything with apt-get
+  --build-dir DIR   where everything is built (default: build/)
+
+Environment: LADEWERK_REQUIRE_KERNEL=1 lets tests fail that would be skipped because this kernel lacks something.
+Exit code: 0 if everything passed.
+END
+}
+
+build='' quick='' run_c=1 run_python=1 suite='' setup=1
+pythons=()
+while (($#)); do
+	case $1 in
+	-h | --help) usage; exit 0 ;;
+	--quick) quick=1 ;;
+	--c-only) run_python='' ;;
+	--python-only) run_c='' ;;
+	--python) pythons+=("${2:?--python needs a path}"); shift ;;
+	--cpython-suite) suite=1 ;;
+	--long) export LADEWERK_LONG=1 ;;
+	--no-setup) setup='' ;;
+	--build-dir) build=${2:?--build-dir needs a directory}; shift ;;
+	*) usage >&2; exit 2 ;;
+	esac
+	shift
+done
+[[ $run_c || $run_python ]] || { say "test: --c-only and --python-only exclude each other"; exit 2; }
+
+here=$(cd "$(dirname "$0")" && pwd)
+build=$(realpath -m "${build:-$here/../build}")
+# shellcheck source=scripts/common.sh
+. "$here/common.sh"
+clean_environment
+logs=$build/logs
+rm -rf "$logs"
+mkdir -p "$logs"
+jobs=$(nproc)
+
+steps=() failed=() skipped=()
+
+# step NAME COMMAND...: run it with its output in a log; remember how it went. 77 is skipped.
+step() {
+	local name=$1 log=$logs/$1.log start=$SECONDS code=0
+	shift
+	say "test: $name ..."
+	# Not in a condition: errexit would be off inside.
+	set +e
+	(set -e; "$@") >"$log" 2>&1 </dev/null
+	code=$?
+	set -e
+	steps+=("$name")
+	case $code in
+	0) say "test: $name passed in $((SECONDS - start)) s" ;;
+	77) skipped+=("$name"); say "test: $name skipped: $(tail -n 1 "$log")" ;;
+	*) failed+=("$name"); say "test: $name FAILED after $((SECONDS - start)) s ($log)" ;;
+	esac
+}
+
+# c_build DIR OPTION...
+c_build() {
+	local dir=$1
+	shift
+	# A checkout that has moved cannot use its old build directory.
+	grep -qsxF "CMAKE_HOME_DIRECTORY:INTERNAL=$repo" "$dir/CMakeCache.txt" || rm -rf "$dir"
+	cmake -S "$repo" -B "$dir" -G Ninja -DLADEWERK_WERROR=ON -DLADEWERK_BUILD_EXTENSION=OFF "$@"
+	cmake --build "$dir"
+}
+
+# The sanitizers of older compilers do not start where the kernel randomizes more address bits than they expect.
+fixed_addresses=()
+if setarch -R true 2>/dev/null; then
+	fixed_addresses=(setarch -R)
+fi
+
+# c_tests DIR OPTION...
+c_tests() {
+	c_build "$@"
+	"${fixed_addresses[@]}" ctest --test-dir "$1" --output-on-failure --no-tests=error -j "$jobs"
+}
+
+# The plain build is what is shipped, without assertions; the others check them as well.
+checked=("-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O2 -g")
+
+# The library is instrumented too: a fuzzer that sees no branch of it finds nothing.
+fuzz() {
+	local target
+	if ! command -v clang >/dev/null; then
+		echo "no clang"
+		return 77
+	fi
+	local options=(-DCMAKE_C_COMPILER=clang -DCMAKE_C_FLAGS=-fsanitize=fuzzer-no-link -DLADEWERK_BUILD_FUZZERS=ON
+		-DLADEWERK_SANITIZE=address "${checked[@]}")
+	if [[ ! ${LADEWERK_LONG-} ]]; then
+		c_tests "$build/c-fuzz" "${options[@]}"
+		return
+	fi
+	c_build "$build/c-fuzz" "${options[@]}"
+	for target in "$build"/c-fuzz/tests/fuzz_*; do
+		[[ -x $target ]] || continue
+		mkdir -p "$build/corpus/${target##*/}"
+		(cd "$logs" && "${fixed_addresses[@]}" "$target" -max_total_time=180 -timeout=10 -rss_limit_mb=1024 \
+			"$build/corpus/${target##*/}")
+	done
+}
+
+# python_tests PYTHON: the package as a user gets it. The working directory is an empty one and pytest is started as
+# a program, so that nothing of the checkout but the tests themselves can be imported; that is checked as well.
+python_tests() {
+	local id venv work
+	id=$(interpreter_id "$1")
+	venv=$build/venv-$id
+	work=$build/run-$id
+	make_venv "$1" "$venv"
+	if [[ -f $repo/tests/requirements.txt ]]; then
+		pip_install "$venv" -r "$repo/tests/requirements.txt"
+	else
+		pip_install "$venv" pytest hypothesis
+	fi
+	install_ladewerk "$1" "$venv"
+	rm -rf "$work"
+	mkdir -p "$work"
+	cd "$work"
+	"$venv/bin/python" -I -c 'import ladewerk, os, sys
+where = os.path.realpath(ladewerk.__file__)
+if not where.startswith(os.path.realpath(sys.prefix)): sys.exit("not the installed package: " + where)'
+	XDG_CACHE_HOME=$work/cache PATH=$venv/bin:$PATH "$venv/bin/pytest" --color=no "$repo/tests/ext" "$repo/tests/cli"
+}
+
+cpython_suite() { "$here/cpython-tests.sh" --build-dir "$build" "$1"; }
+
+# The part of a log that its runner ends with.
+summary() {
+	case $1 in
+	c-*) sed -n '/% tests passed/,$p' "$logs/$1.log" ;;
+	python-*) grep -E '^=+ .* in [0-9.]+s.* =+$' "$logs/$1.log" | tail -n 1 ;;
+	cpython-*) tail -n 2 "$logs/$1.log" ;;
+	esac
+}
+
+if [[ $setup ]]; then
+	"$here/setup.sh"
+fi
+
+if [[ $run_c ]]; then
+	step c-plain c_tests "$build/c-plain" -DLADEWERK_BUILD_TESTS=ON
+	if [[ ! $quick ]]; then
+		step c-address c_tests "$build/c-address" "${checked[@]}" -DLADEWERK_BUILD_TESTS=ON -DLADEWERK_SANITIZE=address
+		step c-thread c_tests "$build/c-thread" "${checked[@]}" -DLADEWERK_BUILD_TESTS=ON -DLADEWERK_SANITIZE=thread
+		step c-fuzz fuzz
+	fi
+fi
+if [[ $run_python ]]; then
+	if ((${#pythons[@]} == 0)); then
+		mapfile -t pythons < <("$here/setup.sh" --list | awk -F '\t' '!seen[$1]++ { print $3 }')
+	fi
+	((${#pythons[@]})) || { say "test: no CPython >= 3.11 with headers was found"; exit 1; }
+	if [[ $quick ]]; then
+		pythons=("${pythons[0]}")
+	fi
+	for python in "${pythons[@]}"; do
+		id=$(interpreter_id "$python")
+		step "python-$id" python_tests "$python"
+		if [[ $suite ]]; then
+			step "cpython-$id" cpython_suite "$python"
+		fi
+	done
+fi
+
+for name in "${failed[@]}"; do
+	printf '\n==== %s failed; the end of its log:\n' "$name"
+	tail -n 200 "$logs/$name.log"
+done
+printf '\n%d steps: %d failed (%s), %d skipped (%s)\n' \
+	"${#steps[@]}" "${#failed[@]}" "${failed[*]-}" "${#skipped[@]}" "${skipped[*]-}"
+# pytest's come last.
+for kind in cpython c python; do
+	for name in "${steps[@]}"; do
+		if [[ $name == "$kind"-* ]] && text=$(summary "$name") && [[ $text ]]; then
+			printf '\n%s:\n%s\n' "$name" "$text"
+		fi
+	done
+done
+((${#failed[@]} == 0))
