@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: MIT
+"""Who takes part: one class per way of starting Python, one table per section at the end of the file.
+
+To add a contender, write a subclass (or reuse one) and list it in the tables. `missing` says in a few words why it
+cannot run here; its rows then carry those words instead of numbers.
+"""
+from __future__ import annotations
+
+import marshal
+import os
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+from pair import Command
+from workloads import ImportLoop, Program
+
+Workload = ImportLoop | Program
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where everything is. `cwd` is the working directory of every run: it holds dictfinder.py and nothing else."""
+
+    python: Path  # of the environment with the programs and Ladewerk
+    small_python: Path | None  # of an environment with Ladewerk alone
+    bare_python: Path | None  # of an environment with nothing installed
+    enabled_python: Path | None  # of an environment with Ladewerk alone, after `ladewerk enable`
+    state: Path  # caches and prepared indexes of this run
+    cwd: Path
+
+    def env(self, python: Path | None = None) -> dict[str, str]:
+        """The same small environment for everyone, so that nothing of the caller's shell takes part."""
+        return {
+            "PATH": f"{(python or self.python).parent}:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.state / "home"),
+            "LANG": "C.UTF-8",
+        }
+
+    def quiet(self) -> dict[str, str]:
+        """For peers: Ladewerk's kill switch is pulled, whatever the environment has enabled."""
+        return {**self.env(), "LADEWERK": "0"}
+
+
+class Contender:
+    """`key` is unique in a section, `label` is the row's name in the report."""
+
+    tail = ""  # code appended to a checking run, never to a timed one
+    complete = True  # imports everything that stock imports
+    learns_once = True  # warm-up runs make sense
+
+    def __init__(self, key: str, label: str) -> None:
+        self.key = key
+        self.label = label
+
+    def missing(self, bench: Bench, workload: Workload) -> str:
+        return ""
+
+    def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
+        """The process to start; `count` cuts an ImportLoop to its first modules."""
+        raise NotImplementedError
+
+
+class Stock(Contender):
+    """Plain Python, with `prefix` executed first."""
+
+    def __init__(self, key: str, label: str, prefix: str = "") -> None:
+        super().__init__(key, label)
+        self.prefix = prefix
+
+    def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
+        return Command((str(bench.python), "-c", self.prefix + workload.code(count) + tail), bench.quiet())
+
+
+class DictFinder(Contender):
+    """bench/dictfinder.py with a table built before the run; found first because it lies in the working directory."""
+
+    def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
+        path = workload.path if isinstance(workload, ImportLoop) else ()
+        file = bench.state / f"dictfinder-{workload.key}.marshal"
+        if not file.exists():
+            file.write_bytes(marshal.dumps(dictfinder_table([*path, *stock_path(bench)])))
+        prefix = f"import dictfinder; dictfinder.install({str(file)!r})\n"
+        return Command((str(bench.python), "-c", prefix + workload.code(count) + tail), bench.quiet())
+
+
+class Ladewerk(Contender):
+    """`ladewerk run`; with `learning`, every run starts with an empty cache."""
+
+    tail = 'import ladewerk; print("@stats", ladewerk.stats())\n'
+
+    def __init__(self, key: str, label: str, freshness: str = "stat", learning: bool = False) -> None:
+        super().__init__(key, label)
+        self.freshness = freshness
+        self.learning = learning
+        self.learns_once = not learning
+
+    def missing(self, bench: Bench, workload: Workload) -> str:
+        return ladewerk_missing(bench)
+
+    def cache(self, bench: Bench, workload: Workload) -> Path:
+        directory = bench.state / "cache" / f"{self.key}-{workload.key}"
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return directory
+
+    def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
+        cache = self.cache(bench, workload)
+        env = {**bench.env(), "LADEWERK_CACHE": str(cache)}
+        code = workload.code(count) + tail
+        argv = (*self.launcher(bench), "--freshness", self.freshness, "-c", code)
+        return Command(argv, env, fresh=cache if self.learning else None)
+
+    def launcher(self, bench: Bench) -> tuple[str, ...]:
+        return (str(bench.python.with_name("ladewerk")), "run")
+
+
+class LadewerkModule(Ladewerk):
+    """The same through `python -m ladewerk`, for the start-up section."""
+
+    def launcher(self, bench: Bench) -> tuple[str, ...]:
+        return (str(bench.python), "-m", "ladewerk", "run")
+
+
+class LadewerkVariable(Ladewerk):
+    """Plain `python` with LADEWERK set to `value` (None: unset): what the shipped .pth costs without the launcher."""
+
+    def __init__(self, key: str, label: str, value: str | None) -> None:
+        super().__init__(key, label)
+        self.value = value
+        self.tail = Ladewerk.tail if value else ""
+
+    def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
+        env = {**bench.env(), "LADEWERK_CACHE": str(self.cache(bench, workload))}
+        if self.value is not None:
+            env["LADEWERK"] = self.value
+        return Command((str(bench.python), "-c", workload.code(count) + tail), env)
+
+
+class LadewerkEnabled(Ladewerk):
+    """Plain `python` of an environment in which `ladewerk enable` was run."""
+
+    def missing(self, bench: Bench, workload: Workload) -> str:
+        if bench.enabled_python is None:
+            return ladewerk_missing(bench) or "`ladewerk enable` failed, or --venv was given, which is left as it is"
+        return ""
+
+    def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
+        env = {**bench.env(bench.enabled_python), "LADEWERK_CACHE": str(self.cache(bench, workload))}
+        return Command((str(bench.enabled_python), "-c", workload.code(count) + tail), env)
+
+
+class Bare(Contender):
+    """Python of an environment in which nothing was ever installed: the base of the start-up section."""
+
+    def missing(self, bench: Bench, workload: Workload) -> str:
+        return "" if bench.bare_python else "no empty environment"
+
+    def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
+        return Command((str(bench.bare_python), "-c", workload.code(count) + tail), bench.env(bench.bare_python))
+
+
+class Floor(Contender):
+    """The same code objects executed without any import machinery."""
+
+    complete = False
+
+    def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
+        assert isinstance(workload, ImportLoop)
+        file = bench.state / f"floor-{workload.key}.marshal"
+        if not file.exists():
+            file.write_bytes(marshal.dumps(floor_blobs(workload)))
+        return Command((str(bench.python), "-c", workload.floor_code(file)), bench.quiet())
+
+
+class ModuleLock(Contender):
+    """CPython's per-module lock taken and dropped, nothing else."""
+
+    complete = False
+
+    def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
+        assert isinstance(workload, ImportLoop)
+        return Command((str(bench.python), "-c", workload.lock_code()), bench.quiet())
+
+
+@cache
+def ladewerk_missing(bench: Bench) -> str:
+    """Why Ladewerk cannot take part, from its own words where it has any."""
+    launcher = bench.python.with_name("ladewerk")
+    if not launcher.exists():
+        return "ladewerk not installed"
+    env = {**bench.env(), "LADEWERK_CACHE": str(bench.state / "cache" / "probe")}
+    try:
+        probe = subprocess.run([launcher, "run", "-c", "pass"], env=env, cwd=bench.cwd, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"`ladewerk run -c pass` failed: {error}"
+    if probe.returncode != 0:
+        lines = [line for line in probe.stderr.splitlines() if line.strip()] or ["no message"]
+        return f"`ladewerk run -c pass` exits {probe.returncode}: {lines[-1].strip()}"
+    return ""
+
+
+@cache
+def stock_path(bench: Bench) -> tuple[str, ...]:
+    """sys.path of the interpreter under test, without the working directory."""
+    code = "import sys; print(*sys.path[1:], sep='\\n')"
+    out = subprocess.run([bench.python, "-c", code], env=bench.quiet(), cwd=bench.cwd, check=True, capture_output=True, text=True)
+    return tuple(out.stdout.splitlines())
+
+
+def dictfinder_table(path: list[str]) -> dict[str, tuple[str, str | None] | None]:
+    """name -> (file, package directory or None), from one walk per path entry; None: extension, left to stock."""
+    table: dict[str, tuple[str, str | None] | None] = {}
+    for entry in path:
+        for top, dirs, files in os.walk(entry):
+            inner = os.path.relpath(top, entry)
+            prefix = "" if inner == "." else inner.replace(os.sep, ".") + "."
+            dirs[:] = [name for name in dirs if name.isidentifier() and _add_package(table, prefix + name, f"{top}/{name}")]
+            extensions = {name.partition(".")[0] for name in files if name.endswith(tuple(EXTENSION_SUFFIXES))}
+            for stem in extensions - {"__init__"}:
+                table.setdefault(prefix + stem, None)
+            for stem in (name[:-3] for name in files if name.endswith(".py") and name != "__init__.py"):
+                table.setdefault(prefix + stem, (f"{top}/{stem}.py", None))
+    return table
+
+
+def _add_package(table: dict[str, tuple[str, str | None] | None], name: str, directory: str) -> bool:
+    """Enters a regular package; false when it is none, or when an earlier path entry has the name already."""
+    file = f"{directory}/__init__.py"
+    if not os.path.exists(file):
+        return False
+    return table.setdefault(name, (file, directory)) == (file, directory)
+
+
+def floor_blobs(loop: ImportLoop) -> list[tuple[str, bytes]]:
+    """(name, marshalled code) of every module of the loop."""
+    return [(name, marshal.dumps(compile(file.read_bytes(), str(file), "exec"))) for name, file in loop.sources()]
+
+
+_STOCK = Stock("stock", "stock")
+_AGAIN = Stock("again", "stock again (control)")
+_GC = Stock("gc", "stock, gc.disable()", "import gc; gc.disable()\n")
+_DICT = DictFinder("dictfinder", "naive dict finder")
+_LADEWERK = [
+    Ladewerk("ladewerk-stat", "Ladewerk, stat"),
+    Ladewerk("ladewerk-frozen", "Ladewerk, frozen", "frozen"),
+    Ladewerk("ladewerk-learning", "Ladewerk, first run (empty cache)", learning=True),
+]
+
+# The first of each list is the base of the ratios.
+PATHS: list[Contender] = [_STOCK, _DICT, *_LADEWERK, Floor("floor", "floor: exec alone")]
+MODULES: list[Contender] = [
+    _STOCK, _AGAIN, _DICT, *_LADEWERK,
+    Floor("floor", "floor: exec alone"), ModuleLock("lock", "floor: CPython's module lock alone"),
+]
+PROGRAMS: list[Contender] = [_STOCK, _AGAIN, _GC, _DICT, *_LADEWERK]
+HYPERFINE: list[Contender] = [_STOCK, _GC, _DICT, *_LADEWERK[:2]]
+SYSCALLS: list[Contender] = [_STOCK, _DICT, *_LADEWERK[:2]]
+STARTUP: list[Contender] = [
+    Bare("stock", "python -c pass, Ladewerk not installed"),
+    Bare("again", "the same again (control)"),
+    LadewerkVariable("off", "python -c pass, installed, not enabled", None),
+    LadewerkVariable("on", "LADEWERK=1 python -c pass", "1"),
+    LadewerkEnabled("enabled", "python -c pass after `ladewerk enable`"),
+    Ladewerk("run-stat", "ladewerk run -c pass"),
+    Ladewerk("run-frozen", "ladewerk run --freshness frozen -c pass", "frozen"),
+    LadewerkModule("module", "python -m ladewerk run -c pass"),
+]

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+"""What a reader must know about the machine and the versions before a number means anything; no names, no paths."""
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+_PYTHON = """\
+import json, platform, sys, sysconfig
+from importlib import metadata
+flags = (sysconfig.get_config_var("CONFIG_ARGS") or "")
+print(json.dumps({
+    "version": platform.python_version(),
+    "compiler": platform.python_compiler(),
+    "pgo": "--enable-optimizations" in flags,
+    "lto": "--with-lto" in flags,
+    "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+    "debug": bool(sysconfig.get_config_var("Py_DEBUG")),
+    "packages": {d.name: d.version for d in metadata.distributions()},
+}))
+"""
+
+
+def _first_line(*command: str) -> str | None:
+    if shutil.which(command[0]) is None:
+        return None
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout.splitlines()[0].replace("-- version ", "").strip() if done.returncode == 0 and done.stdout else None
+
+
+def _field(file: str, name: str) -> str | None:
+    """Value of the first `name : value` line of a /proc file."""
+    for line in Path(file).read_text(errors="replace").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return None
+
+
+def _filesystem(path: Path) -> str:
+    """Type of the file system that `path` is on."""
+    best, kind = "", "unknown"
+    for line in Path("/proc/self/mounts").read_text(errors="replace").splitlines():
+        _, mount, fstype, *_ = line.split(" ")
+        inside = path.is_relative_to(mount.encode().decode("unicode_escape"))
+        if inside and len(mount) >= len(best):
+            best, kind = mount, fstype
+    return kind
+
+
+def machine(work: Path) -> dict:
+    """The hardware and the kernel; `work` is a directory on the file system under test."""
+    memory = int((_field("/proc/meminfo", "MemTotal") or "0 kB").split()[0])
+    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    return {
+        "cpu": _field("/proc/cpuinfo", "model name") or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "virtual": "hypervisor" in (_field("/proc/cpuinfo", "flags") or "").split(),
+        "memory_gib": round(memory / 2**20, 1),
+        "kernel": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
+        "filesystem": _filesystem(work.resolve()),
+        "governor": governor.read_text().strip() if governor.is_file() else None,
+    }
+
+
+def interpreter(python: Path) -> dict:
+    """Version, build flags and installed packages of the interpreter under test."""
+    return json.loads(subprocess.run([python, "-c", _PYTHON], check=True, capture_output=True, text=True).stdout)
+
+
+def tools() -> dict:
+    """Versions of the programs that measure; None for one that is not there."""
+    return {"hyperfine": _first_line("hyperfine", "--version"), "strace": _first_line("strace", "--version")}
+
+
+class Neighbours:
+    """How much of the machine others used, and a hypervisor took, from now until report()."""
+
+    def __init__(self) -> None:
+        self.load = os.getloadavg()[0]
+        self.clock, self.busy, self.stolen, self.own = self._now()
+
+    @staticmethod
+    def _now() -> tuple[float, float, float, float]:
+        """Seconds: wall, CPU of the whole machine, CPU stolen from it, CPU of this process and what it started."""
+        tick = os.sysconf("SC_CLK_TCK")
+        user, nice, system, _, _, irq, softirq, steal = (int(n) / tick for n in _cpu_line().split()[1:9])
+        usage = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return time.monotonic(), user + nice + system + irq + softirq, steal, sum(u.ru_utime + u.ru_stime for u in usage)
+
+    def report(self) -> dict:
+        """Shares of the machine's CPU time, 0 to 1, and the load before the start."""
+        clock, busy, stolen, own = self._now()
+        capacity = (clock - self.clock) * (os.cpu_count() or 1)
+        others = max(0.0, (busy - self.busy) - (own - self.own))
+        return {
+            "load_before": round(self.load, 2),
+            "others": round(others / capacity, 3),
+            "stolen": round((stolen - self.stolen) / capacity, 3),
+        }
+
+
+def _cpu_line() -> str:
+    with open("/proc/stat") as stat:
+        return stat.readline()

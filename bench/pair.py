@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Runs commands in turn (A B C, C A B, ...) and compares them pair by pair.
+
+    pair.py [-n ROUNDS] 'COMMAND' 'COMMAND' ...
+
+Each round runs every command once, in an order shuffled with a fixed seed; a command is divided by the first command of
+the *same* round, and the median of those ratios is quoted. So a machine that slows down half-way slows both sides.
+
+What is measured is what the parent sees of the whole process: wall time from the spawn to the reap, launcher and exit
+included; CPU is user + system of the process and of every descendant it waited for (wait4).
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shlex
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import comb
+from pathlib import Path
+from typing import TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+
+MINIMUM = 3  # rounds below which a median says nothing
+
+
+class Failed(Exception):
+    """A command that exited with an error, was killed or ran out of time; str() is one line for a report."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One process to start. `fresh` is a directory emptied before every run, outside the measured time."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    fresh: Path | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    wall_ms: float
+    cpu_ms: float
+    rss_mb: float
+    out: str
+
+
+def _empty(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700, parents=True)
+
+
+def _why(status: int, err: str, timed_out: bool) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    what = "ran out of time" if timed_out else f"exit {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+    lines = [line for line in err.splitlines() if line.strip()]
+    return f"{what}: {lines[-1].strip()}" if lines else what
+
+
+def run(command: Command, timeout: float = 120.0) -> Sample:
+    """Runs one command to its end. Standard output is handed back, standard error is quoted when it fails."""
+    if command.fresh is not None:
+        _empty(command.fresh)
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, out.fileno(), 1),
+            (os.POSIX_SPAWN_DUP2, err.fileno(), 2),
+        ]
+        start = time.perf_counter_ns()
+        pid = os.posix_spawnp(command.argv[0], command.argv, command.env, file_actions=actions, setpgroup=0)
+        status, usage, timed_out = _reap(pid, timeout)
+        wall = time.perf_counter_ns() - start
+        out.seek(0)
+        err.seek(0)
+        if status != 0:
+            raise Failed(_why(status, err.read().decode(errors="replace"), timed_out))
+        return Sample(
+            wall_ms=wall / 1e6,
+            cpu_ms=(usage.ru_utime + usage.ru_stime) * 1e3,
+            rss_mb=usage.ru_maxrss / 1024,
+            out=out.read().decode(errors="replace"),
+        )
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _reap(pid: int, timeout: float):
+    """Waits for `pid`; its whole process group dies when the time is up or when we are interrupted."""
+    expired = []
+
+    def expire(*_: object) -> None:
+        expired.append(True)
+        _kill_group(pid)
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, timeout)
+    try:
+        _, status, usage = os.wait4(pid, 0)
+    except BaseException:
+        _kill_group(pid)
+        os.wait4(pid, 0)
+        raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    return status, usage, bool(expired)
+
+
+def rounds(
+    commands: Mapping[Key, Command],
+    count: int,
+    seed: int = 1,
+    on_failure: Callable[[Key, Failed], None] | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+    seconds: float = float("inf"),
+) -> dict[Key, list[Sample]]:
+    """`count` rounds of every command, fewer (never below MINIMUM) when `seconds` are used up first.
+
+    A command that fails is reported to `on_failure`, and has no samples at all.
+    """
+    rng = random.Random(seed)
+    deadline = time.monotonic() + seconds
+    order = list(commands)
+    samples: dict[Key, list[Sample]] = {key: [] for key in commands}
+    for done in range(count):
+        rng.shuffle(order)
+        for key in list(order):
+            try:
+                samples[key].append(run(commands[key]))
+            except Failed as failure:
+                if on_failure is None:
+                    raise
+                on_failure(key, failure)
+                order.remove(key)
+                del samples[key]
+        progress(done + 1)
+        if done + 1 >= MINIMUM and time.monotonic() > deadline:
+            break
+    return samples
+
+
+@dataclass(frozen=True)
+class Median:
+    """A median with the interval that holds the true one with 95 % confidence (the whole range below six values)."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Median:
+        ordered = sorted(values)
+        rank = _interval_rank(len(ordered))
+        return cls(statistics.median(ordered), ordered[rank], ordered[-1 - rank], len(ordered))
+
+
+def _interval_rank(n: int) -> int:
+    """How many values may be cut from either end: order statistics, no assumption about the distribution."""
+    below, rank = 0.0, 0
+    for k in range(n // 2):
+        below += comb(n, k) / 2**n
+        if 2 * below > 0.05:
+            break
+        rank = k
+    return rank
+
+
+def ratios(values: Sequence[float], base: Sequence[float]) -> Median:
+    """Median of value/base, round by round."""
+    return Median.of([value / other for value, other in zip(values, base, strict=True)])
+
+
+def differences(values: Sequence[float], base: Sequence[float]) -> Median:
+    """Median of value-base, round by round."""
+    return Median.of([value - other for value, other in zip(values, base, strict=True)])
+
+
+def _row(name: str, samples: list[Sample], base: list[Sample]) -> str:
+    columns = [name[:48].ljust(48)]
+    for get in (lambda s: s.cpu_ms, lambda s: s.wall_ms):
+        values, first = [get(s) for s in samples], [get(s) for s in base]
+        ratio = ratios(values, first)
+        columns.append(f"{statistics.median(values):9.1f} ms {ratio.value:6.3f} [{ratio.low:.3f}, {ratio.high:.3f}]")
+    return "  ".join(columns)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-n", "--rounds", type=int, default=15)
+    parser.add_argument("command", nargs="+", help="a command line; the first one is the base of the ratios")
+    options = parser.parse_args()
+    commands = {line: Command(tuple(shlex.split(line)), dict(os.environ)) for line in options.command}
+    try:
+        rounds(commands, 2)  # warm caches; also shows a command that does not run
+        results = rounds(commands, options.rounds)
+    except (Failed, OSError) as failure:
+        sys.exit(f"pair.py: {failure}")
+    print(f"{'':48}  {'CPU: median, of the first [95 %]':36}  wall")
+    for line, samples in results.items():
+        print(_row(line, samples, results[options.command[0]]))
+
+
+if __name__ == "__main__":
+    main()

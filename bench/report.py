@@ -1,0 +1,409 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Turns report.json into Markdown.
+
+    report.py REPORT.json > REPORT.md
+"""
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from pair import Median, differences, ratios
+
+Row = dict
+Document = dict
+
+
+# --- finding rows ---------------------------------------------------------------------------------------------------
+
+class Rows:
+    """The rows of a report by section, workload and contender."""
+
+    def __init__(self, document: Document) -> None:
+        self.rows: list[Row] = document["rows"]
+
+    def section(self, name: str) -> list[Row]:
+        return [row for row in self.rows if row["section"] == name]
+
+    def workloads(self, section: str) -> list[str]:
+        return list(dict.fromkeys(row["workload"] for row in self.section(section)))
+
+    def contenders(self, section: str, workload: str) -> dict[str, str]:
+        """key -> label, in the order they were given."""
+        return {row["contender"]: row["label"] for row in self.section(section) if row["workload"] == workload}
+
+    def get(self, section: str, workload: str, contender: str) -> Row:
+        for row in self.section(section):
+            if row["workload"] == workload and row["contender"] == contender:
+                return row
+        return {"skipped": "not measured"}
+
+    def base(self, section: str, workload: str) -> Row:
+        return next(row for row in self.section(section) if row["workload"] == workload and row["base"])
+
+    def title(self, section: str, workload: str) -> str:
+        return self.base(section, workload)["title"]
+
+    def ratio(self, field: str, of: tuple[str, str, str], to: tuple[str, str, str]) -> Median | None:
+        """Round by round, `of` divided by `to`; both are (section, workload, contender)."""
+        one, other = self.get(*of), self.get(*to)
+        return ratios(one[field], other[field]) if field in one and field in other else None
+
+
+# --- formatting -----------------------------------------------------------------------------------------------------
+
+def table(head: Sequence[str], lines: Iterable[Sequence[str]], text: bool = False) -> str:
+    """First column left, the others right unless they are text."""
+    rule = ["---"] + ["---" if text else "--:"] * (len(head) - 1)
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines)) + "\n"
+
+
+def number(value: float) -> str:
+    """Three significant digits or whole numbers, whichever says more."""
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:.{digits}f}"
+
+
+def ratio_text(ratio: Median | None) -> str:
+    return "" if ratio is None else f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
+
+
+def signed(difference: Median) -> str:
+    return f"{difference.value:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]"
+
+
+def median_text(row: Row, field: str, scale: float = 1.0) -> str:
+    return number(statistics.median(row[field]) * scale) if field in row else ""
+
+
+def why(row: Row) -> str:
+    return f"*{row['skipped']}*".replace("|", "\\|")
+
+
+def rounds_of(rows: Iterable[Row]) -> str:
+    """", n = 15" for a heading; a range where a slow machine stopped early; nothing where nothing is timed."""
+    counts = {len(row.get("wall_ms") or row.get("hyperfine", {}).get("wall_ms", ())) for row in rows} - {0}
+    if not counts:
+        return ""
+    return f", n = {min(counts)}" + (f" to {max(counts)}" if len(counts) > 1 else "")
+
+
+def total(counter: object) -> int | None:
+    """Sum of a counter that is a number or a dict of such."""
+    if isinstance(counter, bool) or not isinstance(counter, (int, dict)):
+        return None
+    if isinstance(counter, int):
+        return counter
+    return sum(total(value) or 0 for value in counter.values())
+
+
+def served(row: Row) -> str:
+    """Share of the imports that Ladewerk answered itself, from its own counters in a warm run."""
+    stats = row.get("check", {}).get("stats")
+    if not isinstance(stats, dict):
+        return ""
+    yes, no = total(stats.get("served")), total(stats.get("aside"))
+    return "" if not yes or no is None else f"{100 * yes / (yes + no):.1f} %"
+
+
+# --- parts ----------------------------------------------------------------------------------------------------------
+
+def _yes(flag: bool) -> str:
+    return "yes" if flag else "no"
+
+
+def machine_part(document: Document) -> str:
+    box, python, others = document["machine"], document["python"], document["neighbours"]
+    packages = {name.lower(): version for name, version in python["packages"].items()}
+    tested = [f"{name} {packages[name]}" for name in ("sympy", "django", "sqlalchemy", "twisted") if name in packages]
+    lines = [
+        ("machine", f"{box['cpu']}, {box['cores']} cores{', virtual' if box['virtual'] else ''}, {box['memory_gib']} GiB"),
+        ("system", f"{box['kernel']}, {box['filesystem']}" + (f", governor {box['governor']}" if box["governor"] else "")),
+        ("python", f"{python['version']}, {python['compiler']}, configured for PGO: {_yes(python['pgo'])}, LTO: {_yes(python['lto'])}"
+            + (", free-threaded" if python["free_threaded"] else "") + (", debug build" if python["debug"] else "")),
+        ("Ladewerk", " ".join(filter(None, (packages.get("ladewerk", "not installed"), document["revision"])))),
+        ("programs", ", ".join(tested) or "none"),
+        ("tools", ", ".join(version or f"{name} missing" for name, version in document["tools"].items())),
+        ("run", f"{document['started']}, {document['seconds']:.0f} s, seed {document['seed']}{', --quick' if document['quick'] else ''}"),
+        ("neighbours", f"{100 * others['others']:.1f} % of the CPU used by others, {100 * others['stolen']:.1f} % stolen by the hypervisor"),
+    ]
+    return table(("", ""), lines, text=True)
+
+
+def warnings(document: Document) -> list[str]:
+    """What makes this run less believable."""
+    rows, found = Rows(document), []
+    if document["neighbours"]["others"] + document["neighbours"]["stolen"] > 0.05:
+        found.append("The machine was not idle: ratios and counts may still hold, absolute times and narrow differences do not.")
+    if document["python"]["debug"]:
+        found.append("The interpreter is a debug build.")
+    if not document["python"]["pgo"]:
+        found.append(
+            "The interpreter was not configured with --enable-optimizations. Unless its distributor optimized it by other "
+            "means, its Python code runs slower than most, which flatters whoever replaces Python code by C."
+        )
+    if document["why_not"]:
+        found.append(f"Ladewerk could not be installed: {document['why_not']}")
+    for section, workload, field in (("startup", "pass", "wall_ms"), *(("programs", w, "cpu_ms") for w in rows.workloads("programs"))):
+        control = rows.ratio(field, (section, workload, "again"), (section, workload, "stock"))
+        if control and abs(control.value - 1) > 0.02:
+            found.append(f"{workload}: the control, the base measured twice, differs by {100 * (control.value - 1):+.1f} %.")
+    for row in document["rows"]:
+        if missing := row["check"].get("missing"):
+            found.append(f"{row['title']}, {row['label']}: {len(missing)} modules of stock were not imported, among them {', '.join(missing[:3])}.")
+    return list(dict.fromkeys(found))
+
+
+def startup_part(rows: Rows) -> str:
+    lines = []
+    for row in rows.section("startup"):
+        if "skipped" in row:
+            lines.append((row["label"], why(row), "", "", ""))
+            continue
+        base = rows.base("startup", row["workload"])
+        over = ["", ""] if row["base"] or "wall_ms" not in base else [
+            signed(differences(row[field], base[field])) for field in ("wall_ms", "cpu_ms")
+        ]
+        lines.append((row["label"], median_text(row, "wall_ms"), over[0], median_text(row, "cpu_ms"), over[1]))
+    return table(("command", "wall, ms", "over the first", "CPU, ms", "over the first"), lines)
+
+
+def programs_part(rows: Rows) -> str:
+    loads = rows.workloads("programs")
+    parts = ["CPU of the whole process, of stock (below 1 is faster):\n", _matrix(
+        rows, "programs", loads,
+        lambda row, base: ratio_text(ratios(row["cpu_ms"], base["cpu_ms"])) if not row["base"] else "1",
+    )]
+    for load in loads:
+        n = rounds_of(row for row in rows.section("programs") if row["workload"] == load)
+        parts += [f"### {rows.title('programs', load)}{n}\n", _program_table(rows, load)]
+    return "\n".join(parts)
+
+
+def _program_table(rows: Rows, load: str) -> str:
+    base, lines = rows.base("programs", load), []
+    for row in rows.section("programs"):
+        if row["workload"] != load:
+            continue
+        if "skipped" in row:
+            lines.append((row["label"], why(row), *[""] * 6))
+            continue
+        of = {f: "" if row["base"] or f not in base else ratio_text(ratios(row[f], base[f])) for f in ("cpu_ms", "wall_ms")}
+        lines.append((
+            row["label"], median_text(row, "cpu_ms"), of["cpu_ms"], median_text(row, "wall_ms"), of["wall_ms"],
+            median_text(row, "rss_mb"), str(row["check"]["modules"]), served(row),
+        ))
+    return table(("", "CPU, ms", "of stock", "wall, ms", "of stock", "RSS, MB", "modules", "served"), lines)
+
+
+def _matrix(rows: Rows, section: str, loads: Sequence[str], cell: Callable[[Row, Row], str]) -> str:
+    """Contenders down, workloads across; `cell` formats a row that has numbers."""
+    lines = []
+    for key, label in rows.contenders(section, loads[0]).items():
+        line = [rows.get(section, load, key) for load in loads]
+        reasons = {row.get("skipped") for row in line}
+        if len(reasons) == 1 and None not in reasons:
+            lines.append((label, why(line[0]), *[""] * (len(loads) - 1)))
+            continue
+        bases = [rows.base(section, load) for load in loads]
+        lines.append((label, *(
+            why(row) if "skipped" in row else "" if "skipped" in base else cell(row, base) for row, base in zip(line, bases)
+        )))
+    return table(("", *(rows.title(section, load) for load in loads)), lines)
+
+
+def paths_part(rows: Rows) -> str:
+    loads = rows.workloads("paths")
+
+    def timed(field: str) -> Callable[[Row, Row], str]:
+        def cell(row: Row, base: Row) -> str:
+            faster = "" if row["base"] else f" ({number(ratios(base[field], row[field]).value)}x)"
+            return median_text(row, field) + faster
+        return cell
+
+    count = rows.section("paths")[0]["count"]
+    return (
+        f"Wall ms for the {count} imports, timed inside, start-up excluded (times faster than stock):\n\n"
+        + _matrix(rows, "paths", loads, timed("inside_wall_ms"))
+        + "\nCPU ms of the whole process as its parent sees it (times faster than stock):\n\n"
+        + _matrix(rows, "paths", loads, timed("cpu_ms"))
+    )
+
+
+def modules_part(rows: Rows) -> str:
+    lines = []
+    for load in rows.workloads("modules"):
+        base, floor = rows.base("modules", load), rows.get("modules", load, "floor")
+        each = 1000 / base["count"]
+        for row in rows.section("modules"):
+            if "skipped" in row:
+                lines.append((row["label"], why(row), *[""] * 6))
+                continue
+            over = ""
+            if "skipped" not in floor and row["contender"] not in ("floor", "lock"):
+                over = number(differences(row["inside_wall_ms"], floor["inside_wall_ms"]).value * each)
+            of = "" if row["base"] or "skipped" in base else ratio_text(ratios(row["inside_wall_ms"], base["inside_wall_ms"]))
+            lines.append((
+                row["label"], median_text(row, "inside_wall_ms", each), median_text(row, "inside_cpu_ms", each), over, of,
+                median_text(row, "cpu_ms"), median_text(row, "wall_ms"), served(row),
+            ))
+    head = ("", "wall, us/module", "CPU, us/module", "over the floor, us", "wall, of stock", "process CPU, ms", "process wall, ms", "served")
+    return table(head, lines)
+
+
+def syscalls_part(rows: Rows) -> str:
+    loads = rows.workloads("syscalls")
+    parts = [_matrix(rows, "syscalls", loads, lambda row, base: f"{sum(row['calls'].values()):.2f}"), "Which ones, per module:\n"]
+    lines = []
+    for row in rows.section("syscalls"):
+        if "calls" in row and row["workload"] in (loads[0], loads[-1]):
+            calls = ", ".join(f"{name} {each:.2f}" for name, each in row["calls"].items() if abs(each) >= 0.05)
+            lines.append((row["title"], row["label"], calls or "none"))
+    parts.append(table(("", "", ""), lines, text=True))
+    if own := _own_statx(rows):
+        parts += [
+            "`stat` re-validates a long path at most once in 10 ms, and strace makes every call take many times as long: above "
+            "32 entries its count is too high. statx per import by Ladewerk's own counter, not traced:\n", own,
+        ]
+    return "\n".join(parts)
+
+
+def _own_statx(rows: Rows) -> str:
+    """The counter of a warm run, divided by the modules; empty where it is not known."""
+    row = [rows.get("syscalls", load, "ladewerk-stat") for load in rows.workloads("syscalls")]
+    counts = [r.get("check", {}).get("stats", {}).get("session", {}).get("statx") for r in row]
+    if None in counts:
+        return ""
+    line = ("Ladewerk, stat", *(f"{count / r['count']:.2f}" for count, r in zip(counts, row)))
+    return table(("", *(r["title"] for r in row)), [line])
+
+
+def hyperfine_part(rows: Rows) -> str:
+    def cell(row: Row, base: Row) -> str:
+        wall, first = (statistics.median(r["hyperfine"]["wall_ms"]) for r in (row, base))
+        return number(wall) + ("" if row["base"] else f" ({wall / first:.3f})")
+
+    return "Median wall ms (of the first row's median):\n\n" + "\n".join(
+        _matrix(rows, "hyperfine", loads, cell) for loads in _same_contenders(rows, "hyperfine")
+    )
+
+
+def _same_contenders(rows: Rows, section: str) -> list[list[str]]:
+    """The workloads of a section, those that the same contenders ran together."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for load in rows.workloads(section):
+        who = tuple(row["label"] for row in rows.section(section) if row["workload"] == load)
+        groups.setdefault(who, []).append(load)
+    return list(groups.values())
+
+
+# --- goals ----------------------------------------------------------------------------------------------------------
+
+def goals_part(rows: Rows) -> str:
+    lines = []
+    for text, goal, measure, met in GOALS:
+        value = measure(rows)
+        verdict = "not measured" if value is None else "met" if met(value) else "**missed**"
+        lines.append((text, goal, "" if value is None else number(value) if isinstance(value, float) else str(value), verdict))
+    return table(("", "goal", "measured", ""), lines)
+
+
+def _faster_behind(contender: str) -> Callable[[Rows], float | None]:
+    def measure(rows: Rows) -> float | None:
+        ratio = rows.ratio("inside_wall_ms", ("paths", "entries-1000", "stock"), ("paths", "entries-1000", contender))
+        return ratio.value if ratio else None
+    return measure
+
+
+def _thousand_to_one(rows: Rows) -> float | None:
+    ratio = rows.ratio("inside_wall_ms", ("paths", "entries-1000", "ladewerk-frozen"), ("paths", "entries-1", "ladewerk-frozen"))
+    return ratio.value if ratio else None
+
+
+def _less_lock(contender: str) -> Callable[[Rows], float | None]:
+    def measure(rows: Rows) -> float | None:
+        row, lock = rows.get("modules", "oneline", contender), rows.get("modules", "oneline", "lock")
+        if "skipped" in row or "skipped" in lock:
+            return None
+        return differences(row["inside_wall_ms"], lock["inside_wall_ms"]).value * 1000 / row["count"]
+    return measure
+
+
+def _calls(contender: str) -> Callable[[Rows], float | None]:
+    def measure(rows: Rows) -> float | None:
+        row = rows.get("syscalls", "oneline", contender)
+        return sum(row["calls"].values(), 0.0) if "calls" in row else None
+    return measure
+
+
+def _programs(contender: str, pick: Callable[[list[float]], float]) -> Callable[[Rows], float | None]:
+    def measure(rows: Rows) -> float | None:
+        found = [rows.ratio("cpu_ms", ("programs", w, contender), ("programs", w, "stock")) for w in rows.workloads("programs")]
+        return pick([ratio.value for ratio in found if ratio]) if any(found) else None
+    return measure
+
+
+def _startup(contender: str) -> Callable[[Rows], float | None]:
+    def measure(rows: Rows) -> float | None:
+        row, base = rows.get("startup", "pass", contender), rows.get("startup", "pass", "stock")
+        return None if "skipped" in row or "skipped" in base else differences(row["wall_ms"], base["wall_ms"]).value
+    return measure
+
+
+GOALS: list[tuple[str, str, Callable[[Rows], float | None], Callable[[float], bool]]] = [
+    ("200 modules behind 1000 path entries, `stat`: times faster than stock", ">= 50", _faster_behind("ladewerk-stat"), lambda v: v >= 50),
+    ("the same, `frozen`: 1000 entries against 1", "<= 1.1", _thousand_to_one, lambda v: v <= 1.1),
+    ("one-line module, `stat`, CPython's module lock apart: us", "<= 5", _less_lock("ladewerk-stat"), lambda v: v <= 5),
+    ("one-line module, `frozen`, CPython's module lock apart: us", "<= 3", _less_lock("ladewerk-frozen"), lambda v: v <= 3),
+    ("system calls per submodule, `stat`", "<= 2", _calls("ladewerk-stat"), lambda v: v <= 2.005),
+    ("system calls per submodule, `frozen`", "0", _calls("ladewerk-frozen"), lambda v: v < 0.02),
+    ("programs, process CPU of stock, `stat`: median", "<= 0.80", _programs("ladewerk-stat", statistics.median), lambda v: v <= 0.80),
+    ("programs, process CPU of stock, `stat`: worst", "<= 0.90", _programs("ladewerk-stat", max), lambda v: v <= 0.90),
+    ("programs, process CPU of stock, `frozen`: median", "<= 0.80", _programs("ladewerk-frozen", statistics.median), lambda v: v <= 0.80),
+    ("programs, process CPU of stock, `frozen`: worst", "<= 0.90", _programs("ladewerk-frozen", max), lambda v: v <= 0.90),
+    ("`ladewerk run -c pass` over `python -c pass`: wall ms", "<= 3", _startup("run-stat"), lambda v: v <= 3),
+    ("`python -c pass` with Ladewerk enabled, over without: wall ms", "<= 0.5", _startup("enabled"), lambda v: v <= 0.5),
+]
+
+
+# --- the whole ------------------------------------------------------------------------------------------------------
+
+PARTS: dict[str, tuple[str, Callable[[Rows], str]]] = {
+    "programs": ("Programs, whole process", programs_part),
+    "paths": ("Modules behind many path entries", paths_part),
+    "modules": ("One-line modules in one package", modules_part),
+    "startup": ("Start-up", startup_part),
+    "syscalls": ("System calls per module (strace -c)", syscalls_part),
+    "hyperfine": ("Cross-check with hyperfine", hyperfine_part),
+}
+
+LEGEND = """\
+Contenders take turns; every ratio or difference is formed with the base *of the same round*, its median quoted with the
+95 % interval of the median (below 6 rounds: the range). `bench/README.md` says what each figure means.
+"""
+
+
+def markdown(document: Document) -> str:
+    rows = Rows(document)
+    parts = ["# Import benchmark\n", machine_part(document), LEGEND]
+    if found := warnings(document):
+        parts.append("Read with care:\n\n" + "\n".join(f"- {text}" for text in found) + "\n")
+    parts += ["## Goals\n", goals_part(rows)]
+    for section, (title, part) in PARTS.items():
+        if rows.section(section):
+            parts += [f"## {title}{rounds_of(rows.section(section))}\n", part(rows)]
+    return "\n".join(parts)
+
+
+def main() -> None:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
+    print(markdown(json.loads(Path(sys.argv[1]).read_text())), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# The import benchmark: stock Python, a naive dict finder and Ladewerk, interleaved. bench/README.md explains the figures.
+set -euo pipefail
+
+usage() {
+	cat <<-'END'
+	usage: bench/run.sh [options]
+
+	  --quick           fewer rounds: a short look (about 3 minutes once built; the full run takes about 10)
+	  --only SECTION    startup, paths, modules, programs, syscalls or hyperfine; may be given more than once
+	  --runs N          N rounds in every section
+	  --python PYTHON   interpreter the environments are made from (default: python3)
+	  --venv DIR        use this environment as it is, with the Ladewerk and the programs it has
+	  --build DIR       where environments, corpus and caches are kept (default: build-bench/ in the checkout)
+	  -o DIR            where report.md and report.json go (default: bench/results/DATE-pyVERSION/)
+	  --seed N          seed of the corpus (default: 1)
+	  -h, --help
+
+	Needs Python 3.11 or newer with venv and ensurepip. hyperfine and strace (Debian packages of the same names) are used
+	when they are there; what cannot run gets a row that says why. The machine should be idle.
+	END
+}
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+checkout=$(dirname "$here")
+programs=(sympy django sqlalchemy twisted)
+
+python=python3 venv='' build=$checkout/build-bench output='' measure=()
+
+need() { # OPTION ARGUMENTS-LEFT
+	[ "$2" -ge 2 ] || { echo "run.sh: $1 needs an argument; see --help" >&2; exit 2; }
+}
+
+while [ $# -gt 0 ]; do
+	case $1 in
+	--quick) measure+=("$1") ;;
+	--only)
+		need "$1" $#
+		case $2 in
+		startup | paths | modules | programs | syscalls | hyperfine) measure+=("$1" "$2") ;;
+		*) echo "run.sh: no section $2; see --help" >&2; exit 2 ;;
+		esac
+		shift
+		;;
+	--runs | --seed)
+		need "$1" $#
+		case $2 in
+		'' | *[!0-9]* | 0) echo "run.sh: $1 needs a positive number, not '$2'" >&2; exit 2 ;;
+		esac
+		measure+=("$1" "$2")
+		shift
+		;;
+	--python) need "$1" $#; python=$2; shift ;;
+	--venv) need "$1" $#; venv=$2; shift ;;
+	--build) need "$1" $#; build=$2; shift ;;
+	-o | --output) need "$1" $#; output=$2; shift ;;
+	-h | --help) usage; exit 0 ;;
+	*) echo "run.sh: unknown option $1; see --help" >&2; exit 2 ;;
+	esac
+	shift
+done
+
+say() { echo "$*" >&2; }
+
+# Nothing of the caller's Python or Ladewerk settings takes part.
+unset "${!PYTHON@}" "${!LADEWERK@}" VIRTUAL_ENV
+
+[ -z "$venv" ] || python=$venv/bin/python
+version=$("$python" -c 'import sys; print("%d.%d%s" % (*sys.version_info[:2], getattr(sys, "abiflags", "")))') ||
+	{ echo "run.sh: $python does not run" >&2; exit 1; }
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+	{ echo "run.sh: $python is Python $version; 3.11 or newer is needed" >&2; exit 1; }
+build=$build/py$version
+mkdir -p "$build"
+log=$build/install.log
+: >"$log"
+
+# An environment without pip and setuptools: their .pth files and finders would be timed as well.
+make_env() { # NAME
+	[ -x "$build/$1/bin/python" ] || "$python" -m venv --without-pip "$build/$1" >>"$log" 2>&1
+}
+
+install_into() { # NAME WHAT...
+	local into=$build/$1
+	shift
+	"$build/tools/bin/python" -m pip --python "$into/bin/python" install --quiet --disable-pip-version-check "$@" >>"$log" 2>&1
+}
+
+# What the wheel is built from, as one hash: it is built anew only when this changes.
+fingerprint() {
+	(
+		shopt -s nullglob
+		cd "$checkout"
+		find core ext CMakeLists.txt pyproject.tom[l] README.m[d] -type f ! -path '*/__pycache__/*' -print0 |
+			sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1
+	)
+}
+
+# The line of pip's output that tells most; nothing of this machine's paths goes into a report.
+last_error() {
+	local text
+	text=$(grep -iE 'error|not found|neither' "$1" |
+		grep -viE 'subprocess|encountered error|generation-failed|group|failed to build|hint:|note:' |
+		sed 's/\x1b\[[0-9;]*m//g; s/^[^[:alnum:]]*//' | tail -1) || true
+	echo "${text:-see its log in the build directory}" | sed "s|$checkout|the checkout|g; s|$build|the build directory|g"
+}
+
+build_wheel() { # prints nothing; leaves the wheel in $build/wheel, or the reason in $build/why-not
+	local print
+	print=$(fingerprint)
+	if [ "$(cat "$build/fingerprint" 2>/dev/null)" = "$print" ]; then
+		return
+	fi
+	rm -rf "$build/wheel" "$build/why-not" "$build/small" "$build/enabled"
+	say "building Ladewerk"
+	if ! "$build/tools/bin/python" -m pip wheel --quiet --disable-pip-version-check --no-deps \
+		-w "$build/wheel" "$checkout" >"$build/wheel.log" 2>&1; then
+		last_error "$build/wheel.log" >"$build/why-not"
+	elif ! install_into programs --force-reinstall --no-deps "$build"/wheel/*.whl; then
+		last_error "$log" >"$build/why-not"
+	fi
+	echo "$print" >"$build/fingerprint"
+}
+
+# Environments with Ladewerk alone, for the start-up section; one of them enabled.
+small_envs() {
+	local name
+	for name in small enabled; do
+		if [ ! -x "$build/$name/bin/ladewerk" ]; then
+			make_env "$name" && install_into "$name" --no-deps "$build"/wheel/*.whl || return
+		fi
+	done
+	measure+=(--small-python "$build/small/bin/python")
+	if "$build/enabled/bin/ladewerk" enable >>"$log" 2>&1; then
+		measure+=(--enabled-python "$build/enabled/bin/python")
+	fi
+}
+
+make_env bare || { echo "run.sh: cannot make an environment with $python -m venv; see $log" >&2; exit 1; }
+measure+=(--bare-python "$build/bare/bin/python")
+if [ -n "$venv" ]; then
+	measure+=(--python "$venv/bin/python")
+else
+	make_env programs
+	[ -x "$build/tools/bin/pip" ] || "$python" -m venv "$build/tools" >>"$log" 2>&1 ||
+		{ echo "run.sh: $python has no ensurepip (Debian: python3-venv); see $log" >&2; exit 1; }
+	for program in "${programs[@]}"; do
+		[ -e "$build/installed-$program" ] && continue
+		say "installing $program"
+		# a program that cannot be installed gets a row that says so
+		if install_into programs "$program"; then touch "$build/installed-$program"; fi
+	done
+	build_wheel
+	if [ -s "$build/why-not" ]; then
+		rm -f "$build/programs/bin/ladewerk"
+		say "Ladewerk could not be installed: $(cat "$build/why-not")"
+		measure+=(--why-not "$(cat "$build/why-not")")
+	else
+		small_envs || say "no environments for the start-up section; see $log"
+	fi
+	measure+=(--python "$build/programs/bin/python")
+	if revision=$(git -C "$checkout" describe --always --dirty 2>/dev/null); then measure+=(--revision "$revision"); fi
+fi
+
+output=${output:-$here/results/$(date -u +%Y-%m-%dT%H%M%SZ)-py$version}
+mkdir -p "$output"
+"$build/bare/bin/python" "$here/measure.py" --build "$build" --output "$output" "${measure[@]}"
+cat "$output/report.md"
+say "written: $output/report.md and report.json"
