@@ -76,12 +76,18 @@ static void grow(struct lw_dirs *dirs)
 	dirs->capacity = capacity;
 }
 
-/* Facts seen with another user's permissions hold for us only where everybody may look. */
+/*
+ * Facts seen with another user's permissions hold for us only where everybody may look. "Could not be listed" holds for nobody: groups
+ * and capabilities change while the directory does not. "Missing" may have meant that the way there was barred, except to root.
+ */
 static bool seen_by_another(const struct lw_index_dir *found)
 {
-	if (found->record->flags & (LW_DIR_PUBLIC | LW_DIR_MISSING | LW_DIR_NOTDIR))
+	uint32_t writer = lw_index_head(found->index)->writer_uid;
+	if (found->record->flags & LW_DIR_UNREADABLE)
+		return true;
+	if (found->record->flags & (LW_DIR_PUBLIC | LW_DIR_NOTDIR) || (found->record->flags & LW_DIR_MISSING && writer == 0))
 		return false;
-	return lw_index_head(found->index)->writer_uid != geteuid();
+	return writer != geteuid();
 }
 
 static void take_from_index(struct lw_dirs *dirs, struct lw_dir *dir)
@@ -89,10 +95,13 @@ static void take_from_index(struct lw_dirs *dirs, struct lw_dir *dir)
 	for (unsigned i = 0; dirs->snapshot && i < dirs->snapshot->count; i++) {
 		struct lw_index_dir found;
 		int result = lw_index_find_dir(dirs->snapshot->index[i], dir->path, dir->len, &found);
-		if (result == LW_BAD)
-			dirs->stats.damaged++;
-		if (result != LW_OK)
+		if (result == LW_ABSENT)
 			continue;
+		if (result == LW_BAD) {
+			/* What an older index says may be what this one has replaced. */
+			dirs->stats.damaged++;
+			return;
+		}
 		dir->indexed = found;
 		dir->stamp = found.record->stamp;
 		dir->flags = found.record->flags;
@@ -211,8 +220,11 @@ bool lw_dirs_settled(const struct lw_dirs *dirs, const struct lw_dir *dir)
 
 int lw_dirs_fresh(struct lw_dirs *dirs, struct lw_dir *dir)
 {
-	if (lw_dirs_settled(dirs, dir))
-		return 0;
+	return lw_dirs_settled(dirs, dir) ? 0 : lw_dirs_compare(dirs, dir);
+}
+
+int lw_dirs_compare(struct lw_dirs *dirs, struct lw_dir *dir)
+{
 	struct lw_stat st;
 	int error = lw_stat_at(AT_FDCWD, system_path(dir), &st);
 	dirs->stats.statx++;
@@ -239,7 +251,7 @@ int lw_dirs_reread(struct lw_dirs *dirs, struct lw_dir *dir)
 	forget_listing(dir);
 	dir->known = false;
 	dirs->stats.damaged++;
-	return lw_dirs_fresh(dirs, dir);
+	return lw_dirs_compare(dirs, dir);
 }
 
 int lw_dir_find(struct lw_dirs *dirs, struct lw_dir *dir, const char *name, size_t len, const struct lw_entry **entry)

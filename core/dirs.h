@@ -32,7 +32,7 @@ struct lw_dir {
 	bool known;			/* listing and flags hold what was once true */
 	bool racy;			/* compare again next time, whatever the stamp */
 	bool dirty;			/* in no index yet, and fit to be stored (not racy) */
-	bool foreign_uid;		/* facts were recorded under another uid, and it is not public */
+	bool foreign_uid;		/* facts rest on somebody else's permissions (or on ours at another time): compare once */
 	struct lw_index_dir indexed;	/* where the listing comes from: an index ... */
 	struct lw_listing *listing;	/* ... or, when not NULL, our own reading */
 	uint32_t len;
@@ -67,6 +67,9 @@ struct lw_dir *lw_dirs_get(struct lw_dirs *dirs, const char *path, size_t len);
 
 /** Make DIR current. 0, or -errno when the stock machinery had better look itself (EIO, ELOOP, ENOMEM, ...). */
 int lw_dirs_fresh(struct lw_dirs *dirs, struct lw_dir *dir);
+
+/** The same whatever the mode says: DIR is compared with what is there (a link leads to it, which may lead elsewhere by now). */
+int lw_dirs_compare(struct lw_dirs *dirs, struct lw_dir *dir);
 
 /** Whether DIR can be used without a system call right now. */
 bool lw_dirs_settled(const struct lw_dirs *dirs, const struct lw_dir *dir);

@@ -40,6 +40,46 @@ void lw_learner_forget(struct lw_learner *learner)
 void lw_learner_destroy(struct lw_learner *learner)
 {
 	lw_learner_forget(learner);
+	free(learner->taken);
+	learner->taken = NULL;
+	learner->taken_count = learner->taken_capacity = 0;
+}
+
+static uint64_t *taken_slot(uint64_t *taken, uint32_t capacity, uint64_t fact)
+{
+	uint32_t i = (uint32_t)fact & (capacity - 1);
+	while (taken[i] && taken[i] != fact)
+		i = (i + 1) & (capacity - 1);
+	return &taken[i];
+}
+
+static bool grow_taken(struct lw_learner *learner)
+{
+	uint32_t capacity = learner->taken_capacity ? learner->taken_capacity * 2 : 256;
+	uint64_t *taken = calloc(capacity, sizeof(*taken));
+	if (!taken)
+		return false;
+	for (uint32_t i = 0; i < learner->taken_capacity; i++)
+		if (learner->taken[i])
+			*taken_slot(taken, capacity, learner->taken[i]) = learner->taken[i];
+	free(learner->taken);
+	learner->taken = taken;
+	learner->taken_capacity = capacity;
+	return true;
+}
+
+/* Whether this process has learnt the same before; notes it. Without memory it is learnt twice. */
+static bool taken_before(struct lw_learner *learner, const struct lw_hit *hit, uint64_t stamp)
+{
+	const uint64_t parts[] = { lw_hash64(hit->path, hit->len), stamp };
+	uint64_t fact = lw_hash64(parts, sizeof(parts));
+	if (learner->taken_count >= learner->taken_capacity / 2 && !grow_taken(learner))
+		return false;
+	uint64_t *slot = taken_slot(learner->taken, learner->taken_capacity, fact);
+	bool before = *slot == fact;
+	learner->taken_count += !before;
+	*slot = fact;
+	return before;
 }
 
 void lw_learner_add(struct lw_learner *learner, const struct lw_hit *hit, uint64_t stamp, uint64_t content, const void *code, size_t len, bool readable)
@@ -49,6 +89,10 @@ void lw_learner_add(struct lw_learner *learner, const struct lw_hit *hit, uint64
 	struct lw_learnt_file *file = malloc(sizeof(*file) + len + hit->len + 1);
 	if (!file)
 		return;
+	if (taken_before(learner, hit, stamp)) {
+		free(file);
+		return;
+	}
 	*file = (struct lw_learnt_file){ .stamp = stamp, .content = content, .readable = readable, .len = len, .path_len = hit->len };
 	memcpy(file->data, code, len);
 	memcpy(file->data + len, hit->path, hit->len + 1);

@@ -21,6 +21,8 @@ struct lw_learnt_file;
 struct lw_learner {
 	struct lw_learnt_file *first, **last;
 	size_t bytes;
+	uint64_t *taken;	/* set of (path, stamp) learnt in this process, stored or not: nobody learns twice */
+	uint32_t taken_count, taken_capacity;
 	int64_t stored_ns;	/* monotonic; 0: never */
 	int64_t interval_ns, cost_ns;
 	bool off;		/* nowhere to store: learn nothing */
@@ -32,7 +34,7 @@ void lw_learner_destroy(struct lw_learner *learner);
 /** Drop everything (in a forked child: the parent has stored it). */
 void lw_learner_forget(struct lw_learner *learner);
 
-/** Copies CODE. CONTENT 0: not hashed yet. Without memory the fact is not learnt. */
+/** Copies CODE. CONTENT 0: not hashed yet. Without memory the fact is not learnt, nor when this process has learnt it before. */
 void lw_learner_add(struct lw_learner *learner, const struct lw_hit *hit, uint64_t stamp, uint64_t content, const void *code, size_t len, bool readable);
 
 /** Whether there is anything to store. */

@@ -65,13 +65,20 @@ int lw_content_hash(const char *path, struct lw_stat *st, uint64_t *hash)
 		return fd;
 	void *data;
 	size_t size;
+	struct lw_stat after;
 	int error = lw_read_whole(fd, st, LIMIT, &data, &size);
-	close(fd);
 	if (error)
-		return error;
-	*hash = lw_hash64(data, size);
+		goto out;
+	/* An edit between stat and read would bind the new content to the old stamp, and to the code that goes with it. */
+	error = lw_stat_fd(fd, &after);
+	if (!error && lw_stamp(&after) != lw_stamp(st))
+		error = -ESTALE;
+	if (!error)
+		*hash = lw_hash64(data, size);
 	free(data);
-	return 0;
+out:
+	close(fd);
+	return error;
 }
 
 static uint32_t u32(const unsigned char *at)
@@ -79,7 +86,7 @@ static uint32_t u32(const unsigned char *at)
 	return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
 }
 
-/* Floor division, as Python's int(st_mtime) does for times after 1970; earlier ones never match, which is safe. */
+/* Whole seconds, rounded towards zero as by Python's int(st_mtime). */
 static bool header_matches(const unsigned char *header, const struct lw_stat *source)
 {
 	return u32(header + 8) == (uint32_t)(source->mtime_ns / SECOND) && u32(header + 12) == (uint32_t)source->size;
@@ -91,8 +98,13 @@ static bool old_enough(const struct lw_stat *pyc, const struct lw_stat *source)
 	bool coarse = whole && source->ctime_ns % SECOND == 0;
 	if (whole && !coarse)
 		return true; /* restored by an unpacker */
-	int64_t margin = MARGIN_NS + (int64_t)source->size * COMPILE_NS_PER_BYTE + (coarse ? 2LL * SECOND : 0);
-	return pyc->mtime_ns > source->mtime_ns + margin;
+	int64_t limit;
+	/* What does not fit is "the future". */
+	if (__builtin_mul_overflow(source->size, COMPILE_NS_PER_BYTE, &limit)
+			|| __builtin_add_overflow(limit, MARGIN_NS + (coarse ? 2LL * SECOND : 0), &limit)
+			|| __builtin_add_overflow(limit, source->mtime_ns, &limit))
+		return false;
+	return pyc->mtime_ns > limit;
 }
 
 enum lw_pyc_verdict lw_pyc_read(const char *path, uint32_t magic, const struct lw_stat *source, void **data, size_t *size)

@@ -31,7 +31,7 @@ enum lw_pyc_verdict lw_pyc_read(const char *path, uint32_t magic, const struct l
 /** Read the whole of an open regular file of ST->size bytes (and no more than LIMIT). 0 or -errno (-EFBIG, -ESTALE: it shrank or grew). */
 int lw_read_whole(int fd, const struct lw_stat *st, size_t limit, void **data, size_t *size);
 
-/** lw_hash64 of the file at PATH, and its stat from the open descriptor. 0 or -errno. */
+/** lw_hash64 of the file at PATH, and its stat from the open descriptor. 0 or -errno (-ESTALE: it changed meanwhile, -EINVAL: no regular file). */
 int lw_content_hash(const char *path, struct lw_stat *st, uint64_t *hash);
 
 #endif

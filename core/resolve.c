@@ -60,29 +60,28 @@ static lw_kinds every_suffix(const struct lw_suffixes *suffixes)
 	return (lw_kinds)((2u << suffixes->count) - 2);
 }
 
-/* hit->path is DIR/NAME, which may be a directory: a package, a portion, or nothing. */
-static int try_package(struct lw_dirs *dirs, struct lw_hit *hit, bool *portion)
+/* hit->path is DIR/NAME, which may be a directory: a package, a portion, or nothing. IN_DOUBT: it may be a link, so ask even in `frozen`. */
+static int try_package(struct lw_dirs *dirs, bool in_doubt, struct lw_hit *hit, bool *portion)
 {
 	struct lw_dir *sub = lw_dirs_get(dirs, hit->path, hit->len);
 	if (!sub)
 		return -ENOMEM;
-	int error = lw_dirs_fresh(dirs, sub);
+	int error = in_doubt ? lw_dirs_compare(dirs, sub) : lw_dirs_fresh(dirs, sub);
 	if (error)
 		return error;
-	if (sub->flags & (LW_DIR_MISSING | LW_DIR_NOTDIR))
-		return 0;
+	/* First: where the index is damaged it reads the directory, and what that is shows then only. */
+	const struct lw_entry *entry;
+	error = lw_dir_find(dirs, sub, INIT, INIT_LEN, &entry);
+	if (error || sub->flags & (LW_DIR_MISSING | LW_DIR_NOTDIR))
+		return error;
 
 	lw_kinds kinds;
-	bool doubt = false;
+	bool doubt;
 	if (sub->flags & LW_DIR_UNREADABLE) {
 		/* FileFinder asks for __init__ files by name: they are found in a directory that cannot be listed. */
 		kinds = every_suffix(dirs->suffixes);
 		doubt = true;
 	} else {
-		const struct lw_entry *entry;
-		error = lw_dir_find(dirs, sub, INIT, INIT_LEN, &entry);
-		if (error)
-			return error;
 		kinds = entry ? entry->kinds : 0;
 		doubt = entry && entry->flags & LW_ENTRY_DOUBT;
 	}
@@ -118,7 +117,7 @@ int lw_resolve_fresh(struct lw_dirs *dirs, struct lw_dir *dir, const char *name,
 
 	bool portion = false;
 	if (kinds & LW_KIND_DIR) {
-		error = try_package(dirs, hit, &portion);
+		error = try_package(dirs, doubt, hit, &portion);
 		if (error || hit->kind != LW_HIT_NONE)
 			return error;
 		hit->len = stem;

@@ -227,7 +227,7 @@ static int open_node(struct worker *worker, struct visit *visit)
 	worker->stats.syscalls++;
 	int fd = open_dir(node->path, node->root ? 0 : O_NOFOLLOW);
 	/* ENOTDIR for a link as well, since it is not one. */
-	if (fd != -ENOTDIR || node->root)
+	if (fd != -ENOTDIR)
 		return fd;
 	if (node->linked)
 		return leave(worker, visit);
@@ -487,12 +487,13 @@ static int step_up(int *fd, struct node *below)
 {
 	struct lw_stat st;
 	int up = openat(*fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	/* Where ".." may not be searched for, nothing else may be either: no link leads on from here. */
+	/* A root that may not be searched has nothing below it either; above it, only ways through /proc come here. */
 	if (up < 0)
 		return errno == EACCES ? 0 : -errno;
 	close(*fd);
 	*fd = up;
 	int error = lw_stat_fd(up, &st);
+	/* The top is above itself. (A mount on its own mount point's parent looks alike: then some loops cost a listing more.) */
 	if (error || (st.dev == below->dev && st.ino == below->ino))
 		return error;
 	below->parent = node_create(NULL, "", 0, false);

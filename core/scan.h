@@ -11,7 +11,8 @@
  * through the whole machine. A root may itself be a link; below it
  *  - there is at most one link on the way down to any directory: what one leads to is walked, links to directories in
  *    there are left alone (links_left);
- *  - a directory that lies on the way (dev, ino), from / down to the root or from the root down, is not entered again (loops).
+ *  - a directory that lies on the way (dev, ino), from / down to where the root really is or from there down, is not entered
+ *    again (loops).
  * So a root costs at most its own tree and, per link to a directory in it, once the tree that this link leads to. What is left out is
  * not reported at all: nothing is known of it.
  *

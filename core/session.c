@@ -261,9 +261,12 @@ void lw_session_set_freshness(lw_session *session, enum lw_freshness freshness, 
 	unlock(session);
 }
 
-enum lw_freshness lw_session_freshness(const lw_session *session)
+enum lw_freshness lw_session_freshness(lw_session *session)
 {
-	return session->dirs.freshness;
+	lock(session);
+	enum lw_freshness freshness = session->dirs.freshness;
+	unlock(session);
+	return freshness;
 }
 
 void lw_session_invalidate(lw_session *session)
@@ -348,12 +351,14 @@ static const struct lw_file_record *find_record(lw_session *session, const struc
 	for (unsigned i = 0; i < snapshot->count; i++) {
 		const struct lw_file_record *record;
 		int result = lw_index_find_file(snapshot->index[i], key, &record);
-		if (result == LW_BAD)
-			session->stats.dirs.damaged++;
-		if (result == LW_OK) {
-			*index = snapshot->index[i];
+		if (result == LW_ABSENT)
+			continue;
+		*index = snapshot->index[i];
+		if (result == LW_OK)
 			return record;
-		}
+		/* What an older index says may be what this one has replaced. */
+		session->stats.dirs.damaged++;
+		return NULL;
 	}
 	return NULL;
 }
@@ -370,10 +375,10 @@ static bool may_read(const lw_index *index, const struct lw_file_record *record,
 static int hand_out(lw_session *session, const struct lw_snapshot *snapshot, const lw_index *index, const struct lw_file_record *record,
 		struct lw_code *code)
 {
-	if (lw_index_code(index, record, &code->data, &code->len) != LW_OK) {
-		session->stats.dirs.damaged++;
+	int result = lw_index_code(index, record, &code->data, &code->len);
+	session->stats.dirs.damaged += result == LW_BAD;
+	if (result != LW_OK)
 		return LW_ABSENT;
-	}
 	code->snapshot = snapshot;
 	session->stats.code_pack++;
 	return LW_OK;

@@ -52,7 +52,7 @@ void lw_session_close(lw_session *session);
 
 const char *lw_session_path(const lw_session *session);
 void lw_session_set_freshness(lw_session *session, enum lw_freshness freshness, int64_t window_ns);
-enum lw_freshness lw_session_freshness(const lw_session *session);
+enum lw_freshness lw_session_freshness(lw_session *session);
 const struct lw_suffixes *lw_session_suffixes(const lw_session *session);
 
 /** importlib.invalidate_caches(). */

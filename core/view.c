@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct slot {
 	const char *name;	/* NULL: free */
@@ -32,6 +33,7 @@ struct lw_view {
 	bool looked;		/* for a table in the indexes */
 	bool stored;		/* the table in use is in an index */
 	bool racy;		/* a directory was: compare by reading again */
+	bool unlisted;		/* a directory could not be listed: that is no fact to store (dirs.c) */
 	bool valid;		/* tokens and table agree */
 	uint32_t first_foreign;	/* entry that is not ours to search; COUNT if there is none */
 	int64_t compared_ns;	/* monotonic; 0: never */
@@ -102,8 +104,13 @@ lw_view *lw_view_create(const struct lw_path_entry *entries, uint32_t count, boo
 		at += entries[i].len;
 		*at++ = '\0';
 	}
-	if (!view->linear)
-		view->key = lw_view_key(entries, count, hooks);
+	if (view->linear)
+		return view;
+	view->key = lw_view_key(entries, count, hooks);
+	if (!view->key.hi && !view->key.lo) { /* without memory: all lists would share that key */
+		lw_view_destroy(view);
+		return NULL;
+	}
 	return view;
 }
 
@@ -133,7 +140,7 @@ void lw_view_forget(lw_view *view)
 {
 	table_clear(&view->merged);
 	view->indexed = (struct lw_index_view){ 0 };
-	view->looked = view->stored = view->valid = view->racy = false;
+	view->looked = view->stored = view->valid = view->racy = view->unlisted = false;
 	view->compared_ns = 0;
 }
 
@@ -246,7 +253,7 @@ static int merge(lw_view *view, struct lw_dirs *dirs)
 {
 	table_clear(&view->merged);
 	view->indexed = (struct lw_index_view){ 0 };
-	view->stored = view->valid = view->racy = false;
+	view->stored = view->valid = view->racy = view->unlisted = false;
 	int error = table_grow(&view->merged);
 	if (error)
 		return error;
@@ -263,6 +270,7 @@ static int merge(lw_view *view, struct lw_dirs *dirs)
 			return error;
 		view->token[i] = lw_dir_token(dir);
 		view->racy |= dir->racy;
+		view->unlisted |= (dir->flags & LW_DIR_UNREADABLE) != 0;
 	}
 	find_first_foreign(view);
 	view->valid = true;
@@ -271,13 +279,34 @@ static int merge(lw_view *view, struct lw_dirs *dirs)
 
 /* --- keeping it current --- */
 
+/*
+ * Whether the table FOUND may be used. In `stat` its tokens are about to be compared, which is all it takes if its writer saw what we see.
+ * In `frozen` nothing is compared, and a newer index may know better; another user's table lacks what that user could not list.
+ */
+static bool usable(const lw_view *view, struct lw_dirs *dirs, const struct lw_index_view *found)
+{
+	bool another = lw_index_head(found->index)->writer_uid != geteuid();
+	if (found->record->entries != view->count)
+		return false;
+	for (uint32_t i = 0; (another || dirs->freshness == LW_FROZEN) && i < view->count; i++) {
+		if (!view->entry[i].path)
+			continue;
+		const struct lw_dir *dir = lw_dirs_get(dirs, view->entry[i].path, view->entry[i].len);
+		if (!dir || !dir->known || dir->foreign_uid || lw_dir_token(dir) != found->stamps[i])
+			return false;
+		if (another && !(dir->flags & (LW_DIR_PUBLIC | LW_DIR_MISSING | LW_DIR_NOTDIR)))
+			return false;
+	}
+	return true;
+}
+
 static void look_for_stored(lw_view *view, struct lw_dirs *dirs)
 {
 	view->looked = true;
 	for (unsigned i = 0; dirs->snapshot && i < dirs->snapshot->count; i++) {
-		if (lw_index_find_view(dirs->snapshot->index[i], view->key, &view->indexed) != LW_OK)
-			continue;
-		if (view->indexed.record->entries != view->count)
+		int result = lw_index_find_view(dirs->snapshot->index[i], view->key, &view->indexed);
+		dirs->stats.damaged += result == LW_BAD;
+		if (result != LW_OK || !usable(view, dirs, &view->indexed))
 			continue;
 		memcpy(view->token, view->indexed.stamps, view->count * sizeof(*view->token));
 		view->stored = view->valid = true;
@@ -442,7 +471,7 @@ int lw_view_resolve(lw_view *view, struct lw_dirs *dirs, int64_t window_ns, uint
 
 bool lw_view_unlearnt(const lw_view *view)
 {
-	return !view->linear && view->valid && !view->stored && !view->racy;
+	return !view->linear && view->valid && !view->stored && !view->racy && !view->unlisted;
 }
 
 void lw_view_learnt(lw_view *view)

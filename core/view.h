@@ -57,7 +57,7 @@ bool lw_view_unlearnt(const lw_view *view);
 /** It has been stored. */
 void lw_view_learnt(lw_view *view);
 
-/** Key of a path list in an index. */
+/** Key of a path list in an index; zero without memory. */
 struct lw_hash128 lw_view_key(const struct lw_path_entry *entries, uint32_t count, bool hooks);
 
 #endif

@@ -166,7 +166,8 @@ static inline struct ref_entry *ref_read(DIR *dir, const struct lw_suffixes *suf
 struct ref_walk {
 	const struct lw_suffixes *suffixes;
 	struct ref_lines lines;
-	uint64_t entries, directories, modules, sources, unreadable, vanished, loops;
+	uint64_t entries, directories, modules, sources, unreadable, vanished, loops, links_left;
+	bool all_links;		/* a control: links within what links lead to are followed as well */
 };
 
 struct ref_way {
@@ -175,10 +176,44 @@ struct ref_way {
 	ino_t ino;
 };
 
-static inline void ref_walk_dir(struct ref_walk *walk, const struct ref_way *up, const char *path, bool doubt);
+/* How one directory was come upon. */
+struct ref_from {
+	const struct ref_way *up;	/* what must not be entered again; NULL: nothing */
+	bool doubt;			/* a link or of unknown type, or something of its name is */
+	bool linked;			/* through a link */
+};
 
-static inline void ref_walk_entry(struct ref_walk *walk, const struct ref_way *way, int fd, const char *path,
-		const struct ref_entry *entry)
+static inline void ref_walk_dir(struct ref_walk *walk, const struct ref_from *from, const char *path);
+
+static inline void ref_walk_failed(struct ref_walk *walk, const char *path, bool doubt)
+{
+	bool gone = errno == ENOENT || errno == ENOTDIR;
+	if (doubt && (gone || errno == ELOOP))
+		return;
+	walk->vanished += gone;
+	walk->unreadable += !gone;
+	ref_add(&walk->lines, "D %s %d", path, errno);
+}
+
+/* An entry that may be a directory; FROM says how its own directory was come upon. */
+static inline void ref_walk_child(struct ref_walk *walk, const struct ref_way *way, const struct ref_from *from, int fd,
+		const char *path, const struct ref_entry *entry)
+{
+	struct stat st;
+	bool link = fstatat(fd, entry->stem, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode);
+	bool sound = link && fstatat(fd, entry->stem, &st, 0) == 0;
+	if (link && from->linked && !walk->all_links) {
+		if (sound && S_ISDIR(st.st_mode))
+			walk->links_left++;
+		else if (!sound)
+			ref_walk_failed(walk, path, entry->doubt);
+		return;
+	}
+	ref_walk_dir(walk, &(struct ref_from){ .up = way, .doubt = entry->doubt, .linked = from->linked || link }, path);
+}
+
+static inline void ref_walk_entry(struct ref_walk *walk, const struct ref_way *way, const struct ref_from *from, int fd,
+		const char *path, const struct ref_entry *entry)
 {
 	struct stat st;
 	char *child;
@@ -194,26 +229,17 @@ static inline void ref_walk_entry(struct ref_walk *walk, const struct ref_way *w
 		}
 	}
 	if ((entry->kinds & LW_KIND_DIR) && strcmp(entry->stem, "__pycache__") != 0 && strcmp(entry->stem, "node_modules") != 0)
-		ref_walk_dir(walk, way, child, entry->doubt);
+		ref_walk_child(walk, way, from, fd, child, entry);
 	free(child);
 }
 
-static inline void ref_walk_failed(struct ref_walk *walk, const char *path, bool doubt)
-{
-	bool gone = errno == ENOENT || errno == ENOTDIR;
-	if (doubt && (gone || errno == ELOOP))
-		return;
-	walk->vanished += gone;
-	walk->unreadable += !gone;
-	ref_add(&walk->lines, "D %s %d", path, errno);
-}
-
-static inline void ref_walk_dir(struct ref_walk *walk, const struct ref_way *up, const char *path, bool doubt)
+static inline void ref_walk_dir(struct ref_walk *walk, const struct ref_from *from, const char *path)
 {
 	struct stat st;
+	const struct ref_way *up = from->up;
 	DIR *dir = opendir(path);
 	if (!dir) {
-		ref_walk_failed(walk, path, doubt);
+		ref_walk_failed(walk, path, from->doubt);
 		return;
 	}
 	TREE_CHECK(fstat(dirfd(dir), &st) == 0);
@@ -236,10 +262,32 @@ static inline void ref_walk_dir(struct ref_walk *walk, const struct ref_way *up,
 	int fd = count ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
 	closedir(dir);
 	for (size_t i = 0; i < count; i++)
-		ref_walk_entry(walk, &way, fd, path, &list[i]);
+		ref_walk_entry(walk, &way, from, fd, path, &list[i]);
 	if (fd >= 0)
 		close(fd);
 	free(list);
+}
+
+/* PATH from the root, with all that lies above it: REAL, its real path, is cut shorter from step to step. */
+static inline void ref_walk_below(struct ref_walk *walk, const struct ref_way *up, const char *path, char *real)
+{
+	struct stat st;
+	char *slash = strrchr(real, '/');
+	if (!real[1]) {
+		ref_walk_dir(walk, &(struct ref_from){ .up = up }, path);
+		return;
+	}
+	slash[slash == real] = '\0';
+	TREE_CHECK(stat(real, &st) == 0);
+	ref_walk_below(walk, &(struct ref_way){ .up = up, .dev = st.st_dev, .ino = st.st_ino }, path, real);
+}
+
+static inline void ref_walk_root(struct ref_walk *walk, const char *path)
+{
+	char *real = realpath(path, NULL);
+	TREE_CHECK(real);
+	ref_walk_below(walk, NULL, path, real);
+	free(real);
 }
 
 #endif
