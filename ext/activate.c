@@ -195,8 +195,9 @@ static int verify(lw_state *state)
 
 static int find_parts(lw_state *state)
 {
-	if (state->bootstrap_dict)
-		return 0;
+	if (state->pyc_tail)
+		return 0; /* the last thing found */
+	lw_bootstrap_clear(state);
 	int result = lw_bootstrap_find(state);
 	if (result)
 		return result;
@@ -338,14 +339,17 @@ PyObject *lw_boot(PyObject *module, PyObject *enabled)
 
 /* --- the cache, for the command line --- */
 
-static int prepare(lw_state *state, const struct options *options, struct lw_store_config *config, PyObject **about)
+int lw_find_parts(lw_state *state)
 {
 	int result = find_parts(state);
-	if (!result)
-		result = store_config(state, options, config, about);
 	if (result > 0)
 		PyErr_Format(PyExc_RuntimeError, "%U", state->reason);
 	return result ? -1 : 0;
+}
+
+static int prepare(lw_state *state, const struct options *options, struct lw_store_config *config, PyObject **about)
+{
+	return lw_find_parts(state) < 0 || store_config(state, options, config, about) < 0 ? -1 : 0;
 }
 
 int lw_store_settings(lw_state *state, const char *cache, struct lw_suffixes *suffixes, struct lw_store_config *config, PyObject **about)

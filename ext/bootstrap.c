@@ -336,6 +336,9 @@ void lw_bootstrap_clear(lw_state *state)
 	state->guards = NULL;
 	state->tags = NULL;
 	state->guard_count = state->tag_count = 0;
+#define X(field) Py_CLEAR(state->field);
+	LW_BOOTSTRAP_OBJECTS(X)
+#undef X
 }
 
 /* --- digests --- */

@@ -241,6 +241,7 @@ struct request {
 	PyObject *parent, *child;	/* strong; NULL for a top-level name */
 	PyObject *parent_spec;		/* strong or NULL */
 	PyObject *path;			/* strong or NULL */
+	bool parent_ran;		/* the parent was imported just now: its body may have changed anything */
 };
 
 /* sys.modules[request->name]: 1 (*MODULE; settles the import), 0, -1. */
@@ -254,14 +255,15 @@ static int already_there(lw_state *state, const struct request *request, PyObjec
 	return found;
 }
 
-static int import_parent(const struct request *request)
+static int import_parent(struct request *request)
 {
+	request->parent_ran = true;
 	PyObject *imported = PyObject_CallOneArg(request->import, request->parent);
 	Py_XDECREF(imported);
 	return imported ? 0 : -1;
 }
 
-static int wait_for_parent(lw_state *state, const struct request *request)
+static int wait_for_parent(lw_state *state, struct request *request)
 {
 	PyObject *flag;
 	if (!state->flavour.waits_for_parent)
@@ -376,17 +378,38 @@ static PyObject *load(lw_state *state, const struct request *request, enum lw_fo
 	return module;
 }
 
-/* importlib._bootstrap._find_and_load_unlocked(). META_PATH is our copy of sys.meta_path. */
-static PyObject *find_and_load_unlocked(lw_state *state, struct request *request, PyObject *meta_path)
+/*
+ * A copy of sys.meta_path, and everything as we know it. NULL without exception: step aside (*WHY). Asked when the parent is there: packages
+ * add finders and patch loaders for the sake of their submodules.
+ */
+static PyObject *finders(lw_state *state, const struct request *request, enum lw_aside *why)
+{
+	int intact = request->parent_ran ? lw_bootstrap_intact(state, why) : 1;
+	return intact > 0 ? meta_path_copy(state, why) : NULL;
+}
+
+static PyObject *stock_unlocked(lw_state *state, const struct request *request, enum lw_aside why)
+{
+	lw_count(&state->aside[why]);
+	return call_bootstrap(state, "_find_and_load_unlocked", request->name, request->import);
+}
+
+/* importlib._bootstrap._find_and_load_unlocked(). */
+static PyObject *find_and_load_unlocked(lw_state *state, struct request *request)
 {
 	PyObject *module = NULL, *spec;
 	struct lw_hit hit;
+	enum lw_aside why;
 	if (request->parent) {
 		int there = prepare_parent(state, request, &module);
 		if (there)
 			return module;
 	}
+	PyObject *meta_path = finders(state, request, &why);
+	if (!meta_path)
+		return PyErr_Occurred() ? NULL : stock_unlocked(state, request, why);
 	enum lw_found found = find(state, meta_path, request->modules, request->name, request->path, &hit, &spec);
+	Py_DECREF(meta_path);
 	if (found == LW_FOUND_ERROR)
 		return NULL;
 	if (found == LW_FOUND_MISS)
@@ -417,17 +440,8 @@ static int split_name(struct request *request)
 static PyObject *locked(lw_state *state, PyObject *name, PyObject *import, PyObject *modules)
 {
 	struct request request = { .name = name, .import = import, .modules = modules };
-	enum lw_aside why;
-	PyObject *module = NULL;
-	PyObject *meta_path = meta_path_copy(state, &why);
-	int odd = meta_path ? split_name(&request) : PyErr_Occurred() ? -1 : 1;
-	if (odd > 0) {
-		lw_count(&state->aside[meta_path ? LW_ASIDE_NAME : why]);
-		module = call_bootstrap(state, "_find_and_load_unlocked", name, import);
-	} else if (odd == 0) {
-		module = find_and_load_unlocked(state, &request, meta_path);
-	}
-	Py_XDECREF(meta_path);
+	int odd = split_name(&request);
+	PyObject *module = odd == 0 ? find_and_load_unlocked(state, &request) : odd > 0 ? stock_unlocked(state, &request, LW_ASIDE_NAME) : NULL;
 	Py_XDECREF(request.parent);
 	Py_XDECREF(request.child);
 	Py_XDECREF(request.parent_spec);

@@ -111,11 +111,8 @@ static PyObject *digests(PyObject *module, PyObject *unused)
 	lw_state *state = lw_state_of(module);
 	struct lw_hash128 find, load;
 	struct lw_flavour flavour;
-	if (!state->bootstrap_dict) {
-		int odd = lw_bootstrap_find(state);
-		if (odd)
-			return odd < 0 ? NULL : PyErr_Format(PyExc_RuntimeError, "%U", state->reason);
-	}
+	if (lw_find_parts(state) < 0)
+		return NULL;
 	if (lw_bootstrap_digests(state, &find, &load) < 0)
 		return NULL;
 	return Py_BuildValue("((KK)(KK)NN)", (unsigned long long)find.hi, (unsigned long long)find.lo, (unsigned long long)load.hi,
@@ -137,7 +134,7 @@ static PyObject *probe_uring(PyObject *module, PyObject *unused)
 PyDoc_STRVAR(install_doc, "install(*, freshness=None, cache=None)\n--\n\n"
 	"Serve imports of this interpreter. Returns True if it does; else stats()['reason'] says why not. Idempotent; a second call may change freshness.");
 PyDoc_STRVAR(uninstall_doc, "uninstall()\n--\n\nGive the import system back to stock Python.");
-PyDoc_STRVAR(boot_doc, "boot(enabled)\n--\n\nCalled by .pth files at interpreter start: installs if LADEWERK=1, or if ENABLED and LADEWERK is not 0. Never raises.");
+PyDoc_STRVAR(boot_doc, "boot(enabled, /)\n--\n\nCalled by .pth files at interpreter start: installs if LADEWERK=1, or if ENABLED and LADEWERK is not 0. Never raises.");
 PyDoc_STRVAR(place_doc, "place(*, cache=None)\n--\n\nWhere the cache would be: (directory of all keys or None, the key of this interpreter, what it stands for).");
 PyDoc_STRVAR(reset_doc, "reset(*, cache=None)\n--\n\nRemove the marks of starts that died. Returns how many.");
 
@@ -192,11 +189,8 @@ static int native_exec(PyObject *module)
 }
 
 #define EACH_OBJECT(X) \
-	X(reason) X(sys_dict) X(implementation) X(bootstrap_dict) X(external_dict) X(builtin_importer) X(frozen_importer) X(path_finder) \
-	X(file_finder) X(source_loader) X(sourceless_loader) X(extension_loader) X(module_spec) X(namespace_path) X(zip_hook) X(file_hook) \
-	X(loader_details) X(suffix_lists[0]) X(suffix_lists[1]) X(suffix_lists[2]) X(is_builtin) X(find_frozen) X(acquire_lock) X(release_lock) \
-	X(fix_co_filename) X(set_lazy_attributes) X(deadlock_error) X(finder) X(finder_type) X(view_type) X(original) X(replacement) \
-	X(views_single) X(views_multi) X(cache_tag) X(pyc_tail)
+	LW_BOOTSTRAP_OBJECTS(X) \
+	X(reason) X(finder) X(finder_type) X(view_type) X(original) X(replacement) X(views_single) X(views_multi) X(cache_tag) X(pyc_tail)
 
 static int native_traverse(PyObject *module, visitproc visit, void *arg)
 {

@@ -171,8 +171,8 @@ static int classify(lw_state *state, lw_view_object *view, Py_ssize_t i, struct 
 		finder = stock_finder(state, item);
 		if (!finder)
 			return -1;
-		view->reusable = finder != Py_None;
 		if (finder == Py_None) {
+			view->reusable = false;
 			Py_DECREF(finder);
 			return 2;
 		}

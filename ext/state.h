@@ -97,6 +97,13 @@ struct lw_state {
 	_Atomic uint64_t aside[LW_ASIDE_COUNT];
 };
 
+/* What lw_bootstrap_find() fills in. */
+#define LW_BOOTSTRAP_OBJECTS(X) \
+	X(sys_dict) X(implementation) X(bootstrap_dict) X(external_dict) X(builtin_importer) X(frozen_importer) X(path_finder) \
+	X(file_finder) X(source_loader) X(sourceless_loader) X(extension_loader) X(module_spec) X(namespace_path) X(zip_hook) X(file_hook) \
+	X(loader_details) X(suffix_lists[0]) X(suffix_lists[1]) X(suffix_lists[2]) X(is_builtin) X(find_frozen) X(acquire_lock) X(release_lock) \
+	X(fix_co_filename) X(set_lazy_attributes) X(deadlock_error)
+
 /* Interned strings. */
 #define LW_STRINGS(X) \
 	X(modules) X(meta_path) X(path) X(path_hooks) X(path_importer_cache) X(find_spec) X(loader) X(name) X(origin) X(_set_fileattr) \
@@ -221,6 +228,7 @@ bool lw_bootstrap_load_known(struct lw_hash128 load, struct lw_flavour *flavour)
 int lw_bootstrap_intact(lw_state *state, enum lw_aside *why);
 /** sys.path_hooks begins with the stock hooks: 1 (*EXTRA: others follow), 0, -1. */
 int lw_bootstrap_hooks(lw_state *state, bool *extra);
+/** Drop what lw_bootstrap_find() has found so far. */
 void lw_bootstrap_clear(lw_state *state);
 
 /* --- paths.c --- */
@@ -277,6 +285,8 @@ extern PyMethodDef lw_find_and_load_def;
 
 PyObject *lw_install(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *lw_uninstall(PyObject *module, PyObject *unused);
+/** Find the stock import system, once. 0, or -1 with RuntimeError saying what is not as known. */
+int lw_find_parts(lw_state *state);
 PyObject *lw_boot(PyObject *module, PyObject *enabled);
 PyObject *lw_place(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *lw_reset(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);

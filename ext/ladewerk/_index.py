@@ -192,8 +192,8 @@ def _count(number: int, one: str, many: str) -> str:
 
 
 def _report(facts: dict[str, object], stats: _native.BuildStats, bad: list[tuple[str, str]], roots: list[str]) -> None:
-    print(f"read       {_count(stats['directories'], 'directory', 'directories')}, {_count(stats['modules'], 'module', 'modules')}"
-          f" in {_count(len(roots), 'root', 'roots')}")
+    print(f"read       {_count(stats['directories'], 'directory', 'directories')}, {_count(stats['modules'], 'importable name', 'importable names')}, "
+          f"{_count(stats['sources'], 'source', 'sources')} in {_count(len(roots), 'root', 'roots')}")
     print(f"code       {_size(stats['code_bytes'])}: {stats['from_pyc']:,} from .pyc files, {stats['compiled']:,} compiled")
     print(f"stored     {_size(stats['index_bytes'])} in {facts['cache']}")
     print(f"took       {facts['seconds']:.1f} s")

@@ -12,7 +12,6 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from typing import NoReturn
 
 OK, FAILED, USAGE, CANNOT_EXECUTE, NOT_FOUND = 0, 1, 2, 126, 127
 FRESHNESS = ("stat", "frozen")
@@ -288,17 +287,26 @@ def _dispatch(options: argparse.Namespace) -> int:
     return _enable.enable() if options.command == "enable" else _enable.disable()
 
 
+def _forget_output() -> None:
+    """What is still buffered cannot be written; the interpreter's flush at exit must not try."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def _guarded(options: argparse.Namespace) -> int:
     try:
         status = _dispatch(options)
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
         return status
     except Failure as failure:
         complain(f"{options.command}: {failure}")
         return FAILED
     except BrokenPipeError:
-        # The reader has seen enough (`| head`); the interpreter's own flush at exit must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _forget_output()  # the reader has seen enough (`| head`)
+        return FAILED
+    except OSError as error:
+        _forget_output()
+        complain(f"{options.command}: {error}")
         return FAILED
     except KeyboardInterrupt:
         complain("interrupted")
@@ -306,9 +314,10 @@ def _guarded(options: argparse.Namespace) -> int:
 
 
 def main(argv: list[str]) -> int:
-    # File names need not be UTF-8: what cannot be printed is shown as an escape.
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    for stream in (sys.stdout, sys.stderr):
+        if stream:  # None where it was closed by whoever started us
+            # File names need not be UTF-8: what cannot be printed is shown as an escape.
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if argv[:1] == ["run"] and argv[1:2] not in (["--help"], ["-h"]):
         return run(argv[1:])
     parser = _parser()
