@@ -157,9 +157,12 @@ static int classify(lw_state *state, lw_view_object *view, Py_ssize_t i, struct 
 	if (!PyUnicode_CheckExact(item))
 		return 0;
 	if (PyUnicode_GET_LENGTH(item) == 0) {
+		if (!view->uses_cwd)
+			view->cwd = working_directory();
+		PyErr_Clear();
 		view->uses_cwd = true;
 		if (!view->cwd)
-			return PyErr_Occurred() ? -1 : 2;
+			return 2;
 		key = view->cwd;
 	}
 	int found = lw_dict_get(view->importer_cache, key, &finder);
@@ -212,8 +215,6 @@ static lw_view_object *build(lw_state *state, PyObject *list, bool hooks, enum l
 	struct entries entries = { 0 };
 	int result = -1;
 	view->hooks = hooks;
-	view->cwd = working_directory();
-	PyErr_Clear();
 	view->importer_cache = importer_cache(state);
 	entries.entry = PyMem_Calloc((size_t)view->count + 1, sizeof(*entries.entry));
 	entries.bytes = PyList_New(0);
