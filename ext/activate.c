@@ -204,6 +204,9 @@ static int find_parts(lw_state *state)
 	Py_XSETREF(state->cache_tag, PyObject_GetAttr(state->implementation, LW_STR(state, cache_tag)));
 	if (!state->cache_tag || !PyUnicode_Check(state->cache_tag))
 		return refuse(state, "sys.implementation.cache_tag is %s", "None");
+	Py_XSETREF(state->pycache_prefix, lw_pycache_prefix(state));
+	if (!state->pycache_prefix)
+		return -1;
 	long optimize = flag("optimize");
 	Py_XSETREF(state->pyc_tail, optimize ? PyUnicode_FromFormat(".%U.opt-%ld.pyc", state->cache_tag, optimize)
 		: PyUnicode_FromFormat(".%U.pyc", state->cache_tag));
@@ -297,15 +300,25 @@ static void uninstall(lw_state *state)
 	PyList_SetSlice(state->views_multi, 0, PY_SSIZE_T_MAX, NULL);
 }
 
+/* After a failed installation; its exception stays. */
+static void roll_back(lw_state *state)
+{
+	struct lw_error error;
+	lw_error_save(&error);
+	uninstall(state);
+	lw_error_restore(&error);
+}
+
 PyObject *lw_install(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
 	lw_state *state = lw_state_of(module);
 	struct options options;
 	if (parse_options("install", &options, args, nargs, kwnames) < 0)
 		return NULL;
+	bool active = state->installed;
 	int result = install(state, &options);
-	if (result && state->installed)
-		uninstall(state);
+	if (result && state->installed && !active)
+		roll_back(state);
 	return result < 0 ? NULL : PyBool_FromLong(result == 0);
 }
 
@@ -325,7 +338,7 @@ PyObject *lw_boot(PyObject *module, PyObject *enabled)
 	if (asked && !state->installed) {
 		int result = install(state, &options);
 		if (result && state->installed)
-			uninstall(state);
+			roll_back(state);
 		if (result < 0) {
 			struct lw_error error;
 			lw_error_save(&error);

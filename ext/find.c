@@ -207,6 +207,21 @@ typedef struct {
 	PyObject *module;	/* keeps the state alive */
 } finder_object;
 
+/* Whether SELF stands directly ahead of PathFinder in sys.meta_path, so that its turn is PathFinder's: 1, 0, -1. */
+static int in_place(lw_state *state, PyObject *self)
+{
+	PyObject *meta_path;
+	int result = lw_dict_get(state->sys_dict, LW_STR(state, meta_path), &meta_path);
+	if (result <= 0)
+		return result;
+	result = 0;
+	for (Py_ssize_t i = 0; PyList_CheckExact(meta_path) && i + 1 < PyList_GET_SIZE(meta_path); i++)
+		if (PyList_GET_ITEM(meta_path, i) == self && PyList_GET_ITEM(meta_path, i + 1) == state->path_finder)
+			result = 1;
+	Py_DECREF(meta_path);
+	return result;
+}
+
 static PyObject *finder_find_spec(PyObject *self, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = { "fullname", "path", "target", NULL };
@@ -216,8 +231,10 @@ static PyObject *finder_find_spec(PyObject *self, PyObject *args, PyObject *kwar
 	lw_state *state = lw_state_of(((finder_object *)self)->module);
 	if (!state || !state->installed)
 		Py_RETURN_NONE;
-	enum lw_aside why;
-	int intact = lw_bootstrap_intact(state, &why);
+	enum lw_aside why = LW_ASIDE_META_PATH;
+	int intact = in_place(state, self);
+	if (intact > 0)
+		intact = lw_bootstrap_intact(state, &why);
 	if (intact < 0)
 		return NULL;
 	struct lw_hit hit;

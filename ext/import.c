@@ -73,7 +73,7 @@ static enum who who_is(const lw_state *state, PyObject *finder)
 	return finder == state->frozen_importer ? WHO_FROZEN : WHO_OTHER;
 }
 
-/* A copy of sys.meta_path on which ours comes before PathFinder. NULL without exception: step aside (*WHY). */
+/* A copy of sys.meta_path with ours and PathFinder on it. NULL without exception: step aside (*WHY). */
 static PyObject *meta_path_copy(lw_state *state, enum lw_aside *why)
 {
 	PyObject *live;
@@ -92,7 +92,7 @@ static PyObject *meta_path_copy(lw_state *state, enum lw_aside *why)
 			return NULL;
 		}
 #endif
-		ours |= who == WHO_OURS && !path;
+		ours |= who == WHO_OURS;
 		path |= who == WHO_PATH;
 	}
 	if (!ours || !path)
@@ -175,19 +175,21 @@ static enum lw_found find(lw_state *state, PyObject *meta_path, PyObject *module
 			if (!may)
 				continue;
 		}
-		if (who == WHO_PATH && proven)
+		if (who == WHO_OURS || (who == WHO_PATH && proven))
 			continue;
-		if (who == WHO_OURS) {
+		/* PathFinder's turn is ours, wherever finders were inserted; it is asked if we could not tell. */
+		if (who == WHO_PATH) {
 			found = lw_find(state, name, path, hit, spec, &why);
 			if (found == LW_FOUND_ERROR)
 				return found;
 			if (found == LW_FOUND_ASIDE)
 				lw_count(&state->aside[why]);
-			if (found == LW_FOUND_MISS)
-				proven = true;
-			if (found == LW_FOUND_ASIDE || found == LW_FOUND_MISS)
+			proven = found == LW_FOUND_MISS;
+			if (proven)
 				continue;
-		} else {
+		}
+		if (who != WHO_PATH || found == LW_FOUND_ASIDE) {
+			found = LW_FOUND_SPEC;
 			int asked = ask(state, finder, name, path, spec);
 			if (asked < 0)
 				return LW_FOUND_ERROR;

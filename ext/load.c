@@ -22,18 +22,22 @@ static PyObject *loader_class(lw_state *state, unsigned i)
 	return i == suffixes->source ? state->source_loader : state->sourceless_loader;
 }
 
-/* importlib's _get_cached(): for a source path without sys.pycache_prefix, computed here; else asked. */
-static PyObject *cached_path(lw_state *state, PyObject *path)
+PyObject *lw_pycache_prefix(lw_state *state)
 {
-	PyObject *prefix, *tag;
+	PyObject *prefix;
 	if (lw_dict_get(state->sys_dict, LW_STR(state, pycache_prefix), &prefix) < 0)
 		return NULL;
-	Py_XDECREF(prefix);
-	tag = PyObject_GetAttr(state->implementation, LW_STR(state, cache_tag));
+	return prefix ? prefix : Py_NewRef(Py_None);
+}
+
+/* importlib's _get_cached(): for a source path without sys.pycache_prefix (PREFIX), computed here; else asked. */
+static PyObject *cached_path(lw_state *state, PyObject *path, PyObject *prefix)
+{
+	PyObject *tag = PyObject_GetAttr(state->implementation, LW_STR(state, cache_tag));
 	Py_XDECREF(tag);
 	Py_ssize_t len = PyUnicode_GET_LENGTH(path);
 	Py_ssize_t slash = PyUnicode_FindChar(path, '/', 0, len, -1);
-	if ((prefix && prefix != Py_None) || tag != state->cache_tag || slash <= 0) {
+	if (prefix != Py_None || tag != state->cache_tag || slash <= 0) {
 		PyErr_Clear();
 		PyObject *get_cached = PyDict_GetItemString(state->external_dict, "_get_cached");
 		return get_cached ? PyObject_CallOneArg(get_cached, path) : NULL;
@@ -158,6 +162,7 @@ static PyObject *compile_anew(lw_state *state, PyObject *loader, PyObject *name,
 struct code_request {
 	PyObject *name, *path, *loader, *cached;
 	struct lw_hit *hit;
+	bool bytecode_moved;	/* the program has changed sys.pycache_prefix: what is there counts, or it is compiled */
 };
 
 static PyObject *from_disk(lw_state *state, const struct code_request *request, enum lw_served *how)
@@ -193,6 +198,10 @@ static PyObject *from_disk(lw_state *state, const struct code_request *request, 
 static PyObject *get_code(lw_state *state, const struct code_request *request, enum lw_served *how)
 {
 	struct lw_code packed;
+	if (request->bytecode_moved) {
+		*how = LW_SERVED_STOCK_LOADER;
+		return PyObject_CallMethodOneArg(request->loader, LW_STR(state, get_code), request->name);
+	}
 	if (lw_session_code(state->session, request->hit, &packed) == LW_OK) {
 		PyObject *code = unmarshal(state, &packed, request->path);
 		lw_session_release(state->session, &packed);
@@ -296,16 +305,31 @@ static PyObject *move_to_end(PyObject *modules, PyObject *name)
 	return module;
 }
 
+/* spec.name: the body may have changed it. NULL with an exception; a pending one survives. */
+static PyObject *name_now(lw_state *state, PyObject *spec)
+{
+	struct lw_error error;
+	lw_error_save(&error);
+	PyObject *name = PyObject_GetAttr(spec, LW_STR(state, name));
+	if (lw_error_set(&error))
+		lw_error_restore(&error);
+	return name;
+}
+
+/* Execute the body of MODULE; what is in MODULES afterwards. */
 static PyObject *execute_in_modules(lw_state *state, const struct code_request *request, PyObject *spec, PyObject *module, PyObject *modules)
 {
 	PyObject *loaded = NULL;
 	if (PyObject_SetAttr(spec, LW_STR(state, _initializing), Py_True) < 0)
 		return NULL;
 	if (PyDict_SetItem(modules, request->name, module) == 0) {
-		if (run_body(state, request, module) == 0)
-			loaded = move_to_end(modules, request->name);
-		else
-			drop_failed(modules, request->name);
+		int result = run_body(state, request, module);
+		PyObject *name = name_now(state, spec);
+		if (name && result == 0)
+			loaded = move_to_end(modules, name);
+		else if (name)
+			drop_failed(modules, name);
+		Py_XDECREF(name);
 	}
 	struct lw_error error;
 	lw_error_save(&error);
@@ -321,11 +345,15 @@ PyObject *lw_load_source(lw_state *state, PyObject *name, struct lw_hit *hit, Py
 {
 	PyObject *spec = NULL, *module = NULL, *loaded = NULL;
 	struct code_request request = { .name = name, .hit = hit };
+	PyObject *prefix = lw_pycache_prefix(state);
+	if (!prefix)
+		return NULL;
+	request.bytecode_moved = prefix != state->pycache_prefix;
 	request.path = decode(hit->path, hit->len);
 	if (request.path)
 		request.loader = make_loader(state, name, hit->suffix, request.path);
 	if (request.loader)
-		request.cached = cached_path(state, request.path);
+		request.cached = cached_path(state, request.path, prefix);
 	if (request.cached)
 		spec = make_spec(state, name, hit, request.path, request.loader, state->flavour.sets_cached ? request.cached : NULL);
 	if (spec)
@@ -337,5 +365,6 @@ PyObject *lw_load_source(lw_state *state, PyObject *name, struct lw_hit *hit, Py
 	Py_XDECREF(request.cached);
 	Py_XDECREF(request.loader);
 	Py_XDECREF(request.path);
+	Py_DECREF(prefix);
 	return loaded;
 }

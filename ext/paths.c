@@ -68,7 +68,6 @@ static lw_view_object *view_alloc(lw_state *state, PyObject *list)
 	view->count = count;
 	for (Py_ssize_t i = 0; i < count; i++)
 		view->item[i] = Py_NewRef(PyList_GET_ITEM(list, i));
-	view->reusable = true;
 	return view;
 }
 
@@ -139,12 +138,6 @@ static int encode_finder_path(struct entries *entries, PyObject *finder, struct 
 	return result;
 }
 
-/* Let stock make (and remember) its finder of a relative entry: that fixes the directory it stands for. */
-static PyObject *stock_finder(lw_state *state, PyObject *item)
-{
-	return PyObject_CallMethodOneArg(state->path_finder, LW_STR(state, _path_importer_cache), item);
-}
-
 /*
  * What item I of VIEW means. 1: *ENTRY filled in (path NULL: foreign); 0: step aside; -1: exception; 2: leave it out (as PathFinder does).
  */
@@ -170,15 +163,10 @@ static int classify(lw_state *state, lw_view_object *view, Py_ssize_t i, struct 
 		return -1;
 	if (finder == Py_None)
 		Py_CLEAR(finder);
-	if (!finder && !is_absolute(key)) {
-		finder = stock_finder(state, item);
+	if (!is_absolute(key)) {
+		view->relative = true;
 		if (!finder)
-			return -1;
-		if (finder == Py_None) {
-			view->reusable = false;
-			Py_DECREF(finder);
-			return 2;
-		}
+			return 1; /* its directory is fixed when the stock finder is made: in its turn, not before */
 	}
 	int result = 1;
 	if (!finder) {
@@ -293,14 +281,14 @@ static void remember_importer_cache(lw_view_object *view, PyObject *cache)
 /* Whether VIEW still means what it meant: 1, 0, -1. */
 static int still_holds(lw_state *state, lw_view_object *view, bool hooks)
 {
-	if (!view->reusable || view->hooks != hooks)
+	if (view->hooks != hooks)
 		return 0;
 	PyObject *cache = importer_cache(state);
 	if (!cache)
 		return PyErr_Occurred() ? -1 : 0;
 	int same = 1;
-	/* Long lists: only when the cache shows a change. Short ones: always. */
-	if (view->count <= LW_VIEW_LINEAR || importer_cache_changed(view, cache)) {
+	/* Long lists: only when the cache shows a change (a relative entry's finder may have been exchanged). Short ones: always. */
+	if (view->count <= LW_VIEW_LINEAR || view->relative || importer_cache_changed(view, cache)) {
 		for (Py_ssize_t i = 0; i < view->count && same > 0; i++)
 			same = same_finder(state, view, cache, i);
 		if (same > 0)

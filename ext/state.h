@@ -90,6 +90,7 @@ struct lw_state {
 	PyObject *views_single;		/* dict: path string -> view object */
 	PyObject *views_multi;		/* list of view objects, most recently used first */
 	PyObject *cache_tag;		/* sys.implementation.cache_tag at install() */
+	PyObject *pycache_prefix;	/* sys.pycache_prefix at install(), or None */
 	PyObject *pyc_tail;		/* ".cpython-311.pyc" or ".cpython-311.opt-1.pyc" */
 	PyObject *str[32];		/* interned names, see LW_STR_* */
 
@@ -244,7 +245,7 @@ typedef struct lw_view_object {
 	uint32_t entries;		/* of the view: items that are not strings are left out, as PathFinder does */
 	uint32_t *item_of;		/* view entry -> item */
 	bool hooks;
-	bool reusable;			/* may be kept */
+	bool relative;			/* an item is a relative path */
 	bool uses_cwd;			/* an item is '' */
 	PyObject *cwd;			/* str: what '' stood for, or NULL */
 	PyObject *importer_cache;	/* strong: sys.path_importer_cache when checked, and its size */
@@ -272,6 +273,8 @@ PyObject *lw_finder_create(lw_state *state);
 
 /* --- load.c --- */
 
+/** sys.pycache_prefix, None if there is no such attribute. A new reference or NULL. */
+PyObject *lw_pycache_prefix(lw_state *state);
 /** The spec of HIT as FileFinder makes it. A new reference or NULL. */
 PyObject *lw_make_spec(lw_state *state, PyObject *name, const struct lw_hit *hit);
 /** Load HIT, a source file, as _load_unlocked() would. MODULES is sys.modules. A new reference or NULL. */

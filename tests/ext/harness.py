@@ -4,6 +4,7 @@
 A test runs programs of its own in children: the interpreter that runs pytest must be able to judge the one under test.
 """
 
+import difflib
 import json
 import os
 import pathlib
@@ -11,6 +12,8 @@ import subprocess
 import sys
 import textwrap
 import time
+
+import pytest
 
 LONG = os.environ.get("LADEWERK_LONG", "0") != "0"
 HERE = pathlib.Path(__file__).resolve().parent
@@ -20,12 +23,12 @@ SETTLE = 0.03
 
 
 def environment(ladewerk=False, **more):
-    """A clean environment; LADEWERK=1 or 0. Values of None are left out."""
+    """A clean environment; LADEWERK=1 or 0. What is None is removed."""
     env = {k: v for k, v in os.environ.items()
            if not k.startswith(("LADEWERK", "PYTHON", "COV", "PYTEST")) and k != "VIRTUAL_ENV"}
     env["LADEWERK"] = "1" if ladewerk else "0"
     env.update({k: str(v) for k, v in more.items() if v is not None})
-    return env
+    return {k: v for k, v in env.items() if k not in more or more[k] is not None}
 
 
 def settle():
@@ -100,7 +103,9 @@ class Tree:
         part = part or (lambda result: (result.returncode, result.out, result.err))
         (_, stock), *others = self.both(code, *args, **kwargs)
         for which, result in others:
-            assert part(result) == part(stock), f"{which} differs from stock"
+            if part(result) != part(stock):
+                texts = [("\n".join(map(str, part(r)))).splitlines() for r in (stock, result)]
+                pytest.fail(f"{which} differs from stock\n" + "\n".join(difflib.unified_diff(*texts, "stock", which, n=0, lineterm="")), pytrace=False)
         return stock
 
     def learn(self, code, **kwargs):

@@ -35,8 +35,7 @@ EXTENSIONS = [s for s in __import__("_imp").extension_suffixes()]
 class Judge:
     def __init__(self, cache, freshness="stat", uid=0, control=False):
         options = pickle.dumps({"freshness": freshness, "uid": uid, "control": control}).hex()
-        env = environment(None, LADEWERK_CACHE=cache, LADEWERK_STAT_WINDOW=0)
-        del env["LADEWERK"]
+        env = environment(LADEWERK=None, LADEWERK_CACHE=cache, LADEWERK_STAT_WINDOW=0)
         self.process = subprocess.Popen([sys.executable, "-s", HERE / "judge.py", options], env=env, cwd="/",
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
