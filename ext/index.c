@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * index: the Builder behind `ladewerk index`: scan roots, take code from .pyc files that can be believed, let Python compile the rest, store.
+ *
+ * Code is held in memory up to a bound; beyond it, what there is goes to the cache as a segment, which the last write merges.
  */
 #include "state.h"
 
@@ -10,7 +12,7 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
-enum { SETTLE_NS = 30 * 1000 * 1000 };
+enum { SETTLE_NS = 30 * 1000 * 1000, HELD_MAX = 256 << 20 };
 
 /* A source found by the scan. */
 struct source {
@@ -36,6 +38,8 @@ typedef struct {
 	struct lw_scan_stats stats;
 	_Atomic uint64_t progress;
 	uint64_t from_pyc, compiled, skipped, code_bytes;
+	uint64_t held, held_max;	/* bytes of code in build */
+	uint64_t spilled;		/* segments written before their time */
 } builder;
 
 /* --- scanning (pool threads) --- */
@@ -138,11 +142,29 @@ static bool pyc_path(const builder *self, const char *source, char *out, size_t 
 	return (size_t)len < size;
 }
 
+/* Store what has been gathered so far, and go on with nothing. */
+static int spill(builder *self)
+{
+	int error = lw_store_append(self->store, self->build);
+	lw_build *fresh = error ? NULL : lw_build_create();
+	if (!fresh)
+		return error ? error : -ENOMEM;
+	lw_build_destroy(self->build);
+	self->build = fresh;
+	self->held = 0;
+	self->spilled++;
+	return 0;
+}
+
 static int keep_code(builder *self, const struct source *source, const void *code, size_t len)
 {
-	self->code_bytes += len;
-	return lw_build_file(self->build, lw_hash128(source->path, strlen(source->path)), lw_stamp(&source->stat), source->content,
+	int error = lw_build_file(self->build, lw_hash128(source->path, strlen(source->path)), lw_stamp(&source->stat), source->content,
 		lw_stat_public(&source->stat) ? LW_FILE_PUBLIC : 0, code, len, true);
+	if (error)
+		return error;
+	self->code_bytes += len;
+	self->held += len;
+	return self->held > self->held_max ? spill(self) : 0;
 }
 
 static int gather_one(builder *self, struct source *source)
@@ -193,12 +215,13 @@ static PyObject *os_error(int error, PyObject *path)
 
 static PyObject *builder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = { "cache", NULL };
+	static char *names[] = { "cache", "memory", NULL };
 	const char *cache = NULL;
+	unsigned long long held_max = HELD_MAX;
 	char reason[LW_STORE_REASON];
 	struct lw_store_config config;
 	PyObject *about = NULL;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|z:Builder", names, &cache))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|zK:Builder", names, &cache, &held_max))
 		return NULL;
 	PyObject *module = PyType_GetModule(type);
 	lw_state *state = module ? lw_state_of(module) : NULL;
@@ -209,6 +232,7 @@ static PyObject *builder_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 		return NULL;
 	pthread_mutex_init(&self->mutex, NULL);
 	self->magic = (uint32_t)PyImport_GetMagicNumber();
+	self->held_max = held_max;
 	self->build = lw_build_create();
 	if (!self->build) {
 		PyErr_NoMemory();
@@ -258,12 +282,13 @@ static void builder_dealloc(PyObject *object)
 static PyObject *stats_dict(const builder *self)
 {
 	const struct lw_scan_stats *s = &self->stats;
-	return Py_BuildValue("{sKsKsKsKsKsKsKsdsdsIsssKsKsKsKsK}", "entries", (unsigned long long)s->entries, "directories",
+	return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsdsdsIsssKsKsKsKsKsK}", "entries", (unsigned long long)s->entries, "directories",
 		(unsigned long long)s->directories, "modules", (unsigned long long)s->modules, "sources", (unsigned long long)s->sources, "unreadable",
-		(unsigned long long)s->unreadable, "vanished", (unsigned long long)s->vanished, "syscalls", (unsigned long long)s->syscalls,
+		(unsigned long long)s->unreadable, "vanished", (unsigned long long)s->vanished,
+		"loops", (unsigned long long)s->loops, "links_left", (unsigned long long)s->links_left, "syscalls", (unsigned long long)s->syscalls,
 		"seconds", (double)s->wall_ns / 1e9, "cpu_seconds", (double)s->cpu_ns / 1e9, "threads", s->threads, "backend", s->backend ? s->backend : "",
 		"from_pyc", (unsigned long long)self->from_pyc, "compiled", (unsigned long long)self->compiled, "skipped", (unsigned long long)self->skipped,
-		"code_bytes", (unsigned long long)self->code_bytes, "index_bytes", (unsigned long long)lw_build_size(self->build));
+		"code_bytes", (unsigned long long)self->code_bytes, "spilled", (unsigned long long)self->spilled, "index_bytes", (unsigned long long)lw_build_size(self->build));
 }
 
 static PyObject *builder_scan(PyObject *object, PyObject *args)
@@ -371,7 +396,7 @@ PyDoc_STRVAR(gather_doc, "gather($self)\n--\n\nTake code from .pyc files. Return
 PyDoc_STRVAR(add_doc, "add($self, number, source, code, /)\n--\n\nThe marshalled CODE (bytes) compiled from SOURCE (bytes). False if the file has changed meanwhile.");
 PyDoc_STRVAR(write_doc, "write($self)\n--\n\nStore it, merged with what is in the cache. Returns the directory.");
 PyDoc_STRVAR(builder_stats_doc, "stats($self)\n--\n\nCounts and times as a dict.");
-PyDoc_STRVAR(builder_doc, "Builder(cache=None)\n--\n\nBuilds an index of whole source trees. Raises OSError if there is no cache to write to.");
+PyDoc_STRVAR(builder_doc, "Builder(cache=None, memory=256 << 20)\n--\n\nBuilds an index of whole source trees, holding MEMORY bytes of code at most. Raises OSError if there is no cache to write to.");
 
 static PyMethodDef builder_methods[] = {
 	{ "scan", builder_scan, METH_VARARGS, scan_doc },

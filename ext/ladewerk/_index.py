@@ -152,8 +152,8 @@ def _open() -> _native.Builder:
 def _cannot_write(error: OSError) -> Failure:
     place = _native.place()[0]
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Failure(f"no space left for {place}; free some, or set LADEWERK_CACHE to a directory on another disk; nothing was stored")
-    return Failure(f"cannot write to {place} ({error.strerror}); nothing was stored")
+        return Failure(f"no space left for {place}; free some, or set LADEWERK_CACHE to a directory on another disk; what was stored before is still there")
+    return Failure(f"cannot write to {place} ({error.strerror}); what was stored before is still there")
 
 
 def _build(builder: _native.Builder, roots: list[str], quiet: bool, threads: int) -> list[tuple[str, str]]:
@@ -197,6 +197,8 @@ def _report(facts: dict[str, object], stats: _native.BuildStats, bad: list[tuple
     print(f"code       {_size(stats['code_bytes'])}: {stats['from_pyc']:,} from .pyc files, {stats['compiled']:,} compiled")
     print(f"stored     {_size(stats['index_bytes'])} in {facts['cache']}")
     print(f"took       {facts['seconds']:.1f} s")
+    if stats["links_left"]:
+        print(f"left out   {_count(stats['links_left'], 'link', 'links')} to directories, met below another link")
     if stats["unreadable"]:
         print(f"left out   {_count(stats['unreadable'], 'directory', 'directories')} that cannot be read")
     if stats["skipped"]:
@@ -213,8 +215,8 @@ def main(given: Sequence[str], *, quiet: bool, as_json: bool, threads: int) -> i
     begun = time.perf_counter()
     roots = _given_roots(given) if given else _default_roots()
     builder = _open()
-    bad = _build(builder, roots, quiet, threads)
     try:
+        bad = _build(builder, roots, quiet, threads)
         with _progress(quiet, lambda: "storing"):
             cache = builder.write()
     except OSError as error:

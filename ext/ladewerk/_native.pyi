@@ -22,6 +22,8 @@ class BuildStats(TypedDict):
     sources: int
     unreadable: int
     vanished: int
+    loops: int
+    links_left: int
     syscalls: int
     seconds: float
     cpu_seconds: float
@@ -31,6 +33,7 @@ class BuildStats(TypedDict):
     compiled: int
     skipped: int
     code_bytes: int
+    spilled: int
     index_bytes: int
 
 def install(*, freshness: Literal["stat", "frozen"] | None = None, cache: str | None = None) -> bool: ...
@@ -45,7 +48,7 @@ def reset(*, cache: str | None = None) -> int: ...
 
 @final
 class Builder:
-    def __new__(cls, cache: str | None = None) -> Builder: ...
+    def __new__(cls, cache: str | None = None, memory: int = ...) -> Builder: ...
     def scan(self, roots: list[str], threads: int = 0, /) -> BuildStats: ...
     def gather(self) -> list[tuple[int, str]]: ...
     def add(self, number: int, source: bytes, code: bytes, /) -> bool: ...

@@ -195,6 +195,26 @@ def test_full_disk(tree, small_disk):
     assert not list(small_disk.glob("cache/*/*.lwi"))
 
 
+def test_code_beyond_the_bound_does_not_stay_in_memory(tree):
+    """It becomes segments, which the last write merges with the directories."""
+    for i in range(30):
+        tree.write(f"src/pack/more{i}.py", f"value = {i}\n")
+    tree.settle()
+    program = f"""
+from ladewerk import _index, _native
+for memory in {{'memory': 1}}, {{}}:
+    builder = _native.Builder(**memory)
+    bad = _index._build(builder, [{str(tree.cwd / "src")!r}], True, 1)
+    builder.write()
+    print(builder.stats()["spilled"], builder.stats()["compiled"], bad)
+"""
+    assert tree.stock("-c", program).stdout == "34 34 []\n0 34 []\n"
+    assert len(tree.files()) == 1
+    imports = ", ".join(f"pack.more{i}" for i in range(30))
+    stats = tree.stats(f"import sys; sys.path.insert(0, {str(tree.cwd / 'src')!r})\nimport alpha, {imports}\nassert pack.more7.value == 7")
+    assert stats["served"]["pack"] >= 32 and stats["served"]["compiled"] == 0
+
+
 def test_interrupt(shell):
     for i in range(300):
         shell.write(f"src/m{i}.py", "x = [" + "a + b, " * 10000 + "]\n")  # takes a while to compile
