@@ -66,7 +66,7 @@ if [[ " ${present[*]} " != *" test_importlib "* ]]; then
 fi
 
 # Nothing may be left in the installation but bytecode, which any import by this user may write.
-stdlib=$("$python" -I -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
+stdlib=$("$python" -I -c 'import os; print(os.path.dirname(os.__file__))') # sysconfig is wrong in some free-threaded builds
 check_untouched() {
 	local written
 	written=$(find "$stdlib" -xdev -newer "$1" ! -type d ! -name '*.pyc' | head)

@@ -36,7 +36,7 @@ build=$(realpath -m "${build:-$here/../build}")
 . "$here/common.sh"
 clean_environment
 
-"$here/setup.sh" >/dev/null
+"$here/setup.sh"
 if [[ ! $python ]]; then
 	python=$("$here/setup.sh" --list | awk -F '\t' 'NR == 1 { print $3 }')
 fi

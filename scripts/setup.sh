@@ -81,7 +81,7 @@ as_root() {
 }
 
 apt_install() {
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" </dev/null >&2
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" </dev/null >&2
 }
 
 # One update and one install; the list is asked for again afterwards, since clang decides the name of its run-time library.
@@ -95,7 +95,7 @@ install_missing() {
 		return "$((${#needed[@]} > 0))"
 	fi
 	say "installing ${needed[*]} ${wanted[*]}"
-	as_root apt-get update >&2 || say "apt-get update failed; trying with the lists that are there"
+	as_root apt-get -qq update >&2 || say "apt-get update failed; trying with the lists that are there"
 	if ((${#needed[@]})); then
 		apt_install "${needed[@]}"
 	fi
@@ -170,7 +170,7 @@ main() {
 	'')
 		install_missing
 		say "interpreters:"
-		list_interpreters
+		list_interpreters >&2
 		;;
 	*)
 		usage >&2
