@@ -4,6 +4,7 @@
 #include "pyc.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -128,7 +129,7 @@ static bool still_holds(struct lw_learnt_file *file)
 {
 	struct lw_stat st;
 	if (file->content)
-		return true;
+		return lw_stat_at(AT_FDCWD, file->data + file->len, &st) == 0 && lw_stamp(&st) == file->stamp;
 	return lw_content_hash(file->data + file->len, &st, &file->content) == 0 && lw_stamp(&st) == file->stamp;
 }
 
@@ -149,17 +150,26 @@ static int build_files(struct lw_learner *learner, lw_build *build, struct lw_se
 	return 0;
 }
 
+/* Whether the directory is still what was read: an old process must not overrule what somebody has stored since. */
+static bool dir_holds(const struct lw_dir *dir)
+{
+	uint64_t token;
+	return lw_token_now(dir->path, &token) == 0 && token == lw_dir_token(dir);
+}
+
 static int build_dirs(struct lw_dirs *dirs, lw_build *build, struct lw_session_stats *stats)
 {
 	for (uint32_t i = 0; dirs->dirty && i < dirs->capacity; i++) {
 		for (struct lw_dir *dir = dirs->table[i]; dir; dir = dir->next) {
 			if (!dir->dirty)
 				continue;
-			int error = lw_build_dir(build, dir->path, dir->len, dir->stamp, dir->flags, dir->listing);
+			bool holds = dir_holds(dir);
+			int error = holds ? lw_build_dir(build, dir->path, dir->len, dir->stamp, dir->flags, dir->listing) : 0;
 			if (error)
 				return error;
 			lw_dirs_stored(dirs, dir);
-			stats->learnt_dirs++;
+			stats->learnt_dirs += holds;
+			stats->dropped += !holds;
 		}
 	}
 	return 0;

@@ -7,7 +7,8 @@
  * beyond 8 MiB. A process that dies early loses the tail of its first run only: the next run has nothing but that tail to learn.
  *
  * A source's content is hashed when it is stored, not when it is imported. It is read from a descriptor whose stamp must be the one the
- * code was taken under; otherwise the fact is dropped.
+ * code was taken under; otherwise the fact is dropped. Directories are asked once more, too: in `frozen` the newest fact is the truth, and what an old
+ * process remembers may be older than what `ladewerk index` has stored meanwhile.
  *
  * Threads: none; the owner (session.h) holds its mutex.
  */

@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 enum { SECOND = 1000000000, MARGIN_NS = 50 * 1000 * 1000, COMPILE_NS_PER_BYTE = 2000, LIMIT = 256 << 20 };
+/* How long restoring one directory may take. */
+static const int64_t RESTORING_NS = INT64_C(10) * SECOND;
 
 int lw_read_whole(int fd, const struct lw_stat *st, size_t limit, void **data, size_t *size)
 {
@@ -92,19 +94,44 @@ static bool header_matches(const unsigned char *header, const struct lw_stat *so
 	return u32(header + 8) == (uint32_t)(source->mtime_ns / SECOND) && u32(header + 12) == (uint32_t)source->size;
 }
 
-static bool old_enough(const struct lw_stat *pyc, const struct lw_stat *source)
+/* Whether both times are whole seconds: the file system has no finer ones. */
+static bool coarse(const struct lw_stat *st)
 {
-	bool whole = source->mtime_ns % SECOND == 0;
-	bool coarse = whole && source->ctime_ns % SECOND == 0;
-	if (whole && !coarse)
-		return true; /* restored by an unpacker */
+	return st->mtime_ns % SECOND == 0 && st->ctime_ns % SECOND == 0;
+}
+
+/* Whether SOURCE, last changed at CHANGED_NS, can have been compiled after that and before WRITTEN_NS. */
+static bool time_to_compile(const struct lw_stat *source, int64_t changed_ns, int64_t written_ns)
+{
 	int64_t limit;
 	/* What does not fit is "the future". */
 	if (__builtin_mul_overflow(source->size, COMPILE_NS_PER_BYTE, &limit)
-			|| __builtin_add_overflow(limit, MARGIN_NS + (coarse ? 2LL * SECOND : 0), &limit)
-			|| __builtin_add_overflow(limit, source->mtime_ns, &limit))
+			|| __builtin_add_overflow(limit, MARGIN_NS + (coarse(source) ? 2LL * SECOND : 0), &limit)
+			|| __builtin_add_overflow(limit, changed_ns, &limit))
 		return false;
-	return pyc->mtime_ns > limit;
+	return written_ns > limit;
+}
+
+/* Whether ST's mtime is what the clock said when it was written, and its inode has been left alone since. */
+static bool written_here(const struct lw_stat *st)
+{
+	int64_t age;
+	return !__builtin_sub_overflow(st->ctime_ns, st->mtime_ns, &age) && age >= 0 && age <= SECOND;
+}
+
+/* Both came with their times from elsewhere: then the two came together, and stock's rule has held there. */
+static bool restored_together(const struct lw_stat *pyc, const struct lw_stat *source)
+{
+	int64_t until;
+	if (!__builtin_add_overflow(pyc->ctime_ns, RESTORING_NS, &until) && source->ctime_ns > until)
+		return false;
+	bool unpacked = source->mtime_ns % SECOND == 0 && !coarse(source);
+	return unpacked || time_to_compile(source, source->mtime_ns, pyc->mtime_ns);
+}
+
+static bool believed(const struct lw_stat *pyc, const struct lw_stat *source)
+{
+	return written_here(pyc) ? time_to_compile(source, source->ctime_ns, pyc->mtime_ns) : restored_together(pyc, source);
 }
 
 enum lw_pyc_verdict lw_pyc_read(const char *path, uint32_t magic, const struct lw_stat *source, void **data, size_t *size)
@@ -126,8 +153,8 @@ enum lw_pyc_verdict lw_pyc_read(const char *path, uint32_t magic, const struct l
 		verdict = LW_PYC_HASHED;
 	else if (u32(header + 4) != 0 || !header_matches(header, source))
 		verdict = LW_PYC_NONE;
-	else if (!old_enough(&st, source))
-		verdict = LW_PYC_YOUNG;
+	else if (!believed(&st, source))
+		verdict = LW_PYC_DOUBTED;
 	if (verdict != LW_PYC_GOOD) {
 		free(*data);
 		*data = NULL;

@@ -3,14 +3,20 @@
  * pyc: read a .pyc file, and judge whether it may be believed.
  *
  * Stock Python believes a timestamp .pyc whose header holds the source's size and mtime in whole seconds, and so
- * serves old code after a same-size edit within the second. Here the .pyc must also be younger than its source by more than
- * the time its compilation can have taken:
+ * serves old code after a same-size edit within the second, or with its mtime put back (touch -r, cp -p, rsync -t). Here the .pyc must also
+ * be younger than the last change of its source, by more than the time that compiling can have taken:
+ *
+ *     pyc.mtime_ns > source.ctime_ns + 50 ms + 2 us per byte of source
+ *
+ * (50 ms covers the clock tick and a slow start, 2 us per byte a slow compiler; where the source's times are whole seconds the file system
+ * is coarse, and it is two seconds more.) The ctime, because nobody can set it.
+ *
+ * Where the .pyc's own mtime and ctime are more than a second apart, they came from elsewhere (an image layer, a copied tree, a chown -R), and the
+ * source's ctime says when it came. Such a .pyc is believed if the source came with it, at most ten seconds later, and by its mtime:
  *
  *     pyc.mtime_ns > source.mtime_ns + 50 ms + 2 us per byte of source
  *
- * (50 ms covers the clock tick and a slow start, 2 us per byte a slow compiler.) That cannot be asked of a source whose mtime is a whole second while its
- * ctime is not: its time stamp was restored by an unpacker (image layers, wheels built with SOURCE_DATE_EPOCH), not left by an edit; stock's rule holds there.
- * Where both are whole seconds the file system itself is coarse, and the margin is two seconds more.
+ * which cannot be asked of a source whose mtime is a whole second while its ctime is not: it was cut by an archive, and stock's rule holds.
  */
 #ifndef LW_PYC_H
 #define LW_PYC_H
@@ -21,7 +27,7 @@
 enum lw_pyc_verdict {
 	LW_PYC_GOOD,		/* *DATA (malloc'ed, SIZE bytes) holds the file; code starts at LW_PYC_HEADER */
 	LW_PYC_NONE,		/* missing, unreadable, another magic number, or of another source: compile */
-	LW_PYC_YOUNG,		/* stock would take it, we do not: compile */
+	LW_PYC_DOUBTED,		/* stock would take it, we do not: compile */
 	LW_PYC_HASHED,		/* hash-based: the stock loader decides */
 };
 enum { LW_PYC_HEADER = 16 };

@@ -115,9 +115,9 @@ static void fork_child(void)
 static bool lock_within_a_second(pthread_mutex_t *mutex)
 {
 	struct timespec until;
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec++;
-	return pthread_mutex_timedlock(mutex, &until) == 0;
+	return pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until) == 0;
 }
 
 static void at_exit(void)
@@ -176,6 +176,12 @@ static void dismantle(lw_session *session)
 	free(session);
 }
 
+/* A file that is refused may have held what replaced a fact in an older one: then nothing is frozen. */
+static enum lw_freshness effective(const lw_session *session, enum lw_freshness freshness)
+{
+	return session->stats.refused ? LW_STAT : freshness;
+}
+
 static int load(lw_session *session, char *reason)
 {
 	lw_index **index = NULL;
@@ -184,6 +190,7 @@ static int load(lw_session *session, char *reason)
 	if (error)
 		return error;
 	session->stats.indexes = count;
+	session->dirs.freshness = effective(session, session->dirs.freshness);
 	error = lw_registry_publish(session->registry, index, count);
 	if (error) {
 		for (unsigned i = 0; i < count; i++)
@@ -256,7 +263,7 @@ const struct lw_suffixes *lw_session_suffixes(const lw_session *session)
 void lw_session_set_freshness(lw_session *session, enum lw_freshness freshness, int64_t window_ns)
 {
 	lock(session);
-	session->dirs.freshness = freshness;
+	session->dirs.freshness = effective(session, freshness);
 	session->window_ns = window_ns;
 	unlock(session);
 }
@@ -432,16 +439,16 @@ static int by_content(lw_session *session, struct lw_hit *hit, struct lw_code *c
 	return LW_OK;
 }
 
-static int by_pyc(lw_session *session, const struct lw_hit *hit, const char *pyc, struct lw_code *code, bool *stock, bool *young)
+static int by_pyc(lw_session *session, const struct lw_hit *hit, const char *pyc, struct lw_code *code, bool *stock, bool *doubted)
 {
 	void *data;
 	size_t size;
 	switch (lw_pyc_read(pyc, session->pyc_magic, &hit->stat, &data, &size)) {
 	case LW_PYC_NONE:
 		return LW_ABSENT;
-	case LW_PYC_YOUNG:
+	case LW_PYC_DOUBTED:
 		session->stats.pyc_distrusted++;
-		*young = true;
+		*doubted = true;
 		return LW_ABSENT;
 	case LW_PYC_HASHED:
 		*stock = true;
@@ -465,16 +472,16 @@ static bool ask(struct lw_hit *hit)
 	return hit->asked;
 }
 
-int lw_session_acquire(lw_session *session, struct lw_hit *hit, const char *pyc, struct lw_code *code, bool *stock, bool *young)
+int lw_session_acquire(lw_session *session, struct lw_hit *hit, const char *pyc, struct lw_code *code, bool *stock, bool *doubted)
 {
 	*code = (struct lw_code){ 0 };
-	*stock = *young = false;
+	*stock = *doubted = false;
 	if (!hit->asked && !ask(hit))
 		return LW_ABSENT;
 	lock(session);
 	int result = by_content(session, hit, code);
 	if (result != LW_OK && pyc)
-		result = by_pyc(session, hit, pyc, code, stock, young);
+		result = by_pyc(session, hit, pyc, code, stock, doubted);
 	unlock(session);
 	return result;
 }

@@ -34,7 +34,7 @@ struct lw_session_stats {
 	uint64_t code_pack;		/* code served from an index */
 	uint64_t code_content;		/* of it: the stamp had changed, the content had not */
 	uint64_t code_pyc;		/* read from a .pyc */
-	uint64_t pyc_distrusted;	/* a .pyc that stock Python would take, too young to be believed */
+	uint64_t pyc_distrusted;	/* a .pyc that stock Python would take, too doubted to be believed */
 	uint64_t learnt_dirs, learnt_files, learnt_bytes;
 	uint64_t segments_written, write_errors;
 	int last_write_error;		/* errno */
@@ -51,6 +51,7 @@ int lw_session_open(const struct lw_session_config *config, lw_session **out, ch
 void lw_session_close(lw_session *session);
 
 const char *lw_session_path(const lw_session *session);
+/** LW_FROZEN becomes LW_STAT where a cache file was refused: it may have held what replaced a fact in an older one. */
 void lw_session_set_freshness(lw_session *session, enum lw_freshness freshness, int64_t window_ns);
 enum lw_freshness lw_session_freshness(lw_session *session);
 const struct lw_suffixes *lw_session_suffixes(const lw_session *session);
@@ -80,9 +81,9 @@ int lw_session_code(lw_session *session, const struct lw_hit *hit, struct lw_cod
 /**
  * The code of source file HIT, by content where the stamp does not agree, else from the .pyc at PYC (NULL: there is none) if it
  * can be believed. Does I/O. LW_OK; LW_ABSENT: the stock loader must see to it. *STOCK is set when the code it finds must not be learnt (the
- * .pyc is hash-based: its flags decide), *YOUNG when the .pyc must not be used although stock would: compile.
+ * .pyc is hash-based: its flags decide), *DOUBTED when the .pyc must not be used although stock would: compile.
  */
-int lw_session_acquire(lw_session *session, struct lw_hit *hit, const char *pyc, struct lw_code *code, bool *stock, bool *young);
+int lw_session_acquire(lw_session *session, struct lw_hit *hit, const char *pyc, struct lw_code *code, bool *stock, bool *doubted);
 void lw_session_release(lw_session *session, struct lw_code *code);
 
 /** Code compiled from HIT after HIT was resolved is LEN bytes at DATA (copied). Kept if it may be (not racy). */

@@ -90,7 +90,8 @@ bool lw_stat_racy(const struct lw_stat *st, int64_t now_ns)
 {
 	/* Both: an unpacked archive has whole seconds in mtime, but no file system with finer stamps has them in ctime. */
 	bool coarse = st->mtime_ns % SECOND == 0 && st->ctime_ns % SECOND == 0;
-	int64_t newest = st->mtime_ns > st->ctime_ns ? st->mtime_ns : st->ctime_ns;
+	/* An mtime in the future was set by hand, or by a clock that was wrong; changes show in the ctime, which nobody can set. */
+	int64_t newest = st->mtime_ns > st->ctime_ns && st->mtime_ns <= now_ns ? st->mtime_ns : st->ctime_ns;
 	return newest >= now_ns - TICK - (coarse ? COARSE : 0);
 }
 

@@ -4,12 +4,12 @@
  *
  * A stamp is a 64-bit digest of (dev, ino, type, size, mtime_ns, ctime_ns): equal stamps mean
  * "unchanged", up to one chance in 2^64. It is a fast path and never the truth: a fresh overlay mount changes
- * dev, an image pull ino and ctime; where stamps differ, content is compared (see code.h).
+ * dev, an image pull ino and ctime; where stamps differ, content is compared (session.h).
  *
  * Racy stamps (git's rule): the kernel's time stamps move in ticks (4 to 10 ms, 1 to 2 s on coarse
  * file systems), so a second write within the tick of our read leaves the stamp as it was. A stamp
  * whose mtime or ctime is not clearly older than the moment it was taken is *racy*: it may be
- * used once, by whoever has just read the thing itself, and is never stored.
+ * used once, by whoever has just read the thing itself, and is never stored. An mtime in the future tells nothing: there the ctime decides.
  */
 #ifndef LW_STAMP_H
 #define LW_STAMP_H

@@ -182,7 +182,7 @@ static int gather_one(builder *self, struct source *source)
 		self->skipped++;
 		return 0;
 	case LW_PYC_NONE:
-	case LW_PYC_YOUNG:
+	case LW_PYC_DOUBTED:
 		source->compile = true;
 		return 0;
 	case LW_PYC_GOOD:

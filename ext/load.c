@@ -168,12 +168,12 @@ struct code_request {
 static PyObject *from_disk(lw_state *state, const struct code_request *request, enum lw_served *how)
 {
 	struct lw_code packed;
-	bool stock = false, young = false;
+	bool stock = false, doubted = false;
 	int result;
 	PyObject *pyc = request->cached && request->cached != Py_None ? PyUnicode_EncodeFSDefault(request->cached) : NULL;
 	PyErr_Clear();
 	Py_BEGIN_ALLOW_THREADS
-	result = lw_session_acquire(state->session, request->hit, pyc ? PyBytes_AS_STRING(pyc) : NULL, &packed, &stock, &young);
+	result = lw_session_acquire(state->session, request->hit, pyc ? PyBytes_AS_STRING(pyc) : NULL, &packed, &stock, &doubted);
 	Py_END_ALLOW_THREADS
 	Py_XDECREF(pyc);
 	if (result == LW_OK) {
@@ -186,7 +186,7 @@ static PyObject *from_disk(lw_state *state, const struct code_request *request, 
 	}
 	*how = stock ? LW_SERVED_STOCK_LOADER : LW_SERVED_COMPILED;
 	PyObject *code;
-	if (young)
+	if (doubted)
 		code = compile_anew(state, request->loader, request->name, request->path, request->cached, request->hit);
 	else
 		code = PyObject_CallMethodOneArg(request->loader, LW_STR(state, get_code), request->name);

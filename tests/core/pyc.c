@@ -161,16 +161,16 @@ Test(pyc, margins)
 {
 	struct lw_stat source = plain_source;
 	int64_t margin = 50 * MS + 1000 * 2000;
-	cr_assert_eq(judge_after(&source, margin), LW_PYC_YOUNG);
+	cr_assert_eq(judge_after(&source, margin), LW_PYC_DOUBTED);
 	cr_assert_eq(judge_after(&source, margin + 1), LW_PYC_GOOD);
-	cr_assert_eq(judge_after(&source, 0), LW_PYC_YOUNG);
-	cr_assert_eq(judge_after(&source, -NS), LW_PYC_YOUNG, "stock takes even an older one");
+	cr_assert_eq(judge_after(&source, 0), LW_PYC_DOUBTED);
+	cr_assert_eq(judge_after(&source, -NS), LW_PYC_DOUBTED, "stock takes even an older one");
 	source.size = 1000000;
 	margin = 50 * MS + INT64_C(1000000) * 2000;
-	cr_assert_eq(judge_after(&source, margin), LW_PYC_YOUNG);
+	cr_assert_eq(judge_after(&source, margin), LW_PYC_DOUBTED);
 	cr_assert_eq(judge_after(&source, margin + 1), LW_PYC_GOOD);
 	source.size = 0;
-	cr_assert_eq(judge_after(&source, 50 * MS), LW_PYC_YOUNG);
+	cr_assert_eq(judge_after(&source, 50 * MS), LW_PYC_DOUBTED);
 	cr_assert_eq(judge_after(&source, 50 * MS + 1), LW_PYC_GOOD);
 }
 
@@ -181,10 +181,40 @@ Test(pyc, whole_seconds)
 	cr_assert_eq(judge_after(&source, -5 * NS), LW_PYC_GOOD, "unpacked: stock's rule holds");
 	source.ctime_ns = source.mtime_ns;
 	int64_t margin = 50 * MS + 1000 * 2000 + 2 * NS;
-	cr_assert_eq(judge_after(&source, margin), LW_PYC_YOUNG, "the file system counts in seconds");
+	cr_assert_eq(judge_after(&source, margin), LW_PYC_DOUBTED, "the file system counts in seconds");
 	cr_assert_eq(judge_after(&source, margin + 1), LW_PYC_GOOD);
 	source.mtime_ns += 1;
-	cr_assert_eq(judge_after(&source, 50 * MS), LW_PYC_YOUNG);
+	cr_assert_eq(judge_after(&source, 50 * MS), LW_PYC_DOUBTED);
+}
+
+/* The last change of a source shows in its ctime; a .pyc that was restored with its source is judged by their mtimes. */
+Test(pyc, changes_that_the_mtime_does_not_show)
+{
+	const int64_t margin = 50 * MS + 1000 * 2000, second = WHEN / NS * NS, day = 86400 * NS;
+	const struct { int64_t pyc_mtime, pyc_ctime, source_mtime, source_ctime; bool believed; const char *why; } table[] = {
+		{ WHEN + margin + 1, WHEN + margin + 2, WHEN, WHEN, true, "compiled later" },
+		{ WHEN + margin, WHEN + margin + 1, WHEN, WHEN, false, "compiled too soon" },
+		{ WHEN, WHEN + 1, WHEN - day, WHEN + NS, false, "edited after it was compiled, mtime put back" },
+		{ WHEN, WHEN + 1, second - day, WHEN + NS, false, "the same, with a whole second" },
+		{ WHEN, WHEN + 1, WHEN - day, WHEN - margin - 1, true, "mtime put back before it was compiled" },
+		{ WHEN, WHEN + 1, WHEN + day, WHEN - margin - 1, true, "mtime in the future" },
+		{ WHEN, WHEN + 1, WHEN + day, WHEN - margin, false, "mtime in the future, compiled too soon" },
+		{ WHEN - day, WHEN, WHEN - day - margin - 1, WHEN, true, "restored together" },
+		{ WHEN - day, WHEN, WHEN - day - margin, WHEN, false, "restored together, compiled too soon" },
+		{ WHEN - day, WHEN, second - day, WHEN, true, "restored together, mtime cut by an archive" },
+		{ second - day, WHEN, second, WHEN, true, "the same, and the .pyc is older: stock's rule" },
+		{ WHEN - day, WHEN, WHEN - 2 * day, WHEN + 10 * NS, true, "the source came last" },
+		{ WHEN - day, WHEN, WHEN - 2 * day, WHEN + 10 * NS + 1, false, "the source came later" },
+		{ WHEN - day, WHEN, second - 2 * day, WHEN + 11 * NS, false, "the same, mtime cut by an archive" },
+		{ WHEN + day, WHEN, WHEN, WHEN, true, "dated ahead" },
+		{ INT64_MAX, INT64_MIN, WHEN, WHEN, false, "no such times" },
+		{ INT64_MIN, INT64_MAX, WHEN, INT64_MAX, false, "no such times" },
+	};
+	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+		const struct lw_stat pyc = { .mtime_ns = table[i].pyc_mtime, .ctime_ns = table[i].pyc_ctime };
+		const struct lw_stat source = { .size = 1000, .mtime_ns = table[i].source_mtime, .ctime_ns = table[i].source_ctime };
+		cr_expect_eq(believed(&pyc, &source), table[i].believed, "%s", table[i].why);
+	}
 }
 
 /* Whatever the source's stat says, nothing overflows, and what cannot be judged is not believed. */
@@ -199,7 +229,7 @@ Test(pyc, extreme_stats)
 			pyc.mtime_ns = WHEN;
 			bool far = times[t] > WHEN || sizes[s] > UINT32_MAX;
 			bool whole = times[t] % NS == 0;
-			cr_assert_eq(judge(pyc, &source), far && !whole ? LW_PYC_YOUNG : LW_PYC_GOOD, "%u %u", t, s);
+			cr_assert_eq(judge(pyc, &source), far && !whole ? LW_PYC_DOUBTED : LW_PYC_GOOD, "%u %u", t, s);
 		}
 	}
 }

@@ -125,10 +125,16 @@ def far_ahead(tree, text):
 
 
 def dated_as_before(tree, text):
-    """With the size changed, at least; the cache knows better, a .pyc does not."""
+    """The size is the same, too."""
     before = os.stat(tree.root / "m.py")
-    tree.write("m.py", text + "#" * int(text.split()[-1]))
+    tree.write("m.py", text)
     os.utime(tree.root / "m.py", ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def dated_as_before_in_whole_seconds(tree, text):
+    """What an archive or a synchronizing tool leaves."""
+    tree.write("m.py", text)
+    os.utime(tree.root / "m.py", (10**9, 10**9))
 
 
 def through_a_hard_link(tree, text):
@@ -170,7 +176,7 @@ def through_a_link(tree, text):
         (tree.root / "m.py").symlink_to(target)
 
 
-CHANGES = [replaced_by_rename, dated_back, dated_ahead, far_ahead, dated_as_before, through_a_hard_link, tree_replaced, tree_renamed, tree_becomes_a_link,
+CHANGES = [replaced_by_rename, dated_back, dated_ahead, far_ahead, dated_as_before, dated_as_before_in_whole_seconds, through_a_hard_link, tree_replaced, tree_renamed, tree_becomes_a_link,
            through_a_link]
 
 
@@ -188,6 +194,78 @@ def test_change_is_seen(tree, change, pause):
             assert child(IMPORT) == n
             if pause:
                 assert tree.run("import m; print(m.value)").out == f"{n}\n"
+
+
+@pytest.mark.parametrize("known", ["known", "unknown", "indexed"])
+def test_bytecode_of_what_was_there_before_is_never_learnt(tree, known):
+    """A same-size edit with its mtime put back: stock Python takes the old .pyc for as long as it is there."""
+    tree.write("m.py", "value = 1\n")
+    os.utime(tree.root / "m.py", (10**9, 10**9))
+    settle()
+    program = "import m; print(m.value)"
+    assert tree.run(program, ladewerk=False).out == "1\n"
+    if known == "known":
+        tree.learn("import m")
+    time.sleep(0.1)
+    tree.write("m.py", "value = 2\n")
+    os.utime(tree.root / "m.py", (10**9, 10**9))
+    settle()
+    assert tree.run(program, ladewerk=False).out == "1\n"  # control: stock is stale
+    if known == "indexed":
+        tree.run(None, "-m", "ladewerk", "index", "--quiet", tree.root)
+    assert tree.run(program).out == "2\n"
+    assert tree.run(program).out == "2\n"
+    if known != "indexed":
+        assert tree.run(program, ladewerk=False).out == "2\n"  # its .pyc has been renewed
+    os.utime(tree.root / "m.py")
+    assert tree.run(program).out == "2\n"
+
+
+def test_times_in_the_future_cost_nothing(tree):
+    """Clocks of a host and its guests differ: what is dated ahead is learnt like anything else."""
+    for name in "a.py", "p/__init__.py", "p/b.py":
+        os.utime(tree.write(name, "value = 1\n"), (2**32, 2**32))
+    for directory in tree.root, tree.root / "p":
+        os.utime(directory, (2**32, 2**32))
+    stats = tree.learn("import a, p.b" + STATS).json()
+    assert stats["served"]["pack"] >= 3 and stats["served"]["compiled"] == 0
+
+
+def test_frozen_believes_nothing_older_than_a_refused_file(tree):
+    """What was refused may have held what replaced it."""
+    tree.freshness = "frozen"
+    tree.write("m.py", "value = 1\n")
+    tree.learn("import m")
+    first = set(tree.cache.glob("*/*.lwi"))
+    tree.write("m.py", "value = 2\n")
+    tree.write("new.py")
+    settle()
+    assert tree.run("import m; print(m.value)").out == "1\n"  # control: frozen
+    tree.freshness = "stat"
+    tree.learn("import m, new")
+    tree.freshness = "frozen"
+    assert tree.run("import m, new; print(m.value)").out == "2\n"
+    for file in set(tree.cache.glob("*/*.lwi")) - first:
+        os.truncate(file, 5000)
+    result = tree.run("import m, new; print(m.value)" + STATS)
+    assert result.out.startswith("2\n") and result.json()["freshness"] == "stat"
+
+
+def test_old_process_does_not_overrule_what_was_stored_since(tree):
+    """`frozen` believes the newest fact: it must not be one that is older than it looks."""
+    tree.freshness = "frozen"
+    tree.write("a.py", "value = 1\n")
+    tree.write("p/__init__.py")
+    settle()
+    with Talker(tree, LADEWERK_STAT_WINDOW=0) as child:
+        child("import a, p")
+        os.unlink(tree.root / "a.py")
+        tree.write("a.py", "value = 2\n")
+        tree.write("zzb.py")
+        settle()
+        tree.run(None, "-m", "ladewerk", "index", "--quiet", tree.root)
+        assert tree.run("import a, zzb; print(a.value)").out == "2\n"
+    assert tree.run("import a, zzb; print(a.value)").out == "2\n"
 
 
 def test_frozen_sees_a_change_by_invalidate_caches_only(tree):

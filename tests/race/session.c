@@ -90,7 +90,7 @@ static void import(lw_view *view, unsigned file)
 	char name[16], text[9];
 	struct lw_hit hit;
 	struct lw_code code;
-	bool stock, young;
+	bool stock, doubted;
 	int len = snprintf(name, sizeof name, "m%u", file);
 	if (lw_session_resolve(session, view, 0, name, (size_t)len, &hit) || hit.kind != LW_HIT_MODULE) {
 		fprintf(stderr, "%s was not found\n", name);
@@ -102,7 +102,7 @@ static void import(lw_view *view, unsigned file)
 	bool asked = hit.asked;
 	int result = lw_session_code(session, &hit, &code);
 	if (result != LW_OK)
-		result = lw_session_acquire(session, &hit, NULL, &code, &stock, &young);
+		result = lw_session_acquire(session, &hit, NULL, &code, &stock, &doubted);
 	if (result == LW_OK && asked)
 		check_code(&hit, &code);
 	lw_session_release(session, &code);
