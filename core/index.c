@@ -35,6 +35,9 @@ _Static_assert(sizeof(struct lw_view_record) == 40, "records are part of the for
 _Static_assert(sizeof(struct lw_view_name) == 12, "records are part of the format");
 _Static_assert(sizeof(struct lw_entry) == 12, "records are part of the format");
 
+/* Of a file that every start must read whole. */
+static const uint64_t COPY_MAX = UINT64_C(32) << 20;
+
 /* The only part that changes while an index is open. */
 struct seen {
 	_Atomic bool damaged;
@@ -222,9 +225,18 @@ static int copy_file(int fd, size_t size, const void **data, lw_reason *why)
 	return 0;
 }
 
+uint64_t lw_index_limit(int fd)
+{
+	return may_map(fd) ? SIZE_MAX : COPY_MAX;
+}
+
 static int load_file(int fd, size_t size, const void **data, int *backing, lw_reason *why)
 {
-	void *map = may_map(fd) ? mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
+	bool mappable = may_map(fd);
+	if (!mappable && size > COPY_MAX)
+		return refuse(why, -EFBIG, "it lies on a network file system, where files beyond 32 MB are not read; "
+			"set LADEWERK_CACHE to a directory on a local disk");
+	void *map = mappable ? mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
 	if (map == MAP_FAILED) {
 		*backing = COPIED;
 		return copy_file(fd, size, data, why);
@@ -244,7 +256,7 @@ int lw_index_open(int fd, const struct lw_hash128 *key, lw_index **out, lw_reaso
 	if (st.st_size < LW_BLOCK)
 		return refuse(why, -EBADMSG, "truncated: shorter than a head");
 	if ((uintmax_t)st.st_size > SIZE_MAX)
-		return refuse(why, -EFBIG, "larger than the address space");
+		return refuse(why, -EFBIG, "larger than the address space; set LADEWERK_CACHE to another directory");
 
 	size_t size = (size_t)st.st_size;
 	const void *data;
@@ -341,9 +353,18 @@ static const void *bytes(const lw_index *index, enum lw_section section, uint64_
 	return index->data + start;
 }
 
-const char *lw_index_string(const lw_index *index, uint32_t offset, uint32_t len)
+static const char *string(const lw_index *index, uint32_t offset, uint32_t len)
 {
 	return bytes(index, LW_SEC_STRINGS, offset, len);
+}
+
+/* Nothing has an empty name, and nobody is prepared for one. (An empty path is that of the root directory.) */
+const char *lw_index_string(const lw_index *index, uint32_t offset, uint32_t len)
+{
+	if (len)
+		return string(index, offset, len);
+	bad(index);
+	return NULL;
 }
 
 static uint32_t count_of(const lw_index *index, enum lw_section section)
@@ -434,7 +455,7 @@ static int tie_path(const lw_index *index, const void *record, const void *wante
 {
 	const struct lw_dir_record *dir = record;
 	const struct text *path = wanted;
-	const char *stored = lw_index_string(index, dir->path, dir->path_len);
+	const char *stored = string(index, dir->path, dir->path_len);
 	if (!stored)
 		return LW_BAD;
 	*order = compare_bytes(path->at, path->len, stored, dir->path_len);
@@ -488,7 +509,7 @@ int lw_index_dir_at(const lw_index *index, uint32_t i, struct lw_index_dir *out,
 	const struct lw_dir_record *record = record_at(index, LW_SEC_DIRS, i);
 	if (!record)
 		return LW_BAD;
-	*path = lw_index_string(index, record->path, record->path_len);
+	*path = string(index, record->path, record->path_len);
 	return *path ? load_dir(index, record, out) : LW_BAD;
 }
 

@@ -73,8 +73,8 @@ struct lw_dir_record {
 };
 
 enum {
-	LW_DIR_MISSING = 1,		/* nothing there (ENOENT, ENOTDIR, EACCES on the way) */
-	LW_DIR_NOTDIR = 2,		/* something else than a directory */
+	LW_DIR_MISSING = 1,		/* nothing there (ENOENT, EACCES on the way) */
+	LW_DIR_NOTDIR = 2,		/* something else than a directory, or below such a thing (ENOTDIR) */
 	LW_DIR_UNREADABLE = 4,		/* a directory that could not be listed: FileFinder sees it empty */
 	LW_DIR_PUBLIC = 8,		/* everybody may list and search it */
 };
@@ -94,7 +94,7 @@ enum { LW_FILE_LEN_BITS = 28 };
 /** The merged top-level names of one path list, sorted by key. 40 bytes. */
 struct lw_view_record {
 	struct lw_hash128 key;		/* of the path list: lw_view_key() in view.h */
-	uint32_t stamps;		/* VIEWDATA offset (8-aligned) of u64[entries]: stamp of each directory, 0 = missing */
+	uint32_t stamps;		/* VIEWDATA offset (8-aligned) of u64[entries]: of each directory: its stamp, 0 = missing, 1 = no directory */
 	uint32_t entries;
 	uint32_t names;			/* VIEWDATA offset (4-aligned) of struct lw_view_name[count] */
 	uint32_t count;
@@ -120,12 +120,15 @@ typedef const char *lw_reason;
  * Open the index in FD (which may be closed afterwards). KEY, when not NULL, must match. Maps the file, or
  * reads it whole on file systems where a mapping can fault (network, FUSE).
  * Returns 0 or -errno (-EBADMSG corrupt, truncated or no regular file, -EPROTO another format version, -ESTALE
- * another key). WHY may be NULL.
+ * another key, -EFBIG larger than lw_index_limit()). WHY may be NULL.
  */
 int lw_index_open(int fd, const struct lw_hash128 *key, lw_index **out, lw_reason *why);
 /** The same over SIZE bytes at DATA, 8-aligned, which must outlive the index (tests, fuzzing). */
 int lw_index_open_memory(const void *data, size_t size, const struct lw_hash128 *key, lw_index **out, lw_reason *why);
 void lw_index_close(lw_index *index);
+
+/** The largest file that lw_index_open() takes where FD lies: 32 MiB if it must be read whole, at every start; else any. */
+uint64_t lw_index_limit(int fd);
 
 const struct lw_index_head *lw_index_head(const lw_index *index);
 /** Whether a block has failed verification, or a verified offset its bounds, since it was opened. */
@@ -165,7 +168,7 @@ uint32_t lw_index_view_count(const lw_index *index);
 int lw_index_dir_at(const lw_index *index, uint32_t i, struct lw_index_dir *out, const char **path);
 int lw_index_file_at(const lw_index *index, uint32_t i, const struct lw_file_record **out);
 int lw_index_view_at(const lw_index *index, uint32_t i, struct lw_index_view *out);
-/** LEN verified bytes of STRINGS at OFFSET, or NULL. */
+/** The name of an entry or of a view: LEN verified bytes of STRINGS at OFFSET. NULL: damaged, which an empty name is as well. */
 const char *lw_index_string(const lw_index *index, uint32_t offset, uint32_t len);
 
 /** Ask the kernel to read ahead the whole of CODE (asynchronous, no effect on memory copies). */

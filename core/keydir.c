@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/fs.h>
+#include <linux/random.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -20,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DIRENTS = 32 * 1024, HOUR = 60 * 60 };
+enum { DIRENTS = 32 * 1024, HOUR = 60 * 60, DAY = 24 * HOUR };
 #define TEMP_PREFIX ".tmp-"
 
 /* What getdents64 fills in. */
@@ -144,20 +146,59 @@ uint64_t lw_keydir_time(const struct lw_keydir *list)
 	return list->entry[0].time == UINT64_MAX ? UINT64_MAX : list->entry[0].time + 1;
 }
 
-/* O_EXCL settles who owns a name: another pid namespace may have the same pid at the same time. */
-int lw_keydir_draft(int dir, enum lw_keydir_kind kind, uint64_t time, struct lw_keydir_draft *draft)
+/* Early in the life of a machine there are no random numbers: then the name being taken must be noticed. */
+static unsigned next_number(void)
 {
 	static _Atomic unsigned serial;
+	unsigned random = 0;
+
+	syscall(SYS_getrandom, &random, sizeof(random), GRND_NONBLOCK);
+	return random + atomic_fetch_add_explicit(&serial, 1, memory_order_relaxed);
+}
+
+static void new_name(char out[LW_KEYDIR_NAME], const struct lw_keydir_draft *draft)
+{
+	print_name(out, draft->kind, draft->time, getpid(), next_number());
+}
+
+int lw_keydir_draft(int dir, enum lw_keydir_kind kind, uint64_t time, struct lw_keydir_draft *draft)
+{
 	const size_t prefix = sizeof(TEMP_PREFIX) - 1;
 
-	memcpy(draft->name, TEMP_PREFIX, prefix);
+	*draft = (struct lw_keydir_draft){ .kind = kind, .time = time, .name = TEMP_PREFIX };
 	do {
 		char name[LW_KEYDIR_NAME];
-		print_name(name, kind, time, getpid(), atomic_fetch_add_explicit(&serial, 1, memory_order_relaxed));
+		new_name(name, draft);
 		memcpy(draft->name + prefix, name, sizeof(name) - prefix);
 		draft->fd = openat(dir, draft->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	} while (draft->fd < 0 && errno == EEXIST);
 	return draft->fd < 0 ? -errno : 0;
+}
+
+/* -EEXIST: TO is taken. */
+static int rename_new(int dir, const char *from, const char *to)
+{
+	struct stat st;
+
+	if (syscall(SYS_renameat2, dir, from, dir, to, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EINVAL && errno != ENOSYS)
+		return -errno;
+	if (fstatat(dir, to, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return -EEXIST;
+	return renameat(dir, from, dir, to) ? -errno : 0;
+}
+
+static int give_name(int dir, const struct lw_keydir_draft *draft)
+{
+	char name[LW_KEYDIR_NAME];
+	int err;
+
+	do {
+		new_name(name, draft);
+		err = rename_new(dir, draft->name, name);
+	} while (err == -EEXIST);
+	return err;
 }
 
 int lw_keydir_finish(int dir, struct lw_keydir_draft *draft, int err)
@@ -165,8 +206,8 @@ int lw_keydir_finish(int dir, struct lw_keydir_draft *draft, int err)
 	/* Some file systems report a full disk or quota only now. */
 	if (close(draft->fd) && !err && errno != EINTR)
 		err = -errno;
-	if (!err && renameat(dir, draft->name, dir, draft->name + sizeof(TEMP_PREFIX) - 1))
-		err = -errno;
+	if (!err)
+		err = give_name(dir, draft);
 	if (err)
 		unlinkat(dir, draft->name, 0);
 	return err;
@@ -176,10 +217,11 @@ static bool abandoned(int dir, const struct lw_keydir_entry *entry)
 {
 	struct stat st;
 
-	return entry->kind == LW_KEYDIR_TEMP
-		&& fstatat(dir, entry->name, &st, AT_SYMLINK_NOFOLLOW) == 0
-		&& time(NULL) - st.st_mtime > HOUR
-		&& kill(entry->pid, 0) && errno == ESRCH;
+	if (entry->kind != LW_KEYDIR_TEMP || fstatat(dir, entry->name, &st, AT_SYMLINK_NOFOLLOW))
+		return false;
+	time_t age = time(NULL) - st.st_mtime;
+	/* Small pids, those of containers, are always somebody's. */
+	return age > DAY || (age > HOUR && kill(entry->pid, 0) && errno == ESRCH);
 }
 
 void lw_keydir_sweep(int dir, const struct lw_keydir *list)

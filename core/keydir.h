@@ -6,7 +6,9 @@
  *     .tmp-<the same>                                         one that is being written
  *
  * <time> orders files by age. It is CLOCK_REALTIME in ns, or one more than the newest time in the directory if that is later: a
- * clock that was set back does not make new facts look old. (time, pid, n) is unique, so no rename replaces a file.
+ * clock that was set back does not make new facts look old. <n> is random: another pid namespace or machine may have the same pid at
+ * the same time. No rename replaces a file: a name that is taken is not used (where the file system cannot promise that,
+ * it is looked at before).
  */
 #ifndef LW_KEYDIR_H
 #define LW_KEYDIR_H
@@ -45,15 +47,17 @@ uint64_t lw_keydir_time(const struct lw_keydir *list);
 /** A cache file that is being written. */
 struct lw_keydir_draft {
 	int fd;
-	char name[LW_KEYDIR_NAME];	/* of the temporary file; the final name follows ".tmp-" */
+	enum lw_keydir_kind kind;
+	uint64_t time;
+	char name[LW_KEYDIR_NAME];	/* of the temporary file */
 };
 
 /** Create the temporary file for KIND (a segment or a base) and TIME in DIR. 0 or -errno. */
 int lw_keydir_draft(int dir, enum lw_keydir_kind kind, uint64_t time, struct lw_keydir_draft *draft);
-/** Give it its name, or, when ERR is not 0, remove it. Closes it. Returns ERR, else 0 or -errno. */
+/** Give it its name (which no file has yet), or, when ERR is not 0, remove it. Closes it. Returns ERR, else 0 or -errno. */
 int lw_keydir_finish(int dir, struct lw_keydir_draft *draft, int err);
 
-/** Remove temporary files that are older than an hour and whose writer is gone. */
+/** Remove temporary files that are older than an hour and whose writer is gone, and, whatever has that pid now, those older than a day. */
 void lw_keydir_sweep(int dir, const struct lw_keydir *list);
 
 #endif

@@ -3,7 +3,8 @@
  * place: finding the cache directory, creating it, and trusting it.
  *
  * Finding looks at names only, opening checks what is there, creating is done by the first start. The directory that
- * was opened is the one that was checked: stat works on the descriptor, and on its "..", never on a path again.
+ * was opened is the one that was checked: stat works on the descriptor, and on its "..". Reading opens it by its path again,
+ * which is safe: only its trusted owners may put something else there, and each file is checked by itself.
  */
 #include "place.h"
 #include <errno.h>
@@ -112,9 +113,10 @@ static bool trusted_owner(const struct lw_store_config *config, uid_t uid)
 		|| uid == geteuid();
 }
 
+/* No group is nobody: in many containers ordinary users are in root's. */
 static bool writable_by_others(const struct stat *st)
 {
-	return (st->st_mode & S_IWOTH) || ((st->st_mode & S_IWGRP) && st->st_gid != 0);
+	return st->st_mode & (S_IWGRP | S_IWOTH);
 }
 
 bool lw_place_trusts(const struct lw_store_config *config, const struct stat *st, const char *dir, const char *name, char *reason)

@@ -3,13 +3,13 @@
  * store: reading and adding cache files, while any number of other processes do the same.
  *
  *     append:     write .tmp-X; rename it to seg-X                             no lock
- *     compaction: lock; list; open and merge all; write .tmp-Y; rename it to base-Y; unlink what was merged; unlock
+ *     compaction: lock; list; open and merge the newest, or all; write .tmp-Y; rename it to seg-Y or base-Y; unlink what was merged; unlock
  *     load:       list; open all that is there; if one has vanished meanwhile, list again
  *
  * Nothing is lost, whoever interleaves with whom: a file is unlinked only after its facts stand in a file that has its final name,
  * and names are unique, so a rename replaces nothing. A segment that appears after the list was taken is not in the list and stays. A
  * crash between rename and unlink leaves duplicates: the same facts twice. Two compactions at once (a file
- * system without flock) leave two bases: the same. So the lock only saves work, correctness does not rest on it.
+ * system without flock) leave two results: the same. So the lock only saves work, correctness does not rest on it.
  *
  * Nothing is synced: after a power cut a file may be short or hold zeros, and its checksums say so.
  */
@@ -34,8 +34,12 @@
 #ifndef LW_STORE_STEP
 #define LW_STORE_STEP(step, dir, list) ((void)0)
 #endif
+/* What is smaller counts as this large when files are chosen for a merge. The race test has no time for large ones. */
+#ifndef LW_STORE_FLOOR
+#define LW_STORE_FLOOR (UINT64_C(256) << 10)
+#endif
 
-enum { KEY_DIGITS = 32, LOAD_TRIES = 16, OK_AGE = 24 * 60 * 60 };
+enum { KEY_DIGITS = 32, LOAD_TRIES = 16, OK_AGE = 24 * 60 * 60, TIER = 4 };
 static const uint64_t DEFAULT_BYTES = UINT64_C(4) << 30;
 
 struct lw_store {
@@ -362,7 +366,9 @@ static int open_checked(const lw_store *store, int fd, const char *name, lw_inde
 	if (!lw_place_trusts(&store->config, &st, store->path, name, reason))
 		return -EPERM;
 	int err = lw_index_open(fd, &store->config.key, out, &why);
-	if (err)
+	if (err == -EFBIG)
+		lw_reason_set(reason, "%.200s/%s is skipped: %s", store->path, name, why);
+	else if (err)
 		lw_reason_set(reason, "%.200s/%s is skipped: %s; `ladewerk index` replaces it", store->path, name, why ? why : strerror(-err));
 	return err;
 }
@@ -465,8 +471,10 @@ int lw_store_load(lw_store *store, lw_index ***out, unsigned *count, unsigned *r
 static int write_file(lw_store *store, int dir, lw_build *build, enum lw_keydir_kind kind, uint64_t time)
 {
 	struct lw_keydir_draft draft;
-	int err = lw_keydir_draft(dir, kind, time, &draft);
 
+	if (lw_build_size(build) > lw_index_limit(dir))
+		return -EFBIG;
+	int err = lw_keydir_draft(dir, kind, time, &draft);
 	lw_keydir_clear(&store->list);	/* no longer what is there */
 	if (err)
 		return err;
@@ -479,9 +487,8 @@ static int take_lock(int dir, bool wait)
 	int fd = openat(dir, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	int err = fd < 0 ? -errno : 0;
 
-	while (!err && flock(fd, wait ? LOCK_EX : LOCK_EX | LOCK_NB))
-		if (errno != EINTR)
-			err = -errno;
+	if (!err && flock(fd, wait ? LOCK_EX : LOCK_EX | LOCK_NB))
+		err = -errno;
 	if (err && fd >= 0)
 		close(fd);
 	return err ? err : fd;
@@ -512,44 +519,70 @@ static void release(lw_store *store, unsigned keep)
 		lw_index_close(store->held[--store->held_count]);
 }
 
-/* Whether what an index holds has room beside BUILD. */
-static bool fits(const lw_store *store, const lw_build *build, const lw_index *index)
+static uint64_t smaller(uint64_t a, uint64_t b)
 {
-	uint64_t size = lw_build_size(build), more = lw_index_head(index)->file_size;
-	return size + more >= size && size + more <= store->config.max_bytes;
+	return a < b ? a : b;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static uint64_t sum(uint64_t a, uint64_t b)
+{
+	return a + b < a ? UINT64_MAX : a + b;
+}
+
+/* One compaction. */
+struct merger {
+	lw_store *store;
+	int dir;
+	lw_build *build;
+	struct lw_keydir list;
+	unsigned chosen;		/* files of LIST to be merged, the newest ones */
+	bool given;			/* BUILD holds facts of the caller */
+	uint64_t limit;			/* bytes that a file there can have */
+	uint64_t bound;			/* bytes of all files together */
+};
+
+/* Whether what an index holds has room beside what has been merged. */
+static bool fits(const struct merger *merger, const lw_index *index)
+{
+	return sum(lw_build_size(merger->build), lw_index_head(index)->file_size) <= merger->bound;
 }
 
 /*
  * Merge one file. It is done with when its facts are in BUILD, when it is rubbish, and when it has no room: being older than
  * everything merged so far, it is what the bound makes us forget.
  */
-static int merge_file(lw_store *store, lw_build *build, struct lw_keydir_entry *entry)
+static int merge_file(const struct merger *merger, struct lw_keydir_entry *entry)
 {
 	char reason[LW_STORE_REASON] = "";
 	lw_index *index;
-	int err = open_file(store, entry->name, &index, reason);
+	int err = open_file(merger->store, entry->name, &index, reason);
 
 	if (err) {
 		entry->done = is_rubbish(err);
 		return err == -ENOMEM ? err : 0;
 	}
-	err = hold(store, index);
+	err = hold(merger->store, index);
 	if (err) {
 		lw_index_close(index);
 		return err;
 	}
-	if (lw_build_empty(build) || fits(store, build, index))
-		err = lw_build_merge(build, index, NULL);
+	if (lw_build_empty(merger->build) || fits(merger, index))
+		err = lw_build_merge(merger->build, index, NULL);
 	entry->done = !err || err == -E2BIG;
 	return entry->done ? 0 : err;
 }
 
-static int merge_all(lw_store *store, lw_build *build, struct lw_keydir *list)
+static int merge_chosen(const struct merger *merger)
 {
 	int err = 0;
 
-	for (unsigned i = 0; !err && i < list->files; i++)
-		err = merge_file(store, build, &list->entry[i]);
+	for (unsigned i = 0; !err && i < merger->chosen; i++)
+		err = merge_file(merger, &merger->list.entry[i]);
 	return err;
 }
 
@@ -563,58 +596,101 @@ static void remove_done(int dir, const struct lw_keydir *list)
 	}
 }
 
-/* One good base and nothing else: there is nothing to compact. */
-static bool is_compact(const lw_store *store, const struct lw_keydir *list)
+static uint64_t size_of(int dir, const char *name)
 {
-	return list->segments == 0 && list->bases <= 1 && !store->damaged;
+	struct stat st;
+	return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size > 0 ? (uint64_t)st.st_size : 0;
+}
+
+/* How many of the newest files to merge: see Tiers in store.h. A file that cannot be read here ends the run, and does not count. */
+static unsigned choose(const struct merger *merger)
+{
+	const struct lw_keydir *list = &merger->list;
+	uint64_t total = 0;
+	unsigned run = 0;
+
+	for (unsigned i = 0; i < list->files; i++) {
+		uint64_t size = size_of(merger->dir, list->entry[i].name);
+		if (size > merger->limit)
+			continue;
+		if (i == run && (i == 0 || size / TIER <= larger(total, LW_STORE_FLOOR)))
+			run++;
+		total = sum(total, size);
+	}
+	return merger->given || merger->store->damaged || total > merger->bound ? list->files : run;
+}
+
+/* One file by itself has nothing to be merged with. */
+static bool worth_it(const struct merger *merger)
+{
+	return merger->chosen > 1 || merger->given || merger->store->damaged;
 }
 
 /*
- * The new base's time: that of the newest file merged, so that segments which appear meanwhile stay ahead of it; or,
+ * The new file's time: that of the newest file merged, so that segments which appear meanwhile stay ahead of it; or,
  * when the caller brings facts of his own, now.
  */
-static uint64_t base_time(const struct lw_keydir *list, bool own_facts)
+static uint64_t merged_time(const struct merger *merger)
 {
-	for (unsigned i = 0; !own_facts && i < list->files; i++)
-		if (list->entry[i].done)
-			return list->entry[i].time;
-	return lw_keydir_time(list);
+	for (unsigned i = 0; !merger->given && i < merger->chosen; i++)
+		if (merger->list.entry[i].done)
+			return merger->list.entry[i].time;
+	return lw_keydir_time(&merger->list);
 }
 
-static int replace_files(lw_store *store, int dir, lw_build *build, struct lw_keydir *list, bool own_facts)
+static int write_merged(const struct merger *merger)
 {
-	int err = merge_all(store, build, list);
+	enum lw_keydir_kind kind = merger->chosen == merger->list.files ? LW_KEYDIR_BASE : LW_KEYDIR_SEGMENT;
+	return write_file(merger->store, merger->dir, merger->build, kind, merged_time(merger));
+}
 
-	LW_STORE_STEP("merged", dir, list);
-	if (!err && !lw_build_empty(build))
-		err = write_file(store, dir, build, LW_KEYDIR_BASE, base_time(list, own_facts));
+static int replace_files(const struct merger *merger)
+{
+	int err = merge_chosen(merger);
+
+	LW_STORE_STEP("merged", merger->dir, &merger->list);
+	if (!err && !lw_build_empty(merger->build))
+		err = write_merged(merger);
 	if (!err) {
-		LW_STORE_STEP("written", dir, list);
-		remove_done(dir, list);
-		store->damaged = false;
+		LW_STORE_STEP("written", merger->dir, &merger->list);
+		remove_done(merger->dir, &merger->list);
+		merger->store->damaged = false;
 	}
 	return err;
 }
 
-/* Compact under the lock. GIVEN (may be NULL) are the caller's facts; what is merged into them stays open with the store. */
-static int compact_locked(lw_store *store, int dir, lw_build *given)
+/* Compact under the lock. 1: something was merged, 0: there was nothing to do. */
+static int compact_locked(struct merger *merger)
+{
+	int err = lw_keydir_read(merger->dir, &merger->list);
+
+	if (err)
+		return err;
+	lw_keydir_sweep(merger->dir, &merger->list);
+	merger->chosen = choose(merger);
+	bool worth = worth_it(merger);
+	if (worth)
+		err = replace_files(merger);
+	lw_keydir_clear(&merger->list);
+	return err ? err : worth;
+}
+
+/* GIVEN (may be NULL) are the caller's facts; what is merged into them stays open with the store. */
+static int merge_into(lw_store *store, int dir, lw_build *given)
 {
 	const unsigned keep = store->held_count;
-	struct lw_keydir list;
-	lw_build *build = given ? given : lw_build_create();
-	int err = build ? lw_keydir_read(dir, &list) : -ENOMEM;
+	struct merger merger = { .store = store, .dir = dir, .build = given ? given : lw_build_create(), .given = given };
 
-	if (!err) {
-		lw_keydir_sweep(dir, &list);
-		if (given || !is_compact(store, &list))
-			err = replace_files(store, dir, build, &list, given);
-		lw_keydir_clear(&list);
-	}
+	if (!merger.build)
+		return -ENOMEM;
+	merger.limit = lw_index_limit(dir);
+	merger.bound = smaller(merger.limit, store->config.max_bytes);
+	int result = compact_locked(&merger);
 	if (!given) {
-		lw_build_destroy(build);
+		lw_build_destroy(merger.build);
 		release(store, keep);
 	}
-	return err;
+	return result;
 }
 
 static int compact(lw_store *store, lw_build *given, bool wait)
@@ -623,13 +699,13 @@ static int compact(lw_store *store, lw_build *given, bool wait)
 	if (dir < 0)
 		return dir;
 	int lock = take_lock(dir, wait);
-	int err = lock < 0 ? lock : compact_locked(store, dir, given);
+	int result = lock < 0 ? lock : merge_into(store, dir, given);
 	if (lock >= 0)
 		drop_lock(lock);
 	close(dir);
-	if (!err)
+	if (result > 0)
 		collect(store);
-	return err;
+	return result < 0 ? result : 0;
 }
 
 int lw_store_rebuild(lw_store *store, lw_build *build)

@@ -373,9 +373,14 @@ static PyObject *builder_write(PyObject *object, PyObject *unused)
 {
 	builder *self = (builder *)object;
 	int error;
-	Py_BEGIN_ALLOW_THREADS
-	error = lw_store_rebuild(self->store, self->build);
-	Py_END_ALLOW_THREADS
+	/* Whoever holds the lock may do so for long: Ctrl-C must end the waiting, other signals must not. */
+	do {
+		Py_BEGIN_ALLOW_THREADS
+		error = lw_store_rebuild(self->store, self->build);
+		Py_END_ALLOW_THREADS
+		if (error == -EINTR && PyErr_CheckSignals() < 0)
+			return NULL;
+	} while (error == -EINTR);
 	if (error)
 		return os_error(error, NULL);
 	return PyUnicode_DecodeFSDefault(lw_store_path(self->store));

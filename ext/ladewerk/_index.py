@@ -153,6 +153,8 @@ def _cannot_write(error: OSError) -> Failure:
     place = _native.place()[0]
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Failure(f"no space left for {place}; free some, or set LADEWERK_CACHE to a directory on another disk; what was stored before is still there")
+    if error.errno == errno.EFBIG:
+        return Failure(f"{place} lies on a network file system, where at most 32 MB are kept; set LADEWERK_CACHE to a directory on a local disk")
     return Failure(f"cannot write to {place} ({error.strerror}); what was stored before is still there")
 
 

@@ -2,6 +2,7 @@
 """`ladewerk index`: what it stores is served, what it cannot do it says."""
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -225,6 +226,49 @@ def test_interrupt(shell):
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and errors == "ladewerk: interrupted\n" and output == ""
     assert not shell.files()
+
+
+@pytest.fixture
+def lock(tree):
+    """Of a cache with one file, taken by somebody else."""
+    tree.json("index", "src")
+    with tree.files()[0].with_name("lock").open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+def start_waiting(tree, lock, *command):
+    process = subprocess.Popen(command, cwd=tree.cwd, env=tree.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    number, until = os.fstat(lock.fileno()).st_ino, time.monotonic() + 20
+    with open("/proc/locks") as locks:
+        while not any("->" in line and f":{number} " in line for line in locks) and time.monotonic() < until:
+            time.sleep(0.05)
+            locks.seek(0)
+    return process
+
+
+def test_interrupt_while_another_process_has_the_lock(tree, lock):
+    before = tree.files()
+    process = start_waiting(tree, lock, tree.script, "index", "src")
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=5)
+    assert (process.returncode, output, errors) == (130, "", "ladewerk: interrupted\n")
+    assert tree.files() == before
+
+
+def test_other_signals_do_not_end_the_waiting(tree, lock):
+    program = """
+import signal
+from ladewerk import _native
+signal.signal(signal.SIGUSR1, lambda *_: print("signal", flush=True))
+_native.Builder().write()
+print("written")
+"""
+    process = start_waiting(tree, lock, tree.python, "-c", program)
+    process.send_signal(signal.SIGUSR1)
+    assert process.stdout.readline() == "signal\n" and process.poll() is None
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    assert process.communicate(timeout=5) == ("written\n", "") and process.returncode == 0
 
 
 def test_reader_that_goes_away(tree):

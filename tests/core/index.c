@@ -239,9 +239,9 @@ Test(index, empty)
 	cr_assert_eq(lw_index_dir_at(index, 0, &dir, &path), LW_ABSENT);
 	cr_assert_eq(lw_index_file_at(index, 0, &file), LW_ABSENT);
 	cr_assert_eq(lw_index_view_at(index, 0, &view), LW_ABSENT);
-	cr_assert_not_null(lw_index_string(index, 0, 0));
 	cr_assert_not(lw_index_damaged(index));
 	cr_assert_null(lw_index_string(index, 0, 1));
+	cr_assert(lw_index_damaged(index));
 	lw_index_prefetch(index);
 	lw_index_close(index);
 	free(image.data);
@@ -383,6 +383,29 @@ Test(index, read_on_network_file_systems)
 	}
 }
 
+/* What would be read whole by every start has a bound; what is mapped has none. */
+Test(index, too_large_to_be_read_whole)
+{
+	const off_t limit = 32 << 20;
+	const struct { uint32_t fs; off_t size; int error; } row[] = {
+		{ NFS_SUPER_MAGIC, limit, -EBADMSG },		/* it was read: there are zeros in it */
+		{ NFS_SUPER_MAGIC, limit + 1, -EFBIG },
+		{ 0x65735546 /* fuse */, 200 << 20, -EFBIG },
+		{ TMPFS_MAGIC, limit + 1, -EBADMSG },
+	};
+	for (size_t i = 0; i < sizeof(row) / sizeof(*row); i++) {
+		int fd = memfd_create("large", MFD_CLOEXEC);
+		cr_assert_eq(ftruncate(fd, row[i].size), 0);
+		pretended_fs = row[i].fs;
+		lw_index *index;
+		lw_reason why = NULL;
+		cr_expect_eq(lw_index_open(fd, NULL, &index, &why), row[i].error, "row %zu", i);
+		cr_expect_eq(row[i].error == -EFBIG, strstr(why, "LADEWERK_CACHE") != NULL, "row %zu: %s", i, why);
+		cr_expect_eq(lw_index_limit(fd) < (uint64_t)row[i].size, row[i].error == -EFBIG, "row %zu", i);
+		close(fd);
+	}
+}
+
 /* ---- damage ---- */
 
 struct flips {
@@ -493,6 +516,41 @@ Test(index, crafted_offsets)
 }
 
 /* Callers take FIRST for an index into the view's stamps. */
+/* Nobody who is handed a name is prepared for an empty one. The root directory's path is empty, and that is right. */
+Test(index, empty_names_are_damage)
+{
+	static const char *const only[] = { "name" };
+	struct lw_listing *listing = image_listing(only, 1, 1);
+	lw_build *build = lw_build_create();
+	cr_assert_eq(lw_build_dir(build, "", 0, 7, 0, listing), 0);
+	struct image image = image_of(build);
+	struct lw_index_head layout = *image_head(&image);
+	((struct lw_entry *)image_section(&image, LW_SEC_ENTRIES))->len = 0;
+	image_reseal(&image, &layout);
+
+	lw_index *index;
+	struct lw_index_dir dir;
+	const char *path;
+	cr_assert_eq(lw_index_open_memory(image.data, image.size, NULL, &index, NULL), 0);
+	cr_assert_eq(lw_index_dir_at(index, 0, &dir, &path), LW_OK);
+	cr_assert_eq(lw_index_find_dir(index, "", 0, &dir), LW_OK);
+	cr_assert_eq(dir.record->count, 1);
+	cr_assert_not(lw_index_damaged(index));
+	cr_assert_null(lw_index_string(index, dir.entries->name, dir.entries->len));
+	cr_assert(lw_index_damaged(index));
+
+	unsigned skipped = 0;
+	lw_build *merged = lw_build_create();
+	cr_assert_eq(lw_build_merge(merged, index, &skipped), 0);
+	cr_assert_eq(skipped, 1);
+	cr_assert(lw_build_empty(merged));
+	lw_build_destroy(merged);
+	lw_index_close(index);
+	free(image.data);
+	lw_build_destroy(build);
+	lw_listing_destroy(listing);
+}
+
 Test(index, view_first_is_an_entry)
 {
 	struct image image = small_image();

@@ -16,6 +16,7 @@
 #include <ftw.h>
 #include <grp.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <pwd.h>
 #include <sched.h>
 #include <signal.h>
@@ -25,6 +26,8 @@
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,6 +39,16 @@ static const struct lw_hash128 KEY = { 0xaa, 0xbb };
 static char scratch[128];		/* an empty directory of ours that others may pass through */
 static char place[192], keydir[256];	/* SCRATCH/cache and the key in it; do not exist yet */
 static char reason[LW_STORE_REASON];
+
+/* In place of libc's: tests pretend that files lie on a network file system. */
+static bool remote;
+
+int fstatfs(int fd, struct statfs *fs)
+{
+	memset(fs, 0, sizeof(*fs));
+	fs->f_type = remote ? NFS_SUPER_MAGIC : TMPFS_MAGIC;
+	return 0;
+}
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
@@ -60,6 +73,8 @@ static void teardown(void)
 TestSuite(place, .init = setup, .fini = teardown);
 TestSuite(trust, .init = setup, .fini = teardown);
 TestSuite(files, .init = setup, .fini = teardown);
+TestSuite(tiers, .init = setup, .fini = teardown);
+TestSuite(remote, .init = setup, .fini = teardown);
 TestSuite(marks, .init = setup, .fini = teardown);
 TestSuite(bounds, .init = setup, .fini = teardown);
 
@@ -505,7 +520,8 @@ Test(trust, ends_where_others_may_write)
 {
 	static const struct { mode_t bits; gid_t group; bool trusted; } row[] = {
 		{ 0, 100, true },
-		{ S_IWGRP, 0, true },
+		{ 0, 0, true },
+		{ S_IWGRP, 0, false },	/* containers run their users in root's group */
 		{ S_IWGRP, 100, false },
 		{ S_IWOTH, 0, false },
 		{ S_IWOTH | S_ISVTX, 0, false },
@@ -1003,6 +1019,40 @@ Test(files, a_held_lock_stops_compaction_and_nothing_else)
 	lw_store_close(store);
 }
 
+static int held_lock;
+static volatile sig_atomic_t alarms;
+
+/* Whoever does not give up gets the lock in the end. */
+static void on_alarm(int number)
+{
+	if (++alarms % 20 == 0)
+		flock(held_lock, LOCK_UN);
+}
+
+Test(files, a_signal_ends_the_waiting_for_the_lock)
+{
+	const struct itimerval often = { .it_interval.tv_usec = 50000, .it_value.tv_usec = 50000 };
+	lw_store *store = open_here();
+	lw_build *build = fact(2, 3);
+
+	append(store, 0);
+	append(store, 1);
+	held_lock = open(in(keydir, "lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	sigaction(SIGALRM, &(struct sigaction){ .sa_handler = on_alarm }, NULL);
+	setitimer(ITIMER_REAL, &often, NULL);
+	cr_assert_eq(flock(held_lock, LOCK_EX), 0);
+	cr_expect_eq(lw_store_compact(store, true), -EINTR);
+	cr_expect_eq(flock(held_lock, LOCK_EX), 0);
+	cr_expect_eq(lw_store_rebuild(store, build), -EINTR);
+	setitimer(ITIMER_REAL, &(struct itimerval){ 0 }, NULL);
+	expect_here(2, 0, 2);
+	close(held_lock);
+	cr_expect_eq(lw_store_rebuild(store, build), 0, "and may be called again");
+	expect_here(1, 0, 3);
+	lw_build_destroy(build);
+	lw_store_close(store);
+}
+
 static pid_t dead_pid(void)
 {
 	pid_t pid = fork();
@@ -1017,19 +1067,21 @@ Test(files, temporary_ones_of_the_dead_are_collected)
 	const struct { pid_t pid; time_t age; bool kept; } row[] = {
 		{ dead_pid(), 2 * 3600, false },
 		{ dead_pid(), 60, true },
-		{ getpid(), 2 * 3600, true },
+		{ getpid(), 23 * 3600, true },
+		{ getpid(), 25 * 3600, false },	/* small pids are always somebody's */
 		{ dead_pid(), -7200, true },
 	};
+	enum { ROWS = sizeof(row) / sizeof(*row) };
 	lw_store *store = open_here();
-	char path[4][PATH_MAX];
+	char path[ROWS][PATH_MAX];
 
-	for (unsigned i = 0; i < 4; i++) {
+	for (unsigned i = 0; i < ROWS; i++) {
 		snprintf(path[i], PATH_MAX, "%s/.tmp-seg-000000000000000%u-%d-%u.lwi", keydir, i, (int)row[i].pid, i);
 		touch(path[i], row[i].age);
 	}
 	cr_assert_eq(append(store, 0), 0);
 	cr_assert_eq(lw_store_compact(store, true), 0);
-	for (unsigned i = 0; i < 4; i++)
+	for (unsigned i = 0; i < ROWS; i++)
 		cr_expect_eq(access(path[i], F_OK) == 0, row[i].kept, "row %u", i);
 	expect_here(1, 0, 1);
 	lw_store_close(store);
@@ -1064,6 +1116,227 @@ Test(files, a_full_disk_changes_nothing)
 	expect_here(stored, 0, stored);
 	lw_store_close(store);
 	umount2(scratch, MNT_DETACH);
+}
+
+/* ---- tiers ---- */
+
+/* Fact N with SIZE bytes of code. */
+static int append_large(lw_store *store, unsigned n, size_t size)
+{
+	void *code = calloc(1, size);
+	lw_build *build = lw_build_create();
+	cr_assert_eq(lw_build_file(build, lw_hash128(&n, sizeof(n)), n + 1, n, 0, code, size, false), 0);
+	int err = lw_store_append(store, build);
+	lw_build_destroy(build);
+	free(code);
+	return err;
+}
+
+/* Segments of KIB each, oldest first; 0 ends the list. Facts 0 .. */
+static unsigned append_sizes(lw_store *store, const unsigned *kib)
+{
+	unsigned n = 0;
+	for (; kib[n]; n++)
+		cr_assert_eq(append_large(store, n, kib[n] * 1024), 0);
+	return n;
+}
+
+static void empty_cache(void)
+{
+	teardown();
+	cr_assert_eq(mkdir(scratch, 0755), 0);
+}
+
+Test(tiers, newest_are_merged_as_far_as_it_pays)
+{
+	static const struct { unsigned kib[6], left; bool base; } row[] = {
+		{ { 100, 100, 10 }, 1, true },
+		{ { 900, 10 }, 1, true },
+		{ { 2000, 10 }, 2, false },		/* a few bytes learnt: nothing is copied */
+		{ { 2000, 100, 10 }, 2, false },
+		{ { 2000, 500, 10 }, 1, true },
+		{ { 20000, 3000, 900, 10 }, 2, false },
+		{ { 14000, 3000, 900, 10 }, 1, true },
+		{ { 10, 2000, 10 }, 3, false },		/* the run ends at the first that is too large */
+		{ { 10, 2000, 10, 10 }, 3, false },
+		{ { 10, 10, 3000 }, 1, true },
+		{ { 5000 }, 1, false },
+	};
+	for (unsigned i = 0; i < sizeof(row) / sizeof(*row); i++) {
+		lw_store *store = open_here();
+		unsigned facts = append_sizes(store, row[i].kib);
+		cr_assert_eq(lw_store_compact(store, true), 0);
+		cr_expect_eq(names(keydir, "base-", NULL), row[i].base, "row %u", i);
+		cr_expect_eq(names(keydir, "seg-", NULL), row[i].left - row[i].base, "row %u", i);
+		expect_here(row[i].left, 0, facts);
+		lw_store_close(store);
+		empty_cache();
+	}
+}
+
+static ino_t inode_of(const char *path)
+{
+	struct stat st;
+	return stat(path, &st) ? 0 : st.st_ino;
+}
+
+/* One small fact after another, compacted each time as processes do at their end. The large file must never be written again. */
+Test(tiers, learning_a_little_costs_a_little)
+{
+	char base[PATH_MAX];
+	lw_store *store = open_here();
+	unsigned n = 0;
+
+	cr_assert_eq(append_large(store, n++, 30 << 20), 0);
+	cr_assert_eq(names(keydir, "seg-", base), 1);
+	ino_t inode = inode_of(base);
+	for (; n < 100; n++) {
+		cr_assert_eq(append(store, n), 0);
+		cr_assert_eq(lw_store_compact(store, false), 0);
+		cr_assert(names(keydir, "seg-", NULL) <= 3);
+	}
+	cr_assert_eq(inode_of(base), inode);
+	expect_here(2, 0, n);
+	lw_store_close(store);
+}
+
+/* What is merged has the place of the newest, the rest stays behind it, and what comes later before it. */
+Test(tiers, newer_facts_stay_ahead)
+{
+	lw_store *store = open_here();
+
+	cr_assert_eq(append_stamped(store, 7, 100), 0);
+	cr_assert_eq(append_large(store, 8, 3 << 20), 0);
+	cr_assert_eq(append_stamped(store, 7, 101), 0);
+	cr_assert_eq(append_stamped(store, 7, 102), 0);
+	cr_assert_eq(append_stamped(store, 9, 200), 0);
+	cr_assert_eq(lw_store_compact(store, true), 0);
+	struct load now = load(store);
+	cr_assert_eq(now.count, 3);
+	cr_assert_eq(stamp_of(&now, 7), 102);
+	release(&now);
+	cr_assert_eq(append_stamped(store, 7, 103), 0);
+	now = load(store);
+	cr_assert_eq(now.count, 4);
+	cr_assert_eq(stamp_of(&now, 7), 103);
+	release(&now);
+	lw_store_close(store);
+}
+
+Test(tiers, damage_the_bound_and_a_rebuild_merge_everything)
+{
+	static const unsigned kib[] = { 3000, 10, 0 };
+
+	for (unsigned how = 0; how < 3; how++) {
+		struct lw_store_config config = config_here();
+		config.max_bytes = how == 1 ? 3000 * 1024 + 20000 : 0;
+		lw_store *store = open_with(&config);
+		append_sizes(store, kib);
+		if (how == 0)
+			touch(in(keydir, "seg-0000000000000001-1-1.lwi"), 0);
+		struct load now = load(store);
+		release(&now);
+		lw_build *build = fact(2, 3);
+		cr_assert_eq(how == 2 ? lw_store_rebuild(store, build) : lw_store_compact(store, true), 0);
+		lw_build_destroy(build);
+		lw_store_close(store);
+		cr_expect_eq(names(keydir, "base-", NULL), 1, "%u", how);
+		cr_expect_eq(names(keydir, "seg-", NULL), 0, "%u", how);
+		empty_cache();
+	}
+}
+
+/* Files that never merge are no reason to look at all the other keys, at the end of each process. */
+Test(tiers, nothing_to_merge_nothing_done)
+{
+	static const unsigned kib[] = { 2000, 10, 0 };
+	struct lw_store_config config = config_here();
+	config.max_bytes = 4 << 20;
+	lw_store *store = open_with(&config);
+
+	append_sizes(store, kib);
+	char other[PATH_MAX];
+	snprintf(other, sizeof(other), "%s/%032x", place, 1);
+	cr_assert_eq(mkdir(other, 0700), 0);
+	touch(in(other, "base-0000000000000001-1-1.lwi"), 1000);
+	cr_assert_eq(truncate(in(other, "base-0000000000000001-1-1.lwi"), 4 << 20), 0);
+	cr_assert_eq(lw_store_compact(store, true), 0);
+	cr_assert_eq(access(other, F_OK), 0);
+	append(store, 2);
+	cr_assert_eq(lw_store_compact(store, true), 0);
+	cr_assert_eq(access(other, F_OK), -1, "the control: after a merge it is collected");
+	lw_store_close(store);
+}
+
+/* ---- where files cannot be mapped ---- */
+
+enum { READ_WHOLE_MAX = 32 << 20 };
+
+Test(remote, what_is_too_large_is_skipped_and_kept)
+{
+	const char *large = in(keydir, "seg-0000000000000001-1-1.lwi");
+	lw_store *store = open_here();
+
+	remote = true;
+	append(store, 0);
+	touch(large, 0);
+	cr_assert_eq(truncate(large, READ_WHOLE_MAX + 1), 0);
+	struct load now = load(store);
+	cr_assert_eq(now.count, 1);
+	cr_assert_eq(now.refused, 1);
+	cr_assert(says("network") && says("LADEWERK_CACHE") && !says("ladewerk index"), "%s", reason);
+	release(&now);
+	append(store, 1);
+	cr_assert_eq(lw_store_compact(store, true), 0);
+	cr_assert_eq(access(large, F_OK), 0);
+	expect_here(1, 1, 2);
+	cr_assert_eq(names(keydir, "base-", NULL), 0, "older facts remain");
+	cr_assert_eq(lw_store_compact(store, true), 0);
+	cr_assert_eq(names(keydir, "base-", NULL), 0, "it is no reason to merge again and again");
+	lw_build *build = fact(2, 3);
+	cr_assert_eq(lw_store_rebuild(store, build), 0);
+	lw_build_destroy(build);
+	cr_assert_eq(access(large, F_OK), 0);
+
+	remote = false;		/* the control: what can be read, and makes no sense, is removed */
+	now = load(store);
+	cr_assert_eq(now.refused, 1);
+	release(&now);
+	cr_assert_eq(lw_store_compact(store, true), 0);
+	cr_assert_eq(access(large, F_OK), -1);
+	expect_here(1, 0, 3);
+	lw_store_close(store);
+}
+
+Test(remote, nothing_is_written_that_would_not_be_read)
+{
+	lw_store *store = open_here();
+
+	remote = true;
+	append(store, 0);
+	cr_assert_eq(append_large(store, 1, READ_WHOLE_MAX), -EFBIG);
+	lw_build *build = lw_build_create();
+	void *code = calloc(1, READ_WHOLE_MAX);
+	cr_assert_eq(lw_build_file(build, (struct lw_hash128){ 1, 1 }, 1, 1, 0, code, READ_WHOLE_MAX, false), 0);
+	cr_assert_eq(lw_store_rebuild(store, build), -EFBIG);
+	lw_build_destroy(build);
+	free(code);
+	expect_here(1, 0, 1);
+
+	/* nor by a compaction: the oldest facts are forgotten */
+	empty_cache();
+	lw_store_close(store);
+	store = open_here();
+	for (unsigned n = 0; n < 4; n++)
+		cr_assert_eq(append_large(store, n, 10 << 20), 0);
+	cr_assert_eq(lw_store_compact(store, true), 0);
+	struct load now = load(store);
+	cr_assert_eq(now.count, 1);
+	cr_assert_eq(stamp_of(&now, 0), 0);
+	cr_assert_eq(stamp_of(&now, 1), 2);
+	cr_assert_eq(stamp_of(&now, 3), 4);
+	release(&now);
+	lw_store_close(store);
 }
 
 /* ---- crash marks ---- */

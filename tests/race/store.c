@@ -3,7 +3,7 @@
  * Processes that append, compact, read and are killed in one cache directory at the same time.
  *
  *     appenders   32 processes; every append that was answered with 0 must be found afterwards
- *     compactors  merge all the while; a segment that appears between their list and their removal must survive
+ *     compactors  merge the newest files all the while, which leaves older ones; a segment that appears between their list and their removal must survive
  *     readers     load all the while; a fact that was there before must be there in every load, and no file refused
  *     forks       a child that was forked during a compaction must not keep the lock
  *     kills       SIGKILL at each step of a compaction, and at random moments of appending; what is left must be usable
@@ -36,6 +36,7 @@
 struct lw_keydir;
 static void at_step(const char *step, int dir, struct lw_keydir *list);
 #define LW_STORE_STEP(step, dir, list) at_step(step, dir, (struct lw_keydir *)(list))
+#define LW_STORE_FLOOR 4096	/* so that there are tiers: most merges leave the base alone */
 #include "../../core/store.c"
 
 enum { APPENDERS = 32, APPENDS = 12, BASE_FACTS = 500, COMPACTORS = 2, READERS = 2, CONTROL_ROUNDS = 20 };
@@ -364,15 +365,18 @@ static int control_removes_first(void)
 /* A worker forked while another thread compacts has the lock's descriptor too, for as long as it lives. */
 static int test_fork_during_compaction(void)
 {
-	pid_t child;
+	pid_t child = 0;
 
 	begin();
 	lw_store *store = open_store();
 	append_facts(store, BASE_FACTS, 1);
+	append_facts(store, BASE_FACTS + 1, 1);
 	fork_into = &child;
 	int err = lw_store_compact(store, true);
 	fork_into = NULL;
-	append_facts(store, BASE_FACTS + 1, 1);
+	if (!child)
+		die("there was nothing to compact", err);
+	append_facts(store, BASE_FACTS + 2, 1);
 	if (!err)
 		err = lw_store_compact(store, false);
 	kill(child, SIGKILL);
