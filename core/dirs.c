@@ -239,11 +239,16 @@ int lw_dirs_compare(struct lw_dirs *dirs, struct lw_dir *dir)
 	if (error)
 		return error;
 	bool listed = dir->known && !(dir->flags & (LW_DIR_MISSING | LW_DIR_NOTDIR));
-	if (listed && !dir->racy && !dir->foreign_uid && dir->stamp == lw_stamp(&st)) {
+	bool same = listed && !dir->racy && !dir->foreign_uid && dir->stamp == lw_stamp(&st);
+	bool weak = same && dir->indexed.index && lw_stat_weak(&st, system_path(dir));
+	if (same && !weak) {
 		dir->epoch = dirs->epoch;
 		return 0;
 	}
-	return read_again(dirs, dir, &st);
+	error = read_again(dirs, dir, &st);
+	if (weak) /* what is stored has this stamp: were it stored again, every process would */
+		set_dirty(dirs, dir, false);
+	return error;
 }
 
 int lw_dirs_reread(struct lw_dirs *dirs, struct lw_dir *dir)
@@ -300,17 +305,22 @@ uint64_t lw_dir_token(const struct lw_dir *dir)
 	return stamp_token(dir->stamp);
 }
 
-int lw_token_now(const char *path, uint64_t *token)
+int lw_token_now(const char *path, uint64_t *token, bool *weak)
 {
 	struct lw_stat st;
-	int error = lw_stat_at(AT_FDCWD, *path ? path : "/", &st);
+	if (!*path)
+		path = "/";
+	int error = lw_stat_at(AT_FDCWD, path, &st);
+	*weak = false;
 	if (nothing_there(error))
 		*token = LW_TOKEN_MISSING;
 	else if (no_directory(error, &st))
 		*token = LW_TOKEN_NOTDIR;
 	else if (error)
 		return error;
-	else
+	else {
 		*token = stamp_token(lw_stamp(&st));
+		*weak = lw_stat_weak(&st, path);
+	}
 	return 0;
 }

@@ -84,8 +84,8 @@ void lw_dirs_stored(struct lw_dirs *dirs, struct lw_dir *dir);
 #define LW_TOKEN_MISSING UINT64_C(0)
 #define LW_TOKEN_NOTDIR UINT64_C(1)
 uint64_t lw_dir_token(const struct lw_dir *dir);
-/** The token PATH has now, by one statx, without touching DIRS. 0 or -errno. */
-int lw_token_now(const char *path, uint64_t *token);
+/** The token PATH has now, by one statx, without touching DIRS. *WEAK: see lw_stat_weak(). 0 or -errno. */
+int lw_token_now(const char *path, uint64_t *token, bool *weak);
 
 /** Entries and the base of their names, for walking over a fresh DIR. Returns the count. */
 uint32_t lw_dir_entries(const struct lw_dir *dir, const struct lw_entry **entries);

@@ -4,7 +4,6 @@
 #include "pyc.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -128,9 +127,9 @@ bool lw_learner_time(const struct lw_learner *learner)
 static bool still_holds(struct lw_learnt_file *file)
 {
 	struct lw_stat st;
-	if (file->content)
-		return lw_stat_at(AT_FDCWD, file->data + file->len, &st) == 0 && lw_stamp(&st) == file->stamp;
-	return lw_content_hash(file->data + file->len, &st, &file->content) == 0 && lw_stamp(&st) == file->stamp;
+	uint64_t expected = file->content;
+	return lw_content_hash(file->data + file->len, &st, &file->content) == 0 && lw_stamp(&st) == file->stamp
+		&& (!expected || expected == file->content);
 }
 
 static int build_files(struct lw_learner *learner, lw_build *build, struct lw_session_stats *stats)
@@ -154,7 +153,8 @@ static int build_files(struct lw_learner *learner, lw_build *build, struct lw_se
 static bool dir_holds(const struct lw_dir *dir)
 {
 	uint64_t token;
-	return lw_token_now(dir->path, &token) == 0 && token == lw_dir_token(dir);
+	bool weak;
+	return lw_token_now(dir->path, &token, &weak) == 0 && token == lw_dir_token(dir);
 }
 
 static int build_dirs(struct lw_dirs *dirs, lw_build *build, struct lw_session_stats *stats)

@@ -276,6 +276,20 @@ enum lw_freshness lw_session_freshness(lw_session *session)
 	return freshness;
 }
 
+bool lw_session_busy(lw_session *session)
+{
+	if (pthread_mutex_trylock(&session->mutex))
+		return true;
+	unlock(session);
+	return false;
+}
+
+void lw_session_wait(lw_session *session)
+{
+	lock(session);
+	unlock(session);
+}
+
 void lw_session_invalidate(lw_session *session)
 {
 	lock(session);
@@ -401,7 +415,7 @@ int lw_session_code(lw_session *session, const struct lw_hit *hit, struct lw_cod
 		lw_index *index;
 		const struct lw_file_record *record = find_record(session, snapshot, hit, &index);
 		if (record && may_read(index, record, hit)
-				&& (!hit->asked || record->stamp == lw_stamp(&hit->stat)))
+				&& (!hit->asked || (record->stamp == lw_stamp(&hit->stat) && !lw_stat_weak(&hit->stat, hit->path))))
 			result = hand_out(session, snapshot, index, record, code);
 		if (result != LW_OK)
 			lw_registry_exit(session->registry, snapshot);
@@ -434,12 +448,19 @@ static int by_content(lw_session *session, struct lw_hit *hit, struct lw_code *c
 		return result;
 	}
 	session->stats.code_content++;
-	if (!lw_stat_racy(&hit->stat, now))
+	if (!lw_stat_racy(&hit->stat, now) && record->stamp != lw_stamp(&hit->stat))
 		lw_learner_add(&session->learner, hit, lw_stamp(&hit->stat), content, code->data, code->len, lw_stat_public(&hit->stat));
 	return LW_OK;
 }
 
-static int by_pyc(lw_session *session, const struct lw_hit *hit, const char *pyc, struct lw_code *code, bool *stock, bool *doubted)
+/* A link on the way may have been turned since HIT was asked: the .pyc would be another file's. */
+static bool still_there(const struct lw_hit *hit)
+{
+	struct lw_stat now;
+	return lw_stat_at(AT_FDCWD, hit->path, &now) == 0 && lw_stamp(&now) == lw_stamp(&hit->stat);
+}
+
+static int by_pyc(lw_session *session, const struct lw_hit *hit, const char *pyc, struct lw_code *code, bool *stock)
 {
 	void *data;
 	size_t size;
@@ -448,7 +469,6 @@ static int by_pyc(lw_session *session, const struct lw_hit *hit, const char *pyc
 		return LW_ABSENT;
 	case LW_PYC_DOUBTED:
 		session->stats.pyc_distrusted++;
-		*doubted = true;
 		return LW_ABSENT;
 	case LW_PYC_HASHED:
 		*stock = true;
@@ -460,7 +480,7 @@ static int by_pyc(lw_session *session, const struct lw_hit *hit, const char *pyc
 	code->data = (const char *)data + LW_PYC_HEADER;
 	code->len = size - LW_PYC_HEADER;
 	session->stats.code_pyc++;
-	if (!lw_stat_racy(&hit->stat, hit->asked_ns))
+	if (!lw_stat_racy(&hit->stat, hit->asked_ns) && still_there(hit))
 		lw_learner_add(&session->learner, hit, lw_stamp(&hit->stat), 0, code->data, code->len, lw_stat_public(&hit->stat));
 	return LW_OK;
 }
@@ -472,26 +492,26 @@ static bool ask(struct lw_hit *hit)
 	return hit->asked;
 }
 
-int lw_session_acquire(lw_session *session, struct lw_hit *hit, const char *pyc, struct lw_code *code, bool *stock, bool *doubted)
+int lw_session_acquire(lw_session *session, struct lw_hit *hit, const char *pyc, struct lw_code *code, bool *stock)
 {
 	*code = (struct lw_code){ 0 };
-	*stock = *doubted = false;
+	*stock = false;
 	if (!hit->asked && !ask(hit))
 		return LW_ABSENT;
 	lock(session);
 	int result = by_content(session, hit, code);
 	if (result != LW_OK && pyc)
-		result = by_pyc(session, hit, pyc, code, stock, doubted);
+		result = by_pyc(session, hit, pyc, code, stock);
 	unlock(session);
 	return result;
 }
 
-void lw_session_learn(lw_session *session, const struct lw_hit *hit, const void *data, size_t len)
+void lw_session_learn(lw_session *session, const struct lw_hit *hit, uint64_t content, const void *data, size_t len)
 {
 	if (!hit->asked || lw_stat_racy(&hit->stat, hit->asked_ns))
 		return;
 	lock(session);
-	lw_learner_add(&session->learner, hit, lw_stamp(&hit->stat), 0, data, len, lw_stat_public(&hit->stat));
+	lw_learner_add(&session->learner, hit, lw_stamp(&hit->stat), content, data, len, lw_stat_public(&hit->stat));
 	unlock(session);
 }
 

@@ -34,7 +34,7 @@ struct lw_session_stats {
 	uint64_t code_pack;		/* code served from an index */
 	uint64_t code_content;		/* of it: the stamp had changed, the content had not */
 	uint64_t code_pyc;		/* read from a .pyc */
-	uint64_t pyc_distrusted;	/* a .pyc that stock Python would take, too doubted to be believed */
+	uint64_t pyc_distrusted;	/* a .pyc that stock Python would take, but that is not believed (pyc.h) */
 	uint64_t learnt_dirs, learnt_files, learnt_bytes;
 	uint64_t segments_written, write_errors;
 	int last_write_error;		/* errno */
@@ -55,6 +55,13 @@ const char *lw_session_path(const lw_session *session);
 void lw_session_set_freshness(lw_session *session, enum lw_freshness freshness, int64_t window_ns);
 enum lw_freshness lw_session_freshness(lw_session *session);
 const struct lw_suffixes *lw_session_suffixes(const lw_session *session);
+
+/**
+ * Whether another thread is inside, perhaps waiting for a disk: any call but lw_session_busy() would wait for it, and lw_session_wait() does nothing
+ * else. For callers that hold a lock of their own (the GIL) which they had better release while they wait.
+ */
+bool lw_session_busy(lw_session *session);
+void lw_session_wait(lw_session *session);
 
 /** importlib.invalidate_caches(). */
 void lw_session_invalidate(lw_session *session);
@@ -80,14 +87,16 @@ struct lw_code {
 int lw_session_code(lw_session *session, const struct lw_hit *hit, struct lw_code *code);
 /**
  * The code of source file HIT, by content where the stamp does not agree, else from the .pyc at PYC (NULL: there is none) if it
- * can be believed. Does I/O. LW_OK; LW_ABSENT: the stock loader must see to it. *STOCK is set when the code it finds must not be learnt (the
- * .pyc is hash-based: its flags decide), *DOUBTED when the .pyc must not be used although stock would: compile.
+ * can be believed. Does I/O. LW_OK; LW_ABSENT: compile the source, unless *STOCK: the .pyc is hash-based, and the stock loader must see to it.
  */
-int lw_session_acquire(lw_session *session, struct lw_hit *hit, const char *pyc, struct lw_code *code, bool *stock, bool *doubted);
+int lw_session_acquire(lw_session *session, struct lw_hit *hit, const char *pyc, struct lw_code *code, bool *stock);
 void lw_session_release(lw_session *session, struct lw_code *code);
 
-/** Code compiled from HIT after HIT was resolved is LEN bytes at DATA (copied). Kept if it may be (not racy). */
-void lw_session_learn(lw_session *session, const struct lw_hit *hit, const void *data, size_t len);
+/**
+ * Code compiled from HIT after HIT was resolved is LEN bytes at DATA (copied), CONTENT the lw_hash64() of the source it was compiled from (0: not
+ * known). Kept if it may be (not racy), and if HIT has that content still when it is stored.
+ */
+void lw_session_learn(lw_session *session, const struct lw_hit *hit, uint64_t content, const void *data, size_t len);
 
 /** An outermost import has returned: store what has been learnt, if it is time. Cheap otherwise. May do I/O. */
 void lw_session_quiet(lw_session *session);

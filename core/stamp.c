@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <time.h>
 
 static const int64_t SECOND = 1000000000;
@@ -93,6 +95,24 @@ bool lw_stat_racy(const struct lw_stat *st, int64_t now_ns)
 	/* An mtime in the future was set by hand, or by a clock that was wrong; changes show in the ctime, which nobody can set. */
 	int64_t newest = st->mtime_ns > st->ctime_ns && st->mtime_ns <= now_ns ? st->mtime_ns : st->ctime_ns;
 	return newest >= now_ns - TICK - (coarse ? COARSE : 0);
+}
+
+static bool read_only(const char *path, uint64_t dev)
+{
+	/* One system call for each file system, not for each file. */
+	static _Thread_local struct { uint64_t dev; bool known, read_only; } last;
+	struct statfs fs;
+	if (!last.known || last.dev != dev) {
+		last.known = statfs(path, &fs) == 0;
+		last.dev = dev;
+		last.read_only = last.known && fs.f_flags & ST_RDONLY;
+	}
+	return last.read_only || !last.known;
+}
+
+bool lw_stat_weak(const struct lw_stat *st, const char *path)
+{
+	return st->mtime_ns == st->ctime_ns && st->mtime_ns % SECOND == 0 && read_only(path, st->dev);
 }
 
 bool lw_stat_public(const struct lw_stat *st)

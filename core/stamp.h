@@ -42,6 +42,12 @@ int64_t lw_monotonic_ns(void);
 /** Whether ST, taken at NOW_NS (lw_now_ns()), may still change without showing it. */
 bool lw_stat_racy(const struct lw_stat *st, int64_t now_ns);
 
+/**
+ * Whether ST, a stat of PATH, is no proof against its past: read-only images (squashfs, erofs) have no ctime of their own, and one that replaces
+ * another may have the same device, inodes and times. That is: mtime and ctime are the same whole second, on a file system that is mounted read-only.
+ */
+bool lw_stat_weak(const struct lw_stat *st, const char *path);
+
 /** Whether everybody may read a file, or list and search a directory, of this mode. */
 bool lw_stat_public(const struct lw_stat *st);
 

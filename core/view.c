@@ -316,17 +316,21 @@ static void look_for_stored(lw_view *view, struct lw_dirs *dirs)
 	view->indexed = (struct lw_index_view){ 0 };
 }
 
-static bool tokens_hold(const lw_view *view, struct lw_dirs *dirs)
+/* Whether the directories are those of VIEW's table. *WEAK: all but for some whose times do not prove it to another process (lw_stat_weak). */
+static bool tokens_hold(const lw_view *view, struct lw_dirs *dirs, bool *weak)
 {
+	*weak = false;
 	for (uint32_t i = 0; i < view->count; i++) {
 		uint64_t now;
+		bool is_weak;
 		if (!view->entry[i].path)
 			continue;
 		dirs->stats.statx++;
-		if (lw_token_now(view->entry[i].path, &now) || now != view->token[i])
-			return false;
+		if (lw_token_now(view->entry[i].path, &now, &is_weak) || now != view->token[i])
+			return *weak = false;
+		*weak |= is_weak && view->indexed.index;
 	}
-	return true;
+	return !*weak;
 }
 
 bool lw_view_settled(const lw_view *view, const struct lw_dirs *dirs)
@@ -346,10 +350,12 @@ static int refresh(lw_view *view, struct lw_dirs *dirs, int64_t window_ns, bool 
 	if (!now && view->valid && same_epoch && view->compared_ns && clock - view->compared_ns < window_ns)
 		return 0;
 	view->epoch = dirs->epoch;
-	if (!view->valid || view->racy || !tokens_hold(view, dirs)) {
+	bool weak = false;
+	if (!view->valid || view->racy || !tokens_hold(view, dirs, &weak)) {
 		int error = merge(view, dirs);
 		if (error)
 			return error;
+		view->stored |= weak; /* as good as it gets: stored again, it would be by every process */
 	}
 	view->compared_ns = clock;
 	return 0;

@@ -47,7 +47,7 @@ static const char *variable(const struct options *options, const char *name)
 
 static bool is_on(const char *value)
 {
-	return value && strcmp(value, "0") != 0;
+	return value && *value && strcmp(value, "0") != 0;
 }
 
 /* A whole number from the environment; DEFAULT where it is missing or odd. */
@@ -234,8 +234,8 @@ static int replace_function(lw_state *state)
 		Py_DECREF(original);
 		return refuse(state, "importlib._bootstrap._find_and_load was replaced by somebody else%s", "");
 	}
-	state->original = original;
-	state->replacement = PyCFunction_NewEx(&lw_find_and_load_def, state->module, NULL);
+	Py_XSETREF(state->original, original);
+	Py_XSETREF(state->replacement, PyCFunction_NewEx(&lw_find_and_load_def, state->module, NULL));
 	if (!state->replacement || PyDict_SetItem(state->bootstrap_dict, LW_STR(state, _find_and_load), state->replacement) < 0)
 		return -1;
 	state->fast = true;
@@ -274,8 +274,12 @@ static int install(lw_state *state, const struct options *options)
 		result = verify(state);
 	if (!result)
 		result = open_session(state, options, freshness);
-	if (!result && !(state->finder = lw_finder_create(state)))
-		result = -1;
+	if (!result)
+		result = lw_paths_watch(state);
+	if (!result) {
+		Py_XSETREF(state->finder, lw_finder_create(state));
+		result = state->finder ? 0 : -1;
+	}
 	if (!result)
 		result = insert_finder(state);
 	if (result)

@@ -20,7 +20,8 @@ struct lw_guard {
 struct lw_tag {
 	PyTypeObject *type;	/* borrowed from the state */
 	unsigned tag;
-	PyObject *dicts;	/* list of (class, copy of its dict), for the slow comparison */
+	PyObject *mro;		/* for the slow comparison: this, and */
+	PyObject *dicts;	/* list of (class, copy of its dict) */
 };
 
 static int unknown(lw_state *state, const char *what)
@@ -41,6 +42,18 @@ static int take(lw_state *state, PyObject *dict, const char *name, PyObject **sl
 	return 0;
 }
 
+/* What exec() in importlib gives to a new module: importlib's own builtins, never those of the importer, which may be restricted. */
+static int take_builtins(lw_state *state)
+{
+	PyObject *builtins = PyDict_GetItemString(state->bootstrap_dict, "__builtins__");
+	if (builtins && PyModule_Check(builtins))
+		builtins = PyModule_GetDict(builtins);
+	if (!builtins || !PyDict_Check(builtins))
+		return unknown(state, "__builtins__");
+	state->builtins = Py_NewRef(builtins);
+	return 0;
+}
+
 static int take_dicts(lw_state *state)
 {
 	PyObject *modules = PyImport_GetModuleDict();
@@ -52,7 +65,7 @@ static int take_dicts(lw_state *state)
 	state->bootstrap_dict = Py_NewRef(PyModule_GetDict(bootstrap));
 	state->external_dict = Py_NewRef(PyModule_GetDict(external));
 	state->sys_dict = Py_NewRef(PyModule_GetDict(sys));
-	return 0;
+	return take_builtins(state);
 }
 
 static int take_functions(lw_state *state)
@@ -206,6 +219,7 @@ static unsigned fresh_tag(PyTypeObject *type)
 static int remember_class(struct lw_tag *tag, PyTypeObject *type)
 {
 	tag->type = type;
+	tag->mro = Py_NewRef(type->tp_mro);
 	tag->dicts = PyList_New(0);
 	if (!tag->dicts)
 		return -1;
@@ -265,6 +279,8 @@ static int class_intact(struct lw_tag *tag)
 	unsigned now = current_tag(tag->type);
 	if (now && now == __atomic_load_n(&tag->tag, __ATOMIC_RELAXED))
 		return 1;
+	if (tag->type->tp_mro != tag->mro)
+		return 0;
 	for (Py_ssize_t i = 0; i < PyList_GET_SIZE(tag->dicts); i++) {
 		PyObject *pair = PyList_GET_ITEM(tag->dicts, i);
 		int same = same_dict(PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
@@ -323,14 +339,27 @@ int lw_bootstrap_find(lw_state *state)
 	return 0;
 }
 
+int lw_bootstrap_traverse(lw_state *state, visitproc visit, void *arg)
+{
+	for (unsigned i = 0; i < state->guard_count; i++)
+		Py_VISIT(state->guards[i].value);
+	for (unsigned i = 0; i < state->tag_count; i++) {
+		Py_VISIT(state->tags[i].mro);
+		Py_VISIT(state->tags[i].dicts);
+	}
+	return 0;
+}
+
 void lw_bootstrap_clear(lw_state *state)
 {
 	for (unsigned i = 0; i < state->guard_count; i++) {
 		Py_CLEAR(state->guards[i].name);
 		Py_CLEAR(state->guards[i].value);
 	}
-	for (unsigned i = 0; i < state->tag_count; i++)
+	for (unsigned i = 0; i < state->tag_count; i++) {
+		Py_CLEAR(state->tags[i].mro);
 		Py_CLEAR(state->tags[i].dicts);
+	}
 	PyMem_Free(state->guards);
 	PyMem_Free(state->tags);
 	state->guards = NULL;

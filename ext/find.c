@@ -39,6 +39,7 @@ static const char *tail_of(PyObject *name, size_t *len, PyObject **keep)
 static int resolve(lw_state *state, lw_view_object *view, uint32_t start, const char *tail, size_t len, struct lw_hit *hit)
 {
 	int error;
+	lw_let_others_finish(state);
 	if (lw_session_quick(state->session, view->view)) {
 		error = lw_session_resolve(state->session, view->view, start, tail, len, hit);
 	} else {
@@ -149,7 +150,7 @@ static enum lw_found walk(lw_state *state, lw_view_object *view, PyObject *name,
 			if (hit->suffix == lw_session_suffixes(state->session)->source)
 				return LW_FOUND_SOURCE;
 			*spec = lw_make_spec(state, name, hit);
-			return *spec ? LW_FOUND_SPEC : LW_FOUND_ERROR;
+			return *spec ? LW_FOUND_FILE : LW_FOUND_ERROR;
 		}
 		if (hit->kind == LW_HIT_NONE)
 			break;
@@ -250,6 +251,7 @@ static PyObject *finder_find_spec(PyObject *self, PyObject *args, PyObject *kwar
 	case LW_FOUND_SOURCE:
 		spec = lw_make_spec(state, name, &hit);
 		break;
+	case LW_FOUND_FILE:
 	case LW_FOUND_SPEC:
 		break;
 	}
@@ -260,8 +262,10 @@ static PyObject *finder_find_spec(PyObject *self, PyObject *args, PyObject *kwar
 static PyObject *finder_invalidate_caches(PyObject *self, PyObject *unused)
 {
 	lw_state *state = lw_state_of(((finder_object *)self)->module);
-	if (state && state->session)
+	if (state && state->session) {
+		lw_let_others_finish(state);
 		lw_session_invalidate(state->session);
+	}
 	Py_RETURN_NONE;
 }
 

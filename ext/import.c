@@ -23,6 +23,12 @@
 /* How many of our imports are under way on this thread: the outermost one's return is when imports fall quiet. */
 static _Thread_local unsigned depth;
 
+/*
+ * Beyond this many within each other stock takes over: its frames are what the recursion limit counts, while ours are on the C stack only.
+ * (Stock itself ends at about 160 with the usual limit.)
+ */
+enum { DEPTH_MAX = 100 };
+
 static PyObject *modules_dict(lw_state *state)
 {
 	PyObject *modules;
@@ -30,6 +36,14 @@ static PyObject *modules_dict(lw_state *state)
 		return NULL;
 	if (modules && !PyDict_CheckExact(modules))
 		Py_CLEAR(modules);
+	return modules;
+}
+
+PyObject *lw_modules(lw_state *state)
+{
+	PyObject *modules;
+	if (lw_dict_get(state->sys_dict, LW_STR(state, modules), &modules) == 0)
+		PyErr_SetString(PyExc_RuntimeError, "lost sys.modules");
 	return modules;
 }
 
@@ -49,13 +63,16 @@ static int is_initializing(lw_state *state, PyObject *module)
 	return truth;
 }
 
-static PyObject *call_bootstrap(lw_state *state, const char *name, PyObject *a, PyObject *b)
+static PyObject *call_bootstrap(lw_state *state, PyObject *name, PyObject *a, PyObject *b)
 {
-	PyObject *function = PyDict_GetItemString(state->bootstrap_dict, name);
-	if (!function)
-		return PyErr_Format(PyExc_ImportError, "importlib._bootstrap.%s has gone", name);
+	PyObject *function;
+	int found = lw_dict_get(state->bootstrap_dict, name, &function);
+	if (found <= 0)
+		return found < 0 ? NULL : PyErr_Format(PyExc_ImportError, "importlib._bootstrap.%U has gone", name);
 	PyObject *args[] = { a, b };
-	return PyObject_Vectorcall(function, args, b ? 2 : 1, NULL);
+	PyObject *result = PyObject_Vectorcall(function, args, b ? 2 : 1, NULL);
+	Py_DECREF(function);
+	return result;
 }
 
 /* --- finding --- */
@@ -161,7 +178,7 @@ static int heed_side_effects(lw_state *state, PyObject *modules, PyObject *name,
 /* importlib._bootstrap._find_spec(), for a name that is not in sys.modules. */
 static enum lw_found find(lw_state *state, PyObject *meta_path, PyObject *modules, PyObject *name, PyObject *path, struct lw_hit *hit, PyObject **spec)
 {
-	bool proven = false, foreign = false;
+	bool proven = false;
 	enum lw_aside why;
 	*spec = NULL;
 	for (Py_ssize_t i = 0; i < PyList_GET_SIZE(meta_path); i++) {
@@ -193,7 +210,6 @@ static enum lw_found find(lw_state *state, PyObject *meta_path, PyObject *module
 			int asked = ask(state, finder, name, path, spec);
 			if (asked < 0)
 				return LW_FOUND_ERROR;
-			foreign |= who == WHO_OTHER;
 			if (!asked)
 				continue; /* 3.12 and later; 3.11 was sent to stock before */
 			if (*spec == Py_None) {
@@ -205,7 +221,7 @@ static enum lw_found find(lw_state *state, PyObject *meta_path, PyObject *module
 			else if (who != WHO_PATH)
 				lw_count(&state->aside[LW_ASIDE_BUILTIN]);
 		}
-		if (foreign && heed_side_effects(state, modules, name, spec, &found) < 0) {
+		if (heed_side_effects(state, modules, name, spec, &found) < 0) {
 			Py_CLEAR(*spec);
 			return LW_FOUND_ERROR;
 		}
@@ -324,9 +340,11 @@ static int track(lw_state *state, const struct request *request, bool enter)
 	return done ? 0 : -1;
 }
 
-static int bind_in_parent(const struct request *request, PyObject *module)
+static int bind_in_parent(lw_state *state, const struct request *request, PyObject *module)
 {
-	PyObject *parent_module = PyObject_GetItem(request->modules, request->parent);
+	PyObject *modules = lw_modules(state); /* the body may have put another one there */
+	PyObject *parent_module = modules ? PyObject_GetItem(modules, request->parent) : NULL;
+	Py_XDECREF(modules);
 	if (!parent_module)
 		return -1;
 	int result = PyObject_SetAttr(parent_module, request->child, module);
@@ -360,14 +378,17 @@ static int set_lazy_attributes(lw_state *state, const struct request *request, P
 
 static PyObject *load(lw_state *state, const struct request *request, enum lw_found found, struct lw_hit *hit, PyObject *spec)
 {
-	if (track(state, request, true) < 0)
+	if (track(state, request, true) < 0) {
+		if (found == LW_FOUND_SOURCE)
+			PyMem_RawFree(hit);
 		return NULL;
+	}
 	PyObject *module;
 	if (found == LW_FOUND_SOURCE) {
 		module = lw_load_source(state, request->name, hit, request->modules);
 	} else {
-		module = call_bootstrap(state, "_load_unlocked", spec, NULL);
-		if (module)
+		module = call_bootstrap(state, LW_STR(state, _load_unlocked), spec, NULL);
+		if (module && found == LW_FOUND_FILE)
 			lw_count(&state->served[LW_SERVED_STOCK_LOADER]);
 	}
 	struct lw_error error;
@@ -393,14 +414,13 @@ static PyObject *finders(lw_state *state, const struct request *request, enum lw
 static PyObject *stock_unlocked(lw_state *state, const struct request *request, enum lw_aside why)
 {
 	lw_count(&state->aside[why]);
-	return call_bootstrap(state, "_find_and_load_unlocked", request->name, request->import);
+	return call_bootstrap(state, LW_STR(state, _find_and_load_unlocked), request->name, request->import);
 }
 
 /* importlib._bootstrap._find_and_load_unlocked(). */
 static PyObject *find_and_load_unlocked(lw_state *state, struct request *request)
 {
 	PyObject *module = NULL, *spec;
-	struct lw_hit hit;
 	enum lw_aside why;
 	if (request->parent) {
 		int there = prepare_parent(state, request, &module);
@@ -410,15 +430,22 @@ static PyObject *find_and_load_unlocked(lw_state *state, struct request *request
 	PyObject *meta_path = finders(state, request, &why);
 	if (!meta_path)
 		return PyErr_Occurred() ? NULL : stock_unlocked(state, request, why);
-	enum lw_found found = find(state, meta_path, request->modules, request->name, request->path, &hit, &spec);
+	struct lw_hit *hit = PyMem_RawMalloc(sizeof(*hit));
+	if (!hit) {
+		Py_DECREF(meta_path);
+		return PyErr_NoMemory();
+	}
+	enum lw_found found = find(state, meta_path, request->modules, request->name, request->path, hit, &spec);
 	Py_DECREF(meta_path);
+	if (found != LW_FOUND_SOURCE)
+		PyMem_RawFree(hit);
 	if (found == LW_FOUND_ERROR)
 		return NULL;
 	if (found == LW_FOUND_MISS)
 		return no_module(request->name, NULL);
-	module = load(state, request, found, &hit, spec);
+	module = load(state, request, found, hit, spec);
 	Py_XDECREF(spec);
-	if (module && request->parent && bind_in_parent(request, module) < 0)
+	if (module && request->parent && bind_in_parent(state, request, module) < 0)
 		Py_CLEAR(module);
 	if (module && set_lazy_attributes(state, request, module) < 0)
 		Py_CLEAR(module);
@@ -479,7 +506,7 @@ static int before_lock(lw_state *state, PyObject *name, PyObject *import)
 	Py_XDECREF(hooks);
 	if (result < 0)
 		return -1;
-	PyObject *done = call_bootstrap(state, "_resolve_parents", name, import);
+	PyObject *done = call_bootstrap(state, LW_STR(state, _resolve_parents), name, import);
 	Py_XDECREF(done);
 	return done ? 0 : -1;
 }
@@ -500,7 +527,7 @@ static int acquire(lw_state *state, PyObject *lock, PyObject *modules, PyObject 
 		lw_error_drop(&error);
 		return 0;
 	}
-	Py_XDECREF(*module);
+	Py_CLEAR(*module);
 	lw_error_restore(&error);
 	return -1;
 }
@@ -516,7 +543,7 @@ static PyObject *with_lock(lw_state *state, PyObject *name, PyObject *import, Py
 	PyObject *module = NULL;
 	if (before_lock(state, name, import) < 0)
 		return NULL;
-	PyObject *lock = call_bootstrap(state, "_get_module_lock", name, NULL);
+	PyObject *lock = call_bootstrap(state, LW_STR(state, _get_module_lock), name, NULL);
 	if (!lock)
 		return NULL;
 	int acquired = acquire(state, lock, modules, name, &module);
@@ -530,7 +557,7 @@ static PyObject *with_lock(lw_state *state, PyObject *name, PyObject *import, Py
 	if (release(state, lock) < 0)
 		Py_CLEAR(module);
 	Py_DECREF(lock);
-	if (there > 0) {
+	if (there > 0 && module) {
 		/* Another thread was faster: stock waits for it, or finds it done. */
 		Py_DECREF(module);
 		return stock(state, name, import);
@@ -541,6 +568,7 @@ static PyObject *with_lock(lw_state *state, PyObject *name, PyObject *import, Py
 static void outermost_returned(lw_state *state)
 {
 	struct lw_error error;
+	lw_let_others_finish(state);
 	if (!lw_session_pending(state->session))
 		return;
 	lw_error_save(&error);
@@ -554,7 +582,9 @@ static void outermost_returned(lw_state *state)
 static int is_ours(lw_state *state, PyObject *modules)
 {
 	enum lw_aside why = LW_ASIDE_MODULES;
-	int ours = modules ? lw_bootstrap_intact(state, &why) : 0;
+	int ours = modules && depth < DEPTH_MAX ? lw_bootstrap_intact(state, &why) : 0;
+	if (depth >= DEPTH_MAX)
+		why = LW_ASIDE_DEPTH;
 	if (ours == 0)
 		lw_count(&state->aside[why]);
 	return ours;

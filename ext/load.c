@@ -6,6 +6,8 @@
  */
 #include "state.h"
 
+#include "hash.h"
+
 #include <marshal.h>
 
 static PyObject *decode(const char *path, size_t len)
@@ -39,8 +41,12 @@ static PyObject *cached_path(lw_state *state, PyObject *path, PyObject *prefix)
 	Py_ssize_t slash = PyUnicode_FindChar(path, '/', 0, len, -1);
 	if (prefix != Py_None || tag != state->cache_tag || slash <= 0) {
 		PyErr_Clear();
-		PyObject *get_cached = PyDict_GetItemString(state->external_dict, "_get_cached");
-		return get_cached ? PyObject_CallOneArg(get_cached, path) : NULL;
+		PyObject *get_cached;
+		if (lw_dict_get(state->external_dict, LW_STR(state, _get_cached), &get_cached) <= 0)
+			return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+		PyObject *answer = PyObject_CallOneArg(get_cached, path);
+		Py_DECREF(get_cached);
+		return answer;
 	}
 	PyObject *head = PyUnicode_Substring(path, 0, slash), *stem = PyUnicode_Substring(path, slash + 1, len - 3);
 	PyObject *result = head && stem ? PyUnicode_FromFormat("%U/__pycache__/%U%U", head, stem, state->pyc_tail) : NULL;
@@ -117,11 +123,12 @@ static PyObject *unmarshal(lw_state *state, const struct lw_code *packed, PyObje
 	return code;
 }
 
-static void learn(lw_state *state, const struct lw_hit *hit, PyObject *code)
+static void learn(lw_state *state, const struct lw_hit *hit, PyObject *code, uint64_t content)
 {
 	PyObject *bytes = PyMarshal_WriteObjectToString(code, Py_MARSHAL_VERSION);
+	lw_let_others_finish(state);
 	if (bytes)
-		lw_session_learn(state->session, hit, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+		lw_session_learn(state->session, hit, content, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
 	Py_XDECREF(bytes);
 	PyErr_Clear();
 }
@@ -134,64 +141,67 @@ static int renew_pyc(lw_state *state, PyObject *loader, PyObject *path, PyObject
 		return -1;
 	int off = dont ? PyObject_IsTrue(dont) : 1;
 	Py_XDECREF(dont);
-	PyObject *to_pyc = PyDict_GetItemString(state->external_dict, "_code_to_timestamp_pyc");
-	if (off || !to_pyc)
-		return off < 0 ? -1 : 0;
+	PyObject *to_pyc;
+	if (off || lw_dict_get(state->external_dict, LW_STR(state, _code_to_timestamp_pyc), &to_pyc) <= 0)
+		return off < 0 || PyErr_Occurred() ? -1 : 0;
 	PyObject *data = PyObject_CallFunction(to_pyc, "OLK", code, (long long)(st->mtime_ns / 1000000000), (unsigned long long)st->size);
+	Py_DECREF(to_pyc);
 	PyObject *none = data ? PyObject_CallMethod(loader, "_cache_bytecode", "OOO", path, cached, data) : NULL;
 	Py_XDECREF(data);
 	Py_XDECREF(none);
 	return none ? 0 : -1;
 }
 
-/* Compile although stock would take the .pyc: it is not older than an edit that it may have missed. */
-static PyObject *compile_anew(lw_state *state, PyObject *loader, PyObject *name, PyObject *path, PyObject *cached, const struct lw_hit *hit)
+/* What SourceLoader.get_code() does without a .pyc. *CONTENT: the hash of what was compiled. */
+static PyObject *compile_source(lw_state *state, PyObject *loader, PyObject *name, PyObject *path, PyObject *cached, const struct lw_hit *hit,
+		uint64_t *content)
 {
 	PyObject *source = PyObject_CallMethod(loader, "get_data", "O", path);
+	*content = source && PyBytes_Check(source) ? lw_hash64(PyBytes_AS_STRING(source), (size_t)PyBytes_GET_SIZE(source)) : 0;
 #if PY_VERSION_HEX >= 0x030f0000
 	PyObject *code = source ? PyObject_CallMethod(loader, "source_to_code", "OOO", source, path, name) : NULL;
 #else
 	PyObject *code = source ? PyObject_CallMethod(loader, "source_to_code", "OO", source, path) : NULL;
 #endif
 	Py_XDECREF(source);
-	if (code && renew_pyc(state, loader, path, cached, code, &hit->stat) < 0)
+	if (code && cached != Py_None && renew_pyc(state, loader, path, cached, code, &hit->stat) < 0)
 		Py_CLEAR(code);
 	return code;
 }
 
 struct code_request {
 	PyObject *name, *path, *loader, *cached;
-	struct lw_hit *hit;
+	struct lw_hit *hit;	/* freed before the body runs: imports nest deep */
 	bool bytecode_moved;	/* the program has changed sys.pycache_prefix: what is there counts, or it is compiled */
 };
 
 static PyObject *from_disk(lw_state *state, const struct code_request *request, enum lw_served *how)
 {
 	struct lw_code packed;
-	bool stock = false, doubted = false;
+	bool stock = false;
+	uint64_t content = 0;
 	int result;
 	PyObject *pyc = request->cached && request->cached != Py_None ? PyUnicode_EncodeFSDefault(request->cached) : NULL;
 	PyErr_Clear();
 	Py_BEGIN_ALLOW_THREADS
-	result = lw_session_acquire(state->session, request->hit, pyc ? PyBytes_AS_STRING(pyc) : NULL, &packed, &stock, &doubted);
+	result = lw_session_acquire(state->session, request->hit, pyc ? PyBytes_AS_STRING(pyc) : NULL, &packed, &stock);
 	Py_END_ALLOW_THREADS
 	Py_XDECREF(pyc);
 	if (result == LW_OK) {
 		PyObject *code = unmarshal(state, &packed, request->path);
 		lw_session_release(state->session, &packed);
 		*how = LW_SERVED_PYC;
-		if (code)
+		if (code || !PyErr_ExceptionMatches(PyExc_Exception))
 			return code;
 		PyErr_Clear(); /* stock says what is wrong with it */
+		stock = true;
 	}
 	*how = stock ? LW_SERVED_STOCK_LOADER : LW_SERVED_COMPILED;
-	PyObject *code;
-	if (doubted)
-		code = compile_anew(state, request->loader, request->name, request->path, request->cached, request->hit);
-	else
-		code = PyObject_CallMethodOneArg(request->loader, LW_STR(state, get_code), request->name);
-	if (code && PyCode_Check(code) && !stock)
-		learn(state, request->hit, code);
+	if (stock)
+		return PyObject_CallMethodOneArg(request->loader, LW_STR(state, get_code), request->name);
+	PyObject *code = compile_source(state, request->loader, request->name, request->path, request->cached, request->hit, &content);
+	if (code && PyCode_Check(code))
+		learn(state, request->hit, code, content);
 	return code;
 }
 
@@ -202,6 +212,7 @@ static PyObject *get_code(lw_state *state, const struct code_request *request, e
 		*how = LW_SERVED_STOCK_LOADER;
 		return PyObject_CallMethodOneArg(request->loader, LW_STR(state, get_code), request->name);
 	}
+	lw_let_others_finish(state);
 	if (lw_session_code(state->session, request->hit, &packed) == LW_OK) {
 		PyObject *code = unmarshal(state, &packed, request->path);
 		lw_session_release(state->session, &packed);
@@ -258,17 +269,19 @@ static int execute(lw_state *state, PyObject *code, PyObject *module)
 	if (PySys_Audit("exec", "O", code) < 0)
 		return -1;
 	int has = PyDict_Contains(dict, LW_STR(state, __builtins__));
-	if (has < 0 || (!has && PyDict_SetItem(dict, LW_STR(state, __builtins__), PyEval_GetBuiltins()) < 0))
+	if (has < 0 || (!has && PyDict_SetItem(dict, LW_STR(state, __builtins__), state->builtins) < 0))
 		return -1;
 	PyObject *result = PyEval_EvalCode(code, dict, dict);
 	Py_XDECREF(result);
 	return result ? 0 : -1;
 }
 
-static int run_body(lw_state *state, const struct code_request *request, PyObject *module)
+static int run_body(lw_state *state, struct code_request *request, PyObject *module)
 {
 	enum lw_served how;
 	PyObject *code = get_code(state, request, &how);
+	PyMem_RawFree(request->hit);
+	request->hit = NULL;
 	if (!code)
 		return -1;
 	if (code == Py_None) {
@@ -286,7 +299,7 @@ static void drop_failed(PyObject *modules, PyObject *name)
 {
 	struct lw_error error;
 	lw_error_save(&error);
-	if (PyDict_DelItem(modules, name) < 0)
+	if (PyObject_DelItem(modules, name) < 0)
 		PyErr_Clear();
 	lw_error_restore(&error);
 }
@@ -294,42 +307,38 @@ static void drop_failed(PyObject *modules, PyObject *name)
 /* sys.modules[name] = sys.modules.pop(name): what is there may not be what we put there. */
 static PyObject *move_to_end(PyObject *modules, PyObject *name)
 {
-	PyObject *module;
-	int found = lw_dict_get(modules, name, &module);
-	if (found == 0)
-		PyErr_SetObject(PyExc_KeyError, name);
-	if (found <= 0)
-		return NULL;
-	if (PyDict_DelItem(modules, name) < 0 || PyDict_SetItem(modules, name, module) < 0)
+	PyObject *module = PyObject_GetItem(modules, name);
+	if (module && (PyObject_DelItem(modules, name) < 0 || PyObject_SetItem(modules, name, module) < 0))
 		Py_CLEAR(module);
 	return module;
 }
 
-/* spec.name: the body may have changed it. NULL with an exception; a pending one survives. */
-static PyObject *name_now(lw_state *state, PyObject *spec)
+/* SPEC.ATTRIBUTE, or sys.modules: the body may have changed them. NULL with an exception; a pending one survives. */
+static PyObject *now(lw_state *state, PyObject *spec, PyObject *attribute)
 {
 	struct lw_error error;
 	lw_error_save(&error);
-	PyObject *name = PyObject_GetAttr(spec, LW_STR(state, name));
+	PyObject *value = spec ? PyObject_GetAttr(spec, attribute) : lw_modules(state);
 	if (lw_error_set(&error))
 		lw_error_restore(&error);
-	return name;
+	return value;
 }
 
 /* Execute the body of MODULE; what is in MODULES afterwards. */
-static PyObject *execute_in_modules(lw_state *state, const struct code_request *request, PyObject *spec, PyObject *module, PyObject *modules)
+static PyObject *execute_in_modules(lw_state *state, struct code_request *request, PyObject *spec, PyObject *module, PyObject *modules)
 {
 	PyObject *loaded = NULL;
 	if (PyObject_SetAttr(spec, LW_STR(state, _initializing), Py_True) < 0)
 		return NULL;
 	if (PyDict_SetItem(modules, request->name, module) == 0) {
 		int result = run_body(state, request, module);
-		PyObject *name = name_now(state, spec);
-		if (name && result == 0)
-			loaded = move_to_end(modules, name);
-		else if (name)
-			drop_failed(modules, name);
+		PyObject *name = now(state, spec, LW_STR(state, name)), *live = name ? now(state, NULL, NULL) : NULL;
+		if (live && result == 0)
+			loaded = move_to_end(live, name);
+		else if (live)
+			drop_failed(live, name);
 		Py_XDECREF(name);
+		Py_XDECREF(live);
 	}
 	struct lw_error error;
 	lw_error_save(&error);
@@ -346,8 +355,10 @@ PyObject *lw_load_source(lw_state *state, PyObject *name, struct lw_hit *hit, Py
 	PyObject *spec = NULL, *module = NULL, *loaded = NULL;
 	struct code_request request = { .name = name, .hit = hit };
 	PyObject *prefix = lw_pycache_prefix(state);
-	if (!prefix)
+	if (!prefix) {
+		PyMem_RawFree(hit);
 		return NULL;
+	}
 	request.bytecode_moved = prefix != state->pycache_prefix;
 	request.path = decode(hit->path, hit->len);
 	if (request.path)
@@ -365,6 +376,7 @@ PyObject *lw_load_source(lw_state *state, PyObject *name, struct lw_hit *hit, Py
 	Py_XDECREF(request.cached);
 	Py_XDECREF(request.loader);
 	Py_XDECREF(request.path);
+	PyMem_RawFree(request.hit);
 	Py_DECREF(prefix);
 	return loaded;
 }

@@ -13,7 +13,7 @@ static const char *const served_names[LW_SERVED_COUNT] = {
 };
 
 static const char *const aside_names[LW_ASIDE_COUNT] = {
-	"patched", "path_hooks", "meta_path", "sys_modules", "path", "name", "legacy_finder", "system_error", "initializing", "builtin",
+	"patched", "path_hooks", "meta_path", "sys_modules", "path", "name", "legacy_finder", "system_error", "initializing", "builtin", "depth",
 };
 
 static struct PyModuleDef native_module;
@@ -198,13 +198,15 @@ static int native_traverse(PyObject *module, visitproc visit, void *arg)
 #define X(field) Py_VISIT(state->field);
 	EACH_OBJECT(X)
 #undef X
-	return 0;
+	Py_VISIT(state->watched);
+	return lw_bootstrap_traverse(state, visit, arg);
 }
 
 static int native_clear(PyObject *module)
 {
 	lw_state *state = lw_state_of(module);
 	state->installed = false;
+	lw_paths_unwatch(state);
 	lw_bootstrap_clear(state);
 #define X(field) Py_CLEAR(state->field);
 	EACH_OBJECT(X)

@@ -18,25 +18,45 @@ enum { MULTI_VIEWS = 16 };
 
 /* --- the view object --- */
 
+static int view_traverse(PyObject *self, visitproc visit, void *arg)
+{
+	lw_view_object *view = (lw_view_object *)self;
+	Py_VISIT(Py_TYPE(self));
+	for (Py_ssize_t i = 0; i < view->count; i++)
+		Py_VISIT(view->finder[i]);
+	Py_VISIT(view->importer_cache);
+	return 0;
+}
+
+static int view_clear(PyObject *self)
+{
+	lw_view_object *view = (lw_view_object *)self;
+	for (Py_ssize_t i = 0; i < view->count; i++)
+		Py_CLEAR(view->finder[i]);
+	Py_CLEAR(view->importer_cache);
+	return 0;
+}
+
 static void view_dealloc(PyObject *self)
 {
 	lw_view_object *view = (lw_view_object *)self;
 	PyTypeObject *type = Py_TYPE(self);
-	for (Py_ssize_t i = 0; i < view->count; i++) {
+	PyObject_GC_UnTrack(self);
+	view_clear(self);
+	for (Py_ssize_t i = 0; i < view->count; i++)
 		Py_XDECREF(view->item[i]);
-		Py_XDECREF(view->finder[i]);
-	}
 	lw_session_view_destroy(view->session, view->view);
 	PyMem_Free(view->item);
 	PyMem_Free(view->finder);
 	PyMem_Free(view->item_of);
 	Py_XDECREF(view->cwd);
-	Py_XDECREF(view->importer_cache);
 	type->tp_free(self);
 	Py_DECREF(type);
 }
 
 static PyType_Slot view_slots[] = {
+	{ Py_tp_traverse, view_traverse },
+	{ Py_tp_clear, view_clear },
 	{ Py_tp_dealloc, view_dealloc },
 	{ Py_tp_doc, "A path list as Ladewerk searches it (internal)." },
 	{ 0, NULL },
@@ -45,7 +65,7 @@ static PyType_Slot view_slots[] = {
 PyType_Spec lw_view_spec = {
 	.name = "ladewerk._native._View",
 	.basicsize = sizeof(lw_view_object),
-	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
 	.slots = view_slots,
 };
 
@@ -163,11 +183,8 @@ static int classify(lw_state *state, lw_view_object *view, Py_ssize_t i, struct 
 		return -1;
 	if (finder == Py_None)
 		Py_CLEAR(finder);
-	if (!is_absolute(key)) {
-		view->relative = true;
-		if (!finder)
-			return 1; /* its directory is fixed when the stock finder is made: in its turn, not before */
-	}
+	if (!finder && !is_absolute(key))
+		return 1; /* its directory is fixed when the stock finder is made: in its turn, not before */
 	int result = 1;
 	if (!finder) {
 		result = encode(entries, key, entry);
@@ -182,8 +199,6 @@ static int classify(lw_state *state, lw_view_object *view, Py_ssize_t i, struct 
 	return result;
 }
 
-/* --- building --- */
-
 static PyObject *importer_cache(lw_state *state)
 {
 	PyObject *cache;
@@ -193,6 +208,58 @@ static PyObject *importer_cache(lw_state *state)
 		Py_CLEAR(cache);
 	return cache;
 }
+
+/* --- noticing that sys.path_importer_cache has changed --- */
+
+#if PY_VERSION_HEX >= 0x030c0000
+static _Atomic uint64_t cache_events = 1; /* of all interpreters: a change too many costs a comparison */
+
+static int on_cache_event(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyObject *value)
+{
+	lw_count(&cache_events);
+	return 0;
+}
+#endif
+
+int lw_paths_watch(lw_state *state)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+	PyObject *cache = state->watched ? NULL : importer_cache(state);
+	if (!cache)
+		return PyErr_Occurred() ? -1 : 0;
+	state->watcher = PyDict_AddWatcher(on_cache_event);
+	if (state->watcher < 0 || PyDict_Watch(state->watcher, cache) < 0) {
+		PyErr_Clear(); /* there are eight for everybody: then we compare */
+		Py_DECREF(cache);
+		return 0;
+	}
+	state->watched = cache;
+#endif
+	return 0;
+}
+
+void lw_paths_unwatch(lw_state *state)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+	if (state->watched && (PyDict_Unwatch(state->watcher, state->watched) < 0 || PyDict_ClearWatcher(state->watcher) < 0))
+		PyErr_Clear();
+#endif
+	Py_CLEAR(state->watched);
+}
+
+/* Changes whenever CACHE does; 0: cannot tell. */
+static uint64_t cache_version(lw_state *state, PyObject *cache)
+{
+#if defined(Py_GIL_DISABLED)
+	return 0; /* watchers are told before the change, and another thread may look in between */
+#elif PY_VERSION_HEX >= 0x030c0000
+	return cache == state->watched ? atomic_load_explicit(&cache_events, memory_order_relaxed) : 0;
+#else
+	return ((PyDictObject *)cache)->ma_version_tag;
+#endif
+}
+
+/* --- building --- */
 
 static lw_view_object *build(lw_state *state, PyObject *list, bool hooks, enum lw_aside *why)
 {
@@ -204,6 +271,7 @@ static lw_view_object *build(lw_state *state, PyObject *list, bool hooks, enum l
 	int result = -1;
 	view->hooks = hooks;
 	view->importer_cache = importer_cache(state);
+	view->importer_cache_version = view->importer_cache ? cache_version(state, view->importer_cache) : 0;
 	entries.entry = PyMem_Calloc((size_t)view->count + 1, sizeof(*entries.entry));
 	entries.bytes = PyList_New(0);
 	if (!entries.entry || !entries.bytes)
@@ -215,7 +283,7 @@ static lw_view_object *build(lw_state *state, PyObject *list, bool hooks, enum l
 			view->item_of[view->entries++] = (uint32_t)i;
 	}
 	if (result > 0) {
-		view->importer_cache_size = PyDict_GET_SIZE(view->importer_cache);
+		lw_let_others_finish(state);
 		view->view = lw_session_view(state->session, entries.entry, view->entries, hooks);
 		result = view->view != NULL;
 	}
@@ -256,16 +324,16 @@ static int same_finder(lw_state *state, const lw_view_object *view, PyObject *ca
 	return same;
 }
 
-static bool importer_cache_changed(lw_view_object *view, PyObject *cache)
+static bool importer_cache_changed(lw_view_object *view, PyObject *cache, uint64_t version)
 {
 	bool changed;
 	Py_BEGIN_CRITICAL_SECTION(view);
-	changed = cache != view->importer_cache || PyDict_GET_SIZE(cache) != view->importer_cache_size;
+	changed = !version || cache != view->importer_cache || version != view->importer_cache_version;
 	Py_END_CRITICAL_SECTION();
 	return changed;
 }
 
-static void remember_importer_cache(lw_view_object *view, PyObject *cache)
+static void remember_importer_cache(lw_view_object *view, PyObject *cache, uint64_t version)
 {
 	PyObject *before = NULL;
 	Py_BEGIN_CRITICAL_SECTION(view);
@@ -273,7 +341,7 @@ static void remember_importer_cache(lw_view_object *view, PyObject *cache)
 		before = view->importer_cache;
 		view->importer_cache = Py_NewRef(cache);
 	}
-	view->importer_cache_size = PyDict_GET_SIZE(cache);
+	view->importer_cache_version = version;
 	Py_END_CRITICAL_SECTION();
 	Py_XDECREF(before);
 }
@@ -287,12 +355,12 @@ static int still_holds(lw_state *state, lw_view_object *view, bool hooks)
 	if (!cache)
 		return PyErr_Occurred() ? -1 : 0;
 	int same = 1;
-	/* Long lists: only when the cache shows a change (a relative entry's finder may have been exchanged). Short ones: always. */
-	if (view->count <= LW_VIEW_LINEAR || view->relative || importer_cache_changed(view, cache)) {
+	uint64_t version = cache_version(state, cache); /* before we look: what changes meanwhile is seen next time */
+	if (importer_cache_changed(view, cache, version)) {
 		for (Py_ssize_t i = 0; i < view->count && same > 0; i++)
 			same = same_finder(state, view, cache, i);
 		if (same > 0)
-			remember_importer_cache(view, cache);
+			remember_importer_cache(view, cache, version);
 	}
 	Py_DECREF(cache);
 	return same;

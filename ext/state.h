@@ -35,6 +35,7 @@ enum lw_aside {
 	LW_ASIDE_ERROR,		/* an unexpected system error: stock looks itself */
 	LW_ASIDE_INITIALIZING,	/* the module is being initialised (circular import, another thread) */
 	LW_ASIDE_BUILTIN,	/* built-in or frozen: not path-based */
+	LW_ASIDE_DEPTH,		/* imports nested so deep that the stock recursion limit must see them */
 	LW_ASIDE_COUNT
 };
 
@@ -70,7 +71,7 @@ struct lw_state {
 
 	/* The stock import system; (once), strong. */
 	PyObject *sys_dict, *implementation;
-	PyObject *bootstrap_dict, *external_dict;
+	PyObject *bootstrap_dict, *external_dict, *builtins;
 	PyObject *builtin_importer, *frozen_importer, *path_finder, *file_finder;
 	PyObject *source_loader, *sourceless_loader, *extension_loader, *module_spec, *namespace_path;
 	PyObject *zip_hook, *file_hook;
@@ -92,7 +93,9 @@ struct lw_state {
 	PyObject *cache_tag;		/* sys.implementation.cache_tag at install() */
 	PyObject *pycache_prefix;	/* sys.pycache_prefix at install(), or None */
 	PyObject *pyc_tail;		/* ".cpython-311.pyc" or ".cpython-311.opt-1.pyc" */
-	PyObject *str[32];		/* interned names, see LW_STR_* */
+	PyObject *str[48];		/* interned names, see LW_STR_* */
+	int watcher;			/* (once) of sys.path_importer_cache (paths.c), or -1 */
+	PyObject *watched;		/* (once) what it watches, or NULL */
 
 	_Atomic uint64_t served[LW_SERVED_COUNT];
 	_Atomic uint64_t aside[LW_ASIDE_COUNT];
@@ -100,7 +103,7 @@ struct lw_state {
 
 /* What lw_bootstrap_find() fills in. */
 #define LW_BOOTSTRAP_OBJECTS(X) \
-	X(sys_dict) X(implementation) X(bootstrap_dict) X(external_dict) X(builtin_importer) X(frozen_importer) X(path_finder) \
+	X(sys_dict) X(implementation) X(bootstrap_dict) X(external_dict) X(builtins) X(builtin_importer) X(frozen_importer) X(path_finder) \
 	X(file_finder) X(source_loader) X(sourceless_loader) X(extension_loader) X(module_spec) X(namespace_path) X(zip_hook) X(file_hook) \
 	X(loader_details) X(suffix_lists[0]) X(suffix_lists[1]) X(suffix_lists[2]) X(is_builtin) X(find_frozen) X(acquire_lock) X(release_lock) \
 	X(fix_co_filename) X(set_lazy_attributes) X(deadlock_error)
@@ -110,7 +113,8 @@ struct lw_state {
 	X(modules) X(meta_path) X(path) X(path_hooks) X(path_importer_cache) X(find_spec) X(loader) X(name) X(origin) X(_set_fileattr) \
 	X(_cached) X(submodule_search_locations) X(_initializing) X(_uninitialized_submodules) X(__spec__) X(__path__) X(__file__) \
 	X(__cached__) X(__package__) X(__loader__) X(__builtins__) X(acquire) X(release) X(_loaders) X(cache_tag) X(pycache_prefix) \
-	X(dont_write_bytecode) X(get_code) X(invalidate_caches) X(_path_importer_cache) X(_get_spec) X(_find_and_load)
+	X(dont_write_bytecode) X(get_code) X(invalidate_caches) X(_path_importer_cache) X(_get_spec) X(_find_and_load) \
+	X(_get_module_lock) X(_load_unlocked) X(_find_and_load_unlocked) X(_resolve_parents) X(_get_cached) X(_code_to_timestamp_pyc)
 enum {
 #define X(name) LW_STR_##name,
 	LW_STRINGS(X)
@@ -125,6 +129,16 @@ static inline void lw_count(_Atomic uint64_t *counter)
 }
 
 lw_state *lw_state_of(PyObject *module);
+
+/* Before a call into the session with the GIL held: another thread may be inside, without the GIL, waiting for a disk. */
+static inline void lw_let_others_finish(lw_state *state)
+{
+	if (lw_session_busy(state->session)) {
+		Py_BEGIN_ALLOW_THREADS
+		lw_session_wait(state->session);
+		Py_END_ALLOW_THREADS
+	}
+}
 
 /* A new reference in *VALUE: 1 found, 0 absent (*VALUE NULL), -1 error. DICT is an exact dict. */
 static inline int lw_dict_get(PyObject *dict, PyObject *key, PyObject **value)
@@ -229,6 +243,8 @@ bool lw_bootstrap_load_known(struct lw_hash128 load, struct lw_flavour *flavour)
 int lw_bootstrap_intact(lw_state *state, enum lw_aside *why);
 /** sys.path_hooks begins with the stock hooks: 1 (*EXTRA: others follow), 0, -1. */
 int lw_bootstrap_hooks(lw_state *state, bool *extra);
+/** What keeps cycles alive, for the module's tp_traverse. */
+int lw_bootstrap_traverse(lw_state *state, visitproc visit, void *arg);
 /** Drop what lw_bootstrap_find() has found so far. */
 void lw_bootstrap_clear(lw_state *state);
 
@@ -245,25 +261,28 @@ typedef struct lw_view_object {
 	uint32_t entries;		/* of the view: items that are not strings are left out, as PathFinder does */
 	uint32_t *item_of;		/* view entry -> item */
 	bool hooks;
-	bool relative;			/* an item is a relative path */
 	bool uses_cwd;			/* an item is '' */
 	PyObject *cwd;			/* str: what '' stood for, or NULL */
-	PyObject *importer_cache;	/* strong: sys.path_importer_cache when checked, and its size */
-	Py_ssize_t importer_cache_size;
+	PyObject *importer_cache;	/* strong: sys.path_importer_cache when checked, and its version */
+	uint64_t importer_cache_version;
 } lw_view_object;
 
 extern PyType_Spec lw_view_spec;
+
+/** Watch sys.path_importer_cache, so that long lists need not be compared item by item; where that is not possible, they are. 0 or -1. */
+int lw_paths_watch(lw_state *state);
+void lw_paths_unwatch(lw_state *state);
 
 /** View of PATH (list or other iterable; NULL: sys.path). A new reference; NULL with an exception, or without: step aside (*WHY). */
 lw_view_object *lw_paths_view(lw_state *state, PyObject *path, enum lw_aside *why);
 
 /* --- find.c --- */
 
-enum lw_found { LW_FOUND_ERROR = -1, LW_FOUND_MISS, LW_FOUND_SOURCE, LW_FOUND_SPEC, LW_FOUND_ASIDE };
+enum lw_found { LW_FOUND_ERROR = -1, LW_FOUND_MISS, LW_FOUND_SOURCE, LW_FOUND_FILE, LW_FOUND_SPEC, LW_FOUND_ASIDE };
 
 /**
- * What PathFinder.find_spec(name, path) would find. SOURCE: HIT is a source file (no spec made yet). SPEC: *SPEC is a new
- * reference. MISS: proven. ASIDE: *WHY. ERROR: exception.
+ * What PathFinder.find_spec(name, path) would find. SOURCE: HIT is a source file (no spec made yet). FILE (extension, bytecode only) and SPEC
+ * (namespace, foreign path hook): *SPEC is a new reference. MISS: proven. ASIDE: *WHY. ERROR: exception.
  */
 enum lw_found lw_find(lw_state *state, PyObject *name, PyObject *path, struct lw_hit *hit, PyObject **spec, enum lw_aside *why);
 
@@ -271,13 +290,18 @@ extern PyType_Spec lw_finder_spec;
 /** Our finder object. A new reference. */
 PyObject *lw_finder_create(lw_state *state);
 
+/* --- import.c --- */
+
+/** sys.modules, whatever it is by now. A new reference or NULL with an exception. */
+PyObject *lw_modules(lw_state *state);
+
 /* --- load.c --- */
 
 /** sys.pycache_prefix, None if there is no such attribute. A new reference or NULL. */
 PyObject *lw_pycache_prefix(lw_state *state);
 /** The spec of HIT as FileFinder makes it. A new reference or NULL. */
 PyObject *lw_make_spec(lw_state *state, PyObject *name, const struct lw_hit *hit);
-/** Load HIT, a source file, as _load_unlocked() would. MODULES is sys.modules. A new reference or NULL. */
+/** Load HIT, a source file (PyMem_RawMalloc; freed in any case), as _load_unlocked() would. MODULES is sys.modules. A new reference or NULL. */
 PyObject *lw_load_source(lw_state *state, PyObject *name, struct lw_hit *hit, PyObject *modules);
 
 /* --- import.c --- */

@@ -79,7 +79,7 @@ static void compile(lw_session *session, const char *code)
 {
 	struct lw_hit hit = find(session, "m");
 	TREE_CHECK(hit.kind == LW_HIT_MODULE);
-	lw_session_learn(session, &hit, code, strlen(code));
+	lw_session_learn(session, &hit, 0, code, strlen(code));
 }
 
 static bool is(const struct lw_code *code, const char *text)
@@ -103,11 +103,11 @@ static bool serves(lw_session *session, const char *text)
 static bool acquires(lw_session *session, const char *pyc, const char *text)
 {
 	struct lw_code code;
-	bool stock, doubted;
+	bool stock;
 	struct lw_hit hit = find(session, "m");
-	if (lw_session_acquire(session, &hit, pyc, &code, &stock, &doubted) != LW_OK)
+	if (lw_session_acquire(session, &hit, pyc, &code, &stock) != LW_OK)
 		return text == NULL;
-	bool same = text && is(&code, text) && !stock && !doubted;
+	bool same = text && is(&code, text) && !stock;
 	lw_session_release(session, &code);
 	return same;
 }
@@ -250,16 +250,16 @@ static const char *write_pyc(const char *code, uint32_t flags, int64_t after_ns)
 Test(session, pycs_are_read_judged_and_learnt)
 {
 	struct lw_code code;
-	bool stock, doubted;
+	bool stock;
 	write_source("x = 1\n");
 	lw_session *session = open_session();
 	struct lw_hit hit = find(session, "m");
-	cr_assert_eq(lw_session_acquire(session, &hit, facts_join(root, "m.pyc"), &code, &stock, &doubted), LW_ABSENT);
-	cr_assert(!stock && !doubted);
-	cr_assert_eq(lw_session_acquire(session, &hit, write_pyc("one", 1, NS), &code, &stock, &doubted), LW_ABSENT);
-	cr_assert(stock && !doubted);
-	cr_assert_eq(lw_session_acquire(session, &hit, write_pyc("one", 0, 0), &code, &stock, &doubted), LW_ABSENT);
-	cr_assert(!stock && doubted);
+	cr_assert_eq(lw_session_acquire(session, &hit, facts_join(root, "m.pyc"), &code, &stock), LW_ABSENT);
+	cr_assert(!stock);
+	cr_assert_eq(lw_session_acquire(session, &hit, write_pyc("one", 1, NS), &code, &stock), LW_ABSENT);
+	cr_assert(stock);
+	cr_assert_eq(lw_session_acquire(session, &hit, write_pyc("one", 0, 0), &code, &stock), LW_ABSENT);
+	cr_assert(!stock);
 	cr_assert_eq(stats_of(session).pyc_distrusted, 1);
 	const char *pyc = write_pyc("one", 0, NS);
 	cr_assert(acquires(session, pyc, "one"));
@@ -279,7 +279,7 @@ Test(session, pycs_are_read_judged_and_learnt)
 	cr_assert_eq(lw_session_code(session, &hit, &code), LW_OK, "the stamp it was asked under agrees");
 	lw_session_release(session, &code);
 	hit.asked = false;
-	cr_assert_eq(lw_session_acquire(session, &hit, pyc, &code, &stock, &doubted), LW_ABSENT, "gone");
+	cr_assert_eq(lw_session_acquire(session, &hit, pyc, &code, &stock), LW_ABSENT, "gone");
 	lw_session_close(session);
 }
 
@@ -462,7 +462,7 @@ static void open_to_all(const char *path, mode_t mode)
 static int user_asks(void *arg)
 {
 	struct lw_code code;
-	bool stock, doubted;
+	bool stock;
 	lw_session *session = open_frozen();
 	struct lw_hit hit = find(session, "m");
 	FACTS_EXPECT(stats_of(session).indexes == 1);
@@ -470,7 +470,7 @@ static int user_asks(void *arg)
 	bool served = lw_session_code(session, &hit, &code) == LW_OK;
 	FACTS_EXPECT(served == (arg != NULL));
 	lw_session_release(session, &code);
-	served = lw_session_acquire(session, &hit, NULL, &code, &stock, &doubted) == LW_OK;
+	served = lw_session_acquire(session, &hit, NULL, &code, &stock) == LW_OK;
 	FACTS_EXPECT(served == (arg != NULL));
 	lw_session_release(session, &code);
 	lw_session_set_freshness(session, LW_STAT, 0);

@@ -90,7 +90,7 @@ static void import(lw_view *view, unsigned file)
 	char name[16], text[9];
 	struct lw_hit hit;
 	struct lw_code code;
-	bool stock, doubted;
+	bool stock;
 	int len = snprintf(name, sizeof name, "m%u", file);
 	if (lw_session_resolve(session, view, 0, name, (size_t)len, &hit) || hit.kind != LW_HIT_MODULE) {
 		fprintf(stderr, "%s was not found\n", name);
@@ -102,12 +102,12 @@ static void import(lw_view *view, unsigned file)
 	bool asked = hit.asked;
 	int result = lw_session_code(session, &hit, &code);
 	if (result != LW_OK)
-		result = lw_session_acquire(session, &hit, NULL, &code, &stock, &doubted);
+		result = lw_session_acquire(session, &hit, NULL, &code, &stock);
 	if (result == LW_OK && asked)
 		check_code(&hit, &code);
 	lw_session_release(session, &code);
 	if (result != LW_OK && hit.asked && version_under(hit.path, lw_stamp(&hit.stat), text))
-		lw_session_learn(session, &hit, text, 8);
+		lw_session_learn(session, &hit, 0, text, 8);
 }
 
 static void miss(lw_view *view)
