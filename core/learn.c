@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_INTERVAL_NS = 50 * 1000 * 1000, BYTES_LIMIT = 8 << 20, COST_FACTOR = 20 };
-static const int64_t LAST_INTERVAL_NS = INT64_C(5) * 1000 * 1000 * 1000;
+static const int64_t FAILURE_NS = 1000 * 1000 * 1000; /* a full disk is not tried again for a while */
+enum { BUDGET_NS = 8 * 1000 * 1000, SHARE = 50, BYTES_LIMIT = 8 << 20 };
 
 /* One block: this, the code, the path. */
 struct lw_learnt_file {
@@ -22,7 +22,7 @@ struct lw_learnt_file {
 
 void lw_learner_init(struct lw_learner *learner, bool off)
 {
-	*learner = (struct lw_learner){ .interval_ns = FIRST_INTERVAL_NS, .off = off };
+	*learner = (struct lw_learner){ .begun_ns = lw_monotonic_ns(), .off = off };
 	learner->last = &learner->first;
 }
 
@@ -115,12 +115,10 @@ bool lw_learner_pending(const struct lw_learner *learner, const struct lw_dirs *
 
 bool lw_learner_time(const struct lw_learner *learner)
 {
-	if (!learner->stored_ns || learner->bytes > BYTES_LIMIT)
+	if (learner->bytes > BYTES_LIMIT)
 		return true;
-	int64_t wait = learner->cost_ns * COST_FACTOR;
-	if (wait < learner->interval_ns)
-		wait = learner->interval_ns;
-	return lw_monotonic_ns() - learner->stored_ns >= wait;
+	int64_t budget = BUDGET_NS + (lw_monotonic_ns() - learner->begun_ns) / SHARE;
+	return learner->spent_ns + learner->cost_ns <= budget;
 }
 
 /* Whether the source is still what the code was taken from; fills in its content hash. */
@@ -208,10 +206,10 @@ int lw_learner_flush(struct lw_learner *learner, struct lw_dirs *dirs, lw_view *
 	if (error) {
 		stats->write_errors++;
 		stats->last_write_error = -error;
+		learner->spent_ns += FAILURE_NS;
 	}
 	lw_learner_forget(learner);
-	learner->stored_ns = lw_monotonic_ns();
-	learner->cost_ns = learner->stored_ns - start;
-	learner->interval_ns = learner->interval_ns * 2 > LAST_INTERVAL_NS ? LAST_INTERVAL_NS : learner->interval_ns * 2;
+	learner->cost_ns = lw_monotonic_ns() - start;
+	learner->spent_ns += learner->cost_ns;
 	return error;
 }

@@ -2,9 +2,9 @@
 /*
  * learn: what this process has found out and no index holds yet, and when it is stored.
  *
- * Storing costs a file; waiting risks losing it (os._exit, SIGTERM). The rule: the first time imports fall quiet, at once; after that
- * when at least twice the previous interval (50 ms at first, 5 s at most) and twenty times the cost of the last store have passed; always
- * beyond 8 MiB. A process that dies early loses the tail of its first run only: the next run has nothing but that tail to learn.
+ * Storing costs a file; waiting risks losing it (os._exit, a signal). The rule: whenever imports fall quiet, as long as storing has not taken more than
+ * 8 ms and a fiftieth of the time since the start; always beyond 8 MiB. So a process that dies loses little, what it loses the next one learns,
+ * and no first run is slowed down by more than that. Fork and exit store in any case.
  *
  * A source's content is hashed when it is stored, not when it is imported. It is read from a descriptor whose stamp must be the one the
  * code was taken under; otherwise the fact is dropped. Directories are asked once more, too: in `frozen` the newest fact is the truth, and what an old
@@ -24,8 +24,8 @@ struct lw_learner {
 	size_t bytes;
 	uint64_t *taken;	/* set of (path, stamp) learnt in this process, stored or not: nobody learns twice */
 	uint32_t taken_count, taken_capacity;
-	int64_t stored_ns;	/* monotonic; 0: never */
-	int64_t interval_ns, cost_ns;
+	int64_t begun_ns;	/* monotonic */
+	int64_t cost_ns, spent_ns;	/* of the last store, of all */
 	bool off;		/* nowhere to store: learn nothing */
 };
 

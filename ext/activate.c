@@ -50,12 +50,30 @@ static bool is_on(const char *value)
 	return value && *value && strcmp(value, "0") != 0;
 }
 
-/* A whole number from the environment; DEFAULT where it is missing or odd. */
-static long long number(const char *value, long long otherwise)
+/* A whole number up to MAX from the environment; OTHERWISE where it is missing or odd. */
+static long long number(const char *value, long long max, long long otherwise)
 {
 	char *end;
 	long long result = value ? strtoll(value, &end, 10) : otherwise;
-	return value && (*end || end == value || result < 0) ? otherwise : result;
+	return value && (*end || end == value || result < 0 || result > max) ? otherwise : result;
+}
+
+static int64_t window_ns(const struct options *options)
+{
+	const long long day_ms = 24 * 60 * 60 * 1000LL;
+	return number(variable(options, "LADEWERK_STAT_WINDOW"), day_ms, 10) * 1000000;
+}
+
+/* The string ARGUMENT, or NULL with an exception. */
+static const char *text_of(const char *function, const char *name, PyObject *argument)
+{
+	Py_ssize_t len;
+	if (!PyUnicode_Check(argument))
+		return PyErr_Format(PyExc_TypeError, "%s() argument '%s' must be str or None, not %s", function, name, Py_TYPE(argument)->tp_name), NULL;
+	const char *text = PyUnicode_AsUTF8AndSize(argument, &len);
+	if (text && strlen(text) != (size_t)len)
+		return PyErr_Format(PyExc_ValueError, "%s() argument '%s' contains a null character", function, name), NULL;
+	return text;
 }
 
 static int parse_options(const char *function, struct options *options, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -68,7 +86,7 @@ static int parse_options(const char *function, struct options *options, PyObject
 		const char **slot = !name ? NULL : !strcmp(name, "freshness") ? &options->freshness : !strcmp(name, "cache") ? &options->cache : NULL;
 		if (!slot)
 			return PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%s'", function, name ? name : "?"), -1;
-		if (args[i] != Py_None && !(*slot = PyUnicode_AsUTF8(args[i])))
+		if (args[i] != Py_None && !(*slot = text_of(function, name, args[i])))
 			return -1;
 	}
 	return 0;
@@ -144,20 +162,36 @@ static int store_config(lw_state *state, const struct options *options, struct l
 	const char *text = *about ? PyUnicode_AsUTF8AndSize(*about, &len) : NULL;
 	if (!text)
 		return -1;
-	const char *trusted = variable(options, "LADEWERK_TRUST_UID");
+	long long trusted = number(variable(options, "LADEWERK_TRUST_UID"), (uid_t)-2, -1);
 	*config = (struct lw_store_config){
 		.place = options->cache, .key = lw_hash128(text, (size_t)len), .about = text, .readonly = is_on(variable(options, "LADEWERK_READONLY")),
-		.use_env = options->use_env, .prefix_owner = prefix_owner(), .trust_uid_set = number(trusted, -1) >= 0, .trust_uid = (uid_t)number(trusted, 0),
+		.use_env = options->use_env, .prefix_owner = prefix_owner(), .trust_uid_set = trusted >= 0, .trust_uid = (uid_t)trusted,
 	};
 	return 0;
 }
 
 /* --- session --- */
 
+/* There is one session, and so one cache, for the life of a process: asking for PLACE (or NULL) after it was opened elsewhere is an error. */
+static int check_place(const char *place)
+{
+	pthread_mutex_lock(&session_mutex);
+	const char *path = place && process_session ? lw_session_path(process_session) : NULL;
+	pthread_mutex_unlock(&session_mutex);
+	if (!path)
+		return 0;
+	size_t len = strlen(place);
+	while (len && place[len - 1] == '/')
+		len--;
+	if (strncmp(path, place, len) == 0 && path[len] == '/')
+		return 0;
+	return PyErr_Format(PyExc_ValueError, "install() cannot change the cache of a running process, which is %s", path), -1;
+}
+
 static int open_session(lw_state *state, const struct options *options, enum lw_freshness freshness)
 {
 	struct lw_session_config config = { .freshness = freshness, .pyc_magic = (uint32_t)PyImport_GetMagicNumber() };
-	config.window_ns = number(variable(options, "LADEWERK_STAT_WINDOW"), 10) * 1000000;
+	config.window_ns = window_ns(options);
 	PyObject *about = NULL;
 	int result = take_suffixes(state, &config.suffixes);
 	if (!result)
@@ -255,10 +289,10 @@ static bool file_names_are_utf8(void)
 static int install(lw_state *state, const struct options *options)
 {
 	enum lw_freshness freshness;
-	if (parse_freshness(options, &freshness) < 0)
+	if (parse_freshness(options, &freshness) < 0 || check_place(options->cache) < 0)
 		return -1;
 	if (state->installed) {
-		lw_session_set_freshness(state->session, freshness, number(variable(options, "LADEWERK_STAT_WINDOW"), 10) * 1000000);
+		lw_session_set_freshness(state->session, freshness, window_ns(options));
 		return 0;
 	}
 	const char *switched = getenv("LADEWERK");

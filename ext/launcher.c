@@ -7,8 +7,10 @@
  * Python runs it (sys.argv, __main__, tracebacks); the shipped .pth activates Ladewerk, in its child processes too.
  * Every other command is Python: `python -m ladewerk ...`.
  *
- * The interpreter is, in this order: pythonX.Y, python3 or python in our own directory (virtual environments, prefixes), else pythonX.Y on
- * PATH (`pip install --user`), which is sent through `-m ladewerk` so that a missing package is said plainly.
+ * The interpreter is, in this order: pythonX.Y, python3 or python in our own directory (virtual environments, prefixes), the same in the directory of
+ * the link that was called (installers that link files into environments), else pythonX.Y on PATH (`pip install --user`), which is sent
+ * through `-m ladewerk` so that a missing package is said plainly. Our own directory is called as the user called it: a virtual
+ * environment that is reached through a link stays there.
  */
 #include <errno.h>
 #include <libgen.h>
@@ -17,6 +19,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { EX_USAGE = 2, EX_CANNOT_EXECUTE = 126, EX_NOT_FOUND = 127 };
@@ -27,21 +31,47 @@ static int fail(int status, const char *what, const char *remedy)
 	return status;
 }
 
-/* An interpreter in the directory that this program was started from (PATH/to/env/bin). */
-static bool beside(char *path, size_t size)
+static bool python_in(const char *directory, char *path, size_t size)
 {
 	static const char *const names[] = { LADEWERK_PYTHON, "python3", "python" };
-	char self[PATH_MAX];
-	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	if (len <= 0)
-		return false;
-	self[len] = '\0';
-	const char *directory = dirname(self);
-	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+	for (size_t i = 0; *directory && i < sizeof(names) / sizeof(*names); i++) {
 		if ((size_t)snprintf(path, size, "%s/%s", directory, names[i]) < size && access(path, X_OK) == 0)
 			return true;
 	}
 	return false;
+}
+
+/* Where this program lies, all links followed; "" if that cannot be told. */
+static const char *own_directory(char *buffer, size_t size)
+{
+	ssize_t len = readlink("/proc/self/exe", buffer, size - 1);
+	buffer[len > 0 ? len : 0] = '\0';
+	return len > 0 ? dirname(buffer) : "";
+}
+
+/* The directory in the path that was executed; "" if there is none. */
+static const char *called_directory(char *buffer, size_t size)
+{
+	const char *called = (const char *)getauxval(AT_EXECFN);
+	if (!called || !strchr(called, '/') || strlen(called) >= size)
+		return "";
+	return dirname(strcpy(buffer, called));
+}
+
+static bool same_directory(const char *a, const char *b)
+{
+	struct stat one, other;
+	return stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+/* An interpreter in the directory that this program was started from (PATH/to/env/bin). */
+static bool beside(char *path, size_t size)
+{
+	char self[PATH_MAX], called[PATH_MAX];
+	const char *own = own_directory(self, sizeof(self)), *link = called_directory(called, sizeof(called));
+	if (same_directory(own, link))
+		own = link;
+	return python_in(own, path, size) || python_in(link, path, size);
 }
 
 /* `run [--freshness MODE] ...`: returns how many arguments of ours there are, or -1 (said). */

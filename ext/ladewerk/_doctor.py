@@ -236,7 +236,8 @@ def _key(place: str, key: str) -> Iterator[Finding]:
     try:
         files, size = _size(directory)
         mode = stat.S_IMODE(os.stat(directory).st_mode)
-        yield Finding(GOOD, "key", f"{key}: {files} file{'s' * (files != 1)}, {size / 1e6:.1f} MB, of {_owner(directory)}, mode {mode:o}")
+        yield Finding(GOOD, "key", f"{key}: {files} file{'s' * (files != 1)}, {size / 1e6:.1f} MB, of {_owner(directory)}, mode {mode:o}"
+                      + ("" if mode & 0o200 else ", so nothing is added to it (chmod u+w)"))
     except FileNotFoundError:
         yield Finding(NOTE, "key", f"{key}: nothing is stored for this interpreter yet; the first accelerated run, or `ladewerk index`, does it")
     except OSError as error:

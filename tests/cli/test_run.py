@@ -189,6 +189,11 @@ def test_kill_switch_wins(program):
     assert not program.cache.exists()
 
 
+def test_empty_counts_as_not_set(program):
+    done = program.stock("-c", "import sys; print('ladewerk' in sys.modules)", env={"LADEWERK": ""})
+    assert done.stdout == "False\n"
+
+
 def test_on_by_the_environment_alone(program):
     assert json.loads(program.stock("-c", STATS, env={"LADEWERK": "1"}).stdout)["active"] is True
 
@@ -226,6 +231,24 @@ def test_wrong_usage(shell, case):
     assert (launcher.returncode, launcher.stdout) == (2, "")
     assert text in launcher.stderr and launcher.stderr.count("\n") == 1
     assert (module.returncode, module.stdout, module.stderr) == (2, "", launcher.stderr)
+
+
+@pytest.mark.parametrize("what", ["command", "environment"])
+def test_launcher_called_through_a_link(shell, what):
+    """A link to the command runs its environment; an environment reached through a link stays there, as with its python."""
+    show = "import sys; print(sys.prefix, sys.executable, 'ladewerk' in sys.modules)"
+    link = shell.cwd / "link"
+    if what == "command":
+        link.symlink_to(shell.script)
+        expected = shell.stock("-c", show, env={"LADEWERK": "1"})
+    else:
+        link.symlink_to(shell.script.parent.parent)
+        shell.python = link / shell.script.parent.name / shell.python.name
+        expected = shell.stock("-c", show, env={"LADEWERK": "1"})
+        link = link / shell.script.parent.name / "ladewerk"
+    shell.script = link
+    done = shell.ladewerk("run", "-c", show)
+    assert (done.stdout, done.stderr) == (expected.stdout, "") and "True" in done.stdout
 
 
 def test_launcher_without_an_interpreter_beside_it(shell, tmp_path):

@@ -189,31 +189,28 @@ Test(learn, nothing_is_learnt_twice)
 	cr_assert_eq(stats.learnt_files, 2);
 }
 
-Test(learn, intervals)
+Test(learn, budget)
 {
-	cr_assert(lw_learner_time(&learner), "the first time at once");
-	const int64_t expected[] = { 100, 200, 400, 800, 1600, 3200, 5000, 5000 };
 	write_source("x = 1\n");
 	struct lw_hit hit = hit_of(source);
-	for (unsigned i = 0; i < 8; i++) {
-		lw_learner_add(&learner, &hit, i + 10, 1, "c", 1, true);
-		cr_assert_eq(flush(), 0);
-		cr_assert_gt(learner.cost_ns, 0);
-		learner.cost_ns = 0;
-		cr_assert_eq(learner.interval_ns, expected[i] * MS);
-		/* Not for the shortest: a busy machine might let them pass. */
-		learner.stored_ns = lw_monotonic_ns() - expected[i] * MS / 2;
-		cr_assert(i < 2 || !lw_learner_time(&learner));
-		learner.stored_ns -= expected[i] * MS / 2;
-		cr_assert(lw_learner_time(&learner));
-	}
-	learner.cost_ns = 1000 * MS;
-	learner.stored_ns = lw_monotonic_ns() - 19000 * MS;
-	cr_assert(!lw_learner_time(&learner), "twenty times what the last one took");
-	learner.stored_ns -= 1000 * MS;
+	cr_assert(lw_learner_time(&learner), "the first time at once");
+	learn(source, 0);
+	cr_assert_eq(flush(), 0);
+	cr_assert_gt(learner.cost_ns, 0);
+	cr_assert_eq(learner.spent_ns, learner.cost_ns);
+	/* Eight milliseconds, the next one included ... */
+	learner.begun_ns = lw_monotonic_ns();
+	learner.cost_ns = 1 * MS;
+	learner.spent_ns = 7 * MS;
+	cr_assert(lw_learner_time(&learner));
+	learner.begun_ns = lw_monotonic_ns();
+	learner.spent_ns = 30 * MS;
+	cr_assert(!lw_learner_time(&learner));
+	/* ... and a fiftieth of the time since the start. */
+	learner.begun_ns = lw_monotonic_ns() - 50 * 23 * MS;
 	cr_assert(lw_learner_time(&learner));
 
-	learner.stored_ns = lw_monotonic_ns(); /* and the last one took a second */
+	learner.begun_ns = lw_monotonic_ns();
 	char *large = calloc(1, 9 << 20);
 	lw_learner_add(&learner, &hit, 99, 1, large, 9 << 20, true);
 	cr_assert(lw_learner_time(&learner), "much is stored whenever");

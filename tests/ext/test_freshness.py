@@ -268,6 +268,29 @@ def test_old_process_does_not_overrule_what_was_stored_since(tree):
     assert tree.run("import a, zzb; print(a.value)").out == "2\n"
 
 
+def test_link_that_is_turned_and_turned_back(tree):
+    """What was compiled while `current` led to release 2 is not remembered as release 1's."""
+    for n in 1, 2:
+        tree.write(f"release{n}/m.py", f"value = {n}\n")
+    os.symlink("release1", tree.root / "current")
+    tree.env = {"PYTHONPATH": tree.root / "current", "PYTHONDONTWRITEBYTECODE": "1"}
+    settle()
+    racing = tree.run(f"""
+import os, sys
+def point(to): os.symlink(to, {str(tree.base / "new")!r}); os.replace({str(tree.base / "new")!r}, {str(tree.root / "current")!r})
+def hook(event, args):
+    if event == 'open' and isinstance(args[0], str) and args[0].endswith('/m.py'): point('release2')
+sys.addaudithook(hook)
+import m
+point('release1')
+print(m.value)
+""")
+    assert racing.out == "2\n"  # as under stock
+    for _ in range(3):
+        assert tree.run("import m; print(m.value)").out == "1\n"
+        settle()
+
+
 IMAGE = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -507,6 +507,47 @@ for attributes in {}, {'__path__': []}, {'__path__': [sys.path[1] + '/p']}, {'__
 """)
 
 
+def test_restricted_builtins_stay_with_the_importer(any_tree):
+    """Templates and sandboxes execute code with builtins of their own; what that imports gets the real ones."""
+    any_tree.write("victim.py", "import builtins\nprint(__builtins__ is vars(builtins), list(range(3)))\n")
+    any_tree.same("exec('import victim', {'__builtins__': {'__import__': __import__, 'print': print}})")
+
+
+@pytest.mark.parametrize("depth, limit, stack", [(60, 0, 0), (400, 0, 0), (200, 0, 1024), (1000, 100000, 0)])
+def test_deep_chains_of_imports(any_tree, depth, limit, stack):
+    """Each module imports the next one: it works, or it is a RecursionError, where stock needs no more stack than there is."""
+    for i in range(depth):
+        any_tree.write(f"deep{i}.py", f"import deep{i + 1}\n" if i < depth - 1 else "print('bottom')\n")
+    settle()
+    program = f"""
+import sys, threading
+if {limit}: sys.setrecursionlimit({limit})
+def go():
+    try: import deep0
+    except RecursionError: print('RecursionError', any(name.startswith('deep') for name in sys.modules))
+if {stack}:
+    threading.stack_size({stack} * 1024)
+thread = threading.Thread(target=go) if {stack} else None
+if thread: thread.start(); thread.join()
+else: go()
+"""
+    expected = any_tree.run(program, ladewerk=False).out
+    for _ in range(3):
+        out = any_tree.run(program).out
+        assert out == expected or out == "bottom\n"
+
+
+def test_sys_modules_replaced_by_the_body(any_tree):
+    any_tree.write("one.py", "import sys, types\nsys.modules = dict(sys.modules)\nsys.modules[__name__] = types.ModuleType('replaced')\n")
+    any_tree.write("two.py", "import sys\nclass D(dict): pass\nsys.modules = D(sys.modules)\n")
+    any_tree.write("p/__init__.py")
+    any_tree.write("p/three.py", "import sys\nsys.modules = dict(sys.modules)\nraise ValueError\n")
+    any_tree.same(DESCRIBE + """
+for name in 'one', 'p.three', 'two':
+    attempt(load(name)); show([name in sys.modules, list(sys.modules)[-1], type(sys.modules)])
+""")
+
+
 # --- finders and hooks ---
 
 FINDER = DESCRIBE + """
@@ -681,6 +722,27 @@ for finder in FileFinder(root, (Text, ['.txt', '.py'])), Sub(root, (SourceFileLo
 """)
 
 
+def test_exchanged_finder_in_a_long_path(any_tree):
+    """More than 32 entries are searched by a table: it notices what happens to sys.path_importer_cache, too."""
+    any_tree.write("first.py")
+    any_tree.write("b.py", "who = 'directory'\n")
+    any_tree.same(FINDER + """
+import os, pkgutil
+from importlib.machinery import FileFinder, SourceFileLoader
+base = os.path.abspath('.')
+for i in range(40): os.makedirs(f'{base}/e{i}', exist_ok=True)
+sys.path[1:1] = [f'{base}/e{i}' for i in range(40)]
+import first
+for entry in sys.path: pkgutil.get_importer(entry)
+attempt(load('missing'))
+class Mine(FileFinder):
+    def find_spec(self, name, target=None):
+        return importlib.util.spec_from_loader(name, Finder('b', tag='mine')) if name == 'b' else super().find_spec(name, target)
+sys.path_importer_cache[f'{base}/e3'] = Mine(f'{base}/e3', (SourceFileLoader, ['.py']))
+attempt(lambda: importlib.import_module('b').served_by)
+""")
+
+
 def test_directory_that_appears_is_found(tree):
     """Better than stock, which remembers a missing directory until invalidate_caches()."""
     code = DESCRIBE + "import os\nsys.path.append(os.path.abspath('later'))\nattempt(load('m')); os.mkdir('later'); open('later/m.py', 'w').close(); attempt(load('m'))"
@@ -722,6 +784,18 @@ attempt(lambda: importlib.import_module('pkg.mod').value)
                           "import json; print(json.dumps([during['aside']['patched'], after['aside']['patched'], after['served']['pack'] + after['served']['compiled'] "
                           "- during['served']['pack'] - during['served']['compiled']]))", env=env).json()
     assert counts[0] > 0 and counts[1] == counts[0] and counts[2] == 1
+
+
+def test_exchanged_base_class(any_tree):
+    package(any_tree).same("""
+from importlib.machinery import SourceFileLoader as S
+import pkg
+class Mixin(S.__bases__[0]):
+    def exec_module(self, module):
+        print('mixin executes', module.__name__); super().exec_module(module)
+S.__bases__ = (Mixin,) + S.__bases__[1:]
+import pkg.mod
+""")
 
 
 def test_patched_functions(any_tree):
@@ -1258,6 +1332,83 @@ threading.Thread(target=forever, daemon=True).start(); time.sleep(0.02)
 """, part=lambda r: (r.returncode, r.out.split("\n")[0]))
 
 
+def test_interrupt_while_the_lock_is_released(any_tree):
+    """The import was another thread's; ours waited, and is interrupted as it lets go."""
+    any_tree.write("slow.py", "import time\ntime.sleep(0.3)\n")
+    any_tree.same("""
+import sys, threading, time
+class Slow:
+    def find_spec(name, path=None, target=None):
+        if name == 'slow': time.sleep(0.3)
+sys.meta_path.insert(0, Slow)
+def tracer(frame, event, arg):
+    if event == 'call' and frame.f_code.co_name == 'release' and 'importlib' in frame.f_code.co_filename:
+        sys.settrace(None)
+        raise KeyboardInterrupt
+def first():
+    import slow
+def second():
+    time.sleep(0.1); sys.settrace(tracer)
+    try: import slow
+    except BaseException as error: print(type(error))
+    finally: sys.settrace(None)
+threads = [threading.Thread(target=f, daemon=True) for f in (first, second)]
+for thread in threads: thread.start()
+for thread in threads: thread.join(5)
+print('end', flush=True)
+import os; os._exit(0)
+""")
+
+
+SLOW = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int statx(int fd, const char *restrict path, int flags, unsigned mask, struct statx *restrict st)
+{
+	int (*next)(int, const char *, int, unsigned, struct statx *) = dlsym(RTLD_NEXT, "statx");
+	if (strstr(path, "/slowdisk"))
+		sleep(2);
+	return next(fd, path, flags, mask, st);
+}
+"""
+
+
+def test_nobody_waits_for_the_disk_of_another_thread(tree):
+    """An import that waits for a slow file system keeps other imports waiting at most, never a thread that imports nothing."""
+    (tree.base / "slow.c").write_text(SLOW)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", tree.base / "slow.so", tree.base / "slow.c"], check=True)
+    tree.write("pkg/__init__.py")
+    for i in range(5):
+        tree.write(f"pkg/m{i}.py")
+    tree.write("slowdisk/s.py")
+    settle()
+    longest = float(tree.run("""
+import sys, threading, time, types, pkg
+parent = sys.modules['parent'] = types.ModuleType('parent')
+parent.__path__ = [sys.path[1] + '/slowdisk']
+over, longest = False, 0
+def beat():
+    global longest
+    last = time.monotonic()
+    while not over:
+        time.sleep(0.005); now = time.monotonic(); longest = max(longest, now - last); last = now
+def slow():
+    import parent.s
+def quick():
+    for i in range(5): time.sleep(0.05); __import__(f'pkg.m{i}')
+threads = [threading.Thread(target=f) for f in (beat, slow, quick)]
+for thread in threads: thread.start()
+threads[1].join(); threads[2].join(); over = True
+print(longest)
+""", env={"LD_PRELOAD": tree.base / "slow.so"}).out)
+    assert longest < 1.5  # statx alone takes two seconds
+
+
 # --- install and uninstall ---
 
 INSTALL = """
@@ -1306,6 +1457,32 @@ def test_uninstall_in_the_middle_of_an_import(tree):
     tree.write("m.py", "import ladewerk; ladewerk.uninstall(); import colorsys\nvalue = 1\n")
     tree.write("n.py", "import ladewerk; ladewerk.install(); import wave, colorsys\nvalue = 1\n")
     assert tree.run("import m, n; print(m.value, n.value); import ladewerk; print(ladewerk.stats()['active'])", options=["-W", "ignore"]).out == "1 1\nTrue\n"
+
+
+def test_bad_arguments(tree):
+    """Said, not ignored; what is active stays so."""
+    out = tree.run("""
+import ladewerk
+for arguments in {'freshness': 5}, {'freshness': 'never'}, {'cache': 'a\\0b'}, {'cache': b'x'}, {'cache': '/elsewhere'}, {'unknown': 1}:
+    try: print(ladewerk.install(**arguments))
+    except Exception as error: print(type(error).__name__, error)
+print(ladewerk.install(cache=%r), ladewerk.stats()['active'])
+""" % str(tree.cache)).out.splitlines()
+    assert [line.split()[0] for line in out] == ["TypeError", "ValueError", "ValueError", "TypeError", "ValueError", "TypeError", "True"]
+    assert str(tree.cache) in out[4] and out[-1] == "True True"
+
+
+def test_install_again_and_again_leaks_nothing(tree):
+    assert tree.run("""
+import gc, ladewerk, sys
+def cycle():
+    ladewerk.uninstall(); ladewerk.install()
+for _ in range(10): cycle()
+import importlib._bootstrap as b
+gc.collect(); before = len(gc.get_objects()); references = sys.getrefcount(ladewerk._native)
+for _ in range(500): cycle()
+gc.collect(); print(len(gc.get_objects()) - before < 20, sys.getrefcount(ladewerk._native) - references < 20)
+""").out == "True True\n"
 
 
 def test_kill_switch(tree):
