@@ -36,7 +36,8 @@ void lw_view_destroy(lw_view *view);
 
 /**
  * Find NAME from entry START on. HIT->entry says where; kind LW_HIT_NONE: nowhere (compared just now); LW_HIT_PORTION and
- * LW_HIT_FOREIGN: ask again from HIT->entry + 1 if what is there does not settle the matter. WINDOW_NS as above.
+ * LW_HIT_FOREIGN: ask again from HIT->entry + 1 if what is there does not settle the matter; such a call rests on the comparison that the one
+ * with START 0 has made. WINDOW_NS as above.
  */
 int lw_view_resolve(lw_view *view, struct lw_dirs *dirs, int64_t window_ns, uint32_t start, const char *name, size_t len, struct lw_hit *hit);
 

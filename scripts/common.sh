@@ -43,6 +43,12 @@ pip_install() {
 	"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore "$@"
 }
 
+# What building the package needs, one requirement a line; PYTHON reads it.
+build_requires() {
+	"$1" -c 'import sys, tomllib
+print(*tomllib.load(open(sys.argv[1], "rb"))["build-system"]["requires"], sep="\n")' "$repo/pyproject.toml"
+}
+
 # Prints the wheel of this checkout for PYTHON, built as `pip install .` would, but in a build directory that stays.
 build_wheel() {
 	local id tools wheels
@@ -51,8 +57,7 @@ build_wheel() {
 	tools=$build/tools-$id
 	wheels=$build/wheels-$id
 	make_venv "$1" "$tools"
-	mapfile -t requires < <("$tools/bin/python" -c 'import sys, tomllib
-print(*tomllib.load(open(sys.argv[1], "rb"))["build-system"]["requires"], sep="\n")' "$repo/pyproject.toml")
+	mapfile -t requires < <(build_requires "$tools/bin/python")
 	pip_install "$tools" "${requires[@]}" >&2
 	rm -rf "$wheels"
 	PATH=$tools/bin:$PATH "$tools/bin/python" -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation \

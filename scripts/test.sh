@@ -124,6 +124,51 @@ fuzz() {
 	done
 }
 
+# What no other step configures: benchmarks, no io_uring, and a project that takes this one in.
+c_options() {
+	local dir=$build/consumer
+	c_build "$build/c-options" -DLADEWERK_BUILD_BENCH=ON -DLADEWERK_URING_LIBRARY=OFF
+	"$build/c-options/bench/micro/bench_lookup" 40 5
+	rm -rf "$dir"
+	mkdir -p "$dir"
+	cat >"$dir/CMakeLists.txt" <<END
+cmake_minimum_required(VERSION 3.25)
+project(consumer LANGUAGES C)
+set(LADEWERK_BUILD_EXTENSION OFF)
+set(LADEWERK_WERROR ON)
+add_subdirectory($repo ladewerk)
+add_executable(consumer main.c)
+target_link_libraries(consumer PRIVATE ladewerk::core)
+END
+	cat >"$dir/main.c" <<'END'
+#include "hash.h"
+int main(int argc, char **argv) { int unused; return (int)lw_hash64(*argv, 1) == argc; } /* our warnings are not theirs */
+END
+	cmake -S "$dir" -B "$dir/build" -G Ninja
+	cmake --build "$dir/build"
+}
+
+# package PYTHON: the source distribution is complete, and an editable installation works.
+package() {
+	local id dir venv
+	local -a requires
+	id=$(interpreter_id "$1")
+	dir=$build/package-$id
+	venv=$dir/venv
+	rm -rf "$dir"
+	make_venv "$1" "$venv"
+	mapfile -t requires < <(build_requires "$venv/bin/python")
+	pip_install "$venv" "${requires[@]}"
+	cd "$repo"
+	"$venv/bin/python" -c 'import sys
+from scikit_build_core.build import build_sdist
+build_sdist(sys.argv[1])' "$dir"
+	tar -xzf "$dir"/ladewerk-*.tar.gz -C "$dir"
+	cd "$dir"
+	PATH=$venv/bin:$PATH pip_install "$venv" --no-deps --no-build-isolation -e "$(echo "$dir"/ladewerk-*/)"
+	LADEWERK_CACHE=$dir/cache "$venv/bin/ladewerk" run -c 'import decimal, ladewerk; assert ladewerk.stats()["active"], ladewerk.stats()'
+}
+
 # python_tests PYTHON: the package as a user gets it. The working directory is an empty one and pytest is started as
 # a program, so that nothing of the checkout but the tests themselves can be imported; that is checked as well.
 python_tests() {
@@ -168,6 +213,7 @@ if [[ $run_c ]]; then
 		step c-address c_tests "$build/c-address" "${checked[@]}" -DLADEWERK_BUILD_TESTS=ON -DLADEWERK_SANITIZE=address
 		step c-thread c_tests "$build/c-thread" "${checked[@]}" -DLADEWERK_BUILD_TESTS=ON -DLADEWERK_SANITIZE=thread
 		step c-fuzz fuzz
+		step c-options c_options
 	fi
 fi
 if [[ $run_python ]]; then
@@ -177,6 +223,9 @@ if [[ $run_python ]]; then
 	((${#pythons[@]})) || { say "test: no CPython >= 3.11 with headers was found"; exit 1; }
 	if [[ $quick ]]; then
 		pythons=("${pythons[0]}")
+	fi
+	if [[ ! $quick ]]; then
+		step package package "${pythons[0]}"
 	fi
 	for python in "${pythons[@]}"; do
 		id=$(interpreter_id "$python")

@@ -5,7 +5,12 @@
 In a program: ``install()``, ``uninstall()``, ``stats()``.
 """
 
-# This file runs at every accelerated start: it imports nothing but the extension.
+# This file runs in every accelerated program: it imports nothing but the extension.
+import sys
+
 from ladewerk._native import __version__, install, stats, uninstall
+
+if "ladewerk_start" in sys.modules:
+    sys.modules["ladewerk_start"].now()  # the program's first import is this one
 
 __all__ = ["__version__", "install", "stats", "uninstall"]

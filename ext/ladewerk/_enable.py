@@ -11,14 +11,13 @@ from collections.abc import Iterator
 
 from ladewerk.cli import OK, Failure
 
-PTH = "ladewerk-enabled.pth"
+PTH = "ladewerk_enabled.pth"
 
-# One line, as a .pth wants it. It outlives the package (pip does not know it) and must then say nothing.
+# ladewerk_start.py looks for the file; nothing in it is executed. So it may outlive the package (pip does not know it), and costs next to nothing.
 #
-# A .start file, which is to replace such lines from Python 3.18 on, would load pkgutil and re at every start: twice the time of an
-# empty program on 3.15, where the line here is neither refused nor warned about.
-_GUARDED = "try:\n import ladewerk\n ladewerk._native.boot(True)\nexcept Exception: pass"
-_LINE = f"import os; os.environ.get('LADEWERK') != '0' and exec({_GUARDED!r})\n"
+# A .start file, which is to replace .pth files that execute something from Python 3.18 on, would load pkgutil and re at every start: twice
+# the time of an empty program on 3.15, where the one line of ladewerk.pth is neither refused nor warned about.
+_LINE = "# This environment starts with Ladewerk (ladewerk_start.py looks for this file). `ladewerk disable` removes it.\n"
 
 
 def site_directories() -> list[str]:

@@ -35,6 +35,7 @@ ASIDE = {
     "legacy_finder": "a finder without find_spec is in sys.meta_path",
     "system_error": "the system answered with an unexpected error",
     "builtin": "it is built in or frozen",
+    "depth": "too many imports are within each other",
 }
 
 

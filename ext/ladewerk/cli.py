@@ -195,7 +195,7 @@ exit status: 0 no problem, 1 a problem, 2 wrong usage.
 _ENABLE = """\
 Accelerate every start of this environment, not only `ladewerk run`.
 
-Writes ladewerk-enabled.pth into the environment's site-packages. Programs that were started before
+Writes ladewerk_enabled.pth into the environment's site-packages. Programs that were started before
 are not affected. LADEWERK=0 in the environment of a program still switches it off.
 """
 

@@ -58,7 +58,8 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     installed = subprocess.run([PYTHON, "-P", "-c", "import ladewerk, os; print(os.path.dirname(ladewerk.__file__))"],
                                capture_output=True, text=True, check=True).stdout.strip()
     shutil.copytree(installed, target / "ladewerk", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(Path(installed).parent / "ladewerk.pth", target)
+    for name in "ladewerk.pth", "ladewerk_start.py":
+        shutil.copy(Path(installed).parent / name, target)
     shutil.copy(SCRIPT, place / "bin")
     return place
 
@@ -70,4 +71,4 @@ def environment(_environment: Path, tmp_path: Path):
     shell = Shell(tmp_path, script=_environment / "bin/ladewerk", python=python)
     shell.site = next(_environment.glob("lib/python3.*/site-packages"))
     yield shell
-    shell.site.joinpath("ladewerk-enabled.pth").unlink(missing_ok=True)
+    shell.site.joinpath("ladewerk_enabled.pth").unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import pytest
 
 from shell import STATS
 
-ACTIVE = "import sys; print(hasattr(sys.modules.get('ladewerk'), 'stats') and sys.modules['ladewerk'].stats()['active'])"
+ACTIVE = "import json, sys; print(hasattr(sys.modules.get('ladewerk'), 'stats') and sys.modules['ladewerk'].stats()['active'])"
 
 
 def active(shell, *options, **keywords):
@@ -20,7 +20,7 @@ def active(shell, *options, **keywords):
 
 
 def test_enable_and_disable(environment):
-    pth = environment.site / "ladewerk-enabled.pth"
+    pth = environment.site / "ladewerk_enabled.pth"
     assert not active(environment)
     done = environment.ladewerk("enable")
     assert done.returncode == 0 and done.stdout.startswith("enabled: ") and str(pth) in done.stdout
@@ -80,7 +80,7 @@ def test_package_that_is_gone(environment, left):
 
 
 def test_older_file_is_renewed(environment):
-    pth = environment.site / "ladewerk-enabled.pth"
+    pth = environment.site / "ladewerk_enabled.pth"
     pth.write_text("import sys\n")
     facts = environment.json("doctor", status=1)
     assert any("run `ladewerk enable` again" in f["text"] for f in facts["findings"] if f["topic"] == "enabled")
@@ -96,7 +96,7 @@ def test_doctor_knows(environment):
 
 def test_everybody_may_read_it(environment):
     environment.ladewerk("enable", preexec_fn=lambda: os.umask(0o077))
-    assert stat.S_IMODE((environment.site / "ladewerk-enabled.pth").stat().st_mode) == 0o644
+    assert stat.S_IMODE((environment.site / "ladewerk_enabled.pth").stat().st_mode) == 0o644
 
 
 @pytest.mark.parametrize("command", ["enable", "disable"])
@@ -111,7 +111,7 @@ def test_unwritable_site_packages(environment, no_power, command):
     finally:
         environment.site.chmod(0o755)
     assert (done.returncode, done.stdout) == (1, "")
-    assert str(environment.site / "ladewerk-enabled.pth") in done.stderr and "virtual environment" in done.stderr and done.stderr.count("\n") == 1
+    assert str(environment.site / "ladewerk_enabled.pth") in done.stderr and "virtual environment" in done.stderr and done.stderr.count("\n") == 1
     assert sorted(environment.site.iterdir()) == before
 
 
@@ -125,4 +125,4 @@ def test_virtual_environment_on_top_of_an_enabled_one(environment, tmp_path):
     environment.python = next((upper / "bin").glob("python3.*"))
     assert active(environment)
     done = environment.stock("-m", "ladewerk", "disable")
-    assert done.returncode in (0, 1) and (environment.site / "ladewerk-enabled.pth").exists()
+    assert done.returncode in (0, 1) and (environment.site / "ladewerk_enabled.pth").exists()

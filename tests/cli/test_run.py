@@ -182,7 +182,7 @@ def test_multiprocessing_is_accelerated(program, method):
 
 
 def test_kill_switch_wins(program):
-    code = "import sys, os; print('ladewerk' in sys.modules, os.environ['LADEWERK'])"
+    code = "import json, sys, os; print('ladewerk' in sys.modules, os.environ['LADEWERK'])"
     for command in (program.ladewerk("run", "-c", code, env={"LADEWERK": "0"}),
                     program.stock("-m", "ladewerk", "run", "-c", code, env={"LADEWERK": "0"})):
         assert command.stdout.split() == ["False", "0"]
@@ -190,7 +190,7 @@ def test_kill_switch_wins(program):
 
 
 def test_empty_counts_as_not_set(program):
-    done = program.stock("-c", "import sys; print('ladewerk' in sys.modules)", env={"LADEWERK": ""})
+    done = program.stock("-c", "import json, sys; print('ladewerk' in sys.modules)", env={"LADEWERK": ""})
     assert done.stdout == "False\n"
 
 
@@ -200,7 +200,7 @@ def test_on_by_the_environment_alone(program):
 
 @pytest.mark.parametrize("option", ["-E", "-I", "-S"])
 def test_stock_where_the_environment_or_site_is_refused(program, option):
-    code = "import sys; print([type(finder).__module__ for finder in sys.meta_path])"
+    code = "import json, sys; print([type(finder).__module__ for finder in sys.meta_path])"
     done = program.ladewerk("run", option, "-c", code)
     assert done.returncode == 0 and "ladewerk" not in done.stdout
     assert "ladewerk" in program.ladewerk("run", "-c", code).stdout
@@ -236,7 +236,7 @@ def test_wrong_usage(shell, case):
 @pytest.mark.parametrize("what", ["command", "environment"])
 def test_launcher_called_through_a_link(shell, what):
     """A link to the command runs its environment; an environment reached through a link stays there, as with its python."""
-    show = "import sys; print(sys.prefix, sys.executable, 'ladewerk' in sys.modules)"
+    show = "import json, sys; print(sys.prefix, sys.executable, 'ladewerk' in sys.modules)"
     link = shell.cwd / "link"
     if what == "command":
         link.symlink_to(shell.script)

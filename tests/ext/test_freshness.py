@@ -578,7 +578,7 @@ def system_calls(tree, code):
     return lines[start + 1:end]
 
 
-MARKED = "import os\nos.access('/mark/', 0)\nimport p.m, p.q.r\nos.access('/mark/', 0)"
+MARKED = "import os, json\nos.access('/mark/', 0)\nimport p.m, p.q.r\nos.access('/mark/', 0)"
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="no strace")
