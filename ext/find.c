@@ -55,10 +55,8 @@ static int ask_foreign(lw_state *state, PyObject *item, PyObject *name, PyObject
 {
 	PyObject *find_spec = NULL;
 	int result = -1;
-	PyObject *locked = PyObject_CallNoArgs(state->acquire_lock);
-	if (!locked)
+	if (lw_import_lock(state) < 0)
 		return -1;
-	Py_DECREF(locked);
 	PyObject *finder = PyObject_CallMethodOneArg(state->path_finder, LW_STR(state, _path_importer_cache), item);
 	if (!finder)
 		goto done;
@@ -77,11 +75,7 @@ static int ask_foreign(lw_state *state, PyObject *item, PyObject *name, PyObject
 done:
 	Py_XDECREF(finder);
 	Py_XDECREF(find_spec);
-	struct lw_error error;
-	lw_error_save(&error);
-	PyObject *released = PyObject_CallNoArgs(state->release_lock);
-	Py_XDECREF(released);
-	lw_error_restore(&error);
+	lw_import_unlock(state);
 	return result;
 }
 

@@ -117,14 +117,28 @@ static PyObject *meta_path_copy(lw_state *state, enum lw_aside *why)
 	return copy;
 }
 
+int lw_import_lock(lw_state *state)
+{
+	PyObject *locked = PyObject_CallNoArgs(state->acquire_lock);
+	Py_XDECREF(locked);
+	return locked ? 0 : -1;
+}
+
+void lw_import_unlock(lw_state *state)
+{
+	struct lw_error error;
+	lw_error_save(&error);
+	PyObject *released = PyObject_CallNoArgs(state->release_lock);
+	Py_XDECREF(released);
+	lw_error_restore(&error);
+}
+
 /* finder.find_spec(name, path, None) under the import lock: 1 (*SPEC), 0 (no such method), -1. */
 static int ask(lw_state *state, PyObject *finder, PyObject *name, PyObject *path, PyObject **spec)
 {
 	PyObject *find_spec;
-	PyObject *locked = PyObject_CallNoArgs(state->acquire_lock);
-	if (!locked)
+	if (lw_import_lock(state) < 0)
 		return -1;
-	Py_DECREF(locked);
 	int result = lw_attr_get(finder, LW_STR(state, find_spec), &find_spec);
 	if (result > 0) {
 		PyObject *args[] = { name, path ? path : Py_None, Py_None };
@@ -133,11 +147,7 @@ static int ask(lw_state *state, PyObject *finder, PyObject *name, PyObject *path
 		if (!*spec)
 			result = -1;
 	}
-	struct lw_error error;
-	lw_error_save(&error);
-	PyObject *released = PyObject_CallNoArgs(state->release_lock);
-	Py_XDECREF(released);
-	lw_error_restore(&error);
+	lw_import_unlock(state);
 	return result;
 }
 

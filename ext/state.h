@@ -292,6 +292,10 @@ PyObject *lw_finder_create(lw_state *state);
 
 /* --- import.c --- */
 
+/** The import lock, under which stock asks finders: 0 or -1. */
+int lw_import_lock(lw_state *state);
+/** Gives it back. A pending exception survives. */
+void lw_import_unlock(lw_state *state);
 /** sys.modules, whatever it is by now. A new reference or NULL with an exception. */
 PyObject *lw_modules(lw_state *state);
 

@@ -350,7 +350,8 @@ def test_image_that_replaces_an_image(tree, image_library, entries, read_only):
     program = "import m, importlib.util; print(m.value, *(name for name in ('old', 'new') if importlib.util.find_spec(name)))"
     assert tree.learn(program + STATS).out.startswith("1 old\n")
     files = sorted(tree.cache.glob("*/*.lwi"))
-    assert tree.run(program + STATS).json()["served"]["pack"] >= 1
+    served = tree.run(program + STATS).json()["served"]
+    assert served["pack"] + served["pyc"] >= 1 and served["compiled"] == 0
     assert sorted(tree.cache.glob("*/*.lwi")) == files  # nothing new, nothing written
     (tree.root / "m.py").write_text("value = 2\n")
     os.rename(tree.root / "old.py", tree.root / "new.py")
