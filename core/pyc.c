@@ -131,6 +131,8 @@ static bool restored_together(const struct lw_stat *pyc, const struct lw_stat *s
 
 static bool believed(const struct lw_stat *pyc, const struct lw_stat *source)
 {
+	if (lw_stat_from_image(source) && lw_stat_from_image(pyc))
+		return true;
 	return written_here(pyc) ? time_to_compile(source, source->ctime_ns, pyc->mtime_ns) : restored_together(pyc, source);
 }
 

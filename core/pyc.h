@@ -16,7 +16,8 @@
  *
  *     pyc.mtime_ns > source.mtime_ns + 50 ms + 2 us per byte of source
  *
- * which cannot be asked of a source whose mtime is a whole second while its ctime is not: it was cut by an archive, and stock's rule holds.
+ * Where both came with the file system itself (lw_stat_from_image), stock's rule holds. So it does for a source whose mtime is a whole second
+ * while its ctime is not: it was cut by an archive.
  */
 #ifndef LW_PYC_H
 #define LW_PYC_H

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
@@ -26,6 +27,20 @@ static int64_t to_ns(int64_t seconds, uint32_t ns)
 	return seconds * SECOND + ns;
 }
 
+/* A file system on which a fraction of a second has been seen; 0: none yet. Losing one to another costs a slower judgement only. */
+static _Atomic uint64_t fine_dev;
+
+static void note_fraction(const struct lw_stat *st)
+{
+	if ((st->mtime_ns % SECOND || st->ctime_ns % SECOND) && atomic_load_explicit(&fine_dev, memory_order_relaxed) != st->dev)
+		atomic_store_explicit(&fine_dev, st->dev, memory_order_relaxed);
+}
+
+bool lw_stat_from_image(const struct lw_stat *st)
+{
+	return st->mtime_ns == st->ctime_ns && st->mtime_ns % SECOND == 0 && atomic_load_explicit(&fine_dev, memory_order_relaxed) == st->dev;
+}
+
 /* AT_STATX_SYNC_AS_STAT (0) whatever the file system: memory alone may not answer "has it changed". */
 static int read_stat(int dirfd, const char *path, int flags, struct lw_stat *st)
 {
@@ -45,6 +60,7 @@ static int read_stat(int dirfd, const char *path, int flags, struct lw_stat *st)
 		.gid = x.stx_gid,
 		.nlink = x.stx_nlink,
 	};
+	note_fraction(st);
 	return 0;
 }
 

@@ -48,6 +48,12 @@ bool lw_stat_racy(const struct lw_stat *st, int64_t now_ns);
  */
 bool lw_stat_weak(const struct lw_stat *st, const char *path);
 
+/**
+ * Whether ST's times were put there by whoever made an image of a file system (mkfs -d): mtime and ctime are the same whole second, on a file system that is
+ * known to count finer because something else there did. An edit leaves other times.
+ */
+bool lw_stat_from_image(const struct lw_stat *st);
+
 /** Whether everybody may read a file, or list and search a directory, of this mode. */
 bool lw_stat_public(const struct lw_stat *st);
 

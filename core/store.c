@@ -541,6 +541,7 @@ struct merger {
 	lw_build *build;
 	struct lw_keydir list;
 	unsigned chosen;		/* files of LIST to be merged, the newest ones */
+	bool whole;		/* nothing older is left */
 	bool given;			/* BUILD holds facts of the caller */
 	uint64_t limit;			/* bytes that a file there can have */
 	uint64_t bound;			/* bytes of all files together */
@@ -552,11 +553,15 @@ static bool fits(const struct merger *merger, const lw_index *index)
 	return sum(lw_build_size(merger->build), lw_index_head(index)->file_size) <= merger->bound;
 }
 
+/* What becomes of the files that are older than one: their facts must not take the place of newer ones that are not in BUILD. */
+enum older { MERGE_OLDER, FORGET_OLDER, LEAVE_OLDER };
+
 /*
- * Merge one file. It is done with when its facts are in BUILD, when it is rubbish, and when it has no room: being older than
- * everything merged so far, it is what the bound makes us forget.
+ * Merge one file. It is done with when its facts are in BUILD, and when it has no room: being older than everything merged so far, it is what
+ * the bound makes us forget, with all that is older still. Rubbish is done with; what it may have replaced is forgotten, too. A file that cannot
+ * be read just now stays, and ends the run.
  */
-static int merge_file(const struct merger *merger, struct lw_keydir_entry *entry)
+static int merge_file(const struct merger *merger, struct lw_keydir_entry *entry, enum older *older)
 {
 	char reason[LW_STORE_REASON] = "";
 	lw_index *index;
@@ -564,6 +569,7 @@ static int merge_file(const struct merger *merger, struct lw_keydir_entry *entry
 
 	if (err) {
 		entry->done = is_rubbish(err);
+		*older = entry->done ? FORGET_OLDER : err == -ENOENT ? MERGE_OLDER : LEAVE_OLDER;
 		return err == -ENOMEM ? err : 0;
 	}
 	err = hold(merger->store, index);
@@ -571,18 +577,30 @@ static int merge_file(const struct merger *merger, struct lw_keydir_entry *entry
 		lw_index_close(index);
 		return err;
 	}
-	if (lw_build_empty(merger->build) || fits(merger, index))
+	bool room = lw_build_empty(merger->build) || fits(merger, index);
+	if (room)
 		err = lw_build_merge(merger->build, index, NULL);
+	if (!room || err == -E2BIG)
+		*older = FORGET_OLDER;
 	entry->done = !err || err == -E2BIG;
 	return entry->done ? 0 : err;
 }
 
-static int merge_chosen(const struct merger *merger)
+/* Shortens the run where it ended early. */
+static int merge_chosen(struct merger *merger)
 {
+	enum older older = MERGE_OLDER;
 	int err = 0;
 
-	for (unsigned i = 0; !err && i < merger->chosen; i++)
-		err = merge_file(merger, &merger->list.entry[i]);
+	for (unsigned i = 0; !err && i < merger->chosen; i++) {
+		if (older == FORGET_OLDER)
+			merger->list.entry[i].done = true;
+		else
+			err = merge_file(merger, &merger->list.entry[i], &older);
+		if (older == LEAVE_OLDER)
+			merger->chosen = i + 1;
+	}
+	merger->whole &= older != LEAVE_OLDER;
 	return err;
 }
 
@@ -640,11 +658,11 @@ static uint64_t merged_time(const struct merger *merger)
 
 static int write_merged(const struct merger *merger)
 {
-	enum lw_keydir_kind kind = merger->chosen == merger->list.files ? LW_KEYDIR_BASE : LW_KEYDIR_SEGMENT;
+	enum lw_keydir_kind kind = merger->whole ? LW_KEYDIR_BASE : LW_KEYDIR_SEGMENT;
 	return write_file(merger->store, merger->dir, merger->build, kind, merged_time(merger));
 }
 
-static int replace_files(const struct merger *merger)
+static int replace_files(struct merger *merger)
 {
 	int err = merge_chosen(merger);
 
@@ -668,6 +686,7 @@ static int compact_locked(struct merger *merger)
 		return err;
 	lw_keydir_sweep(merger->dir, &merger->list);
 	merger->chosen = choose(merger);
+	merger->whole = merger->chosen == merger->list.files;
 	bool worth = worth_it(merger);
 	if (worth)
 		err = replace_files(merger);

@@ -11,44 +11,53 @@ from os import environ, stat
 # What is attempted at every start, before the program: by `site`, and by the sitecustomize of Debian and Ubuntu. And what we need ourselves.
 NOT_THE_PROGRAM = {"sitecustomize", "usercustomize", "apport_python_hook", "ladewerk", "ladewerk._native"}
 
-original = None  # importlib._bootstrap._find_and_load, once we wait
-waiting = False
+waiting = []  # one item for as long as we wait: whoever takes it activates
 
 
-def first(name, import_):
-    """Stands in for _find_and_load until the first import."""
-    if name not in NOT_THE_PROGRAM and now():
-        return bootstrap._find_and_load(name, import_)
-    return original(name, import_)
+def make(bootstrap, original, now, NOT_THE_PROGRAM):
+    """The function that stands in for _find_and_load until the first import."""
+    def first(name, import_):
+        if name not in NOT_THE_PROGRAM and now():
+            return bootstrap._find_and_load(name, import_)
+        return original(name, import_)
+
+    # To the interpreter, which removes such frames from tracebacks, and to whoever walks up the stack it is one of importlib's.
+    code = first.__code__.replace(co_filename="<frozen importlib._bootstrap>", co_name="_call_with_frames_removed")
+    return type(first)(code, vars(bootstrap), None, None, first.__closure__)
 
 
 def wait():
     """Have it activated by the first import."""
-    global original, waiting
-    if original or "ladewerk" in sys.modules:
-        return
-    # To the interpreter, which removes such frames from tracebacks, it is one of importlib's.
-    first.__code__ = first.__code__.replace(co_filename="<frozen importlib._bootstrap>", co_name="_call_with_frames_removed")
     original = bootstrap._find_and_load
+
+    def now():
+        """Activate it, if nobody has yet: True. Says nothing: `ladewerk.stats()` tells why it is not active."""
+        restored = bootstrap._find_and_load is first
+        if restored:
+            bootstrap._find_and_load = original
+        try:
+            waiting.pop()
+        except IndexError:
+            return restored
+        try:
+            load().boot(True)
+        except Exception:  # half uninstalled: stock Python goes on
+            pass
+        return restored  # if not, somebody has wrapped us: it stays inactive, and says why
+
+    first = make(bootstrap, original, now, NOT_THE_PROGRAM)
+    waiting.append(now)
     bootstrap._find_and_load = first
-    waiting = True
 
 
-def now():
-    """Activate it, if it was to be: True. Says nothing: `ladewerk.stats()` tells why it is not active."""
-    global waiting
-    if not waiting:
-        return False
-    waiting = False
-    wrapped = bootstrap._find_and_load is not first  # by somebody else: then it stays inactive, and says why
-    if not wrapped:
-        bootstrap._find_and_load = original
-    try:
-        from ladewerk import _native
-        _native.boot(True)
-    except Exception:  # half uninstalled: stock Python goes on
-        pass
-    return not wrapped
+def load():
+    """ladewerk._native, from beside us: by now sys.path and sys.meta_path are the program's, which may have a `ladewerk` of its own."""
+    native = sys.modules.get("ladewerk._native")
+    if native is None:
+        finder = sys.modules["_frozen_importlib_external"].PathFinder
+        spec = finder.find_spec("ladewerk._native", [__file__.rpartition("/")[0] + "/ladewerk"])
+        native = bootstrap._load(spec)
+    return native
 
 
 def asked():
@@ -68,5 +77,5 @@ def asked():
     return False
 
 
-if asked():
+if "ladewerk._native" not in sys.modules and asked():
     wait()

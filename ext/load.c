@@ -202,7 +202,10 @@ static PyObject *from_disk(lw_state *state, const struct code_request *request, 
 	PyObject *code = compile_source(state, request->loader, request->name, request->path, request->cached, request->hit, &content);
 	if (code && PyCode_Check(code))
 		learn(state, request->hit, code, content);
-	return code;
+	if (code || !PyErr_ExceptionMatches(PyExc_OSError))
+		return code;
+	PyErr_Clear(); /* a source that may not be read: stock may run the .pyc, or says so */
+	return PyObject_CallMethodOneArg(request->loader, LW_STR(state, get_code), request->name);
 }
 
 static PyObject *get_code(lw_state *state, const struct code_request *request, enum lw_served *how)

@@ -230,6 +230,8 @@ int lw_paths_watch(lw_state *state)
 	state->watcher = PyDict_AddWatcher(on_cache_event);
 	if (state->watcher < 0 || PyDict_Watch(state->watcher, cache) < 0) {
 		PyErr_Clear(); /* there are eight for everybody: then we compare */
+		if (state->watcher >= 0 && PyDict_ClearWatcher(state->watcher) < 0)
+			PyErr_Clear();
 		Py_DECREF(cache);
 		return 0;
 	}
@@ -356,7 +358,8 @@ static int still_holds(lw_state *state, lw_view_object *view, bool hooks)
 		return PyErr_Occurred() ? -1 : 0;
 	int same = 1;
 	uint64_t version = cache_version(state, cache); /* before we look: what changes meanwhile is seen next time */
-	if (importer_cache_changed(view, cache, version)) {
+	/* Short lists always: a finder's list of loaders may have been changed in place, which the cache does not show. */
+	if (view->count <= LW_VIEW_LINEAR || importer_cache_changed(view, cache, version)) {
 		for (Py_ssize_t i = 0; i < view->count && same > 0; i++)
 			same = same_finder(state, view, cache, i);
 		if (same > 0)

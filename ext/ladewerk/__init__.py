@@ -5,12 +5,13 @@
 In a program: ``install()``, ``uninstall()``, ``stats()``.
 """
 
-# This file runs in every accelerated program: it imports nothing but the extension.
+# It imports nothing but the extension, which may be there already.
 import sys
 
 from ladewerk._native import __version__, install, stats, uninstall
+from ladewerk import _native
 
-if "ladewerk_start" in sys.modules:
-    sys.modules["ladewerk_start"].now()  # the program's first import is this one
+for _now in getattr(sys.modules.get("ladewerk_start"), "waiting", [])[:]:
+    _now()  # the program's first import is this one
 
 __all__ = ["__version__", "install", "stats", "uninstall"]

@@ -10,7 +10,7 @@ import pytest
 
 from shell import STATS
 
-ACTIVE = "import json, sys; print(hasattr(sys.modules.get('ladewerk'), 'stats') and sys.modules['ladewerk'].stats()['active'])"
+ACTIVE = "import json, sys; print('ladewerk._native' in sys.modules and sys.modules['ladewerk._native'].stats()['active'])"
 
 
 def active(shell, *options, **keywords):

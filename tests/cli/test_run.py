@@ -182,15 +182,35 @@ def test_multiprocessing_is_accelerated(program, method):
 
 
 def test_kill_switch_wins(program):
-    code = "import json, sys, os; print('ladewerk' in sys.modules, os.environ['LADEWERK'])"
+    code = "import json, sys, os; print('ladewerk._native' in sys.modules, os.environ['LADEWERK'])"
     for command in (program.ladewerk("run", "-c", code, env={"LADEWERK": "0"}),
                     program.stock("-m", "ladewerk", "run", "-c", code, env={"LADEWERK": "0"})):
         assert command.stdout.split() == ["False", "0"]
     assert not program.cache.exists()
 
 
+def test_a_file_of_the_same_name_is_the_programs(program):
+    """`ladewerk.py` in the script's directory, and finders and __import__ functions of the program, have nothing to do with us."""
+    program.write("ladewerk.py", """
+import builtins, sys
+print("body runs as", __name__)
+asked = []
+class Finder:
+    def find_spec(name, path=None, target=None): asked.append(name)
+sys.meta_path.insert(0, Finder)
+original = builtins.__import__
+builtins.__import__ = lambda name, *a, **k: (asked.append(name), original(name, *a, **k))[1]
+import colorsys
+print(sorted({name for name in asked if "ladewerk" in name}), "ladewerk" in sys.modules)
+""")
+    done = program.ladewerk("run", "ladewerk.py")
+    assert (done.stdout, done.stderr) == ("body runs as __main__\n[] False\n", "")
+    done = program.ladewerk("run", "-c", "import json, sys; print('ladewerk' in sys.modules, 'ladewerk._native' in sys.modules)")
+    assert done.stdout == "False True\n"
+
+
 def test_empty_counts_as_not_set(program):
-    done = program.stock("-c", "import json, sys; print('ladewerk' in sys.modules)", env={"LADEWERK": ""})
+    done = program.stock("-c", "import json, sys; print('ladewerk._native' in sys.modules)", env={"LADEWERK": ""})
     assert done.stdout == "False\n"
 
 
@@ -236,7 +256,7 @@ def test_wrong_usage(shell, case):
 @pytest.mark.parametrize("what", ["command", "environment"])
 def test_launcher_called_through_a_link(shell, what):
     """A link to the command runs its environment; an environment reached through a link stays there, as with its python."""
-    show = "import json, sys; print(sys.prefix, sys.executable, 'ladewerk' in sys.modules)"
+    show = "import json, sys; print(sys.prefix, sys.executable, 'ladewerk._native' in sys.modules)"
     link = shell.cwd / "link"
     if what == "command":
         link.symlink_to(shell.script)

@@ -217,6 +217,26 @@ Test(pyc, changes_that_the_mtime_does_not_show)
 	}
 }
 
+/* An image of a file system has whole seconds throughout, and pip compiles within the second. */
+Test(pyc, made_with_the_file_system)
+{
+	struct lw_stat real;
+	tree_write(AT_FDCWD, path, "");
+	set_mtime(path, WHEN);
+	cr_assert_eq(lw_stat_at(AT_FDCWD, path, &real), 0);
+	const int64_t second = WHEN / NS * NS;
+	struct lw_stat source = { .dev = real.dev, .size = 1000, .mtime_ns = second, .ctime_ns = second }, pyc = source;
+	cr_assert(believed(&pyc, &source));
+	source.dev = pyc.dev = real.dev + 1;
+	cr_assert(!believed(&pyc, &source), "there nothing has shown that it counts finer than seconds");
+	source.dev = pyc.dev = real.dev;
+	source.ctime_ns = second + NS;
+	cr_assert(!believed(&pyc, &source), "touched since");
+	source.ctime_ns = second;
+	pyc.ctime_ns = pyc.mtime_ns = second + 1;
+	cr_assert(!believed(&pyc, &source), "written by somebody else, at once");
+}
+
 /* Whatever the source's stat says, nothing overflows, and what cannot be judged is not believed. */
 Test(pyc, extreme_stats)
 {

@@ -1246,6 +1246,70 @@ Test(tiers, damage_the_bound_and_a_rebuild_merge_everything)
 	}
 }
 
+static void append_named(lw_store *store, unsigned name, uint64_t stamp, size_t len)
+{
+	lw_build *build = lw_build_create();
+	char *code = calloc(1, len + 1), *more = calloc(1, len + 1);
+	cr_assert_eq(lw_build_file(build, (struct lw_hash128){ name, 77 }, stamp, stamp, 0, code, 10, true), 0);
+	cr_assert_eq(lw_build_file(build, (struct lw_hash128){ 99, stamp }, 1, 1, 0, more, len, true), 0);
+	cr_assert_eq(lw_store_append(store, build), 0);
+	lw_build_destroy(build);
+	free(code);
+	free(more);
+}
+
+/* The stamp in the newest fact of NAME; 0: none. */
+static uint64_t stamp_named(lw_store *store, unsigned name)
+{
+	struct load now = load(store);
+	uint64_t stamp = 0;
+	for (unsigned i = 0; !stamp && i < now.count; i++) {
+		const struct lw_file_record *record;
+		if (lw_index_find_file(now.index[i], (struct lw_hash128){ name, 77 }, &record) == LW_OK)
+			stamp = record->stamp;
+	}
+	release(&now);
+	return stamp;
+}
+
+/* `frozen` believes the newest fact: one that is forgotten or cannot be read must not bring back what it replaced. */
+Test(tiers, no_older_fact_wins)
+{
+	struct lw_store_config config = config_here();
+	config.max_bytes = 400000;
+	lw_store *store = open_with(&config);
+	append_named(store, 1, 1, 5000);
+	append_named(store, 1, 2, 300000);
+	append_named(store, 2, 1, 250000);
+	cr_assert_eq(stamp_named(store, 1), 2);
+	cr_assert_eq(lw_store_compact(store, true), 0);
+	cr_expect_eq(stamp_named(store, 1), 0, "no room for the newer one: the older one goes, too");
+	cr_expect_eq(stamp_named(store, 2), 1);
+	lw_store_close(store);
+	empty_cache();
+
+	store = open_here();
+	append_named(store, 1, 1, 5000);
+	append_named(store, 1, 2, 5000);
+	struct load now = load(store);
+	release(&now);
+	char newest[PATH_MAX] = "";
+	DIR *dir = opendir(keydir);
+	for (struct dirent *d; (d = readdir(dir));)
+		if (strncmp(d->d_name, "seg-", 4) == 0 && strcmp(d->d_name, newest) > 0)
+			strcpy(newest, d->d_name);
+	closedir(dir);
+	append_named(store, 2, 1, 5000);
+	cr_assert_eq(chmod(in(keydir, newest), 0660), 0);
+	cr_assert_eq(lw_store_compact(store, true), 0);
+	cr_assert_eq(chmod(in(keydir, newest), 0600), 0);
+	cr_expect_eq(stamp_named(store, 1), 2, "it could not be read for a while");
+	cr_assert_eq(lw_store_compact(store, true), 0);
+	cr_expect_eq(stamp_named(store, 1), 2);
+	cr_expect_eq(stamp_named(store, 2), 1);
+	lw_store_close(store);
+}
+
 /* Files that never merge are no reason to look at all the other keys, at the end of each process. */
 Test(tiers, nothing_to_merge_nothing_done)
 {
