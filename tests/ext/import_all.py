@@ -43,17 +43,17 @@ def main():
             outcomes[name] = None
         except BaseException as error:
             outcomes[name] = [type(error).__name__, scrub(str(error)), getattr(error, "name", None)]
-    ladewerk = sys.modules.get("ladewerk")
+    native = sys.modules.get("ladewerk._native")
     result = {
         "outcomes": outcomes,
         "order": [name for name in sys.modules if name.partition(".")[0] != "ladewerk"],
         "modules": {name: describe(module) for name, module in list(sys.modules.items()) if name.partition(".")[0] != "ladewerk"},
     }
-    stats = ladewerk and ladewerk.stats()
+    stats = native and native.stats()
     with open(out, "w") as file:
         json.dump([result, stats], file)
-    if ladewerk:
-        ladewerk._native.flush()
+    if native:
+        native.flush()
     os._exit(0)  # some of them start threads or register what must not run
 
 
