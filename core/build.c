@@ -150,7 +150,7 @@ struct view {
 	struct lw_hash128 key;
 	uint32_t entries, count;
 	uint32_t offset;		/* set by a write */
-	uint64_t *stamps;		/* ours; entries of them, then the names */
+	struct lw_view_dir *dirs;	/* ours; entries of them, then the names */
 	struct lw_view_name *names;
 };
 
@@ -197,7 +197,7 @@ void lw_build_destroy(lw_build *build)
 	for (uint32_t i = 0; i < build->files.count; i++)
 		free(file_at(build, i)->owned);
 	for (uint32_t i = 0; i < build->views.count; i++)
-		free(view_at(build, i)->stamps);
+		free(view_at(build, i)->dirs);
 	set_free(&build->names);
 	set_free(&build->dirs);
 	set_free(&build->files);
@@ -506,10 +506,10 @@ static int find_or_add_view(lw_build *build, struct lw_hash128 key, struct view 
 	return 0;
 }
 
-/* Stamps and names of a view lie together, padded to where the next stamps may begin. */
+/* Directories and names of a view lie together, padded to where the next ones may begin. */
 static uint64_t view_size(uint32_t entries, uint32_t count)
 {
-	return round_up((uint64_t)entries * sizeof(uint64_t) + (uint64_t)count * sizeof(struct lw_view_name), sizeof(uint64_t));
+	return round_up((uint64_t)entries * sizeof(struct lw_view_dir) + (uint64_t)count * sizeof(struct lw_view_name), sizeof(uint64_t));
 }
 
 static int order_view_names(const void *a, const void *b, void *strings)
@@ -543,21 +543,21 @@ static int copy_view_names(lw_build *build, const struct lw_build_name *from, ui
 	return 0;
 }
 
-static int copy_view(lw_build *build, const uint64_t *stamps, uint32_t entries, const struct lw_build_name *names,
-		uint32_t count, uint64_t **out)
+static int copy_view(lw_build *build, const struct lw_view_dir *dirs, uint32_t entries, const struct lw_build_name *names,
+		uint32_t count, struct lw_view_dir **out)
 {
-	*out = calloc((size_t)(view_size(entries, count) / sizeof(**out)) + 1, sizeof(**out));
+	*out = calloc(1, (size_t)view_size(entries, count) + 1);
 	if (!*out)
 		return -ENOMEM;
 	if (entries)
-		memcpy(*out, stamps, entries * sizeof(*stamps));
+		memcpy(*out, dirs, entries * sizeof(*dirs));
 	int error = copy_view_names(build, names, count, entries, (struct lw_view_name *)(*out + entries));
 	if (error)
 		free(*out);
 	return error;
 }
 
-int lw_build_view(lw_build *build, struct lw_hash128 key, const uint64_t *stamps, uint32_t entries,
+int lw_build_view(lw_build *build, struct lw_hash128 key, const struct lw_view_dir *dirs, uint32_t entries,
 		const struct lw_build_name *names, uint32_t count)
 {
 	const struct view *old = find_view(build, key);
@@ -565,8 +565,8 @@ int lw_build_view(lw_build *build, struct lw_hash128 key, const uint64_t *stamps
 	if (entries > UINT16_MAX || view_size(entries, count) > UINT32_MAX - others)
 		return -E2BIG;
 
-	uint64_t *copy;
-	int error = copy_view(build, stamps, entries, names, count, &copy);
+	struct lw_view_dir *copy;
+	int error = copy_view(build, dirs, entries, names, count, &copy);
 	if (error)
 		return error;
 	struct view *view;
@@ -575,8 +575,8 @@ int lw_build_view(lw_build *build, struct lw_hash128 key, const uint64_t *stamps
 		free(copy);
 		return error;
 	}
-	free(view->stamps);
-	view->stamps = copy;
+	free(view->dirs);
+	view->dirs = copy;
 	view->names = (struct lw_view_name *)(copy + entries);
 	view->entries = entries;
 	view->count = count;
@@ -669,7 +669,7 @@ static int copy_indexed_view(lw_build *build, const struct lw_index_view *view)
 		return -ENOMEM;
 	int error = name_view(view, names);
 	if (!error)
-		error = lw_build_view(build, record->key, view->stamps, record->entries, names, record->count);
+		error = lw_build_view(build, record->key, view->dirs, record->entries, names, record->count);
 	free(names);
 	return error;
 }
@@ -886,6 +886,23 @@ static int put_files(struct out *out, const lw_build *build)
 	return 0;
 }
 
+static bool same_hash(const lw_build *build, const void *item, const void *key)
+{
+	return true;
+}
+
+/* LW_VIEW_SEALED */
+static bool is_sealed(const lw_build *build, const struct view *view)
+{
+	for (uint32_t i = 0; i < view->entries; i++) {
+		const struct lw_view_dir *rests_on = &view->dirs[i];
+		const struct dir *dir = rests_on->path ? set_find(&build->dirs, rests_on->path, same_hash, build, NULL) : NULL;
+		if (rests_on->path && (!dir || dir->flags & LW_DIR_UNREADABLE || lw_token(dir->flags, dir->stamp) != rests_on->token))
+			return false;
+	}
+	return true;
+}
+
 static int put_views(struct out *out, const lw_build *build)
 {
 	const void **views;
@@ -895,8 +912,9 @@ static int put_views(struct out *out, const lw_build *build)
 	for (uint32_t i = 0; i < build->views.count; i++) {
 		const struct view *view = views[i];
 		const struct lw_view_record record = {
-			.key = view->key, .stamps = view->offset, .entries = view->entries,
-			.names = view->offset + view->entries * (uint32_t)sizeof(uint64_t), .count = view->count,
+			.key = view->key, .dirs = view->offset, .entries = view->entries,
+			.names = view->offset + view->entries * (uint32_t)sizeof(struct lw_view_dir), .count = view->count,
+			.flags = is_sealed(build, view) ? LW_VIEW_SEALED : 0,
 		};
 		put(out, &record, sizeof(record));
 	}
@@ -914,7 +932,7 @@ static void put_viewdata(struct out *out, const lw_build *build)
 {
 	for (uint32_t i = 0; i < build->views.count; i++) {
 		const struct view *view = view_at(build, i);
-		put(out, view->stamps, view->entries * sizeof(*view->stamps));
+		put(out, view->dirs, view->entries * sizeof(*view->dirs));
 		put(out, view->names, view->count * sizeof(*view->names));
 		pad(out, sizeof(uint64_t));
 	}

@@ -48,7 +48,7 @@ struct lw_build_name {
  * A view of ENTRIES directories with COUNT distinct names, in any order. -EINVAL: a name twice, an empty one, one beyond
  * 255 bytes, or FIRST not below ENTRIES. -E2BIG: beyond 65,535 ENTRIES.
  */
-int lw_build_view(lw_build *build, struct lw_hash128 key, const uint64_t *stamps, uint32_t entries,
+int lw_build_view(lw_build *build, struct lw_hash128 key, const struct lw_view_dir *dirs, uint32_t entries,
 		const struct lw_build_name *names, uint32_t count);
 
 /**

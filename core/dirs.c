@@ -80,12 +80,12 @@ static void grow(struct lw_dirs *dirs)
  * Facts seen with another user's permissions hold for us only where everybody may look. "Could not be listed" holds for nobody: groups
  * and capabilities change while the directory does not. "Missing" may have meant that the way there was barred, except to root.
  */
-static bool seen_by_another(const struct lw_index_dir *found)
+static bool seen_by_another(const lw_index *index, const struct lw_dir_record *record)
 {
-	uint32_t writer = lw_index_head(found->index)->writer_uid;
-	if (found->record->flags & LW_DIR_UNREADABLE)
+	uint32_t writer = lw_index_head(index)->writer_uid;
+	if (record->flags & LW_DIR_UNREADABLE)
 		return true;
-	if (found->record->flags & (LW_DIR_PUBLIC | LW_DIR_NOTDIR) || (found->record->flags & LW_DIR_MISSING && writer == 0))
+	if (record->flags & (LW_DIR_PUBLIC | LW_DIR_NOTDIR) || (record->flags & LW_DIR_MISSING && writer == 0))
 		return false;
 	return writer != geteuid();
 }
@@ -105,21 +105,28 @@ static void take_from_index(struct lw_dirs *dirs, struct lw_dir *dir)
 		dir->indexed = found;
 		dir->stamp = found.record->stamp;
 		dir->flags = found.record->flags;
-		dir->foreign_uid = seen_by_another(&found);
+		dir->foreign_uid = seen_by_another(found.index, found.record);
 		dir->known = true;
 		dirs->stats.from_index++;
 		return;
 	}
 }
 
-struct lw_dir *lw_dirs_get(struct lw_dirs *dirs, const char *path, size_t len)
+static struct lw_dir *find(const struct lw_dirs *dirs, const char *path, size_t len, uint64_t hash)
 {
-	uint64_t hash = lw_hash64(path, len);
 	for (struct lw_dir *dir = dirs->table[hash & (dirs->capacity - 1)]; dir; dir = dir->next)
 		if (dir->hash == hash && dir->len == len && memcmp(dir->path, path, len) == 0)
 			return dir;
+	return NULL;
+}
 
-	struct lw_dir *dir = calloc(1, sizeof(*dir) + len + 1);
+struct lw_dir *lw_dirs_get(struct lw_dirs *dirs, const char *path, size_t len)
+{
+	uint64_t hash = lw_hash64(path, len);
+	struct lw_dir *dir = find(dirs, path, len, hash);
+	if (dir)
+		return dir;
+	dir = calloc(1, sizeof(*dir) + len + 1);
 	if (!dir)
 		return NULL;
 	if (dirs->count >= dirs->capacity)
@@ -291,18 +298,28 @@ const char *lw_dir_name(const struct lw_dir *dir, const struct lw_entry *entry)
 	return lw_index_string(dir->indexed.index, entry->name, entry->len);
 }
 
-static uint64_t stamp_token(uint64_t stamp)
-{
-	return stamp > LW_TOKEN_NOTDIR ? stamp : stamp + 2;
-}
-
 uint64_t lw_dir_token(const struct lw_dir *dir)
 {
-	if (dir->flags & LW_DIR_MISSING)
-		return LW_TOKEN_MISSING;
-	if (dir->flags & LW_DIR_NOTDIR)
-		return LW_TOKEN_NOTDIR;
-	return stamp_token(dir->stamp);
+	return lw_token(dir->flags, dir->stamp);
+}
+
+bool lw_dirs_token(const struct lw_dirs *dirs, const char *path, size_t len, uint64_t *token)
+{
+	const struct lw_dir *dir = dirs->count ? find(dirs, path, len, lw_hash64(path, len)) : NULL;
+	if (dir) {
+		*token = lw_dir_token(dir);
+		return dir->known && !dir->foreign_uid;
+	}
+	for (unsigned i = 0; dirs->snapshot && i < dirs->snapshot->count; i++) {
+		const struct lw_dir_record *record;
+		int result = lw_index_find_dir_record(dirs->snapshot->index[i], path, len, &record);
+		if (result == LW_ABSENT)
+			continue;
+		if (result == LW_OK)
+			*token = lw_token(record->flags, record->stamp);
+		return result == LW_OK && !seen_by_another(dirs->snapshot->index[i], record);
+	}
+	return false;
 }
 
 int lw_token_now(const char *path, uint64_t *token, bool *weak)
@@ -319,7 +336,7 @@ int lw_token_now(const char *path, uint64_t *token, bool *weak)
 	else if (error)
 		return error;
 	else {
-		*token = stamp_token(lw_stamp(&st));
+		*token = lw_token(0, lw_stamp(&st));
 		*weak = lw_stat_weak(&st, path);
 	}
 	return 0;

@@ -80,10 +80,10 @@ int lw_dir_find(struct lw_dirs *dirs, struct lw_dir *dir, const char *name, size
 /** DIR's facts have been stored. */
 void lw_dirs_stored(struct lw_dirs *dirs, struct lw_dir *dir);
 
-/** What a path list's table stores for a fresh DIR: its stamp, or one of these. */
-#define LW_TOKEN_MISSING UINT64_C(0)
-#define LW_TOKEN_NOTDIR UINT64_C(1)
+/** What a path list's table stores for a fresh DIR. */
 uint64_t lw_dir_token(const struct lw_dir *dir);
+/** What PATH's token would be if it were used without being compared; nothing is read or kept. False: it could not be. */
+bool lw_dirs_token(const struct lw_dirs *dirs, const char *path, size_t len, uint64_t *token);
 /** The token PATH has now, by one statx, without touching DIRS. *WEAK: see lw_stat_weak(). 0 or -errno. */
 int lw_token_now(const char *path, uint64_t *token, bool *weak);
 

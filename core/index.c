@@ -472,11 +472,19 @@ static int load_dir(const lw_index *index, const struct lw_dir_record *record, s
 	return LW_OK;
 }
 
-int lw_index_find_dir(const lw_index *index, const char *path, size_t len, struct lw_index_dir *out)
+int lw_index_find_dir_record(const lw_index *index, const char *path, size_t len, const struct lw_dir_record **out)
 {
 	const struct text wanted = { path, len };
-	const void *record;
+	const void *record = NULL;
 	int got = search(index, LW_SEC_DIRS, lw_hash64(path, len), tie_path, &wanted, &record);
+	*out = record;
+	return got;
+}
+
+int lw_index_find_dir(const lw_index *index, const char *path, size_t len, struct lw_index_dir *out)
+{
+	const struct lw_dir_record *record;
+	int got = lw_index_find_dir_record(index, path, len, &record);
 	return got == LW_OK ? load_dir(index, record, out) : got;
 }
 
@@ -568,13 +576,13 @@ void lw_index_prefetch(const lw_index *index)
 
 static int load_view(const lw_index *index, const struct lw_view_record *record, struct lw_index_view *out)
 {
-	if (record->stamps % _Alignof(uint64_t) || record->names % _Alignof(struct lw_view_name))
+	if (record->dirs % _Alignof(struct lw_view_dir) || record->names % _Alignof(struct lw_view_name))
 		return bad(index);
-	const void *stamps = bytes(index, LW_SEC_VIEWDATA, record->stamps, (uint64_t)record->entries * sizeof(uint64_t));
+	const void *dirs = bytes(index, LW_SEC_VIEWDATA, record->dirs, (uint64_t)record->entries * sizeof(struct lw_view_dir));
 	const void *names = bytes(index, LW_SEC_VIEWDATA, record->names, (uint64_t)record->count * sizeof(struct lw_view_name));
-	if (!stamps || !names)
+	if (!dirs || !names)
 		return LW_BAD;
-	*out = (struct lw_index_view){ .index = index, .record = record, .stamps = stamps, .names = names };
+	*out = (struct lw_index_view){ .index = index, .record = record, .dirs = dirs, .names = names };
 	return LW_OK;
 }
 

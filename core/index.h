@@ -32,7 +32,7 @@
 #include <stdbool.h>
 
 #define LW_INDEX_MAGIC "LWINDEX\n"
-enum { LW_INDEX_FORMAT = 1, LW_BLOCK = 4096, LW_CODE_UNIT = 16 };
+enum { LW_INDEX_FORMAT = 2, LW_BLOCK = 4096, LW_CODE_UNIT = 16 };
 
 enum lw_section {
 	LW_SEC_STRINGS, LW_SEC_DIRS, LW_SEC_ENTRIES, LW_SEC_FILES, LW_SEC_VIEWS, LW_SEC_VIEWDATA, LW_SEC_CODE,
@@ -79,6 +79,23 @@ enum {
 	LW_DIR_PUBLIC = 8,		/* everybody may list and search it */
 };
 
+/** One entry of a path list. */
+struct lw_view_dir {
+	uint64_t path;			/* lw_hash64(path); 0: an entry that is not ours to search */
+	uint64_t token;			/* of the directory that the names come from: its stamp, or one of these */
+};
+#define LW_TOKEN_MISSING UINT64_C(0)
+#define LW_TOKEN_NOTDIR UINT64_C(1)
+
+static inline uint64_t lw_token(uint16_t flags, uint64_t stamp)
+{
+	if (flags & LW_DIR_MISSING)
+		return LW_TOKEN_MISSING;
+	if (flags & LW_DIR_NOTDIR)
+		return LW_TOKEN_NOTDIR;
+	return stamp > LW_TOKEN_NOTDIR ? stamp : stamp + 2;
+}
+
 /** A source file, sorted by key. 40 bytes. */
 struct lw_file_record {
 	struct lw_hash128 key;		/* lw_hash128(absolute path) */
@@ -94,12 +111,15 @@ enum { LW_FILE_LEN_BITS = 28 };
 /** The merged top-level names of one path list, sorted by key. 40 bytes. */
 struct lw_view_record {
 	struct lw_hash128 key;		/* of the path list: lw_view_key() in view.h */
-	uint32_t stamps;		/* VIEWDATA offset (8-aligned) of u64[entries]: of each directory: its stamp, 0 = missing, 1 = no directory */
+	uint32_t dirs;			/* VIEWDATA offset (8-aligned) of struct lw_view_dir[entries] */
 	uint32_t entries;
 	uint32_t names;			/* VIEWDATA offset (4-aligned) of struct lw_view_name[count] */
 	uint32_t count;
-	uint64_t reserved;
+	uint64_t flags;			/* LW_VIEW_* */
 };
+
+/** This file holds a fact about every directory of the view, and each is the one that the view rests on: older files do not matter. */
+#define LW_VIEW_SEALED UINT64_C(1)
 
 /** One name of a view: the first path entry in which it occurs in any form. Sorted by (hash, name). */
 struct lw_view_name {
@@ -146,6 +166,8 @@ struct lw_index_dir {
  * it was written answers LW_BAD, never LW_ABSENT: each block that an answer rests on was verified.
  */
 int lw_index_find_dir(const lw_index *index, const char *path, size_t len, struct lw_index_dir *out);
+/** The record alone: its entries are not touched. */
+int lw_index_find_dir_record(const lw_index *index, const char *path, size_t len, const struct lw_dir_record **out);
 int lw_index_dir_find(const struct lw_index_dir *dir, const char *name, size_t len, const struct lw_entry **out);
 int lw_index_find_file(const lw_index *index, struct lw_hash128 key, const struct lw_file_record **out);
 /** The code of FILE, a record of INDEX; LW_ABSENT when it was stored without. */
@@ -154,7 +176,7 @@ int lw_index_code(const lw_index *index, const struct lw_file_record *file, cons
 struct lw_index_view {
 	const lw_index *index;
 	const struct lw_view_record *record;
-	const uint64_t *stamps;			/* record->entries of them */
+	const struct lw_view_dir *dirs;		/* record->entries of them */
 	const struct lw_view_name *names;	/* record->count of them */
 };
 int lw_index_find_view(const lw_index *index, struct lw_hash128 key, struct lw_index_view *out);

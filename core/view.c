@@ -281,20 +281,26 @@ static int merge(lw_view *view, struct lw_dirs *dirs)
 
 /*
  * Whether the table FOUND may be used. In `stat` its tokens are about to be compared, which is all it takes if its writer saw what we see.
- * In `frozen` nothing is compared, and a newer index may know better; another user's table lacks what that user could not list.
+ * In `frozen` nothing is compared, and another fact may be newer; another user's table lacks what that user could not list. NEWEST: no index
+ * is newer than the table's.
  */
-static bool usable(const lw_view *view, struct lw_dirs *dirs, const struct lw_index_view *found)
+static bool usable(const lw_view *view, struct lw_dirs *dirs, const struct lw_index_view *found, bool newest)
 {
 	bool another = lw_index_head(found->index)->writer_uid != geteuid();
+	bool compared = dirs->stats.statx > 0; /* we ourselves may know better */
 	if (found->record->entries != view->count)
 		return false;
+	if (!another && newest && !compared && found->record->flags & LW_VIEW_SEALED)
+		return true;
 	for (uint32_t i = 0; (another || dirs->freshness == LW_FROZEN) && i < view->count; i++) {
-		if (!view->entry[i].path)
+		const struct lw_path_entry *entry = &view->entry[i];
+		uint64_t token;
+		if (!entry->path)
 			continue;
-		const struct lw_dir *dir = lw_dirs_get(dirs, view->entry[i].path, view->entry[i].len);
-		if (!dir || !dir->known || dir->foreign_uid || lw_dir_token(dir) != found->stamps[i])
+		if (!lw_dirs_token(dirs, entry->path, entry->len, &token) || token != found->dirs[i].token)
 			return false;
-		if (another && !(dir->flags & (LW_DIR_PUBLIC | LW_DIR_MISSING | LW_DIR_NOTDIR)))
+		const struct lw_dir *dir = another ? lw_dirs_get(dirs, entry->path, entry->len) : NULL;
+		if (another && (!dir || !(dir->flags & (LW_DIR_PUBLIC | LW_DIR_MISSING | LW_DIR_NOTDIR))))
 			return false;
 	}
 	return true;
@@ -306,9 +312,10 @@ static void look_for_stored(lw_view *view, struct lw_dirs *dirs)
 	for (unsigned i = 0; dirs->snapshot && i < dirs->snapshot->count; i++) {
 		int result = lw_index_find_view(dirs->snapshot->index[i], view->key, &view->indexed);
 		dirs->stats.damaged += result == LW_BAD;
-		if (result != LW_OK || !usable(view, dirs, &view->indexed))
+		if (result != LW_OK || !usable(view, dirs, &view->indexed, i == 0))
 			continue;
-		memcpy(view->token, view->indexed.stamps, view->count * sizeof(*view->token));
+		for (uint32_t entry = 0; entry < view->count; entry++)
+			view->token[entry] = view->indexed.dirs[entry].token;
 		view->stored = view->valid = true;
 		find_first_foreign(view);
 		return;
@@ -485,20 +492,34 @@ void lw_view_learnt(lw_view *view)
 	view->stored = true;
 }
 
+static struct lw_view_dir *dirs_of(const lw_view *view)
+{
+	struct lw_view_dir *out = calloc((size_t)view->count + 1, sizeof(*out));
+	for (uint32_t i = 0; out && i < view->count; i++)
+		if (view->entry[i].path)
+			out[i] = (struct lw_view_dir){ .path = lw_hash64(view->entry[i].path, view->entry[i].len), .token = view->token[i] };
+	return out;
+}
+
 int lw_view_learn(const lw_view *view, struct lw_build *build)
 {
 	if (!lw_view_unlearnt(view))
 		return 0;
+	struct lw_view_dir *rests_on = dirs_of(view);
 	struct lw_build_name *names = malloc((view->merged.count + 1) * sizeof(*names));
-	if (!names)
+	if (!rests_on || !names) {
+		free(rests_on);
+		free(names);
 		return -ENOMEM;
+	}
 	uint32_t count = 0;
 	for (uint32_t i = 0; i < view->merged.capacity; i++) {
 		const struct slot *slot = &view->merged.slot[i];
 		if (slot->name)
 			names[count++] = (struct lw_build_name){ .name = slot->name, .len = slot->len, .first = slot->first };
 	}
-	int error = lw_build_view(build, view->key, view->token, view->count, names, count);
+	int error = lw_build_view(build, view->key, rests_on, view->count, names, count);
+	free(rests_on);
 	free(names);
 	return error;
 }

@@ -121,22 +121,41 @@ static int is_plain_file_finder(lw_state *state, PyObject *finder)
 
 struct entries {
 	struct lw_path_entry *entry;
-	PyObject *bytes;	/* list: keeps encoded paths alive */
+	PyObject *kept;		/* list: owners of the encoded paths */
 };
 
-/* Encode TEXT as a directory path: 1, 0 (not something we answer for), -1. */
-static int encode(struct entries *entries, PyObject *text, struct lw_path_entry *entry)
+static int keep(struct entries *entries, PyObject *owner)
 {
+	return PyList_Append(entries->kept, owner);
+}
+
+/* The bytes of TEXT, which stay for as long as ENTRIES: 1, 0 (there are none), -1. The file system encoding is UTF-8 (activate.c). */
+static int encode_text(struct entries *entries, PyObject *text, const char **path, size_t *len)
+{
+	if (PyUnicode_IS_COMPACT_ASCII(text)) {
+		*path = (const char *)PyUnicode_1BYTE_DATA(text);
+		*len = (size_t)PyUnicode_GET_LENGTH(text);
+		return keep(entries, text) < 0 ? -1 : 1;
+	}
 	PyObject *bytes = PyUnicode_EncodeFSDefault(text);
 	if (!bytes) {
 		PyErr_Clear();
 		return 0;
 	}
-	int result = PyList_Append(entries->bytes, bytes) < 0 ? -1 : 1;
-	const char *path = PyBytes_AS_STRING(bytes);
-	size_t len = (size_t)PyBytes_GET_SIZE(bytes);
+	int result = keep(entries, bytes) < 0 ? -1 : 1;
+	*path = PyBytes_AS_STRING(bytes);
+	*len = (size_t)PyBytes_GET_SIZE(bytes);
 	Py_DECREF(bytes);
-	if (result < 0)
+	return result;
+}
+
+/* Encode TEXT as a directory path: 1, 0 (not something we answer for), -1. */
+static int encode(struct entries *entries, PyObject *text, struct lw_path_entry *entry)
+{
+	const char *path;
+	size_t len;
+	int result = encode_text(entries, text, &path, &len);
+	if (result <= 0)
 		return result;
 	if (memchr(path, '\0', len) || path[0] != '/')
 		return 0;
@@ -275,8 +294,8 @@ static lw_view_object *build(lw_state *state, PyObject *list, bool hooks, enum l
 	view->importer_cache = importer_cache(state);
 	view->importer_cache_version = view->importer_cache ? cache_version(state, view->importer_cache) : 0;
 	entries.entry = PyMem_Calloc((size_t)view->count + 1, sizeof(*entries.entry));
-	entries.bytes = PyList_New(0);
-	if (!entries.entry || !entries.bytes)
+	entries.kept = PyList_New(0);
+	if (!entries.entry || !entries.kept)
 		goto done;
 	result = view->importer_cache ? 1 : PyErr_Occurred() ? -1 : 0;
 	for (Py_ssize_t i = 0; i < view->count && result > 0; i++) {
@@ -291,7 +310,7 @@ static lw_view_object *build(lw_state *state, PyObject *list, bool hooks, enum l
 	}
 done:
 	PyMem_Free(entries.entry);
-	Py_XDECREF(entries.bytes);
+	Py_XDECREF(entries.kept);
 	if (result <= 0)
 		Py_CLEAR(view);
 	if (result < 0 && !PyErr_Occurred())

@@ -104,13 +104,13 @@ static void add_view(lw_build *build, unsigned i, unsigned generation)
 	char text[MAX_NAMES][16];
 	const char *names[MAX_NAMES];
 	struct lw_build_name view[MAX_NAMES];
-	uint64_t stamps[64];
+	struct lw_view_dir dirs[64];
 	uint32_t count = names_of(10, i, generation, text, names), entries = 1 + i % 64;
 	for (uint32_t n = 0; n < entries; n++)
-		stamps[n] = mix(11, i, generation + n);
+		dirs[n] = (struct lw_view_dir){ .path = mix(12, i, n), .token = mix(11, i, generation + n) };
 	for (uint32_t n = 0; n < count; n++)
 		view[n] = (struct lw_build_name){ names[n], (uint16_t)strlen(names[n]), (uint16_t)(n % entries) };
-	cr_assert_eq(lw_build_view(build, key_of(2, i), stamps, entries, view, count), 0);
+	cr_assert_eq(lw_build_view(build, key_of(2, i), dirs, entries, view, count), 0);
 }
 
 static void add_all(lw_build *build, unsigned from, unsigned to, unsigned generation)
@@ -170,7 +170,7 @@ static void expect_view(const lw_index *index, unsigned i, unsigned generation)
 	cr_assert_eq(view.record->entries, entries);
 	cr_assert_eq(view.record->count, count);
 	for (uint32_t n = 0; n < entries; n++)
-		cr_assert_eq(view.stamps[n], mix(11, i, generation + n));
+		cr_assert(view.dirs[n].path == mix(12, i, n) && view.dirs[n].token == mix(11, i, generation + n));
 	for (uint32_t n = 0; n < count; n++) {
 		cr_assert_eq(lw_index_view_find(&view, names[n], strlen(names[n]), &first), LW_OK);
 		cr_assert_eq(first, n % entries);
@@ -537,13 +537,13 @@ Test(build, senseless)
 
 	char long_name[256];
 	memset(long_name, 'x', sizeof(long_name));
-	const uint64_t stamps[] = { 1, 2 };
+	const struct lw_view_dir dirs[] = { { 1, 1 }, { 2, 2 } };
 	const struct lw_build_name wrong[][2] = {
 		{ { "a", 1, 0 }, { "a", 1, 1 } }, { { "a", 1, 0 }, { "b", 1, 2 } }, { { "a", 0, 0 }, { "b", 1, 0 } },
 		{ { "a", 1, 0 }, { long_name, 256, 0 } },
 	};
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++)
-		cr_assert_eq(lw_build_view(build, key_of(2, 0), stamps, 2, wrong[i], 2), -EINVAL);
+		cr_assert_eq(lw_build_view(build, key_of(2, 0), dirs, 2, wrong[i], 2), -EINVAL);
 	cr_assert_eq(lw_build_view(build, key_of(2, 0), NULL, 0, NULL, 0), 0);
 
 	/* What was refused has changed nothing. */

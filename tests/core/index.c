@@ -35,7 +35,7 @@ static const char *const dir_path[] = { "/srv/app", "/srv/lib", "/usr/lib/python
 enum { DIRS = 5, MISSING_DIR = 3, FILES = 6, CODELESS = 4, VIEWS = 2, VIEW_ENTRIES = 3 };
 static const char *const name_of[] = { "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta" };
 enum { NAMES = 8 };
-static const uint64_t view_stamp[VIEW_ENTRIES] = { 11, 0, 33 };
+static const struct lw_view_dir view_dir[VIEW_ENTRIES] = { { 1, 11 }, { 0, 0 }, { 3, 33 } };
 
 static struct lw_hash128 file_key(unsigned i)
 {
@@ -70,7 +70,7 @@ static lw_build *build_small(void)
 		struct lw_build_name names[NAMES];
 		for (unsigned i = 0; i < NAMES; i++)
 			names[i] = (struct lw_build_name){ name_of[i], (uint16_t)strlen(name_of[i]), (uint16_t)((i + v) % VIEW_ENTRIES) };
-		cr_assert_eq(lw_build_view(build, file_key(1000 + v), view_stamp, VIEW_ENTRIES, names, NAMES), 0);
+		cr_assert_eq(lw_build_view(build, file_key(1000 + v), view_dir, VIEW_ENTRIES, names, NAMES), 0);
 	}
 	return build;
 }
@@ -142,7 +142,7 @@ static void check_view(const lw_index *index, unsigned v, struct tally *tally)
 		return;
 	holds(tally, view.record->entries == VIEW_ENTRIES && view.record->count == NAMES);
 	if (view.record->entries == VIEW_ENTRIES)
-		holds(tally, memcmp(view.stamps, view_stamp, sizeof(view_stamp)) == 0);
+		holds(tally, memcmp(view.dirs, view_dir, sizeof(view_dir)) == 0);
 	for (unsigned n = 0; n < NAMES; n++) {
 		uint32_t first;
 		if (count(tally, lw_index_view_find(&view, name_of[n], strlen(name_of[n]), &first), LW_OK))
@@ -193,7 +193,7 @@ static unsigned walk(const lw_index *index)
 		struct lw_index_view view;
 		if (lw_index_view_at(index, i, &view) != LW_OK)
 			continue;
-		sum += (unsigned)lw_hash64(view.stamps, view.record->entries * sizeof(*view.stamps));
+		sum += (unsigned)lw_hash64(view.dirs, view.record->entries * sizeof(*view.dirs));
 		sum += (unsigned)lw_hash64(view.names, view.record->count * sizeof(*view.names));
 	}
 	return sum;
@@ -483,12 +483,12 @@ static const struct field fields[] = {
 	{ LW_SEC_ENTRIES, offsetof(struct lw_entry, name) },
 	{ LW_SEC_FILES, offsetof(struct lw_file_record, code) },
 	{ LW_SEC_FILES, offsetof(struct lw_file_record, code_len) },
-	{ LW_SEC_VIEWS, offsetof(struct lw_view_record, stamps) },
+	{ LW_SEC_VIEWS, offsetof(struct lw_view_record, dirs) },
 	{ LW_SEC_VIEWS, offsetof(struct lw_view_record, entries) },
 	{ LW_SEC_VIEWS, offsetof(struct lw_view_record, names) },
 	{ LW_SEC_VIEWS, offsetof(struct lw_view_record, count) },
-	{ LW_SEC_VIEWDATA, 24 + offsetof(struct lw_view_name, name) },
-	{ LW_SEC_VIEWDATA, 24 + offsetof(struct lw_view_name, len) },
+	{ LW_SEC_VIEWDATA, sizeof(view_dir) + offsetof(struct lw_view_name, name) },
+	{ LW_SEC_VIEWDATA, sizeof(view_dir) + offsetof(struct lw_view_name, len) },
 };
 
 Test(index, crafted_offsets)
@@ -554,7 +554,7 @@ Test(index, empty_names_are_damage)
 Test(index, view_first_is_an_entry)
 {
 	struct image image = small_image();
-	struct lw_view_name *names = (void *)((char *)image_section(&image, LW_SEC_VIEWDATA) + VIEW_ENTRIES * 8);
+	struct lw_view_name *names = (void *)((char *)image_section(&image, LW_SEC_VIEWDATA) + sizeof(view_dir));
 	for (unsigned i = 0; i < NAMES; i++)
 		names[i].first = VIEW_ENTRIES;
 	image_reseal(&image, image_head(&image));
@@ -578,9 +578,9 @@ Test(index, equal_hashes)
 	cr_assert_eq(lw_build_dir(build, twin_a, 16, 1, 0, listing), 0);
 	cr_assert_eq(lw_build_dir(build, twin_b, 16, 2, 0, NULL), 0);
 	cr_assert_eq(lw_build_dir(build, "/other", 6, 3, 0, NULL), 0);
-	const uint64_t stamps[] = { 1, 2 };
+	const struct lw_view_dir dirs[] = { { 1, 1 }, { 2, 2 } };
 	const struct lw_build_name names[] = { { twin_b, 16, 1 }, { twin_a, 16, 0 } };
-	cr_assert_eq(lw_build_view(build, file_key(0), stamps, 2, names, 2), 0);
+	cr_assert_eq(lw_build_view(build, file_key(0), dirs, 2, names, 2), 0);
 	struct image image = image_of(build);
 	lw_index *index;
 	cr_assert_eq(lw_index_open_memory(image.data, image.size, NULL, &index, NULL), 0);

@@ -408,18 +408,18 @@ Test(view, a_stored_table_is_compared_in_stat)
 /* A table of all of LIST that knows the one name "lie", in its first entry; ENTRIES tokens. The directories' facts are in it as well. */
 static void store_lie(struct facts *facts, uint32_t entries, uint32_t uid)
 {
-	uint64_t token[LONG];
+	struct lw_view_dir rests_on[LONG];
 	const struct lw_build_name name = { .name = "lie", .len = 3, .first = 0 };
 	facts_age();
 	use(NULL, LW_STAT);
 	for (unsigned i = 0; i < LONG; i++) {
 		struct lw_dir *dir = facts_dir(&dirs, list[i].path);
 		cr_assert_eq(lw_dirs_fresh(&dirs, dir), 0);
-		token[i] = lw_dir_token(dir);
+		rests_on[i] = (struct lw_view_dir){ .path = lw_hash64(list[i].path, list[i].len), .token = lw_dir_token(dir) };
 	}
 	lw_build *build = lw_build_create();
 	facts_of(build, &dirs);
-	cr_assert_eq(lw_build_view(build, lw_view_key(list, LONG, false), token, entries, &name, 1), 0);
+	cr_assert_eq(lw_build_view(build, lw_view_key(list, LONG, false), rests_on, entries, &name, 1), 0);
 	facts_open(facts, build, uid);
 }
 
@@ -520,6 +520,98 @@ Test(view, a_newer_index_knows_better_than_an_older_table)
 	lw_view_destroy(view);
 	lw_dirs_clear(&dirs);
 	facts_close(&new);
+	facts_close(&old);
+}
+
+/* The facts of list[I] as they are now, and nothing else. */
+static lw_build *one_fact(unsigned i)
+{
+	facts_age();
+	use(NULL, LW_STAT);
+	cr_assert_eq(lw_dirs_fresh(&dirs, facts_dir(&dirs, list[i].path)), 0);
+	lw_build *build = lw_build_create();
+	facts_of(build, &dirs);
+	return build;
+}
+
+static bool is_sealed(const struct facts *facts)
+{
+	struct lw_index_view found;
+	cr_assert_eq(lw_index_find_view(facts->index, lw_view_key(list, LONG, false), &found), LW_OK);
+	return found.record->flags & LW_VIEW_SEALED;
+}
+
+Test(view, a_sealed_table_needs_no_other_fact_in_frozen)
+{
+	struct facts facts;
+	facts_write(list[9].path, "m.py");
+	store_lie(&facts, LONG, geteuid());
+	cr_assert(is_sealed(&facts));
+	use(&facts, LW_FROZEN);
+	lw_view *view = long_view();
+	cr_assert_eq(where(view, "m", 0), -1);
+	cr_assert_eq(dirs.count, 0);
+	lw_view_destroy(view);
+	/* What this process has seen for itself is newer. */
+	use(&facts, LW_FROZEN);
+	facts_write(list[9].path, "n.py");
+	cr_assert_eq(lw_dirs_compare(&dirs, facts_dir(&dirs, list[9].path)), 0);
+	view = long_view();
+	cr_assert_eq(where(view, "m", 0), 9);
+	lw_view_destroy(view);
+	lw_dirs_clear(&dirs);
+	facts_close(&facts);
+}
+
+/* A table, then a newer fact about one of its directories, merged into one file: only while they agree the table holds by itself. */
+Test(view, a_merge_breaks_the_seal_of_a_table_that_a_newer_fact_disputes)
+{
+	for (unsigned disputed = 0; disputed < 2; disputed++) {
+		struct facts table, merged;
+		facts_write(list[9].path, "m.py");
+		store_lie(&table, LONG, geteuid());
+		if (disputed)
+			facts_write(list[9].path, "n.py");
+		lw_build *build = one_fact(9);
+		cr_assert_eq(lw_build_merge(build, table.index, NULL), 0);
+		facts_open(&merged, build, geteuid());
+		cr_assert_eq(is_sealed(&merged), !disputed);
+		use(&merged, LW_FROZEN);
+		lw_view *view = long_view();
+		cr_assert_eq(where(view, "m", 0), disputed ? 9 : -1);
+		cr_assert_eq(dirs.stats.statx, 0);
+		lw_view_destroy(view);
+		lw_dirs_clear(&dirs);
+		facts_close(&merged);
+		facts_close(&table);
+	}
+}
+
+/* A table in the newest file whose facts are in an older one, which may be of another time: they decide. */
+Test(view, a_table_without_its_facts_is_not_sealed)
+{
+	struct facts old, table;
+	facts_write(list[9].path, "m.py");
+	store_long(&old, geteuid());
+	cr_assert_eq(unlink(facts_join(list[9].path, "m.py")), 0);
+	facts_age();
+	use(NULL, LW_STAT);
+	lw_view *view = long_view();
+	cr_assert_eq(where(view, "m", 0), -1);
+	lw_build *build = lw_build_create();
+	cr_assert_eq(lw_view_learn(view, build), 0);
+	lw_view_destroy(view);
+	facts_open(&table, build, geteuid());
+	cr_assert(!is_sealed(&table));
+	lw_index *both[] = { table.index, old.index };
+	table.snapshot = (struct lw_snapshot){ .count = 2, .index = both };
+	use(&table, LW_FROZEN);
+	view = long_view();
+	cr_assert_eq(where(view, "m", 0), 9, "as the listing that is frozen says");
+	cr_assert_eq(dirs.stats.statx, 0);
+	lw_view_destroy(view);
+	lw_dirs_clear(&dirs);
+	facts_close(&table);
 	facts_close(&old);
 }
 

@@ -29,14 +29,14 @@ enum { NAMES = 5, FACTS = 20 };
 static lw_build *sound_build(void)
 {
 	lw_build *build = lw_build_create();
-	const uint64_t stamps[] = { 1, 0, 3 };
+	const struct lw_view_dir dirs[] = { { lw_hash64("/d/1", 4), 3 }, { 0, 0 }, { lw_hash64("/d/0", 4), 2 } };
 	const struct lw_build_name view[] = { { "alpha", 5, 0 }, { "beta", 4, 2 } };
 	for (unsigned i = 0; i < FACTS; i++) {
 		char path[32];
 		struct lw_listing *listing = image_listing(names, i % (NAMES + 1), LW_KIND_DIR);
 		MUST(lw_build_dir(build, path, (size_t)sprintf(path, "/d/%u", i), i, 0, listing) == 0);
 		MUST(lw_build_file(build, lw_hash128(path, strlen(path)), i, i, LW_FILE_PUBLIC, path, strlen(path), true) == 0);
-		MUST(lw_build_view(build, lw_hash128(&i, sizeof(i)), stamps, 3, view, i % 3) == 0);
+		MUST(lw_build_view(build, lw_hash128(&i, sizeof(i)), dirs, 3, view, i % 3) == 0);
 		lw_listing_destroy(listing);
 	}
 	return build;
@@ -169,12 +169,12 @@ static void read_files(const lw_index *index)
 
 static void read_view(const struct lw_index_view *view)
 {
-	touch(view->stamps, view->record->entries * sizeof(*view->stamps));
+	touch(view->dirs, view->record->entries * sizeof(*view->dirs));
 	touch(view->names, view->record->count * sizeof(*view->names));
 	for (unsigned n = 0; n < NAMES; n++) {
 		uint32_t first;
 		if (lw_index_view_find(view, names[n], strlen(names[n]), &first) == LW_OK)
-			touch(&view->stamps[first], sizeof(*view->stamps));
+			touch(&view->dirs[first], sizeof(*view->dirs));
 	}
 }
 
