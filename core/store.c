@@ -558,12 +558,13 @@ enum older { MERGE_OLDER, FORGET_OLDER, LEAVE_OLDER };
 
 /*
  * Merge one file. It is done with when its facts are in BUILD, and when it has no room: being older than everything merged so far, it is what
- * the bound makes us forget, with all that is older still. Rubbish is done with; what it may have replaced is forgotten, too. A file that cannot
- * be read just now stays, and ends the run.
+ * the bound makes us forget, with all that is older still. Rubbish is done with, in part or as a whole; what it may have replaced is forgotten, too. A
+ * file that cannot be read just now stays, and ends the run.
  */
 static int merge_file(const struct merger *merger, struct lw_keydir_entry *entry, enum older *older)
 {
 	char reason[LW_STORE_REASON] = "";
+	unsigned skipped = 0;
 	lw_index *index;
 	int err = open_file(merger->store, entry->name, &index, reason);
 
@@ -579,14 +580,14 @@ static int merge_file(const struct merger *merger, struct lw_keydir_entry *entry
 	}
 	bool room = lw_build_empty(merger->build) || fits(merger, index);
 	if (room)
-		err = lw_build_merge(merger->build, index, NULL);
-	if (!room || err == -E2BIG)
+		err = lw_build_merge(merger->build, index, &skipped);
+	if (!room || err == -E2BIG || skipped)
 		*older = FORGET_OLDER;
 	entry->done = !err || err == -E2BIG;
 	return entry->done ? 0 : err;
 }
 
-/* Shortens the run where it ended early. */
+/* Shortens the run where it ended early, and extends it to what is to be forgotten. */
 static int merge_chosen(struct merger *merger)
 {
 	enum older older = MERGE_OLDER;
@@ -597,10 +598,10 @@ static int merge_chosen(struct merger *merger)
 			merger->list.entry[i].done = true;
 		else
 			err = merge_file(merger, &merger->list.entry[i], &older);
-		if (older == LEAVE_OLDER)
-			merger->chosen = i + 1;
+		if (older != MERGE_OLDER)
+			merger->chosen = older == LEAVE_OLDER ? i + 1 : merger->list.files;
 	}
-	merger->whole &= older != LEAVE_OLDER;
+	merger->whole = merger->chosen == merger->list.files && older != LEAVE_OLDER;
 	return err;
 }
 

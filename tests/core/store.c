@@ -1246,6 +1246,42 @@ Test(tiers, damage_the_bound_and_a_rebuild_merge_everything)
 	}
 }
 
+/* The path of the newest file. */
+static void newest(char *path)
+{
+	struct lw_keydir list;
+	int dir = open(keydir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cr_assert_eq(lw_keydir_read(dir, &list), 0);
+	strcpy(path, in(keydir, list.entry[0].name));
+	lw_keydir_clear(&list);
+	close(dir);
+}
+
+/* The first file holds fact 7 as it was, then comes a large one that ends the run; the newest says otherwise, but is damaged where it does. */
+Test(tiers, what_a_damaged_fact_has_replaced_does_not_come_back)
+{
+	for (unsigned damaged = 0; damaged < 2; damaged++) {
+		char path[PATH_MAX];
+		lw_store *store = open_here();
+		cr_assert_eq(append_stamped(store, 7, 100), 0);
+		cr_assert_eq(append_large(store, 8, 3 << 20), 0);
+		cr_assert_eq(append_stamped(store, 9, 1), 0);
+		if (damaged) {
+			newest(path);
+			flip_byte(path, LW_BLOCK); /* its first section: of the fact nothing is left */
+		}
+		cr_assert_eq(append_stamped(store, 10, 1), 0);
+		cr_assert_eq(lw_store_compact(store, true), 0);
+		struct load now = load(store);
+		cr_expect_eq(now.count, damaged ? 1 : 3);
+		cr_expect_eq(stamp_of(&now, 7), damaged ? 0 : 100);
+		cr_expect_eq(stamp_of(&now, 10), 1);
+		release(&now);
+		lw_store_close(store);
+		empty_cache();
+	}
+}
+
 static void append_named(lw_store *store, unsigned name, uint64_t stamp, size_t len)
 {
 	lw_build *build = lw_build_create();
