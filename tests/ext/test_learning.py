@@ -31,7 +31,7 @@ def fall_quiet():
     end = time.monotonic() + 10
     while time.monotonic() < end:
         stats = ladewerk.stats()
-        if stats["session"]["write_errors"] or stats["session"]["learnt_files"] + stats["session"]["dropped"] >= stats["served"]["pyc"] + stats["served"]["compiled"]:
+        if stats["session"]["write_errors"] or stats["session"]["learnt_files"] >= stats["served"]["pyc"] + stats["served"]["compiled"]:
             return
         time.sleep(0.02)
         try:
