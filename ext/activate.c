@@ -50,6 +50,11 @@ static bool is_on(const char *value)
 	return value && *value && strcmp(value, "0") != 0;
 }
 
+static bool is_off(const char *value)
+{
+	return value && strcmp(value, "0") == 0;
+}
+
 /* A whole number up to MAX from the environment; OTHERWISE where it is missing or odd. */
 static long long number(const char *value, long long max, long long otherwise)
 {
@@ -309,7 +314,9 @@ static int install(lw_state *state, const struct options *options)
 	if (!result)
 		result = open_session(state, options, freshness);
 	if (!result)
-		result = lw_paths_watch(state);
+		result = lw_watch_begin(state);
+	if (!result)
+		result = lw_collector_find(state, !is_off(variable(options, "LADEWERK_GC")));
 	if (!result) {
 		Py_XSETREF(state->finder, lw_finder_create(state));
 		result = state->finder ? 0 : -1;

@@ -68,6 +68,25 @@ static int take_dicts(lw_state *state)
 	return take_builtins(state);
 }
 
+/* A set of what ITEMS (a new reference or NULL) yields; NULL without an exception if that is not to be had. */
+static PyObject *set_of(PyObject *items)
+{
+	PyObject *set = items ? PyFrozenSet_New(items) : NULL;
+	Py_XDECREF(items);
+	PyErr_Clear();
+	return set;
+}
+
+/* The names that the built-in and the frozen importer know: a look at a set instead of a walk through a table. */
+static int take_names(lw_state *state, PyObject *imp)
+{
+	state->builtin_names = set_of(Py_XNewRef(PyDict_GetItemString(state->sys_dict, "builtin_module_names")));
+	state->frozen_names = set_of(PyObject_CallMethod(imp, "_frozen_module_names", NULL));
+	state->builtin_table = PyImport_Inittab;
+	state->frozen_table = PyImport_FrozenModules;
+	return 0;
+}
+
 static int take_functions(lw_state *state)
 {
 	PyObject *imp = PyDict_GetItemString(state->bootstrap_dict, "_imp");
@@ -85,7 +104,7 @@ static int take_functions(lw_state *state)
 	}
 	state->set_lazy_attributes = PyObject_GetAttrString(imp, "_set_lazy_attributes");
 	PyErr_Clear(); /* 3.15 and later */
-	return 0;
+	return take_names(state, imp);
 }
 
 static int take_classes(lw_state *state)
@@ -291,6 +310,24 @@ static int class_intact(struct lw_tag *tag)
 	return 1;
 }
 
+static int guards_in_place(lw_state *state)
+{
+	const uint64_t now[2] = { lw_watch_version(state, state->bootstrap_dict), lw_watch_version(state, state->external_dict) };
+	if (now[0] && now[1] && now[0] == state->guards_seen[0] && now[1] == state->guards_seen[1])
+		return 1;
+	for (unsigned i = 0; i < state->guard_count; i++) {
+		PyObject *value;
+		if (lw_dict_get(state->guards[i].dict, state->guards[i].name, &value) < 0)
+			return -1;
+		Py_XDECREF(value);
+		if (value != state->guards[i].value)
+			return 0;
+	}
+	if (now[0] && now[1])
+		memcpy(state->guards_seen, now, sizeof(now));
+	return 1;
+}
+
 int lw_bootstrap_intact(lw_state *state, enum lw_aside *why)
 {
 	*why = LW_ASIDE_PATCHED;
@@ -302,15 +339,7 @@ int lw_bootstrap_intact(lw_state *state, enum lw_aside *why)
 		if (intact <= 0)
 			return intact;
 	}
-	for (unsigned i = 0; i < state->guard_count; i++) {
-		PyObject *value;
-		if (lw_dict_get(state->guards[i].dict, state->guards[i].name, &value) < 0)
-			return -1;
-		Py_XDECREF(value);
-		if (value != state->guards[i].value)
-			return 0;
-	}
-	return 1;
+	return guards_in_place(state);
 }
 
 int lw_bootstrap_hooks(lw_state *state, bool *extra)

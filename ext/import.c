@@ -154,6 +154,11 @@ static int ask(lw_state *state, PyObject *finder, PyObject *name, PyObject *path
 /* Whether the built-in or frozen importer may know NAME: what its own find_spec() asks first. 1, 0, -1. */
 static int may_know(lw_state *state, enum who who, PyObject *name)
 {
+	bool same_table = who == WHO_BUILTIN ? state->builtin_table == PyImport_Inittab : state->frozen_table == PyImport_FrozenModules;
+	PyObject *names = !same_table ? NULL : who == WHO_BUILTIN ? state->builtin_names : state->frozen_names;
+	int listed = names ? PySet_Contains(names, name) : 1;
+	if (listed <= 0)
+		return listed;
 	PyObject *answer = PyObject_CallOneArg(who == WHO_BUILTIN ? state->is_builtin : state->find_frozen, name);
 	if (!answer)
 		return -1;
@@ -340,14 +345,19 @@ static int track(lw_state *state, const struct request *request, bool enter)
 	PyObject *list = PyObject_GetAttr(request->parent_spec, LW_STR(state, _uninitialized_submodules));
 	if (!list)
 		return -1;
-	PyObject *done = NULL;
-	if (PyList_CheckExact(list) && enter)
-		done = PyList_Append(list, request->child) == 0 ? Py_NewRef(Py_None) : NULL;
-	else
-		done = enter ? PyObject_CallMethod(list, "append", "O", request->child) : PyObject_CallMethod(list, "pop", NULL);
+	Py_ssize_t size = PyList_CheckExact(list) ? PyList_GET_SIZE(list) : -1;
+	int result;
+	if (size >= 0 && enter) {
+		result = PyList_Append(list, request->child);
+	} else if (size > 0) {
+		result = PyList_SetSlice(list, size - 1, size, NULL);
+	} else {
+		PyObject *done = enter ? PyObject_CallMethod(list, "append", "O", request->child) : PyObject_CallMethod(list, "pop", NULL);
+		Py_XDECREF(done);
+		result = done ? 0 : -1;
+	}
 	Py_DECREF(list);
-	Py_XDECREF(done);
-	return done ? 0 : -1;
+	return result;
 }
 
 static int bind_in_parent(lw_state *state, const struct request *request, PyObject *module)
@@ -640,10 +650,15 @@ static PyObject *find_and_load(PyObject *self, PyObject *const *args, Py_ssize_t
 	if (ours == 0) {
 		module = stock(state, name, args[1]);
 	} else if (ours > 0) {
-		depth++;
+		if (depth++)
+			lw_collector_continue(state);
+		else
+			lw_collector_begin(state);
 		module = with_lock(state, name, args[1], modules);
-		if (--depth == 0)
+		if (--depth == 0) {
+			lw_collector_end(state);
 			outermost_returned(state);
+		}
 	}
 	Py_XDECREF(modules);
 	return module;

@@ -32,6 +32,23 @@ PyObject *lw_pycache_prefix(lw_state *state)
 	return prefix ? prefix : Py_NewRef(Py_None);
 }
 
+/* PATH's directory and stem with "/__pycache__/" between them and TAIL behind; all ASCII. */
+static PyObject *join_cached(PyObject *path, Py_ssize_t slash, PyObject *tail)
+{
+	static const char middle[] = "/__pycache__/";
+	const Py_ssize_t middle_len = sizeof(middle) - 1, stem_len = PyUnicode_GET_LENGTH(path) - 3 - (slash + 1), tail_len = PyUnicode_GET_LENGTH(tail);
+	PyObject *joined = PyUnicode_New(slash + middle_len + stem_len + tail_len, 127);
+	if (!joined)
+		return NULL;
+	const char *from = (const char *)PyUnicode_1BYTE_DATA(path);
+	char *to = (char *)PyUnicode_1BYTE_DATA(joined);
+	memcpy(to, from, (size_t)slash);
+	memcpy(to += slash, middle, (size_t)middle_len);
+	memcpy(to += middle_len, from + slash + 1, (size_t)stem_len);
+	memcpy(to + stem_len, PyUnicode_1BYTE_DATA(tail), (size_t)tail_len);
+	return joined;
+}
+
 /* importlib's _get_cached(): for a source path without sys.pycache_prefix (PREFIX), computed here; else asked. */
 static PyObject *cached_path(lw_state *state, PyObject *path, PyObject *prefix)
 {
@@ -48,6 +65,8 @@ static PyObject *cached_path(lw_state *state, PyObject *path, PyObject *prefix)
 		Py_DECREF(get_cached);
 		return answer;
 	}
+	if (PyUnicode_IS_COMPACT_ASCII(path) && PyUnicode_IS_COMPACT_ASCII(state->pyc_tail))
+		return join_cached(path, slash, state->pyc_tail);
 	PyObject *head = PyUnicode_Substring(path, 0, slash), *stem = PyUnicode_Substring(path, slash + 1, len - 3);
 	PyObject *result = head && stem ? PyUnicode_FromFormat("%U/__pycache__/%U%U", head, stem, state->pyc_tail) : NULL;
 	Py_XDECREF(head);
@@ -55,40 +74,57 @@ static PyObject *cached_path(lw_state *state, PyObject *path, PyObject *prefix)
 	return result;
 }
 
-static int set_locations(lw_state *state, PyObject *spec, const struct lw_hit *hit)
+/* What becomes the spec's submodule_search_locations. A new reference or NULL. */
+static PyObject *locations_of(const struct lw_hit *hit)
 {
 	if (hit->kind != LW_HIT_PACKAGE)
-		return 0;
+		return Py_NewRef(Py_None);
 	PyObject *base = decode(hit->path, hit->base_len);
 	PyObject *list = base ? PyList_New(1) : NULL;
-	if (!list) {
+	if (list)
+		PyList_SET_ITEM(list, 0, base);
+	else
 		Py_XDECREF(base);
-		return -1;
-	}
-	PyList_SET_ITEM(list, 0, base);
-	int result = PyObject_SetAttr(spec, LW_STR(state, submodule_search_locations), list);
-	Py_DECREF(list);
-	return result;
+	return list;
+}
+
+/*
+ * An instance of TYPE as its __init__ leaves it, without calling it: what the verified __init__ of ModuleSpec and FileLoader does is to set these attributes,
+ * in this order.
+ */
+static PyObject *instance(PyObject *type, PyObject *const *names, PyObject *const *values, size_t count)
+{
+	PyObject *object = ((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, 0);
+	for (size_t i = 0; object && i < count; i++)
+		if (PyObject_SetAttr(object, names[i], values[i]) < 0)
+			Py_CLEAR(object);
+	return object;
 }
 
 static PyObject *make_spec(lw_state *state, PyObject *name, const struct lw_hit *hit, PyObject *path, PyObject *loader, PyObject *cached)
 {
-	PyObject *args[] = { name, loader, path };
-	PyObject *names = PyTuple_Pack(1, LW_STR(state, origin));
-	PyObject *spec = names ? PyObject_Vectorcall(state->module_spec, args, 2, names) : NULL;
-	Py_XDECREF(names);
-	if (!spec)
-		return NULL;
-	if (PyObject_SetAttr(spec, LW_STR(state, _set_fileattr), Py_True) < 0 || set_locations(state, spec, hit) < 0
-			|| (cached && PyObject_SetAttr(spec, LW_STR(state, _cached), cached) < 0))
-		Py_CLEAR(spec);
+	PyObject *locations = locations_of(hit), *submodules = PyList_New(0), *spec = NULL;
+	if (locations && submodules) {
+		PyObject *const names[] = {
+			LW_STR(state, name), LW_STR(state, loader), LW_STR(state, origin), LW_STR(state, loader_state), LW_STR(state, submodule_search_locations),
+			LW_STR(state, _uninitialized_submodules), LW_STR(state, _set_fileattr), LW_STR(state, _cached),
+		};
+		PyObject *const values[] = { name, loader, path, Py_None, locations, submodules, Py_True, cached ? cached : Py_None };
+		spec = instance(state->module_spec, names, values, Py_ARRAY_LENGTH(names));
+	}
+	Py_XDECREF(locations);
+	Py_XDECREF(submodules);
 	return spec;
 }
 
 static PyObject *make_loader(lw_state *state, PyObject *name, unsigned suffix, PyObject *path)
 {
-	PyObject *args[] = { name, path };
-	return PyObject_Vectorcall(loader_class(state, suffix), args, 2, NULL);
+	PyObject *const names[] = { LW_STR(state, name), LW_STR(state, path) };
+	PyObject *const values[] = { name, path };
+	PyObject *class = loader_class(state, suffix);
+	if (class != state->source_loader)
+		return PyObject_Vectorcall(class, values, 2, NULL);
+	return instance(class, names, values, Py_ARRAY_LENGTH(names));
 }
 
 PyObject *lw_make_spec(lw_state *state, PyObject *name, const struct lw_hit *hit)
@@ -113,8 +149,8 @@ static PyObject *unmarshal(lw_state *state, const struct lw_code *packed, PyObje
 		PyErr_SetString(PyExc_ValueError, "not a code object");
 		Py_CLEAR(code);
 	}
-	if (!code)
-		return NULL;
+	if (!code || PyUnicode_Compare(((PyCodeObject *)code)->co_filename, path) == 0)
+		return code; /* so have all code objects within it */
 	PyObject *args[] = { code, path };
 	PyObject *none = PyObject_Vectorcall(state->fix_co_filename, args, 2, NULL);
 	if (!none)

@@ -64,25 +64,28 @@ static int put_session(PyObject *dict, lw_session *session)
 
 PyDoc_STRVAR(stats_doc, "stats()\n--\n\n"
 	"What Ladewerk did in this interpreter: a dict with the keys active, fast_path, freshness, cache (a path or None), reason,\n"
-	"served and aside (counts by kind and by reason) and session (counts of the process).");
+	"served and aside (counts by kind and by reason), session (counts of the process) and collector (outermost imports during which automatic\n"
+	"collections were postponed; why none were).");
 
 static PyObject *stats(PyObject *module, PyObject *unused)
 {
 	lw_state *state = lw_state_of(module);
 	PyObject *served = counters(served_names, state->served, LW_SERVED_COUNT);
 	PyObject *aside = counters(aside_names, state->aside, LW_ASIDE_COUNT);
-	PyObject *session = PyDict_New(), *result = NULL;
-	if (!served || !aside || !session || (state->session && put_session(session, state->session) < 0))
+	PyObject *session = PyDict_New(), *collector = Py_BuildValue("{sKsz}", "postponed", (unsigned long long)state->collector.bursts,
+		"reason", state->collector.reason), *result = NULL;
+	if (!served || !aside || !session || !collector || (state->session && put_session(session, state->session) < 0))
 		goto done;
 	const char *freshness = !state->session ? NULL : lw_session_freshness(state->session) == LW_FROZEN ? "frozen" : "stat";
-	result = Py_BuildValue("{sOsOszsNsOsOsOsO}", "active", state->installed ? Py_True : Py_False, "fast_path", state->fast ? Py_True : Py_False,
+	result = Py_BuildValue("{sOsOszsNsOsOsOsOsO}", "active", state->installed ? Py_True : Py_False, "fast_path", state->fast ? Py_True : Py_False,
 		"freshness", freshness,
 		"cache", state->session && lw_session_path(state->session) ? PyUnicode_DecodeFSDefault(lw_session_path(state->session)) : Py_NewRef(Py_None),
-		"reason", state->reason ? state->reason : Py_None, "served", served, "aside", aside, "session", session);
+		"reason", state->reason ? state->reason : Py_None, "served", served, "aside", aside, "session", session, "collector", collector);
 done:
 	Py_XDECREF(served);
 	Py_XDECREF(aside);
 	Py_XDECREF(session);
+	Py_XDECREF(collector);
 	return result;
 }
 
@@ -172,6 +175,7 @@ static int native_exec(PyObject *module)
 {
 	lw_state *state = lw_state_of(module);
 	state->module = module;
+	state->watcher = -1;
 	if (intern_strings(state) < 0)
 		return -1;
 	state->finder_type = PyType_FromModuleAndSpec(module, &lw_finder_spec, NULL);
@@ -198,7 +202,8 @@ static int native_traverse(PyObject *module, visitproc visit, void *arg)
 #define X(field) Py_VISIT(state->field);
 	EACH_OBJECT(X)
 #undef X
-	Py_VISIT(state->watched);
+	for (unsigned i = 0; i < LW_WATCHED; i++)
+		Py_VISIT(state->watched[i]);
 	return lw_bootstrap_traverse(state, visit, arg);
 }
 
@@ -206,7 +211,7 @@ static int native_clear(PyObject *module)
 {
 	lw_state *state = lw_state_of(module);
 	state->installed = false;
-	lw_paths_unwatch(state);
+	lw_watch_end(state);
 	lw_bootstrap_clear(state);
 #define X(field) Py_CLEAR(state->field);
 	EACH_OBJECT(X)

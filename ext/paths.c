@@ -218,7 +218,7 @@ static int classify(lw_state *state, lw_view_object *view, Py_ssize_t i, struct 
 	return result;
 }
 
-static PyObject *importer_cache(lw_state *state)
+PyObject *lw_importer_cache(lw_state *state)
 {
 	PyObject *cache;
 	if (lw_dict_get(state->sys_dict, LW_STR(state, path_importer_cache), &cache) < 0)
@@ -226,58 +226,6 @@ static PyObject *importer_cache(lw_state *state)
 	if (cache && !PyDict_CheckExact(cache))
 		Py_CLEAR(cache);
 	return cache;
-}
-
-/* --- noticing that sys.path_importer_cache has changed --- */
-
-#if PY_VERSION_HEX >= 0x030c0000
-static _Atomic uint64_t cache_events = 1; /* of all interpreters: a change too many costs a comparison */
-
-static int on_cache_event(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyObject *value)
-{
-	lw_count(&cache_events);
-	return 0;
-}
-#endif
-
-int lw_paths_watch(lw_state *state)
-{
-#if PY_VERSION_HEX >= 0x030c0000
-	PyObject *cache = state->watched ? NULL : importer_cache(state);
-	if (!cache)
-		return PyErr_Occurred() ? -1 : 0;
-	state->watcher = PyDict_AddWatcher(on_cache_event);
-	if (state->watcher < 0 || PyDict_Watch(state->watcher, cache) < 0) {
-		PyErr_Clear(); /* there are eight for everybody: then we compare */
-		if (state->watcher >= 0 && PyDict_ClearWatcher(state->watcher) < 0)
-			PyErr_Clear();
-		Py_DECREF(cache);
-		return 0;
-	}
-	state->watched = cache;
-#endif
-	return 0;
-}
-
-void lw_paths_unwatch(lw_state *state)
-{
-#if PY_VERSION_HEX >= 0x030c0000
-	if (state->watched && (PyDict_Unwatch(state->watcher, state->watched) < 0 || PyDict_ClearWatcher(state->watcher) < 0))
-		PyErr_Clear();
-#endif
-	Py_CLEAR(state->watched);
-}
-
-/* Changes whenever CACHE does; 0: cannot tell. */
-static uint64_t cache_version(lw_state *state, PyObject *cache)
-{
-#if defined(Py_GIL_DISABLED)
-	return 0; /* watchers are told before the change, and another thread may look in between */
-#elif PY_VERSION_HEX >= 0x030c0000
-	return cache == state->watched ? atomic_load_explicit(&cache_events, memory_order_relaxed) : 0;
-#else
-	return ((PyDictObject *)cache)->ma_version_tag;
-#endif
 }
 
 /* --- building --- */
@@ -291,8 +239,8 @@ static lw_view_object *build(lw_state *state, PyObject *list, bool hooks, enum l
 	struct entries entries = { 0 };
 	int result = -1;
 	view->hooks = hooks;
-	view->importer_cache = importer_cache(state);
-	view->importer_cache_version = view->importer_cache ? cache_version(state, view->importer_cache) : 0;
+	view->importer_cache = lw_importer_cache(state);
+	view->importer_cache_version = view->importer_cache ? lw_watch_version(state, view->importer_cache) : 0;
 	entries.entry = PyMem_Calloc((size_t)view->count + 1, sizeof(*entries.entry));
 	entries.kept = PyList_New(0);
 	if (!entries.entry || !entries.kept)
@@ -372,11 +320,11 @@ static int still_holds(lw_state *state, lw_view_object *view, bool hooks)
 {
 	if (view->hooks != hooks)
 		return 0;
-	PyObject *cache = importer_cache(state);
+	PyObject *cache = lw_importer_cache(state);
 	if (!cache)
 		return PyErr_Occurred() ? -1 : 0;
 	int same = 1;
-	uint64_t version = cache_version(state, cache); /* before we look: what changes meanwhile is seen next time */
+	uint64_t version = lw_watch_version(state, cache); /* before we look: what changes meanwhile is seen next time */
 	/* Short lists always: a finder's list of loaders may have been changed in place, which the cache does not show. */
 	if (view->count <= LW_VIEW_LINEAR || importer_cache_changed(view, cache, version)) {
 		for (Py_ssize_t i = 0; i < view->count && same > 0; i++)

@@ -8,6 +8,8 @@
  *   find.c       what PathFinder would find: hits, specs, proven misses; the finder object
  *   load.c       module, spec and loader objects; code; execution
  *   import.c     the function in the place of importlib._bootstrap._find_and_load
+ *   watch.c      whether a dictionary has changed
+ *   collector.c  the garbage collector while modules are imported
  *   activate.c   install, uninstall, the session
  *   index.c      the Builder behind `ladewerk index`
  *
@@ -60,6 +62,20 @@ struct lw_flavour {
 	bool sets_cached;	/* modules get __cached__ */
 };
 
+enum { LW_COLLECTOR_LOW = -32 * 1024, LW_WATCHED = 3 };
+
+/** The collector while modules are imported (collector.c). Under the GIL; free-threaded builds leave it alone. */
+struct lw_collector {
+	int *count, *threshold;		/* (once) of the young generation; NULL: left alone, */
+	const char *reason;		/* (once) and why */
+	unsigned imports;		/* outermost imports under way, of all threads */
+	bool active;			/* grants may be extended */
+	int granted;			/* the count when last looked at */
+	int64_t used;			/* containers allocated since the last collection, or since the first of these imports began */
+	int64_t begun_ns;
+	uint64_t bursts;		/* for stats() */
+};
+
 typedef struct lw_state lw_state;
 struct lw_state {
 	PyObject *module;		/* borrowed: the state lives in it */
@@ -78,10 +94,13 @@ struct lw_state {
 	PyObject *loader_details;	/* what every FileFinder's _loaders must equal */
 	PyObject *suffix_lists[3];	/* the lists it was made from */
 	Py_ssize_t suffix_counts[3];
+	PyObject *builtin_names, *frozen_names;	/* sets, or NULL */
+	const void *builtin_table, *frozen_table;	/* where they came from */
 	PyObject *is_builtin, *find_frozen, *acquire_lock, *release_lock, *fix_co_filename, *set_lazy_attributes;
 	PyObject *deadlock_error;
 	struct lw_guard *guards;	/* module-level functions that must not have been replaced */
 	unsigned guard_count;
+	uint64_t guards_seen[2];	/* versions of the dictionaries when the guards were last found in place */
 	struct lw_tag *tags;		/* classes that must not have been changed */
 	unsigned tag_count;
 
@@ -93,10 +112,11 @@ struct lw_state {
 	PyObject *cache_tag;		/* sys.implementation.cache_tag at install() */
 	PyObject *pycache_prefix;	/* sys.pycache_prefix at install(), or None */
 	PyObject *pyc_tail;		/* ".cpython-311.pyc" or ".cpython-311.opt-1.pyc" */
-	PyObject *str[48];		/* interned names, see LW_STR_* */
-	int watcher;			/* (once) of sys.path_importer_cache (paths.c), or -1 */
-	PyObject *watched;		/* (once) what it watches, or NULL */
+	PyObject *str[64];		/* interned names, see LW_STR_* */
+	int watcher;			/* (once) see watch.c; -1: none */
+	PyObject *watched[LW_WATCHED];	/* (once) strong or NULL */
 
+	struct lw_collector collector;
 	_Atomic uint64_t served[LW_SERVED_COUNT];
 	_Atomic uint64_t aside[LW_ASIDE_COUNT];
 };
@@ -106,13 +126,13 @@ struct lw_state {
 	X(sys_dict) X(implementation) X(bootstrap_dict) X(external_dict) X(builtins) X(builtin_importer) X(frozen_importer) X(path_finder) \
 	X(file_finder) X(source_loader) X(sourceless_loader) X(extension_loader) X(module_spec) X(namespace_path) X(zip_hook) X(file_hook) \
 	X(loader_details) X(suffix_lists[0]) X(suffix_lists[1]) X(suffix_lists[2]) X(is_builtin) X(find_frozen) X(acquire_lock) X(release_lock) \
-	X(fix_co_filename) X(set_lazy_attributes) X(deadlock_error)
+	X(fix_co_filename) X(set_lazy_attributes) X(deadlock_error) X(builtin_names) X(frozen_names)
 
 /* Interned strings. */
 #define LW_STRINGS(X) \
 	X(modules) X(meta_path) X(path) X(path_hooks) X(path_importer_cache) X(find_spec) X(loader) X(name) X(origin) X(_set_fileattr) \
 	X(_cached) X(submodule_search_locations) X(_initializing) X(_uninitialized_submodules) X(__spec__) X(__path__) X(__file__) \
-	X(__cached__) X(__package__) X(__loader__) X(__builtins__) X(acquire) X(release) X(_loaders) X(cache_tag) X(pycache_prefix) \
+	X(__cached__) X(loader_state) X(__package__) X(__loader__) X(__builtins__) X(acquire) X(release) X(_loaders) X(cache_tag) X(pycache_prefix) \
 	X(dont_write_bytecode) X(get_code) X(invalidate_caches) X(_path_importer_cache) X(_get_spec) X(_find_and_load) \
 	X(_get_module_lock) X(_load_unlocked) X(_find_and_load_unlocked) X(_resolve_parents) X(_get_cached) X(_code_to_timestamp_pyc)
 enum {
@@ -269,9 +289,8 @@ typedef struct lw_view_object {
 
 extern PyType_Spec lw_view_spec;
 
-/** Watch sys.path_importer_cache, so that long lists need not be compared item by item; where that is not possible, they are. 0 or -1. */
-int lw_paths_watch(lw_state *state);
-void lw_paths_unwatch(lw_state *state);
+/** sys.path_importer_cache if it is a dict. A new reference; NULL without an exception: it is not. */
+PyObject *lw_importer_cache(lw_state *state);
 
 /** View of PATH (list or other iterable; NULL: sys.path). A new reference; NULL with an exception, or without: step aside (*WHY). */
 lw_view_object *lw_paths_view(lw_state *state, PyObject *path, enum lw_aside *why);
@@ -311,6 +330,30 @@ PyObject *lw_load_source(lw_state *state, PyObject *name, struct lw_hit *hit, Py
 /* --- import.c --- */
 
 extern PyMethodDef lw_find_and_load_def;
+
+/* --- watch.c --- */
+
+/** Watch sys.path_importer_cache and the dictionaries of the bootstrap modules, if possible. 0 or -1. */
+int lw_watch_begin(lw_state *state);
+void lw_watch_end(lw_state *state);
+/** Differs after every change of DICT; 0: cannot tell. Ask before looking into DICT: what changes meanwhile is seen next time. */
+uint64_t lw_watch_version(lw_state *state, PyObject *dict);
+
+/* --- collector.c --- */
+
+/** Find the collector's count and prove it; without, or if not WANTED, nothing is postponed and state->collector.reason says why. 0 or -1. */
+int lw_collector_find(lw_state *state, bool wanted);
+/** An outermost import begins, and is over. */
+void lw_collector_begin(lw_state *state);
+void lw_collector_end(lw_state *state);
+void lw_collector_extend(lw_state *state);
+
+/** An import within it begins: half of the grant should be left. */
+static inline void lw_collector_continue(lw_state *state)
+{
+	if (state->collector.active && *state->collector.count > LW_COLLECTOR_LOW)
+		lw_collector_extend(state);
+}
 
 /* --- activate.c --- */
 

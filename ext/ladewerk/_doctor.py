@@ -21,7 +21,7 @@ from ladewerk.cli import FAILED, FRESHNESS, OK, Failure
 
 GOOD, NOTE, PROBLEM = "ok", "note", "problem"
 
-VARIABLES = {"LADEWERK", "LADEWERK_FRESHNESS", "LADEWERK_CACHE", "LADEWERK_READONLY", "LADEWERK_STAT_WINDOW", "LADEWERK_TRUST_UID"}
+VARIABLES = {"LADEWERK", "LADEWERK_FRESHNESS", "LADEWERK_CACHE", "LADEWERK_READONLY", "LADEWERK_STAT_WINDOW", "LADEWERK_TRUST_UID", "LADEWERK_GC"}
 NETWORK = ("nfs", "cifs", "smb", "9p", "ceph", "fuse", "lustre", "afs", "gpfs", "beegfs")
 TIGHT = 64 << 20  # bytes free
 

@@ -13,6 +13,7 @@ class Stats(TypedDict):
     served: dict[str, int]
     aside: dict[str, int]
     session: dict[str, int | str | None]
+    collector: dict[str, int | str | None]
 
 @type_check_only
 class BuildStats(TypedDict):
