@@ -233,8 +233,7 @@ int lw_dirs_fresh(struct lw_dirs *dirs, struct lw_dir *dir)
 int lw_dirs_compare(struct lw_dirs *dirs, struct lw_dir *dir)
 {
 	struct lw_stat st;
-	int error = lw_stat_at(AT_FDCWD, system_path(dir), &st);
-	dirs->stats.statx++;
+	int error = lw_dirs_stat(dirs, system_path(dir), &st);
 	if (nothing_there(error)) {
 		set_nameless(dirs, dir, LW_DIR_MISSING, 0, false);
 		return 0;
@@ -322,22 +321,36 @@ bool lw_dirs_token(const struct lw_dirs *dirs, const char *path, size_t len, uin
 	return false;
 }
 
+int lw_dirs_stat(struct lw_dirs *dirs, const char *path, struct lw_stat *st)
+{
+	int64_t begun = dirs->timed ? lw_monotonic_ns() : 0;
+	int error = lw_stat_at(AT_FDCWD, path, st);
+	dirs->stats.statx++;
+	if (dirs->timed)
+		dirs->stats.statx_ns += (uint64_t)(lw_monotonic_ns() - begun);
+	return error;
+}
+
 int lw_token_now(const char *path, uint64_t *token, bool *weak)
 {
 	struct lw_stat st;
 	if (!*path)
 		path = "/";
-	int error = lw_stat_at(AT_FDCWD, path, &st);
+	return lw_token_of(path, lw_stat_at(AT_FDCWD, path, &st), &st, token, weak);
+}
+
+int lw_token_of(const char *path, int error, const struct lw_stat *st, uint64_t *token, bool *weak)
+{
 	*weak = false;
 	if (nothing_there(error))
 		*token = LW_TOKEN_MISSING;
-	else if (no_directory(error, &st))
+	else if (no_directory(error, st))
 		*token = LW_TOKEN_NOTDIR;
 	else if (error)
 		return error;
 	else {
-		*token = lw_token(0, lw_stamp(&st));
-		*weak = lw_stat_weak(&st, path);
+		*token = lw_token(0, lw_stamp(st));
+		*weak = lw_stat_weak(st, path);
 	}
 	return 0;
 }

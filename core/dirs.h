@@ -41,12 +41,14 @@ struct lw_dir {
 
 struct lw_dirs_stats {
 	uint64_t statx, listings, from_index, damaged;
+	uint64_t statx_ns;		/* if timed */
 };
 
 struct lw_dirs {
 	const struct lw_suffixes *suffixes;
 	const struct lw_snapshot *snapshot;	/* entered by the owner; may be NULL */
 	enum lw_freshness freshness;
+	bool timed;
 	uint64_t epoch;
 	struct lw_dir **table;
 	uint32_t count, capacity;
@@ -74,6 +76,9 @@ int lw_dirs_compare(struct lw_dirs *dirs, struct lw_dir *dir);
 /** Whether DIR can be used without a system call right now. */
 bool lw_dirs_settled(const struct lw_dirs *dirs, const struct lw_dir *dir);
 
+/** lw_stat_at(), counted, and timed if wanted. */
+int lw_dirs_stat(struct lw_dirs *dirs, const char *path, struct lw_stat *st);
+
 /** Find NAME in a fresh DIR: an entry, or NULL in *ENTRY. Reads the directory anew if its index is damaged. 0 or -errno. */
 int lw_dir_find(struct lw_dirs *dirs, struct lw_dir *dir, const char *name, size_t len, const struct lw_entry **entry);
 
@@ -86,6 +91,8 @@ uint64_t lw_dir_token(const struct lw_dir *dir);
 bool lw_dirs_token(const struct lw_dirs *dirs, const char *path, size_t len, uint64_t *token);
 /** The token PATH has now, by one statx, without touching DIRS. *WEAK: see lw_stat_weak(). 0 or -errno. */
 int lw_token_now(const char *path, uint64_t *token, bool *weak);
+/** The token of a path that lw_stat_at() said ERROR and ST of. 0 or -errno. */
+int lw_token_of(const char *path, int error, const struct lw_stat *st, uint64_t *token, bool *weak);
 
 /** Entries and the base of their names, for walking over a fresh DIR. Returns the count. */
 uint32_t lw_dir_entries(const struct lw_dir *dir, const struct lw_entry **entries);

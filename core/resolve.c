@@ -23,8 +23,7 @@ static int put(struct lw_hit *hit, uint32_t at, const char *text, size_t len)
 static bool ask_file(struct lw_dirs *dirs, struct lw_hit *hit)
 {
 	hit->asked_ns = lw_now_ns();
-	dirs->stats.statx++;
-	hit->asked = lw_stat_at(AT_FDCWD, hit->path, &hit->stat) == 0 && S_ISREG(hit->stat.mode);
+	hit->asked = lw_dirs_stat(dirs, hit->path, &hit->stat) == 0 && S_ISREG(hit->stat.mode);
 	return hit->asked;
 }
 

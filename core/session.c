@@ -279,6 +279,15 @@ enum lw_freshness lw_session_freshness(lw_session *session)
 	return freshness;
 }
 
+uint64_t lw_session_validating(lw_session *session)
+{
+	lock(session);
+	session->dirs.timed = true;
+	uint64_t ns = session->dirs.stats.statx_ns;
+	unlock(session);
+	return ns;
+}
+
 bool lw_session_busy(lw_session *session)
 {
 	if (pthread_mutex_trylock(&session->mutex))

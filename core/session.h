@@ -56,6 +56,9 @@ void lw_session_set_freshness(lw_session *session, enum lw_freshness freshness, 
 enum lw_freshness lw_session_freshness(lw_session *session);
 const struct lw_suffixes *lw_session_suffixes(const lw_session *session);
 
+/** ns spent in asking the file system for stamps, counted from the first call on. */
+uint64_t lw_session_validating(lw_session *session);
+
 /**
  * Whether another thread is inside, perhaps waiting for a disk: any call but lw_session_busy() would wait for it, and lw_session_wait() does nothing
  * else. For callers that hold a lock of their own (the GIL) which they had better release while they wait.

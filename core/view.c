@@ -328,12 +328,13 @@ static bool tokens_hold(const lw_view *view, struct lw_dirs *dirs, bool *weak)
 {
 	*weak = false;
 	for (uint32_t i = 0; i < view->count; i++) {
+		const char *path = view->entry[i].path && !*view->entry[i].path ? "/" : view->entry[i].path;
+		struct lw_stat st;
 		uint64_t now;
 		bool is_weak;
-		if (!view->entry[i].path)
+		if (!path)
 			continue;
-		dirs->stats.statx++;
-		if (lw_token_now(view->entry[i].path, &now, &is_weak) || now != view->token[i])
+		if (lw_token_of(path, lw_dirs_stat(dirs, path, &st), &st, &now, &is_weak) || now != view->token[i])
 			return *weak = false;
 		*weak |= is_weak && view->indexed.index;
 	}

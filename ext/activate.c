@@ -4,7 +4,7 @@
  *
  * Several interpreters of a process share the session (it knows no Python object); each has its own finder and its own replacement.
  */
-#include "state.h"
+#include "observe.h"
 
 #include <marshal.h>
 #include <pthread.h>
@@ -326,7 +326,8 @@ static int install(lw_state *state, const struct options *options)
 	if (result)
 		return result;
 	state->installed = true;
-	return replace_function(state);
+	result = replace_function(state);
+	return result ? result : lw_report_if_asked(state, variable(options, "LADEWERK_REPORT"));
 }
 
 static void uninstall(lw_state *state)

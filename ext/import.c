@@ -18,7 +18,7 @@
  *
  * No lock of ours is held while a finder, a loader or a module body runs.
  */
-#include "state.h"
+#include "observe.h"
 
 /* How many of our imports are under way on this thread: the outermost one's return is when imports fall quiet. */
 static _Thread_local unsigned depth;
@@ -190,6 +190,18 @@ static int heed_side_effects(lw_state *state, PyObject *modules, PyObject *name,
 	return 1;
 }
 
+static enum lw_found timed_find(lw_state *state, PyObject *name, PyObject *path, struct lw_hit *hit, PyObject **spec, enum lw_aside *why)
+{
+	if (!lw_current_span)
+		return lw_find(state, name, path, hit, spec, why);
+	uint64_t before = lw_session_validating(state->session);
+	enum lw_phase phase = lw_phase(LW_PHASE_FIND);
+	enum lw_found found = lw_find(state, name, path, hit, spec, why);
+	lw_phase(phase);
+	lw_phase_move(LW_PHASE_FIND, LW_PHASE_VALIDATE, (int64_t)(lw_session_validating(state->session) - before));
+	return found;
+}
+
 /* importlib._bootstrap._find_spec(), for a name that is not in sys.modules. */
 static enum lw_found find(lw_state *state, PyObject *meta_path, PyObject *modules, PyObject *name, PyObject *path, struct lw_hit *hit, PyObject **spec)
 {
@@ -211,7 +223,7 @@ static enum lw_found find(lw_state *state, PyObject *meta_path, PyObject *module
 			continue;
 		/* PathFinder's turn is ours, wherever finders were inserted; it is asked if we could not tell. */
 		if (who == WHO_PATH) {
-			found = lw_find(state, name, path, hit, spec, &why);
+			found = timed_find(state, name, path, hit, spec, &why);
 			if (found == LW_FOUND_ERROR)
 				return found;
 			if (found == LW_FOUND_ASIDE)
@@ -407,7 +419,10 @@ static PyObject *load(lw_state *state, const struct request *request, enum lw_fo
 	if (found == LW_FOUND_SOURCE) {
 		module = lw_load_source(state, request->name, hit, request->modules);
 	} else {
+		lw_span_how(found == LW_FOUND_FILE ? LW_HOW_STOCK_LOADER : LW_HOW_FOREIGN);
+		enum lw_phase phase = lw_phase(LW_PHASE_EXECUTE);
 		module = call_bootstrap(state, LW_STR(state, _load_unlocked), spec, NULL);
+		lw_phase(phase);
 		if (module && found == LW_FOUND_FILE)
 			lw_count(&state->served[LW_SERVED_STOCK_LOADER]);
 	}
@@ -531,10 +546,30 @@ static int before_lock(lw_state *state, PyObject *name, PyObject *import)
 	return done ? 0 : -1;
 }
 
+/* lock.acquire(), told to observers if somebody else has it. A new reference or NULL. */
+static PyObject *call_acquire(lw_state *state, PyObject *lock)
+{
+	PyObject *owner = NULL;
+	if (lw_current_span && lw_attr_get(lock, LW_STR(state, owner), &owner) < 0)
+		PyErr_Clear();
+	bool waits = owner && owner != Py_None;
+	Py_XDECREF(owner);
+	if (waits)
+		lw_wait_begin(state);
+	PyObject *acquired = PyObject_CallMethodNoArgs(lock, LW_STR(state, acquire));
+	if (waits) {
+		struct lw_error error;
+		lw_error_save(&error);
+		lw_wait_end(state);
+		lw_error_restore(&error);
+	}
+	return acquired;
+}
+
 /* Take the lock: 1; 0: a deadlock was settled by accepting the half-initialised *MODULE (3.15); -1. */
 static int acquire(lw_state *state, PyObject *lock, PyObject *modules, PyObject *name, PyObject **module)
 {
-	PyObject *acquired = PyObject_CallMethodNoArgs(lock, LW_STR(state, acquire));
+	PyObject *acquired = call_acquire(state, lock);
 	Py_XDECREF(acquired);
 	if (acquired)
 		return 1;
@@ -556,6 +591,23 @@ static PyObject *stock(lw_state *state, PyObject *name, PyObject *import)
 {
 	PyObject *args[] = { name, import };
 	return PyObject_Vectorcall(state->original, args, 2, NULL);
+}
+
+/* NAME is being initialised: in this thread, which gets it as it is, or in another one, for which stock waits. */
+static PyObject *wait_for_another(lw_state *state, PyObject *name, PyObject *import)
+{
+	struct lw_span *span = lw_observing(state) && !lw_span_within(name) ? lw_span_begin(state, name) : NULL;
+	if (span)
+		lw_wait_begin(state);
+	PyObject *module = stock(state, name, import);
+	if (span) {
+		struct lw_error error;
+		lw_error_save(&error);
+		lw_wait_end(state);
+		lw_error_restore(&error);
+		lw_span_end(state, span, module != NULL);
+	}
+	return module;
 }
 
 static PyObject *with_lock(lw_state *state, PyObject *name, PyObject *import, PyObject *modules)
@@ -643,8 +695,9 @@ static PyObject *find_and_load(PyObject *self, PyObject *const *args, Py_ssize_t
 		if (busy < 0)
 			return NULL;
 		lw_count(&state->aside[LW_ASIDE_INITIALIZING]);
-		return stock(state, name, args[1]);
+		return wait_for_another(state, name, args[1]);
 	}
+	struct lw_span *span = there == 0 && lw_observing(state) ? lw_span_begin(state, name) : NULL;
 	int ours = there < 0 ? -1 : is_ours(state, modules);
 	module = NULL;
 	if (ours == 0) {
@@ -660,6 +713,8 @@ static PyObject *find_and_load(PyObject *self, PyObject *const *args, Py_ssize_t
 			outermost_returned(state);
 		}
 	}
+	if (span)
+		lw_span_end(state, span, module != NULL);
 	Py_XDECREF(modules);
 	return module;
 }

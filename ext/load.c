@@ -4,7 +4,7 @@
  *
  * Everything a program can see of them is stock: types, attributes, their order, sys.modules while the body runs and after it failed.
  */
-#include "state.h"
+#include "observe.h"
 
 #include "hash.h"
 
@@ -144,7 +144,9 @@ static PyObject *unmarshal(lw_state *state, const struct lw_code *packed, PyObje
 {
 	if (PySys_Audit("marshal.loads", "y#", (const char *)packed->data, (Py_ssize_t)packed->len) < 0)
 		return NULL;
+	enum lw_phase phase = lw_phase(LW_PHASE_UNMARSHAL);
 	PyObject *code = PyMarshal_ReadObjectFromString(packed->data, (Py_ssize_t)packed->len);
+	lw_phase(phase);
 	if (code && !PyCode_Check(code)) {
 		PyErr_SetString(PyExc_ValueError, "not a code object");
 		Py_CLEAR(code);
@@ -219,9 +221,11 @@ static PyObject *from_disk(lw_state *state, const struct code_request *request, 
 	int result;
 	PyObject *pyc = request->cached && request->cached != Py_None ? PyUnicode_EncodeFSDefault(request->cached) : NULL;
 	PyErr_Clear();
+	enum lw_phase phase = lw_phase(LW_PHASE_VALIDATE);
 	Py_BEGIN_ALLOW_THREADS
 	result = lw_session_acquire(state->session, request->hit, pyc ? PyBytes_AS_STRING(pyc) : NULL, &packed, &stock);
 	Py_END_ALLOW_THREADS
+	lw_phase(phase);
 	Py_XDECREF(pyc);
 	if (result == LW_OK) {
 		PyObject *code = unmarshal(state, &packed, request->path);
@@ -235,7 +239,9 @@ static PyObject *from_disk(lw_state *state, const struct code_request *request, 
 	*how = stock ? LW_SERVED_STOCK_LOADER : LW_SERVED_COMPILED;
 	if (stock)
 		return PyObject_CallMethodOneArg(request->loader, LW_STR(state, get_code), request->name);
+	phase = lw_phase(LW_PHASE_COMPILE);
 	PyObject *code = compile_source(state, request->loader, request->name, request->path, request->cached, request->hit, &content);
+	lw_phase(phase);
 	if (code && PyCode_Check(code))
 		learn(state, request->hit, code, content);
 	if (code || !PyErr_ExceptionMatches(PyExc_OSError))
@@ -329,7 +335,10 @@ static int run_body(lw_state *state, struct code_request *request, PyObject *mod
 		return -1;
 	}
 	lw_count(&state->served[how]);
+	lw_span_how(how == LW_SERVED_PACK ? LW_HOW_PACK : how == LW_SERVED_PYC ? LW_HOW_PYC : how == LW_SERVED_COMPILED ? LW_HOW_COMPILED : LW_HOW_STOCK_LOADER);
+	enum lw_phase phase = lw_phase(LW_PHASE_EXECUTE);
 	int result = execute(state, code, module);
+	lw_phase(phase);
 	Py_DECREF(code);
 	return result;
 }

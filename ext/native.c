@@ -2,7 +2,7 @@
 /*
  * native: the extension module ladewerk._native. Everything that runs per import is behind it; the Python around it parses arguments and prints.
  */
-#include "state.h"
+#include "observe.h"
 
 #include "uring.h"
 
@@ -139,6 +139,10 @@ PyDoc_STRVAR(install_doc, "install(*, freshness=None, cache=None)\n--\n\n"
 PyDoc_STRVAR(uninstall_doc, "uninstall()\n--\n\nGive the import system back to stock Python.");
 PyDoc_STRVAR(boot_doc, "boot(enabled, /)\n--\n\nCalled by .pth files at interpreter start: installs if LADEWERK=1, or if ENABLED and LADEWERK is not 0. Never raises.");
 PyDoc_STRVAR(place_doc, "place(*, cache=None)\n--\n\nWhere the cache would be: (directory of all keys or None, the key of this interpreter, what it stands for).");
+PyDoc_STRVAR(record_doc, "record(on, /)\n--\n\nBegin to record imports, or stop and drop the record.");
+PyDoc_STRVAR(records_doc, "records()\n--\n\n"
+	"The imports recorded so far, in the order in which they ended: a list of (name, importer or None, begun, ended, thread, depth, outcome, phases).\n"
+	"Times are ns of CLOCK_MONOTONIC; phases is a dict of what the import itself took, without those within it.");
 PyDoc_STRVAR(reset_doc, "reset(*, cache=None)\n--\n\nRemove the marks of starts that died. Returns how many.");
 
 static PyMethodDef methods[] = {
@@ -150,6 +154,8 @@ static PyMethodDef methods[] = {
 	{ "digests", digests, METH_NOARGS, digests_doc },
 	{ "probe_uring", probe_uring, METH_NOARGS, probe_uring_doc },
 	{ "place", (PyCFunction)(void (*)(void))lw_place, METH_FASTCALL | METH_KEYWORDS, place_doc },
+	{ "record", lw_record, METH_O, record_doc },
+	{ "records", lw_records, METH_NOARGS, records_doc },
 	{ "reset", (PyCFunction)(void (*)(void))lw_reset, METH_FASTCALL | METH_KEYWORDS, reset_doc },
 	{ NULL, NULL, 0, NULL },
 };
@@ -189,6 +195,8 @@ static int native_exec(PyObject *module)
 	Py_XDECREF(builder);
 	if (added < 0)
 		return -1;
+	if (PyModule_AddObjectRef(module, "has_probes", lw_has_probes() ? Py_True : Py_False) < 0)
+		return -1;
 	return PyModule_AddStringConstant(module, "__version__", LADEWERK_VERSION);
 }
 
@@ -212,6 +220,7 @@ static int native_clear(PyObject *module)
 	lw_state *state = lw_state_of(module);
 	state->installed = false;
 	lw_watch_end(state);
+	lw_record_clear(state);
 	lw_bootstrap_clear(state);
 #define X(field) Py_CLEAR(state->field);
 	EACH_OBJECT(X)

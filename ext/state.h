@@ -10,6 +10,7 @@
  *   import.c     the function in the place of importlib._bootstrap._find_and_load
  *   watch.c      whether a dictionary has changed
  *   collector.c  the garbage collector while modules are imported
+ *   observe.c    USDT probes, and the record behind `ladewerk run --report`
  *   activate.c   install, uninstall, the session
  *   index.c      the Builder behind `ladewerk index`
  *
@@ -116,6 +117,7 @@ struct lw_state {
 	int watcher;			/* (once) see watch.c; -1: none */
 	PyObject *watched[LW_WATCHED];	/* (once) strong or NULL */
 
+	struct lw_recorder *recorder;	/* observe.h; NULL: nothing is recorded */
 	struct lw_collector collector;
 	_Atomic uint64_t served[LW_SERVED_COUNT];
 	_Atomic uint64_t aside[LW_ASIDE_COUNT];
@@ -132,7 +134,7 @@ struct lw_state {
 #define LW_STRINGS(X) \
 	X(modules) X(meta_path) X(path) X(path_hooks) X(path_importer_cache) X(find_spec) X(loader) X(name) X(origin) X(_set_fileattr) \
 	X(_cached) X(submodule_search_locations) X(_initializing) X(_uninitialized_submodules) X(__spec__) X(__path__) X(__file__) \
-	X(__cached__) X(loader_state) X(__package__) X(__loader__) X(__builtins__) X(acquire) X(release) X(_loaders) X(cache_tag) X(pycache_prefix) \
+	X(__cached__) X(loader_state) X(owner) X(__package__) X(__loader__) X(__builtins__) X(acquire) X(release) X(_loaders) X(cache_tag) X(pycache_prefix) \
 	X(dont_write_bytecode) X(get_code) X(invalidate_caches) X(_path_importer_cache) X(_get_spec) X(_find_and_load) \
 	X(_get_module_lock) X(_load_unlocked) X(_find_and_load_unlocked) X(_resolve_parents) X(_get_cached) X(_code_to_timestamp_pyc)
 enum {
