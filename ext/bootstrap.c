@@ -6,7 +6,8 @@
  * verified.h. An interpreter with other functions is not touched: stock Python runs as it is.
  *
  * Watched: before each import, classes are compared by their version tag (any assignment to a class attribute changes it; then
- * the class dictionaries are compared, so that a patch that was undone is forgiven) and module-level functions by identity.
+ * the class dictionaries are compared, so that a patch that was undone is forgiven, and so is an attribute that means nothing to the import system: zope.interface
+ * leaves its own on every class it is asked about) and module-level functions by identity.
  */
 #include "state.h"
 
@@ -173,6 +174,20 @@ static int expand_details(lw_state *state, PyObject *details)
 	return 0;
 }
 
+/* What every spec of a file has: the attributes that ModuleSpec() sets, and _set_fileattr. */
+static int take_template(lw_state *state)
+{
+	PyObject *spec = PyObject_CallFunction(state->module_spec, "sO", "", Py_None);
+	PyObject *dict = spec ? PyObject_GetAttrString(spec, "__dict__") : NULL;
+	if (dict && PyDict_CheckExact(dict))
+		state->spec_template = PyDict_Copy(dict);
+	Py_XDECREF(spec);
+	Py_XDECREF(dict);
+	if (!state->spec_template || PyDict_SetItem(state->spec_template, LW_STR(state, _set_fileattr), Py_True) < 0)
+		return unknown(state, "usual ModuleSpec");
+	return 0;
+}
+
 static int take_hooks(lw_state *state)
 {
 	PyObject *hooks = PyDict_GetItemString(state->sys_dict, "path_hooks");
@@ -278,16 +293,42 @@ static int add_tags(lw_state *state)
 	return 0;
 }
 
-static int same_dict(PyObject *class, PyObject *copy)
+/*
+ * Whether a new attribute NAME of one of TAG's classes may change what its instances do: it is no __name__ of somebody's, hides one of a base class, or Python
+ * itself looks it up. 1, 0, -1.
+ */
+static int matters(const struct lw_tag *tag, PyObject *name)
+{
+	static const char *const special[] = {
+		"__new__", "__init__", "__del__", "__getattribute__", "__getattr__", "__setattr__", "__delattr__", "__slots__", "__class__", "__call__",
+	};
+	const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
+	size_t len = text ? strlen(text) : 0;
+	if (len < 5 || strncmp(text, "__", 2) != 0 || strcmp(text + len - 2, "__") != 0)
+		return 1;
+	for (size_t i = 0; i < Py_ARRAY_LENGTH(special); i++)
+		if (strcmp(text, special[i]) == 0)
+			return 1;
+	for (Py_ssize_t i = 0; i < PyList_GET_SIZE(tag->dicts); i++) {
+		int known = PyDict_Contains(PyTuple_GET_ITEM(PyList_GET_ITEM(tag->dicts, i), 1), name);
+		if (known)
+			return known;
+	}
+	return 0;
+}
+
+/* CLASS has what it had (COPY), and nothing new that matters: 1, 0, -1. */
+static int same_dict(const struct lw_tag *tag, PyObject *class, PyObject *copy)
 {
 	PyObject *proxy = PyObject_GetAttrString(class, "__dict__");
-	PyObject *now = PyDict_New();
+	PyObject *now = PyDict_New(), *key, *value;
 	int same = proxy && now && PyDict_Update(now, proxy) == 0 ? 1 : -1;
-	if (same > 0 && PyDict_GET_SIZE(now) != PyDict_GET_SIZE(copy))
-		same = 0;
-	PyObject *key, *value;
 	for (Py_ssize_t at = 0; same > 0 && PyDict_Next(copy, &at, &key, &value);)
 		same = PyDict_GetItem(now, key) == value;
+	for (Py_ssize_t at = 0; same > 0 && PyDict_Next(now, &at, &key, &value);) {
+		int new = PyDict_Contains(copy, key) ? 0 : matters(tag, key);
+		same = new < 0 ? -1 : !new;
+	}
 	Py_XDECREF(proxy);
 	Py_XDECREF(now);
 	return same;
@@ -302,7 +343,7 @@ static int class_intact(struct lw_tag *tag)
 		return 0;
 	for (Py_ssize_t i = 0; i < PyList_GET_SIZE(tag->dicts); i++) {
 		PyObject *pair = PyList_GET_ITEM(tag->dicts, i);
-		int same = same_dict(PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
+		int same = same_dict(tag, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
 		if (same <= 0)
 			return same;
 	}
@@ -359,7 +400,7 @@ int lw_bootstrap_hooks(lw_state *state, bool *extra)
 
 int lw_bootstrap_find(lw_state *state)
 {
-	int (*const step[])(lw_state *) = { take_dicts, take_functions, take_classes, take_hooks, add_guards, add_tags };
+	int (*const step[])(lw_state *) = { take_dicts, take_functions, take_classes, take_template, take_hooks, add_guards, add_tags };
 	for (size_t i = 0; i < Py_ARRAY_LENGTH(step); i++) {
 		int error = step[i](state);
 		if (error)

@@ -88,43 +88,51 @@ static PyObject *locations_of(const struct lw_hit *hit)
 	return list;
 }
 
-/*
- * An instance of TYPE as its __init__ leaves it, without calling it: what the verified __init__ of ModuleSpec and FileLoader does is to set these attributes,
- * in this order.
- */
-static PyObject *instance(PyObject *type, PyObject *const *names, PyObject *const *values, size_t count)
+static int set(PyObject *dict, PyObject *key, PyObject *value)
 {
-	PyObject *object = ((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, 0);
-	for (size_t i = 0; object && i < count; i++)
-		if (PyObject_SetAttr(object, names[i], values[i]) < 0)
-			Py_CLEAR(object);
-	return object;
+	return PyDict_SetItem(dict, key, value);
+}
+
+/* An instance of TYPE without its __init__, whose code is verified and does nothing but set attributes: the caller sets them, in the same order. */
+static PyObject *bare_instance(PyObject *type)
+{
+	return ((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, 0);
+}
+
+/* The attributes of a new spec: those of any, with what differs from one to the next put in. */
+static PyObject *spec_attributes(lw_state *state, PyObject *name, const struct lw_hit *hit, PyObject *path, PyObject *loader, PyObject *cached)
+{
+	PyObject *locations = locations_of(hit), *submodules = PyList_New(0);
+	PyObject *dict = locations && submodules ? PyDict_Copy(state->spec_template) : NULL;
+	if (dict && (set(dict, LW_STR(state, name), name) < 0 || set(dict, LW_STR(state, loader), loader) < 0 || set(dict, LW_STR(state, origin), path) < 0
+			|| set(dict, LW_STR(state, submodule_search_locations), locations) < 0
+			|| set(dict, LW_STR(state, _uninitialized_submodules), submodules) < 0 || (cached && set(dict, LW_STR(state, _cached), cached) < 0)))
+		Py_CLEAR(dict);
+	Py_XDECREF(locations);
+	Py_XDECREF(submodules);
+	return dict;
 }
 
 static PyObject *make_spec(lw_state *state, PyObject *name, const struct lw_hit *hit, PyObject *path, PyObject *loader, PyObject *cached)
 {
-	PyObject *locations = locations_of(hit), *submodules = PyList_New(0), *spec = NULL;
-	if (locations && submodules) {
-		PyObject *const names[] = {
-			LW_STR(state, name), LW_STR(state, loader), LW_STR(state, origin), LW_STR(state, loader_state), LW_STR(state, submodule_search_locations),
-			LW_STR(state, _uninitialized_submodules), LW_STR(state, _set_fileattr), LW_STR(state, _cached),
-		};
-		PyObject *const values[] = { name, loader, path, Py_None, locations, submodules, Py_True, cached ? cached : Py_None };
-		spec = instance(state->module_spec, names, values, Py_ARRAY_LENGTH(names));
-	}
-	Py_XDECREF(locations);
-	Py_XDECREF(submodules);
+	PyObject *dict = spec_attributes(state, name, hit, path, loader, cached);
+	PyObject *spec = dict ? bare_instance(state->module_spec) : NULL;
+	/* Not PyObject_GenericSetDict(), which 3.13 leaves out of step with the values kept in the object. */
+	if (spec && PyObject_SetAttr(spec, LW_STR(state, __dict__), dict) < 0)
+		Py_CLEAR(spec);
+	Py_XDECREF(dict);
 	return spec;
 }
 
 static PyObject *make_loader(lw_state *state, PyObject *name, unsigned suffix, PyObject *path)
 {
-	PyObject *const names[] = { LW_STR(state, name), LW_STR(state, path) };
-	PyObject *const values[] = { name, path };
-	PyObject *class = loader_class(state, suffix);
+	PyObject *args[] = { name, path }, *class = loader_class(state, suffix);
 	if (class != state->source_loader)
-		return PyObject_Vectorcall(class, values, 2, NULL);
-	return instance(class, names, values, Py_ARRAY_LENGTH(names));
+		return PyObject_Vectorcall(class, args, 2, NULL);
+	PyObject *loader = bare_instance(class);
+	if (loader && (PyObject_SetAttr(loader, LW_STR(state, name), name) < 0 || PyObject_SetAttr(loader, LW_STR(state, path), path) < 0))
+		Py_CLEAR(loader);
+	return loader;
 }
 
 PyObject *lw_make_spec(lw_state *state, PyObject *name, const struct lw_hit *hit)
@@ -270,11 +278,6 @@ static PyObject *get_code(lw_state *state, const struct code_request *request, e
 }
 
 /* --- module --- */
-
-static int set(PyObject *dict, PyObject *key, PyObject *value)
-{
-	return PyDict_SetItem(dict, key, value);
-}
 
 /* What _init_module_attrs() does to a new module. */
 static int init_attributes(lw_state *state, PyObject *module, PyObject *spec, PyObject *loader, PyObject *name, PyObject *path,

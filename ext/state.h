@@ -99,6 +99,7 @@ struct lw_state {
 	const void *builtin_table, *frozen_table;	/* where they came from */
 	PyObject *is_builtin, *find_frozen, *acquire_lock, *release_lock, *fix_co_filename, *set_lazy_attributes;
 	PyObject *deadlock_error;
+	PyObject *spec_template;	/* dict */
 	struct lw_guard *guards;	/* module-level functions that must not have been replaced */
 	unsigned guard_count;
 	uint64_t guards_seen[2];	/* versions of the dictionaries when the guards were last found in place */
@@ -128,13 +129,13 @@ struct lw_state {
 	X(sys_dict) X(implementation) X(bootstrap_dict) X(external_dict) X(builtins) X(builtin_importer) X(frozen_importer) X(path_finder) \
 	X(file_finder) X(source_loader) X(sourceless_loader) X(extension_loader) X(module_spec) X(namespace_path) X(zip_hook) X(file_hook) \
 	X(loader_details) X(suffix_lists[0]) X(suffix_lists[1]) X(suffix_lists[2]) X(is_builtin) X(find_frozen) X(acquire_lock) X(release_lock) \
-	X(fix_co_filename) X(set_lazy_attributes) X(deadlock_error) X(builtin_names) X(frozen_names)
+	X(fix_co_filename) X(set_lazy_attributes) X(deadlock_error) X(builtin_names) X(frozen_names) X(spec_template)
 
 /* Interned strings. */
 #define LW_STRINGS(X) \
 	X(modules) X(meta_path) X(path) X(path_hooks) X(path_importer_cache) X(find_spec) X(loader) X(name) X(origin) X(_set_fileattr) \
 	X(_cached) X(submodule_search_locations) X(_initializing) X(_uninitialized_submodules) X(__spec__) X(__path__) X(__file__) \
-	X(__cached__) X(loader_state) X(owner) X(__package__) X(__loader__) X(__builtins__) X(acquire) X(release) X(_loaders) X(cache_tag) X(pycache_prefix) \
+	X(__cached__) X(__dict__) X(owner) X(__package__) X(__loader__) X(__builtins__) X(acquire) X(release) X(_loaders) X(cache_tag) X(pycache_prefix) \
 	X(dont_write_bytecode) X(get_code) X(invalidate_caches) X(_path_importer_cache) X(_get_spec) X(_find_and_load) \
 	X(_get_module_lock) X(_load_unlocked) X(_find_and_load_unlocked) X(_resolve_parents) X(_get_cached) X(_code_to_timestamp_pyc)
 enum {
