@@ -36,11 +36,11 @@ make_venv() {
 	"$2/bin/python" -m pip --version >/dev/null 2>&1 || "$1" -I -m venv --clear "$2"
 }
 
-# pip_install VENV ARGUMENT...
+# pip_install VENV ARGUMENT... An older wheel is as good as a newer source, which may want a compiler that is not there.
 pip_install() {
 	local venv=$1
 	shift
-	"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore "$@"
+	"$venv/bin/python" -m pip install --quiet --prefer-binary --disable-pip-version-check --root-user-action=ignore "$@"
 }
 
 # What building the package needs, one requirement a line; PYTHON reads it.

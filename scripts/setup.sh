@@ -8,11 +8,12 @@ set -euo pipefail
 
 usage() {
 	cat <<'END'
-Usage: scripts/setup.sh [--check | --list]
+Usage: scripts/setup.sh [--needed | --check | --list]
 
 Installs what building and testing Ladewerk needs on Debian 12 or newer (and what derives from it), with
 apt-get and only if something is missing, then lists the Python interpreters that can be tested with.
 
+  --needed   install only what nothing works without; some tests will be skipped
   --check    install nothing; say what is missing (exit code 1 if something needed is)
   --list     install nothing; print the usable interpreters, one a line: tag, version, path (tab-separated).
              CPython >= 3.11 with headers and venv, from PATH, /usr/bin, /usr/local/bin, pyenv and /opt/*/bin.
@@ -59,9 +60,10 @@ missing_needed() {
 	has_python_venv || echo python3-venv
 }
 
-# Without these something is left out (io_uring, fuzzing, system call counts, measurements) and said to be.
+# Without these something is left out (io_uring, probes, fuzzing, system call counts, measurements) and said to be.
 missing_wanted() {
 	has_header liburing.h || echo liburing-dev
+	has_header sys/sdt.h || echo systemtap-sdt-dev
 	have strace || echo strace
 	have hyperfine || echo hyperfine
 	have clang || echo clang
@@ -86,9 +88,9 @@ apt_install() {
 
 # One update and one install; the list is asked for again afterwards, since clang decides the name of its run-time library.
 install_missing() {
-	local -a needed wanted
+	local -a needed wanted=()
 	mapfile -t needed < <(missing_needed)
-	mapfile -t wanted < <(missing_wanted)
+	[[ ${1-} == --needed ]] || mapfile -t wanted < <(missing_wanted)
 	((${#needed[@]} + ${#wanted[@]})) || return 0
 	if ! have apt-get; then
 		say "missing: ${needed[*]} ${wanted[*]} (Debian's names), and there is no apt-get here"
@@ -133,8 +135,8 @@ print(key, "%d.%d%s" % (major, minor, free), sys.version.split()[0], path, sep="
 candidates() {
 	local minor
 	for minor in 11 12 13 14 15; do
-		type -aP "python3.$minor" "python3.${minor}t" || :
-		printf '%s\n' /usr/bin/python3."$minor"{,t} /usr/local/bin/python3."$minor"{,t}
+		type -aP "python3.$minor" "python3.${minor}t" "python3.$minor-nogil" || :
+		printf '%s\n' /usr/bin/python3."$minor"{,t,-nogil} /usr/local/bin/python3."$minor"{,t}
 	done
 	type -aP python3 || :
 	printf '%s\n' "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/python3 /opt/*/bin/python3
@@ -167,8 +169,8 @@ main() {
 		((${#lacking[@]} == 0)) || { say "needed: ${lacking[*]}"; return 1; }
 		say "everything needed is there"
 		;;
-	'')
-		install_missing
+	'' | --needed)
+		install_missing "$@"
 		say "interpreters:"
 		list_interpreters >&2
 		;;

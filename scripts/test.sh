@@ -18,6 +18,10 @@ environments are kept, so a second run takes a fraction of the first.
   --python-only     only Python: the package is built, installed and tested with each interpreter
   --python PATH     test with this interpreter (may be repeated). Default: one of each minor version from 3.11 on,
                     as listed by scripts/setup.sh --list
+  --all-pythons     then make a tree with CPython 3.13, 3.14, 3.15 and a free-threaded build (scripts/pythons-tree.sh;
+                    root, a network, 3 GB and 12 minutes the first time) and run the Python tests and the plain C
+                    build in it as well, with the other settings that are given here; --python is not for the tree
+  --tree DIR        --all-pythons with the tree in DIR (default: BUILD/tree)
   --cpython-suite   also run CPython's own import tests with each interpreter (scripts/cpython-tests.sh)
   --long            long settings: more rounds in the tests (LADEWERK_LONG=1), 3 minutes for each fuzz target
   --no-setup        do not install anything with apt-get
@@ -28,7 +32,7 @@ Exit code: 0 if everything passed.
 END
 }
 
-build='' quick='' run_c=1 run_python=1 suite='' setup=1
+build='' quick='' run_c=1 run_python=1 suite='' setup=1 all_pythons='' tree=''
 pythons=()
 while (($#)); do
 	case $1 in
@@ -37,6 +41,8 @@ while (($#)); do
 	--c-only) run_python='' ;;
 	--python-only) run_c='' ;;
 	--python) pythons+=("${2:?--python needs a path}"); shift ;;
+	--all-pythons) all_pythons=1 ;;
+	--tree) all_pythons=1 tree=${2:?--tree needs a directory}; shift ;;
 	--cpython-suite) suite=1 ;;
 	--long) export LADEWERK_LONG=1 ;;
 	--no-setup) setup='' ;;
@@ -52,6 +58,9 @@ build=$(realpath -m "${build:-$here/../build}")
 # shellcheck source=scripts/common.sh
 . "$here/common.sh"
 clean_environment
+in_tree=("$here/pythons-tree.sh" --build-dir "$build" --tree "${tree:-$build/tree}")
+[[ $setup ]] || in_tree+=(--no-setup)
+[[ ! $all_pythons ]] || "${in_tree[@]}" check
 logs=$build/logs
 rm -rf "$logs"
 mkdir -p "$logs"
@@ -59,7 +68,18 @@ jobs=$(nproc)
 
 steps=() failed=() skipped=()
 
-# step NAME COMMAND...: run it with its output in a log; remember how it went. 77 is skipped.
+# record NAME CODE: how a step went, for the end and for whoever started this. 77 is skipped.
+record() {
+	steps+=("$1")
+	case $2 in
+	0) ;;
+	77) skipped+=("$1") ;;
+	*) failed+=("$1") ;;
+	esac
+	printf '%s\t%s\n' "$1" "$2" >>"$logs/results"
+}
+
+# step NAME COMMAND...: run it with its output in a log.
 step() {
 	local name=$1 log=$logs/$1.log start=$SECONDS code=0
 	shift
@@ -69,11 +89,11 @@ step() {
 	(set -e; "$@") >"$log" 2>&1 </dev/null
 	code=$?
 	set -e
-	steps+=("$name")
+	record "$name" "$code"
 	case $code in
 	0) say "test: $name passed in $((SECONDS - start)) s" ;;
-	77) skipped+=("$name"); say "test: $name skipped: $(tail -n 1 "$log")" ;;
-	*) failed+=("$name"); say "test: $name FAILED after $((SECONDS - start)) s ($log)" ;;
+	77) say "test: $name skipped: $(tail -n 1 "$log")" ;;
+	*) say "test: $name FAILED after $((SECONDS - start)) s ($log)" ;;
 	esac
 }
 
@@ -189,7 +209,28 @@ python_tests() {
 	"$venv/bin/python" -I -c 'import ladewerk, os, sys
 where = os.path.realpath(ladewerk.__file__)
 if not where.startswith(os.path.realpath(sys.prefix)): sys.exit("not the installed package: " + where)'
-	XDG_CACHE_HOME=$work/cache PATH=$venv/bin:$PATH "$venv/bin/pytest" --color=no "$repo/tests/ext" "$repo/tests/cli"
+	# The checkout may be read-only.
+	XDG_CACHE_HOME=$work/cache PATH=$venv/bin:$PATH "$venv/bin/pytest" --color=no -o cache_dir="$work/pytest-cache" \
+		"$repo/tests/ext" "$repo/tests/cli"
+}
+
+# tree_tests OPTION...: this script in the tree. Its steps become steps of this run, so that its own summary, which
+# it prints to its standard output, is not needed unless it ended without any.
+tree_tests() {
+	local inner=$build/in-tree/logs name code ended=0 before=${#failed[@]}
+	local log=$logs/test@tree.log
+	rm -rf "$inner"
+	say "test: in the tree ($*):"
+	# shellcheck disable=SC2094 # both append
+	"${in_tree[@]}" run scripts/test.sh --no-setup --build-dir "$build/in-tree" "$@" \
+		2>&1 >>"$log" </dev/null | tee -a "$log" >&2 || ended=$?
+	if [[ -e $inner/results ]]; then
+		while IFS=$'\t' read -r name code; do
+			cp "$inner/$name.log" "$logs/$name@tree.log"
+			record "$name@tree" "$code"
+		done <"$inner/results"
+	fi
+	((ended == 0 || ${#failed[@]} > before)) || record test@tree "$ended"
 }
 
 cpython_suite() { "$here/cpython-tests.sh" --build-dir "$build" "$1"; }
@@ -234,6 +275,15 @@ if [[ $run_python ]]; then
 			step "cpython-$id" cpython_suite "$python"
 		fi
 	done
+fi
+
+if [[ $all_pythons ]]; then
+	step tree "${in_tree[@]}" make
+	if [[ " ${failed[*]-} " != *" tree "* ]]; then
+		# No interpreter takes part in the C tests: once, for the newer compiler and C library, is enough.
+		[[ ! $run_c ]] || tree_tests --c-only --quick
+		[[ ! $run_python ]] || tree_tests --python-only ${quick:+--quick} ${suite:+--cpython-suite}
+	fi
 fi
 
 for name in "${failed[@]}"; do
