@@ -9,11 +9,13 @@ from __future__ import annotations
 import marshal
 import os
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
+import pair
 from pair import Command
 from workloads import ImportLoop, Program
 
@@ -22,12 +24,15 @@ Workload = ImportLoop | Program
 
 @dataclass(frozen=True)
 class Bench:
-    """Where everything is. `cwd` is the working directory of every run: it holds dictfinder.py and nothing else."""
+    """Where everything is. `cwd` is the working directory of every run: it holds copies of the modules of ours that
+    contenders import, and nothing else."""
 
     python: Path  # of the environment with the programs and Ladewerk
     small_python: Path | None  # of an environment with Ladewerk alone
     bare_python: Path | None  # of an environment with nothing installed
     enabled_python: Path | None  # of an environment with Ladewerk alone, after `ladewerk enable`
+    pycds_python: Path | None  # of an environment with the programs and PyCDS
+    why_no_pycds: str
     state: Path  # caches and prepared indexes of this run
     cwd: Path
 
@@ -48,6 +53,7 @@ class Contender:
     """`key` is unique in a section, `label` is the row's name in the report."""
 
     tail = ""  # code appended to a checking run, never to a timed one
+    mapped = ""  # how the names of the files end that it maps its cache from
     complete = True  # imports everything that stock imports
     learns_once = True  # warm-up runs make sense
 
@@ -86,14 +92,57 @@ class DictFinder(Contender):
         return Command((str(bench.python), "-c", prefix + workload.code(count) + tail), bench.quiet())
 
 
+class PackFloor(Contender):
+    """bench/packfinder.py with a file that packrecord.py wrote from one run of the program."""
+
+    def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
+        file = bench.state / f"packfinder-{workload.key}.pack"
+        if not file.exists():
+            record = f"import packrecord; packrecord.start()\n{workload.code()}packrecord.write({str(file)!r})\n"
+            pair.run(Command((str(bench.python), "-c", record), bench.quiet()))
+        prefix = f"import packfinder; packfinder.install({str(file)!r})\n"
+        # The collection at the interpreter's end is every program's: an accelerator of imports cannot spare it.
+        return Command((str(bench.python), "-c", prefix + workload.code(count) + tail + "import gc; gc.enable()\n"), bench.quiet())
+
+
+class PyCDS(Contender):
+    """code-data-share as its README says: trace, dump, then every start maps the archive. It never looks at a source again."""
+
+    mapped = ".img"
+
+    def __init__(self, key: str, label: str, prefix: str = "") -> None:
+        super().__init__(key, label)
+        self.prefix = prefix
+
+    def missing(self, bench: Bench, workload: Workload) -> str:
+        return "" if bench.pycds_python else f"code-data-share is not installed{bench.why_no_pycds and f' ({bench.why_no_pycds})'}"
+
+    def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
+        env = {**bench.env(bench.pycds_python), "PYCDSMODE": "SHARE", "PYCDSARCHIVE": str(pycds_archive(bench, workload))}
+        return Command((str(bench.pycds_python), "-c", self.prefix + workload.code(count) + tail), env)
+
+
+class Interpreter(Contender):
+    """Python that imports nothing: what no accelerator of imports can help."""
+
+    complete = False
+
+    def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
+        return Command((str(bench.python), "-c", "pass\n" + tail), bench.quiet())
+
+
 class Ladewerk(Contender):
     """`ladewerk run`; with `learning`, every run starts with an empty cache."""
 
     tail = 'import ladewerk; print("@stats", ladewerk.stats())\n'
+    mapped = ".lwi"
 
-    def __init__(self, key: str, label: str, freshness: str = "stat", learning: bool = False) -> None:
+    def __init__(
+        self, key: str, label: str, freshness: str = "stat", learning: bool = False, options: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(key, label)
         self.freshness = freshness
+        self.options = options or {}
         self.learning = learning
         self.learns_once = not learning
 
@@ -107,7 +156,7 @@ class Ladewerk(Contender):
 
     def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
         cache = self.cache(bench, workload)
-        env = {**bench.env(), "LADEWERK_CACHE": str(cache)}
+        env = {**bench.env(), "LADEWERK_CACHE": str(cache), **self.options}
         code = workload.code(count) + tail
         argv = (*self.launcher(bench), "--freshness", self.freshness, "-c", code)
         return Command(argv, env, fresh=cache if self.learning else None)
@@ -233,6 +282,26 @@ def _add_package(table: dict[str, tuple[str, str | None] | None], name: str, dir
     return table.setdefault(name, (file, directory)) == (file, directory)
 
 
+def pycds_archive(bench: Bench, workload: Workload) -> Path:
+    """The archive for a program, made when it is first asked for.
+
+    The program itself leads the list of modules: dumping imports what is listed, and some modules can only be imported by
+    a program that has configured them (django), or in its order. Without that line they would be missing in the archive.
+    """
+    directory = bench.state / "pycds" / workload.key
+    archive, listing = directory / "program.img", directory / "modules.lst"
+    if archive.exists():
+        return archive
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "traced_program.py").write_text(workload.code())
+    python, env = str(bench.pycds_python), bench.env(bench.pycds_python)
+    pair.run(Command((python, "-c", workload.code()), {**env, "PYCDSMODE": "TRACE", "PYCDSLIST": str(listing)}))
+    listing.write_text("traced_program\n" + listing.read_text())
+    dump = f"import sys; sys.path.insert(0, {str(directory)!r}); import cds.dump; cds.dump.run_dump({str(listing)!r}, {str(archive)!r})"
+    pair.run(Command((python, "-c", dump), env))
+    return archive
+
+
 def floor_blobs(loop: ImportLoop) -> list[tuple[str, bytes]]:
     """(name, marshalled code) of every module of the loop."""
     return [(name, marshal.dumps(compile(file.read_bytes(), str(file), "exec"))) for name, file in loop.sources()]
@@ -248,13 +317,22 @@ _LADEWERK = [
     Ladewerk("ladewerk-learning", "Ladewerk, first run (empty cache)", learning=True),
 ]
 
+_PYCDS = PyCDS("pycds", "PyCDS 0.1.0 (validates nothing)")
+_FLOOR = PackFloor("packfloor", "floor: packed code, trivial finder, collector off")
+
 # The first of each list is the base of the ratios.
 PATHS: list[Contender] = [_STOCK, _DICT, *_LADEWERK, Floor("floor", "floor: exec alone")]
 MODULES: list[Contender] = [
     _STOCK, _AGAIN, _DICT, *_LADEWERK,
     Floor("floor", "floor: exec alone"), ModuleLock("lock", "floor: CPython's module lock alone"),
 ]
-PROGRAMS: list[Contender] = [_STOCK, _AGAIN, _GC, _DICT, *_LADEWERK]
+PROGRAMS: list[Contender] = [
+    _STOCK, _AGAIN, _GC, _DICT, _PYCDS, PyCDS("pycds-gc", "PyCDS 0.1.0, gc.disable()", "import gc; gc.disable()\n"), *_LADEWERK,
+    Ladewerk("ladewerk-gc0", "Ladewerk, stat, LADEWERK_GC=0", options={"LADEWERK_GC": "0"}),
+    _FLOOR,
+]
+MEMORY: list[Contender] = [_STOCK, _PYCDS, *_LADEWERK[:2]]
+COLD: list[Contender] = [_STOCK, _DICT, _PYCDS, *_LADEWERK[:2], Interpreter("interpreter", "python -c pass")]
 HYPERFINE: list[Contender] = [_STOCK, _GC, _DICT, *_LADEWERK[:2]]
 SYSCALLS: list[Contender] = [_STOCK, _DICT, *_LADEWERK[:2]]
 STARTUP: list[Contender] = [

@@ -13,11 +13,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+import cold
 import contenders
 import corpus
 import machine
@@ -25,169 +26,23 @@ import pair
 import report
 import workloads
 from contenders import Bench, Contender, Workload
-from pair import Command, Failed, Sample
+from pair import Command, Failed
+from rows import Effort, Session, cells, describe, row_json, say, tagged, time_rows
 from workloads import ImportLoop, Program
-
-@dataclass(frozen=True)
-class Effort:
-    """How long a section may take: rounds, and the seconds after which a slow machine stops early (inf: never)."""
-
-    rounds: int
-    seconds: float
-
-
-# What settles the medians, and a short look.
-FULL = {
-    "startup": Effort(100, 40), "paths": Effort(11, 100), "modules": Effort(25, 40), "programs": Effort(15, 60),
-    "syscalls": Effort(1, 0), "hyperfine": Effort(8, 0),
-}
-QUICK = {
-    "startup": Effort(30, 15), "paths": Effort(3, 30), "modules": Effort(7, 15), "programs": Effort(5, 15),
-    "syscalls": Effort(1, 0), "hyperfine": Effort(3, 0),
-}
-WARM_UP = 1  # runs after the check, which is one as well: the first learns, the second shows that it has
 
 Groups = Sequence[Sequence[Workload]]
 
-_MODULES_TAIL = 'import sys; print("@modules", *sorted(sys.modules))\n'
+CHILDREN = 16  # workers forked in the memory section
 
-
-@dataclass
-class Cell:
-    """One row of the report: a contender on a workload."""
-
-    section: str
-    workload: Workload
-    contender: Contender
-    base: bool
-    skipped: str = ""
-    command: Command | None = None
-    modules: frozenset[str] = frozenset()
-    check: dict = field(default_factory=dict)
-    samples: list[Sample] = field(default_factory=list)
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.workload.key, self.contender.key
-
-
-@dataclass
-class Session:
-    """An environment under test, what is installed in it, and the rows already checked and warm, by their key."""
-
-    bench: Bench
-    installed: Mapping[str, str]
-    ready: dict[tuple[str, str], Cell] = field(default_factory=dict)
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def cells(session: Session, section: str, loads: Iterable[Workload], rivals: Iterable[Contender]) -> list[Cell]:
-    """All rows of a section, the ones that cannot run with their reason; what can run is checked and warm."""
-    rows = [Cell(section, load, rival, n == 0) for load in loads for n, rival in enumerate(rivals)]
-    for row in rows:
-        if (ready := session.ready.get(row.key)) is not None:
-            row.skipped, row.command, row.modules, row.check = ready.skipped, ready.command, ready.modules, dict(ready.check)
-        else:
-            prepare(session, row)
-            session.ready[row.key] = row
-    for row in rows:
-        compare_modules(row, next(base for base in rows if base.base and base.workload is row.workload))
-    return rows
-
-
-def absent(load: Workload, installed: Mapping[str, str]) -> str:
-    """Why the program itself cannot be imported."""
-    needs = load.needs if isinstance(load, Program) else ""
-    return f"{needs} is not installed" if needs and needs.lower() not in installed else ""
-
-
-def prepare(session: Session, row: Cell) -> None:
-    """Checks what a row imports and warms its caches; a row that fails says why and is left out."""
-    bench = session.bench
-    row.skipped = absent(row.workload, session.installed) or row.contender.missing(bench, row.workload)
-    if row.skipped:
-        return
-    say(f"  prepare {row.workload.key}: {row.contender.label}")
-    try:
-        row.command = row.contender.command(bench, row.workload)
-        seen = pair.run(row.contender.command(bench, row.workload, tail=_MODULES_TAIL + row.contender.tail))
-        row.modules = frozenset(_tagged(seen.out, "@modules").split())
-        row.check = {"modules": len(row.modules)}
-        for _ in range(WARM_UP if row.contender.learns_once else 0):
-            pair.run(row.command)
-        if row.contender.tail and row.contender.learns_once:  # counters of a warm run
-            warm = pair.run(row.contender.command(bench, row.workload, tail=row.contender.tail))
-            row.check["stats"] = _counters(_tagged(warm.out, "@stats"))
-    except (Failed, OSError) as failure:
-        row.skipped = str(failure)
-
-
-def _tagged(out: str, tag: str) -> str:
-    """The rest of the last line of `out` that starts with `tag`."""
-    lines = [line for line in out.splitlines() if line.startswith(tag + " ")]
-    return lines[-1].removeprefix(tag + " ") if lines else ""
-
-
-def _counters(text: str) -> dict:
-    """The groups of counters in what ladewerk.stats() printed; its other entries describe this machine."""
-    try:
-        stats = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return {}
-    return {name: group for name, group in stats.items() if isinstance(group, (int, dict))} if isinstance(stats, dict) else {}
-
-
-def compare_modules(row: Cell, base: Cell) -> None:
-    """A contender that is fast because it imports less must not pass for fast."""
-    if row.contender.complete and row.modules and base.modules:
-        row.check["missing"] = sorted(base.modules - row.modules)
-
-
-def time_rows(rows: list[Cell], effort: Effort) -> None:
-    """Interleaved rounds over all rows given; every row can then be paired with every other one of them."""
-    running = {row.key: row for row in rows if not row.skipped}
-
-    def failed(key: tuple[str, str], failure: Failed) -> None:
-        running[key].skipped = str(failure)
-
-    commands = {key: row.command for key, row in running.items() if row.command}
-    done = pair.rounds(commands, effort.rounds, on_failure=failed, progress=_ticker(effort.rounds), seconds=effort.seconds)
-    for key, samples in done.items():
-        running[key].samples = samples
-
-
-def _ticker(count: int) -> Callable[[int], None]:
-    if not sys.stderr.isatty():
-        return lambda done: None
-    return lambda done: print(f"\r  round {done}/{count}", end="\n" if done == count else "\r", file=sys.stderr, flush=True)
-
-
-def row_json(row: Cell) -> dict:
-    result = {
-        "section": row.section,
-        "workload": row.workload.key,
-        "title": row.workload.title,
-        "contender": row.contender.key,
-        "label": row.contender.label,
-        "base": row.base,
-        "check": row.check,
-    }
-    if isinstance(row.workload, ImportLoop):
-        result["count"] = row.workload.count
-    if row.skipped:
-        return {**result, "skipped": row.skipped}
-    result["wall_ms"] = [round(s.wall_ms, 4) for s in row.samples]
-    result["cpu_ms"] = [round(s.cpu_ms, 4) for s in row.samples]
-    result["rss_mb"] = [round(s.rss_mb, 1) for s in row.samples]
-    timed = [inside for s in row.samples if (inside := workloads.inside(s.out)) is not None]
-    if timed:
-        result["inside_wall_ms"] = [round(t[0] / 1e6, 5) for t in timed]
-        result["inside_cpu_ms"] = [round(t[1] / 1e6, 5) for t in timed]
-    return result
-
+# What settles the medians, and a short look.
+FULL = {
+    "startup": Effort(100, 40), "paths": Effort(11, 100), "modules": Effort(25, 40), "programs": Effort(15, 75),
+    "memory": Effort(1, 0), "cold": Effort(7, 150), "syscalls": Effort(1, 0), "hyperfine": Effort(8, 0),
+}
+QUICK = {
+    "startup": Effort(30, 15), "paths": Effort(3, 30), "modules": Effort(7, 15), "programs": Effort(5, 15),
+    "memory": Effort(1, 0), "cold": Effort(3, 0), "syscalls": Effort(1, 0), "hyperfine": Effort(3, 0),
+}
 
 def run_timed(session: Session, section: str, groups: Groups, rivals: list[Contender], effort: Effort) -> list[dict]:
     """One section; workloads of the same group share their rounds and can be compared with each other."""
@@ -220,9 +75,7 @@ def run_syscalls(session: Session, loads: list[ImportLoop], rivals: list[Contend
     for row in cells(session, "syscalls", loads, rivals):
         if not row.skipped and shutil.which("strace") is None:
             row.skipped = "strace not installed"
-        entry = row_json(row)
-        for name in ("wall_ms", "cpu_ms", "rss_mb", "inside_wall_ms", "inside_cpu_ms"):
-            entry.pop(name, None)
+        entry = describe(row)
         if not row.skipped:
             say(f"  count {row.workload.key}: {row.contender.label}")
             try:
@@ -250,9 +103,7 @@ def run_hyperfine(session: Session, loads: list[Program], rivals: list[Contender
     for row in cells(session, "hyperfine", loads, rivals):
         if not row.skipped and shutil.which("hyperfine") is None:
             row.skipped = "hyperfine not installed"
-        entry = row_json(row)
-        for name in ("wall_ms", "cpu_ms", "rss_mb"):
-            entry.pop(name, None)
+        entry = describe(row)
         if not row.skipped and row.command:
             try:
                 entry["hyperfine"] = _hyperfine(row.command, session.bench.state / "hyperfine.json", rounds)
@@ -274,19 +125,40 @@ def _hyperfine(command: Command, file: Path, rounds: int) -> dict:
     }
 
 
-def sections(session: Session, trees: corpus.Corpus, efforts: Mapping[str, Effort]) -> dict[str, Callable[[], list[dict]]]:
+def run_memory(session: Session, load: Program, rivals: list[Contender]) -> list[dict]:
+    """Workers forked after the program's imports; forked.py runs inside the program. Nothing is timed."""
+    result = []
+    for row in cells(session, "memory", [load], rivals):
+        entry = describe(row)
+        if not row.skipped:
+            say(f"  fork {row.workload.key}: {row.contender.label}")
+            tail = f"import forked; forked.run({CHILDREN}, {load.key!r}, {row.contender.mapped!r})\n"
+            os.sync()  # pages of a cache just written would count as dirty
+            try:
+                out = pair.run(row.contender.command(session.bench, load, tail=tail)).out
+                entry["parent_kb"] = ast.literal_eval(tagged(out, "@parent"))
+                entry["children_kb"] = [ast.literal_eval(line[7:]) for line in out.splitlines() if line.startswith("@child ")]
+            except Failed as failure:
+                entry["skipped"] = str(failure)
+        result.append(entry)
+    return result
+
+
+def sections(session: Session, trees: corpus.Corpus, programs: list[Program], efforts: Mapping[str, Effort]) -> dict[str, Callable[[], list[dict]]]:
     """Name -> what runs it, in the order of running."""
-    start = Session(replace(session.bench, python=session.bench.small_python or session.bench.python), session.installed)
-    paths, oneline, programs = workloads.path_loops(trees), workloads.oneline_loop(trees), workloads.PROGRAMS
+    start = Session(replace(session.bench, python=session.bench.small_python or session.bench.python), session.installed, session.failures)
+    paths, oneline = workloads.path_loops(trees), workloads.oneline_loop(trees)
     fine = efforts["hyperfine"].rounds
     return {
         "startup": lambda: run_timed(start, "startup", [[workloads.PASS]], contenders.STARTUP, efforts["startup"]),
         "paths": lambda: run_timed(session, "paths", [paths], contenders.PATHS, efforts["paths"]),
         "modules": lambda: run_timed(session, "modules", [[oneline]], contenders.MODULES, efforts["modules"]),
         "programs": lambda: run_timed(session, "programs", [[p] for p in programs], contenders.PROGRAMS, efforts["programs"]),
+        "memory": lambda: run_memory(session, workloads.SYMPY, contenders.MEMORY),
+        "cold": lambda: cold.run(session, [p for p in programs if p in workloads.COLD], contenders.COLD, efforts["cold"]),
         "syscalls": lambda: run_syscalls(session, [*paths[:-1], oneline], contenders.SYSCALLS),
         "hyperfine": lambda: [
-            *run_hyperfine(session, programs, contenders.HYPERFINE, fine),
+            *run_hyperfine(session, [p for p in programs if p in workloads.CROSS_CHECKED], contenders.HYPERFINE, fine),
             *run_hyperfine(start, [workloads.PASS], contenders.STARTUP, 5 * fine),
         ],
     }
@@ -298,6 +170,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--small-python", type=Path, help="interpreter of an environment with Ladewerk alone")
     parser.add_argument("--bare-python", type=Path, help="interpreter of an empty environment")
     parser.add_argument("--enabled-python", type=Path, help="interpreter of an environment after `ladewerk enable`")
+    parser.add_argument("--pycds-python", type=Path, help="interpreter of an environment with the programs and PyCDS")
+    parser.add_argument("--failed", action="append", default=[], metavar="NAME=WHY", help="what could not be installed")
     parser.add_argument("--why-not", default="", help="what went wrong when Ladewerk was installed")
     parser.add_argument("--revision", default="", help="what was built, for the report")
     parser.add_argument("--build", type=Path, required=True, help="directory for corpus, caches and indexes")
@@ -305,30 +179,34 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--runs", type=int, help="rounds in every section")
     parser.add_argument("--only", action="append", choices=FULL, help="this section; may be given more than once")
+    keys = [program.key for program in workloads.PROGRAMS]
+    parser.add_argument("--program", action="append", choices=keys, help="of the programs, this one; may be given more than once")
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args(argv)
 
 
-def arrange(options: argparse.Namespace) -> Bench:
+def arrange(options: argparse.Namespace, failures: Mapping[str, str]) -> Bench:
     """A fresh state directory: nothing that an earlier run, or another build of Ladewerk, cached takes part."""
     state = options.build / "state"
     shutil.rmtree(state, ignore_errors=True)
     cwd = state / "cwd"
     cwd.mkdir(parents=True)
     (state / "home").mkdir()
-    shutil.copy(Path(__file__).with_name("dictfinder.py"), cwd)
+    for name in ("dictfinder.py", "packfinder.py", "packrecord.py", "forked.py"):
+        shutil.copy(Path(__file__).with_name(name), cwd)
     os.chdir(cwd)
-    interpreters = (options.python, options.small_python, options.bare_python, options.enabled_python)
-    return Bench(*interpreters, state=state, cwd=cwd)
+    interpreters = (options.python, options.small_python, options.bare_python, options.enabled_python, options.pycds_python)
+    return Bench(*interpreters, why_no_pycds=failures.get("pycds", ""), state=state, cwd=cwd)
 
 
 def main() -> None:
     options = parse()
-    for name in ("python", "small_python", "bare_python", "enabled_python", "build", "output"):
+    for name in ("python", "small_python", "bare_python", "enabled_python", "pycds_python", "build", "output"):
         if (path := getattr(options, name)) is not None:
             setattr(options, name, path.absolute())  # not resolve(): an interpreter's link *is* its environment
     started, clock, neighbours = datetime.now(timezone.utc), time.monotonic(), machine.Neighbours()
-    bench = arrange(options)
+    failures = dict(text.split("=", 1) for text in options.failed)
+    bench = arrange(options, failures)
     say("corpus")
     trees = corpus.generate(options.build / "corpus", corpus.Shape(seed=options.seed))
     python = machine.interpreter(options.python)
@@ -336,9 +214,11 @@ def main() -> None:
     efforts = dict(QUICK if options.quick else FULL)
     if options.runs:
         efforts = {name: Effort(options.runs, math.inf) for name in efforts}
+    programs = [p for p in workloads.PROGRAMS if not options.program or p.key in options.program]
+    session = Session(bench, installed, failures)
     rows: list[dict] = []
     seconds: dict[str, float] = {}
-    for name, runner in sections(Session(bench, installed), trees, efforts).items():
+    for name, runner in sections(session, trees, programs, efforts).items():
         if options.only and name not in options.only:
             continue
         say(name)

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# The import benchmark: stock Python, a naive dict finder and Ladewerk, interleaved. bench/README.md explains the figures.
+# The import benchmark: stock Python, rivals, floors and Ladewerk, interleaved. bench/README.md explains the figures.
 set -euo pipefail
 
 usage() {
-	cat <<-'END'
+	cat <<-END
 	usage: bench/run.sh [options]
 
-	  --quick           fewer rounds: a short look (about 3 minutes once built; the full run takes about 10)
-	  --only SECTION    startup, paths, modules, programs, syscalls or hyperfine; may be given more than once
+	  --quick           fewer rounds: a short look (about 8 minutes once built; the full run takes about 25)
+	  --only SECTION    startup, paths, modules, programs, memory, cold, syscalls or hyperfine; may be given more than once
+	  --program NAME    of the programs, this one: ${programs[*]} service; may be given more than once
 	  --runs N          N rounds in every section
 	  --python PYTHON   interpreter the environments are made from (default: python3)
 	  --venv DIR        use this environment as it is, with the Ladewerk and the programs it has
@@ -24,7 +25,8 @@ usage() {
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 checkout=$(dirname "$here")
-programs=(sympy django sqlalchemy twisted)
+programs=(sympy django sqlalchemy twisted pandas boto3)
+pycds=code-data-share==0.1.0
 
 python=python3 venv='' build=$checkout/build-bench output='' measure=()
 
@@ -38,8 +40,16 @@ while [ $# -gt 0 ]; do
 	--only)
 		need "$1" $#
 		case $2 in
-		startup | paths | modules | programs | syscalls | hyperfine) measure+=("$1" "$2") ;;
+		startup | paths | modules | programs | memory | cold | syscalls | hyperfine) measure+=("$1" "$2") ;;
 		*) echo "run.sh: no section $2; see --help" >&2; exit 2 ;;
+		esac
+		shift
+		;;
+	--program)
+		need "$1" $#
+		case " ${programs[*]} service " in
+		*" $2 "*) measure+=("$1" "$2") ;;
+		*) echo "run.sh: no program $2; see --help" >&2; exit 2 ;;
 		esac
 		shift
 		;;
@@ -102,7 +112,7 @@ last_error() {
 	local text
 	text=$(grep -iE 'error|not found|neither' "$1" |
 		grep -viE 'subprocess|encountered error|generation-failed|group|failed to build|hint:|note:' |
-		sed 's/\x1b\[[0-9;]*m//g; s/^[^[:alnum:]]*//' | tail -1) || true
+		sed 's/\x1b\[[0-9;]*m//g; s/^[^[:alnum:]]*//; s/^ERROR: //' | tail -1) || true
 	echo "${text:-see its log in the build directory}" | sed "s|$checkout|the checkout|g; s|$build|the build directory|g"
 }
 
@@ -137,6 +147,30 @@ small_envs() {
 	fi
 }
 
+# PyCDS disturbs whoever shares its environment (its .pth file imports it at every start): a twin of `programs`, the same versions.
+pycds_env() {
+	local pins
+	pins=$("$build/tools/bin/python" -m pip --python "$build/programs/bin/python" freeze 2>>"$log" | grep -v '^ladewerk ') || return
+	if [ "$(cat "$build/installed-pycds" 2>/dev/null)" != "$pins" ]; then
+		say "installing PyCDS and the programs once more, beside it"
+		: >"$log.pip"
+		rm -rf "$build/pycds"
+		if make_env pycds && log=$log.pip install_into pycds --only-binary :all: "$pycds"; then
+			echo "$pins" >"$build/pins.txt"
+			install_into pycds --only-binary :all: -r "$build/pins.txt" || return
+		else
+			rm -rf "$build/pycds"
+			last_error "$log.pip" >"$build/why-no-pycds"
+		fi
+		echo "$pins" >"$build/installed-pycds"
+	fi
+	if [ -x "$build/pycds/bin/python" ]; then
+		measure+=(--pycds-python "$build/pycds/bin/python")
+	else
+		measure+=(--failed "pycds=$(cat "$build/why-no-pycds")")
+	fi
+}
+
 make_env bare || { echo "run.sh: cannot make an environment with $python -m venv; see $log" >&2; exit 1; }
 measure+=(--bare-python "$build/bare/bin/python")
 if [ -n "$venv" ]; then
@@ -148,9 +182,15 @@ else
 	for program in "${programs[@]}"; do
 		[ -e "$build/installed-$program" ] && continue
 		say "installing $program"
-		# a program that cannot be installed gets a row that says so
-		if install_into programs "$program"; then touch "$build/installed-$program"; fi
+		: >"$log.pip"
+		# A program that cannot be installed, or would have to be compiled first, gets a row that says so.
+		if log=$log.pip install_into programs --only-binary :all: "$program"; then
+			touch "$build/installed-$program"
+		else
+			measure+=(--failed "$program=$(last_error "$log.pip")")
+		fi
 	done
+	pycds_env || say "no environment for PyCDS; see $log"
 	build_wheel
 	if [ -s "$build/why-not" ]; then
 		rm -f "$build/programs/bin/ladewerk"

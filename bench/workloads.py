@@ -96,7 +96,7 @@ class Program:
     key: str
     title: str
     text: str
-    needs: str = ""  # the distribution it comes from, "" for none
+    needs: str = ""  # the distributions it comes from
 
     def code(self, count: int | None = None) -> str:
         return self.text
@@ -148,11 +148,33 @@ from django.contrib import admin
 admin.site.urls
 """
 
+_BOTO3 = """\
+import boto3
+session = boto3.session.Session(aws_access_key_id="bench", aws_secret_access_key="bench", region_name="us-east-1")
+session.client("s3")
+"""
+
+# More than 2000 modules in one process, as a service that has grown for years has them.
+_SERVICE = _DJANGO + _BOTO3 + """\
+import django.core.management, django.test
+import pandas
+import sqlalchemy.dialects.postgresql, sqlalchemy.orm
+import sympy.physics.mechanics, sympy.physics.units, sympy.stats
+import twisted.internet.endpoints, twisted.internet.reactor, twisted.web.client, twisted.web.server
+"""
+
+SYMPY = Program("sympy", "sympy", "import sympy\n", "sympy")
+_DJANGO_ADMIN = Program("django", "django (setup with admin)", _DJANGO, "django")
+_SQLALCHEMY = Program("sqlalchemy", "sqlalchemy.orm", "import sqlalchemy.orm\n", "sqlalchemy")
+_TWISTED = Program("twisted", "twisted.web.server", "import twisted.web.server\n", "twisted")
+
 PROGRAMS = [
-    Program("sympy", "sympy", "import sympy\n", "sympy"),
-    Program("django", "django (setup with admin)", _DJANGO, "django"),
-    Program("sqlalchemy", "sqlalchemy.orm", "import sqlalchemy.orm\n", "sqlalchemy"),
-    Program("twisted", "twisted.web.server", "import twisted.web.server\n", "twisted"),
+    SYMPY, _DJANGO_ADMIN, _SQLALCHEMY, _TWISTED,
+    Program("pandas", "pandas", "import pandas\n", "pandas"),
+    Program("boto3", "boto3 (session, s3 client)", _BOTO3, "boto3"),
+    Program("service", "all six in one service", _SERVICE, "boto3 django pandas sqlalchemy sympy twisted"),
 ]
+CROSS_CHECKED = [SYMPY, _DJANGO_ADMIN, _SQLALCHEMY, _TWISTED]  # by hyperfine
+COLD = [SYMPY, _DJANGO_ADMIN]
 
 PASS = Program("pass", "python -c pass", "pass\n")
