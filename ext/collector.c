@@ -25,9 +25,6 @@
 #include "collector_layout.h"
 #endif
 
-enum { GRANT = 64 * 1024, SPAN = 512 * 1024 };
-static const int64_t TIME_NS = INT64_C(10) * 1000 * 1000 * 1000;
-
 /* --- finding the count --- */
 
 static int refuse(lw_state *state, const char *why)
@@ -41,7 +38,14 @@ int lw_collector_find(lw_state *state, bool wanted)
 {
 	return refuse(state, wanted ? "free-threaded: the collector goes by the growth of memory, and is left alone" : "switched off by LADEWERK_GC=0");
 }
+
+void lw_collector_begin(lw_state *state) {}
+void lw_collector_extend(lw_state *state) {}
+void lw_collector_end(lw_state *state) {}
 #else
+
+enum { GRANT = 64 * 1024, SPAN = 512 * 1024 };
+static const int64_t TIME_NS = INT64_C(10) * 1000 * 1000 * 1000;
 
 /* gc.NAME() as N ints: 0 or -1. */
 static int ask_gc(const char *name, int *out, Py_ssize_t n)
@@ -111,7 +115,6 @@ int lw_collector_find(lw_state *state, bool wanted)
 	state->collector.threshold = &generation->threshold;
 	return 0;
 }
-#endif
 
 /* --- postponing --- */
 
@@ -157,9 +160,12 @@ void lw_collector_extend(lw_state *state)
 void lw_collector_end(lw_state *state)
 {
 	struct lw_collector *collector = &state->collector;
-	if (--collector->imports || !collector->count || *collector->count >= 0)
+	if (--collector->imports)
+		return;
+	collector->active = false;
+	if (!collector->count || *collector->count >= 0)
 		return;
 	settle(collector);
-	collector->active = false;
 	*collector->count = (int)Py_MIN(collector->used, (int64_t)*collector->threshold);
 }
+#endif
