@@ -193,7 +193,20 @@ int lw_index_view_at(const lw_index *index, uint32_t i, struct lw_index_view *ou
 /** The name of an entry or of a view: LEN verified bytes of STRINGS at OFFSET. NULL: damaged, which an empty name is as well. */
 const char *lw_index_string(const lw_index *index, uint32_t offset, uint32_t len);
 
-/** Ask the kernel to read ahead the whole of CODE (asynchronous, no effect on memory copies). */
-void lw_index_prefetch(const lw_index *index);
+/*
+ * Which blocks were touched, and reading some ahead (hot.h). Blocks are counted from the start of the file; ROOTS, which every start
+ * reads, is not one of them.
+ */
+uint64_t lw_index_blocks(const lw_index *index);
+/** How many blocks have been verified, that is used, since it was opened. */
+uint64_t lw_index_touched(const lw_index *index);
+/** The same as bits: those of blocks 64*WORD and up. 0 beyond the last. */
+uint64_t lw_index_touched_word(const lw_index *index, uint64_t word);
+/** Have the kernel read COUNT blocks from FIRST, asynchronously. What lies beyond the file is left out; no effect on memory copies. */
+void lw_index_read_ahead(const lw_index *index, uint64_t first, uint64_t count);
+/** Take the pages of CODE out of this process (they stay in the page cache): code is read once. Pointers stay good, a read costs a minor fault. */
+void lw_index_trim(const lw_index *index);
+/** Use BLOCK without verifying it: where it is not in memory, that is a major fault. No effect on memory copies. */
+void lw_index_peek(const lw_index *index, uint64_t block);
 
 #endif

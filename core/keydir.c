@@ -57,7 +57,8 @@ static bool parse_name(const char *name, struct lw_keydir_entry *entry)
 	const size_t prefix = sizeof(TEMP_PREFIX) - 1;
 
 	*entry = (struct lw_keydir_entry){0};
-	if (strlen(name) >= sizeof(entry->name))
+	/* Most of what is not for us is told by its first letter. */
+	if (strlen(name) >= sizeof(entry->name) || !strchr("bs.", name[0]))
 		return false;
 	strcpy(entry->name, name);
 	if (parse_file(name, entry))

@@ -6,6 +6,7 @@
  */
 #include "session.h"
 
+#include "hot.h"
 #include "learn.h"
 #include "pyc.h"
 
@@ -17,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FILES_LEFT = 3 };
+enum { FILES_LEFT = 3, TRIM_BYTES = 1 << 20 };
 
 struct lw_session {
 	lw_session *next;		/* sessions_mutex */
@@ -30,8 +31,10 @@ struct lw_session {
 	struct lw_dirs dirs;
 	int64_t window_ns;
 	struct lw_learner learner;
+	struct lw_hot hot;
 	lw_view **view;			/* those with a table */
 	unsigned view_count, view_capacity;
+	uint64_t handed_out;		/* bytes of code since the last trim */
 	bool started;			/* the crash mark is gone */
 	struct lw_session_stats stats;
 };
@@ -64,6 +67,19 @@ static bool due(const lw_session *session)
 	return lw_learner_pending(&session->learner, &session->dirs, session->view, session->view_count) && lw_learner_time(&session->learner);
 }
 
+/* Storing what was touched is paid for from the same budget. */
+static bool hot_due(const lw_session *session)
+{
+	return lw_hot_due(&session->hot, session->snapshot) && lw_learner_time(&session->learner);
+}
+
+static void store_hot(lw_session *session)
+{
+	int64_t start = lw_monotonic_ns();
+	session->stats.hot_written += lw_hot_store(&session->hot, session->store, session->snapshot) > 0;
+	session->learner.spent_ns += lw_monotonic_ns() - start;
+}
+
 /*
  * The last words of a process that has learnt something: every start pays for every file, so leave few. Merging costs as much as
  * copying them, once; only a process that has just paid for learning does it.
@@ -73,6 +89,10 @@ static void finish_locked(lw_session *session)
 	flush_locked(session);
 	if (session->stats.segments_written && session->stats.indexes + session->stats.segments_written > FILES_LEFT)
 		lw_store_compact(session->store, false);
+	if (session->stats.segments_written)
+		session->stats.hot_written += lw_hot_store_learnt(&session->hot, session->store, session->snapshot, session->stats.learnt_bytes) > 0;
+	else
+		store_hot(session);
 }
 
 /* --- fork and exit --- */
@@ -84,6 +104,8 @@ static void fork_prepare(void)
 		lock(session);
 		if (lw_learner_pending(&session->learner, &session->dirs, session->view, session->view_count))
 			flush_locked(session);
+		if (hot_due(session))
+			store_hot(session);
 		lw_registry_fork_prepare(session->registry);
 	}
 }
@@ -94,6 +116,7 @@ static void fork_done(bool child)
 		lw_registry_fork_done(session->registry, child);
 		if (child) {
 			lw_learner_forget(&session->learner);
+			lw_hot_close(&session->hot);
 			lw_store_forked(session->store);
 			session->started = true;
 		}
@@ -166,6 +189,7 @@ static void delist(lw_session *session)
 static void dismantle(lw_session *session)
 {
 	lw_learner_destroy(&session->learner);
+	lw_hot_close(&session->hot);
 	lw_dirs_destroy(&session->dirs);
 	for (unsigned i = 0; i < session->view_count; i++)
 		lw_view_destroy(session->view[i]);
@@ -234,6 +258,7 @@ int lw_session_open(const struct lw_session_config *config, lw_session **out, ch
 	lw_learner_init(&session->learner, !lw_store_writable(session->store));
 	session->snapshot = lw_registry_enter(session->registry);
 	session->dirs.snapshot = session->snapshot;
+	session->stats.read_ahead = lw_hot_open(&session->hot, config->entry, session->store, session->snapshot);
 	enlist(session);
 	*out = session;
 	return 0;
@@ -405,15 +430,30 @@ static bool may_read(const lw_index *index, const struct lw_file_record *record,
 	return uid == 0 || lw_index_head(index)->writer_uid == uid;
 }
 
+/*
+ * Code is read once, when it is unmarshalled; mapped on, it would count as this process's memory (resident set) until the end. Others that are reading at this
+ * moment get their pages back by a minor fault.
+ */
+static void trim(lw_session *session, const struct lw_snapshot *snapshot)
+{
+	if (session->handed_out < TRIM_BYTES)
+		return;
+	session->handed_out = 0;
+	for (unsigned i = 0; i < snapshot->count; i++)
+		lw_index_trim(snapshot->index[i]);
+}
+
 static int hand_out(lw_session *session, const struct lw_snapshot *snapshot, const lw_index *index, const struct lw_file_record *record,
 		struct lw_code *code)
 {
+	trim(session, snapshot);
 	int result = lw_index_code(index, record, &code->data, &code->len);
 	session->stats.dirs.damaged += result == LW_BAD;
 	if (result != LW_OK)
 		return LW_ABSENT;
 	code->snapshot = snapshot;
 	session->stats.code_pack++;
+	session->handed_out += code->len;
 	return LW_OK;
 }
 
@@ -532,7 +572,7 @@ void lw_session_learn(lw_session *session, const struct lw_hit *hit, uint64_t co
 bool lw_session_pending(lw_session *session)
 {
 	lock(session);
-	bool pending = !session->started || due(session);
+	bool pending = !session->started || due(session) || hot_due(session);
 	unlock(session);
 	return pending;
 }
@@ -542,6 +582,8 @@ void lw_session_quiet(lw_session *session)
 	lock(session);
 	if (!session->started || due(session))
 		flush_locked(session);
+	if (hot_due(session))
+		store_hot(session);
 	unlock(session);
 }
 

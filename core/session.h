@@ -9,6 +9,7 @@
  * Learning. Directories that no index holds, code that was read from .pyc files or compiled, and refreshed stamps are kept in memory and
  * appended to the store as a segment when imports fall quiet (lw_session_quiet), before fork and at exit.
  * Nothing new: nothing written. Nothing racy is ever stored. A failure is counted, never raised.
+ * What of the cache files was touched is stored for the entry point as well (hot.h), by the process that opened the session and not by forked children.
  *
  * Fork. Handlers (pthread_atfork) store what has been learnt, take the mutex across the fork, and leave the child with an empty list.
  * Exit. An atexit(3) handler stores the rest, and merges cache files if they have become many; it gives up after a second if another thread hangs in a system call.
@@ -27,6 +28,7 @@ struct lw_session_config {
 	enum lw_freshness freshness;
 	int64_t window_ns;		/* see view.h */
 	uint32_t pyc_magic;		/* first four bytes of a .pyc, little-endian */
+	uint64_t entry;			/* of this process, see hot.h; 0: none */
 };
 
 struct lw_session_stats {
@@ -40,6 +42,8 @@ struct lw_session_stats {
 	int last_write_error;		/* errno */
 	unsigned indexes, refused;	/* files in use, files refused */
 	uint64_t dropped;		/* facts not stored because they changed meanwhile */
+	uint64_t read_ahead;		/* blocks asked for at the start: this was a cold one */
+	uint64_t hot_written;
 };
 
 /**

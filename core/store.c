@@ -226,8 +226,8 @@ bool lw_store_writable(const lw_store *store)
 	return store->writable;
 }
 
-/* A descriptor of the key's directory for changes in it, or -errno. Who we are may have changed since open. */
-static int open_for_writing(const lw_store *store)
+/* Who we are may have changed since open. */
+int lw_store_open_directory(const lw_store *store)
 {
 	char place[PATH_MAX], reason[LW_STORE_REASON] = "";
 	struct stat st;
@@ -278,7 +278,7 @@ void lw_store_started(lw_store *store)
 	store->starter = false;
 	if (store->ok && ok_is_recent(store))
 		return;
-	int dir = open_for_writing(store);
+	int dir = lw_store_open_directory(store);
 	if (dir < 0)
 		return;
 	touch_ok(dir);
@@ -306,7 +306,7 @@ int lw_store_reset(const struct lw_store_config *config, char *reason)
 	err = set_path(&store, place);
 	if (err)
 		return err;
-	int dir = open_for_writing(&store);
+	int dir = lw_store_open_directory(&store);
 	err = dir < 0 ? dir : lw_keydir_read(dir, &list);
 	if (err && err != -ENOENT)
 		lw_reason_set(reason, "%.280s cannot be changed (%s): it must exist, belong to you and not be read-only", store.path, strerror(-err));
@@ -331,7 +331,7 @@ void lw_store_close(lw_store *store)
 	if (!store)
 		return;
 	/* An orderly end is no crash. */
-	int dir = store->mark[0] ? open_for_writing(store) : -1;
+	int dir = store->mark[0] ? lw_store_open_directory(store) : -1;
 	if (dir >= 0) {
 		remove_mark(store, dir);
 		close(dir);
@@ -352,9 +352,8 @@ static bool is_rubbish(int err)
 	return err == -EBADMSG || err == -EPROTO || err == -ESTALE;
 }
 
-static int open_checked(const lw_store *store, int fd, const char *name, lw_index **out, char *reason)
+static int check_file(const lw_store *store, int fd, const char *name, char *reason)
 {
-	lw_reason why = NULL;
 	struct stat st;
 
 	if (fstat(fd, &st))
@@ -363,18 +362,11 @@ static int open_checked(const lw_store *store, int fd, const char *name, lw_inde
 		lw_reason_set(reason, "%.200s/%s is skipped: not a regular file; remove it", store->path, name);
 		return -EPERM;
 	}
-	if (!lw_place_trusts(&store->config, &st, store->path, name, reason))
-		return -EPERM;
-	int err = lw_index_open(fd, &store->config.key, out, &why);
-	if (err == -EFBIG)
-		lw_reason_set(reason, "%.200s/%s is skipped: %s", store->path, name, why);
-	else if (err)
-		lw_reason_set(reason, "%.200s/%s is skipped: %s; `ladewerk index` replaces it", store->path, name, why ? why : strerror(-err));
-	return err;
+	return lw_place_trusts(&store->config, &st, store->path, name, reason) ? 0 : -EPERM;
 }
 
-/* Open cache file NAME. -ENOENT: it has been merged away meanwhile. No link is followed, no fifo waited for. */
-static int open_file(const lw_store *store, const char *name, lw_index **out, char *reason)
+/* A descriptor of file NAME. -ENOENT: it has been merged away meanwhile. No link is followed, no fifo waited for. */
+static int open_trusted(const lw_store *store, const char *name, char *reason)
 {
 	char path[PATH_MAX + LW_KEYDIR_NAME];
 
@@ -387,9 +379,33 @@ static int open_file(const lw_store *store, const char *name, lw_index **out, ch
 		lw_reason_set(reason, "%.200s/%s is skipped: cannot be opened (%s); remove it, or make it a readable file", store->path, name, strerror(-err));
 		return err;
 	}
-	int err = open_checked(store, fd, name, out, reason);
+	int err = check_file(store, fd, name, reason);
+	if (err)
+		close(fd);
+	return err ? err : fd;
+}
+
+/* Open cache file NAME. */
+static int open_file(const lw_store *store, const char *name, lw_index **out, char *reason)
+{
+	lw_reason why = NULL;
+	int fd = open_trusted(store, name, reason);
+
+	if (fd < 0)
+		return fd;
+	int err = lw_index_open(fd, &store->config.key, out, &why);
+	if (err == -EFBIG)
+		lw_reason_set(reason, "%.200s/%s is skipped: %s", store->path, name, why);
+	else if (err)
+		lw_reason_set(reason, "%.200s/%s is skipped: %s; `ladewerk index` replaces it", store->path, name, why ? why : strerror(-err));
 	close(fd);
 	return err;
+}
+
+int lw_store_open_file(const lw_store *store, const char *name)
+{
+	char nobody_asks[LW_STORE_REASON] = "-";
+	return store->path ? open_trusted(store, name, nobody_asks) : -ENOENT;
 }
 
 static int list_directory(const lw_store *store, struct lw_keydir *list)
@@ -715,7 +731,7 @@ static int merge_into(lw_store *store, int dir, lw_build *given)
 
 static int compact(lw_store *store, lw_build *given, bool wait)
 {
-	int dir = open_for_writing(store);
+	int dir = lw_store_open_directory(store);
 	if (dir < 0)
 		return dir;
 	int lock = take_lock(dir, wait);
@@ -757,7 +773,7 @@ static int append(lw_store *store, int dir, lw_build *build, unsigned *segments)
 int lw_store_append(lw_store *store, lw_build *build)
 {
 	unsigned segments = 0;
-	int dir = open_for_writing(store);
+	int dir = lw_store_open_directory(store);
 
 	if (dir < 0)
 		return dir;

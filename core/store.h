@@ -8,6 +8,7 @@
  *         lock                         flock: taken by compaction, `index` and collection only
  *         base-<time>-<pid>-<n>.lwi    all there was, merged (one, as a rule)
  *         seg-<time>-<pid>-<n>.lwi     learned by one process in one go, or several of these merged
+ *         hot-<entry, 16 hex digits>   what one entry point touched last time, see hot.h
  *         about                        text: what the key stands for (for `doctor`)
  *         start-<pid>-<start>-<ns>     crash mark, see below (empty: pid, start time and pid namespace are in its name)
  *         ok                           the first start with this key has succeeded
@@ -81,6 +82,10 @@ void lw_store_close(lw_store *store);
 const char *lw_store_path(const lw_store *store);
 /** Whether this process may write there. */
 bool lw_store_writable(const lw_store *store);
+/** A descriptor of file NAME in it, which was checked as cache files are, or -errno. */
+int lw_store_open_file(const lw_store *store, const char *name);
+/** A descriptor of the directory for changes in it, or -errno (-EROFS: not ours to write, or not to be written). */
+int lw_store_open_directory(const lw_store *store);
 
 /**
  * Open all cache files, newest first. *OUT is an array of *COUNT indexes, both owned by the caller: close each,

@@ -175,6 +175,78 @@ static int store_config(lw_state *state, const struct options *options, struct l
 	return 0;
 }
 
+/* --- the entry point: what the interpreter was asked to run --- */
+
+/*
+ * What ARGUMENT says of the entry point: all of it (a script), or from an 'm' or 'c' among the options on; NULL: it holds options only. *TAKES: the
+ * next argument is one of these options' own.
+ */
+static const char *entry_in(const char *argument, bool *takes)
+{
+	*takes = strcmp(argument, "--check-hash-based-pycs") == 0;
+	if (argument[0] != '-')
+		return argument;
+	for (const char *letter = argument + 1; argument[1] != '-' && *letter; letter++) {
+		if (*letter == 'm' || *letter == 'c')
+			return letter;
+		if (*letter == 'W' || *letter == 'X') {
+			*takes = !letter[1];
+			break;
+		}
+	}
+	return NULL;
+}
+
+static uint64_t hash_entry(char kind, const char *text, const char *where)
+{
+	const uint64_t parts[] = { (uint64_t)kind, lw_hash64(text, strlen(text)), where ? lw_hash64(where, strlen(where)) : 0 };
+	return lw_hash64(parts, sizeof(parts));
+}
+
+/* A relative path means another script in another directory. */
+static uint64_t hash_script(const char *path)
+{
+	char directory[LW_PATH_SIZE];
+	return hash_entry('/', path, path[0] == '/' ? NULL : getcwd(directory, sizeof(directory)));
+}
+
+/* A module's name, or a text, in this environment. */
+static uint64_t hash_named(lw_state *state, char kind, const char *text)
+{
+	PyObject *prefix = PyDict_GetItemString(state->sys_dict, "prefix");
+	const char *where = prefix && PyUnicode_Check(prefix) ? PyUnicode_AsUTF8(prefix) : NULL;
+	PyErr_Clear();
+	return text ? hash_entry(kind, text, where) : 0;
+}
+
+static const char *argument_at(PyObject *list, Py_ssize_t i)
+{
+	PyObject *item = i < PyList_GET_SIZE(list) ? PyList_GET_ITEM(list, i) : NULL;
+	const char *text = item && PyUnicode_Check(item) ? PyUnicode_AsUTF8(item) : NULL;
+	PyErr_Clear();
+	return text;
+}
+
+/* The program's own arguments do not count. 0: a prompt, standard input, or no telling. */
+static uint64_t entry_point(lw_state *state)
+{
+	PyObject *list = PyDict_GetItemString(state->sys_dict, "orig_argv");
+	const char *argument;
+	bool takes;
+	if (!list || !PyList_CheckExact(list))
+		return 0;
+	for (Py_ssize_t i = 1; (argument = argument_at(list, i)); i += 1 + takes) {
+		const char *found = entry_in(argument, &takes);
+		if (found == argument)
+			return hash_script(argument);
+		if (found)
+			return hash_named(state, *found, found[1] ? found + 1 : argument_at(list, i + 1));
+		if (!strcmp(argument, "-"))
+			break;
+	}
+	return 0;
+}
+
 /* --- session --- */
 
 /* There is one session, and so one cache, for the life of a process: asking for PLACE (or NULL) after it was opened elsewhere is an error. */
@@ -195,7 +267,8 @@ static int check_place(const char *place)
 
 static int open_session(lw_state *state, const struct options *options, enum lw_freshness freshness)
 {
-	struct lw_session_config config = { .freshness = freshness, .pyc_magic = (uint32_t)PyImport_GetMagicNumber() };
+	struct lw_session_config config = { .freshness = freshness, .pyc_magic = (uint32_t)PyImport_GetMagicNumber(),
+		.entry = entry_point(state) };
 	config.window_ns = window_ns(options);
 	PyObject *about = NULL;
 	int result = take_suffixes(state, &config.suffixes);

@@ -52,6 +52,7 @@ static int put_session(PyObject *dict, lw_session *session)
 		{ "code_from_pyc", s.code_pyc }, { "pyc_distrusted", s.pyc_distrusted }, { "learnt_directories", s.learnt_dirs },
 		{ "learnt_files", s.learnt_files }, { "learnt_bytes", s.learnt_bytes }, { "segments_written", s.segments_written },
 		{ "write_errors", s.write_errors }, { "dropped", s.dropped }, { "index_files", s.indexes }, { "index_files_refused", s.refused },
+		{ "blocks_read_ahead", s.read_ahead }, { "hot_files_written", s.hot_written },
 	};
 	for (size_t i = 0; i < Py_ARRAY_LENGTH(numbers); i++)
 		if (put_number(dict, numbers[i].name, numbers[i].value) < 0)

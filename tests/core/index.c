@@ -12,6 +12,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <linux/magic.h>
+#include <sys/resource.h>
 #include <sys/vfs.h>
 
 /* 0: as it is; else what every file system says that it is. */
@@ -201,6 +202,20 @@ static unsigned walk(const lw_index *index)
 
 /* ---- opening ---- */
 
+/* Of any index: no effect that can be seen here (hot.c has a disk). */
+static void read_all_ahead(const lw_index *index)
+{
+	uint64_t blocks = lw_index_blocks(index);
+	lw_index_read_ahead(index, 0, blocks);
+	lw_index_read_ahead(index, blocks - 1, UINT64_MAX);
+	lw_index_read_ahead(index, blocks, 1);
+	lw_index_read_ahead(index, UINT64_MAX, UINT64_MAX);
+	lw_index_peek(index, 0);
+	lw_index_peek(index, blocks - 1);
+	lw_index_peek(index, blocks);
+	lw_index_peek(index, UINT64_MAX);
+}
+
 Test(index, small_facts)
 {
 	struct image image = small_image();
@@ -214,7 +229,7 @@ Test(index, small_facts)
 	cr_assert_eq(lw_index_head(index)->writer_uid, 1000);
 	cr_assert_eq(lw_index_head(index)->created_ns, 123456789);
 	cr_assert_not(lw_index_damaged(index));
-	lw_index_prefetch(index);
+	read_all_ahead(index);
 	walk(index);
 	lw_index_close(index);
 	lw_index_close(NULL);
@@ -242,7 +257,7 @@ Test(index, empty)
 	cr_assert_not(lw_index_damaged(index));
 	cr_assert_null(lw_index_string(index, 0, 1));
 	cr_assert(lw_index_damaged(index));
-	lw_index_prefetch(index);
+	read_all_ahead(index);
 	lw_index_close(index);
 	free(image.data);
 	lw_build_destroy(build);
@@ -339,7 +354,7 @@ Test(index, mapped_and_lazy)
 	lw_index *index;
 	pretended_fs = EXT4_SUPER_MAGIC;
 	cr_assert_eq(lw_index_open(fd, &image_key, &index, NULL), 0);
-	lw_index_prefetch(index);
+	read_all_ahead(index);
 	struct lw_index_dir dir;
 	cr_assert_eq(lw_index_find_dir(index, dir_path[0], strlen(dir_path[0]), &dir), LW_OK);
 
@@ -363,6 +378,78 @@ Test(index, mapped_and_lazy)
 	lw_build_destroy(build);
 }
 
+/* The block of a byte of a section, and that of its sum, and no other. */
+Test(index, touched_blocks_are_known)
+{
+	struct image image = small_image();
+	lw_index *index;
+	cr_assert_eq(lw_index_open_memory(image.data, image.size, &image_key, &index, NULL), 0);
+	const struct lw_index_head *head = lw_index_head(index);
+	cr_assert_eq(lw_index_blocks(index), head->roots_offset / LW_BLOCK);
+	cr_assert_leq(lw_index_blocks(index), 64);
+	cr_assert_eq(lw_index_touched(index), 0);
+	cr_assert_eq(lw_index_touched_word(index, 0), 0);
+	const uint64_t sums = UINT64_C(1) << head->sums_offset / LW_BLOCK;
+	for (unsigned i = 0; i < 2; i++) {
+		cr_assert_not_null(lw_index_string(index, 0, 1));
+		cr_assert_eq(lw_index_touched_word(index, 0), sums | UINT64_C(1) << head->section[LW_SEC_STRINGS].offset / LW_BLOCK);
+		cr_assert_eq(lw_index_touched(index), 2);
+	}
+	walk(index);
+	cr_assert_eq(lw_index_touched(index), lw_index_blocks(index) - 1, "all but the head");
+	cr_assert_eq(lw_index_touched_word(index, 0), (UINT64_C(1) << lw_index_blocks(index)) - 2);
+	cr_assert_eq(lw_index_touched_word(index, 1), 0);
+	cr_assert_eq(lw_index_touched_word(index, UINT64_MAX), 0);
+	/* A damaged block was of no use. */
+	image.data[head->section[LW_SEC_STRINGS].offset] ^= 1;
+	lw_index_close(index);
+	cr_assert_eq(lw_index_open_memory(image.data, image.size, &image_key, &index, NULL), 0);
+	cr_assert_null(lw_index_string(index, 0, 1));
+	cr_assert_eq(lw_index_touched_word(index, 0), sums);
+	lw_index_close(index);
+	free(image.data);
+}
+
+/* Minor faults of reading all of CODE, whose bytes are 7. */
+static long faults_of_reading(const unsigned char *code, size_t len)
+{
+	struct rusage before, after;
+	uint64_t sum = 0;
+	getrusage(RUSAGE_SELF, &before);
+	for (size_t i = 0; i < len; i += 512)
+		sum += *(const volatile unsigned char *)(code + i);
+	getrusage(RUSAGE_SELF, &after);
+	cr_assert_eq(sum, 7 * ((len + 511) / 512));
+	return after.ru_minflt - before.ru_minflt;
+}
+
+Test(index, trimmed_pages_come_back)
+{
+	enum { LEN = 4 << 20, FEW = 4 };
+	unsigned char *code = malloc(LEN);
+	memset(code, 7, LEN);
+	lw_build *build = lw_build_create();
+	cr_assert_eq(lw_build_file(build, file_key(0), 1, 1, 0, code, LEN, false), 0);
+	int fd = image_file(build);
+	lw_index *index;
+	pretended_fs = EXT4_SUPER_MAGIC;
+	cr_assert_eq(lw_index_open(fd, &image_key, &index, NULL), 0);
+	const struct lw_file_record *file;
+	const void *bytes;
+	size_t len;
+	cr_assert_eq(lw_index_find_file(index, file_key(0), &file), LW_OK);
+	cr_assert_eq(lw_index_code(index, file, &bytes, &len), LW_OK);
+	cr_assert_eq(len, LEN);
+	cr_assert_leq(faults_of_reading(bytes, len), FEW, "the control");
+	lw_index_trim(index);
+	cr_assert_gt(faults_of_reading(bytes, len), FEW);
+	cr_assert_leq(faults_of_reading(bytes, len), FEW);
+	lw_index_close(index);
+	close(fd);
+	lw_build_destroy(build);
+	free(code);
+}
+
 /* Elsewhere it is read: when the file goes away under us, nothing happens (a mapping would fault). */
 Test(index, read_on_network_file_systems)
 {
@@ -375,7 +462,7 @@ Test(index, read_on_network_file_systems)
 		cr_assert_eq(lw_index_open(fd, &image_key, &index, NULL), 0);
 		cr_assert_eq(ftruncate(fd, 0), 0);
 		close(fd);
-		lw_index_prefetch(index);
+		read_all_ahead(index);
 		struct tally tally = check_facts(index);
 		cr_assert_eq(tally.wrong + tally.bad, 0);
 		lw_index_close(index);

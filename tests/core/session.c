@@ -399,6 +399,150 @@ Test(session, every_open_session_is_stored_at_exit)
 	cr_assert_eq(stored_files(), 2);
 }
 
+/* --- what an entry point touches --- */
+
+enum { MANY = 48, LONG_CODE = 2 * LW_BLOCK };
+
+static const char *name_of(unsigned i)
+{
+	static char name[16];
+	snprintf(name, sizeof name, "m%u", i);
+	return name;
+}
+
+/* The sources of m0, m1, ..., and code of two blocks for each learnt by a process without an entry point. */
+static void learn_many(void)
+{
+	static char code[LONG_CODE];
+	for (unsigned i = 0; i < MANY; i++) {
+		char file[24];
+		snprintf(file, sizeof file, "%s.py", name_of(i));
+		tree_write(AT_FDCWD, facts_join(src, file), name_of(i));
+	}
+	facts_age();
+	lw_session *session = open_session();
+	for (unsigned i = 0; i < MANY; i++) {
+		struct lw_hit hit = find(session, name_of(i));
+		memcpy(code, &i, sizeof i);
+		lw_session_learn(session, &hit, 0, code, sizeof code);
+	}
+	lw_session_close(session);
+	cr_assert_eq(stored_files(), 1);
+}
+
+/* Whether the code of all of them is served. */
+static bool serves_many(lw_session *session)
+{
+	unsigned served = 0;
+	for (unsigned i = 0; i < MANY; i++) {
+		struct lw_code code;
+		struct lw_hit hit = find(session, name_of(i));
+		if (lw_session_code(session, &hit, &code) != LW_OK)
+			continue;
+		served += code.len == LONG_CODE && memcmp(code.data, &i, sizeof i) == 0;
+		lw_session_release(session, &code);
+	}
+	return served == MANY;
+}
+
+static bool is_noted(unsigned entry)
+{
+	char name[80];
+	snprintf(name, sizeof name, "00000000000000010000000000000002/hot-%016x", entry);
+	return faccessat(AT_FDCWD, facts_join(place, name), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static int uses_many_and_ends(void *arg)
+{
+	lw_session *session = open_session();
+	FACTS_EXPECT(serves_many(session));
+	if (arg)
+		exit(0);
+	return 0;
+}
+
+Test(session, what_was_touched_is_noted_at_the_end)
+{
+	learn_many();
+	for (unsigned entry = 0; entry < 2; entry++) {
+		config.entry = entry;
+		lw_session *session = open_session();
+		cr_assert(serves_many(session));
+		lw_session_close(session);
+		cr_assert_eq(is_noted(entry), entry, "without an entry point: nothing");
+	}
+	config.entry = 2;
+	cr_assert_eq(facts_as(0, uses_many_and_ends, NULL), 0);
+	cr_assert_not(is_noted(2), "the control: without the exit handler nothing is");
+	cr_assert_eq(facts_as(0, uses_many_and_ends, ""), 0);
+	cr_assert(is_noted(2));
+
+	config.entry = 1;
+	lw_session *session = open_session();
+	cr_assert(serves_many(session));
+	cr_assert_eq(lw_session_flush(session), 0);
+	lw_session_quiet(session);
+	cr_assert_eq(stats_of(session).hot_written, 0, "the same again: nothing written");
+	lw_session_close(session);
+}
+
+Test(session, what_was_touched_is_noted_when_imports_fall_quiet)
+{
+	learn_many();
+	config.entry = 1;
+	lw_session *session = open_session();
+	lw_session_quiet(session);
+	cr_assert_not(lw_session_pending(session));
+	cr_assert(serves_many(session));
+	cr_assert(lw_session_pending(session));
+	cr_assert_not(is_noted(1));
+	lw_session_quiet(session);
+	cr_assert(is_noted(1), "a server is killed, and has no end");
+	cr_assert_eq(stats_of(session).hot_written, 1);
+	cr_assert_not(lw_session_pending(session));
+	lw_session_close(session);
+}
+
+Test(session, what_was_just_learnt_is_noted)
+{
+	config.entry = 1;
+	learn_many();
+	cr_assert(is_noted(1));
+	lw_session *session = open_session();
+	cr_assert(serves_many(session));
+	lw_session_quiet(session);
+	cr_assert_eq(stats_of(session).hot_written, 0, "it was right");
+	lw_session_close(session);
+}
+
+static int child_uses_many(void *arg)
+{
+	lw_session *session = arg;
+	FACTS_EXPECT(serves_many(session));
+	FACTS_EXPECT(!lw_session_pending(session));
+	lw_session_quiet(session);
+	exit(is_noted(1));
+}
+
+static int child_finds_it_noted(void *arg)
+{
+	FACTS_EXPECT(is_noted(1));
+	return 0;
+}
+
+Test(session, a_forked_child_notes_nothing)
+{
+	learn_many();
+	config.entry = 1;
+	lw_session *session = open_session();
+	cr_assert_eq(facts_as(0, child_uses_many, session), 0);
+	cr_assert_not(is_noted(1));
+	cr_assert(serves_many(session));
+	cr_assert_eq(stats_of(session).hot_written, 0);
+	cr_assert_eq(facts_as(0, child_finds_it_noted, NULL), 0, "before the fork, by the parent");
+	lw_session_close(session);
+}
+
 /* --- where nothing can be stored --- */
 
 Test(session, a_read_only_store_learns_nothing)
@@ -424,6 +568,19 @@ Test(session, a_read_only_store_learns_nothing)
 	lw_session *session = open_session();
 	cr_assert(acquires(session, NULL, "one"), "but it serves");
 	lw_session_close(session);
+}
+
+Test(session, a_read_only_store_is_not_noted_in)
+{
+	learn_many();
+	config.entry = 1;
+	config.store.readonly = true;
+	lw_session *session = open_session();
+	cr_assert(serves_many(session));
+	lw_session_quiet(session);
+	cr_assert_not(lw_session_pending(session));
+	lw_session_close(session);
+	cr_assert_not(is_noted(1));
 }
 
 Test(session, without_a_place)

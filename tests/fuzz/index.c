@@ -219,7 +219,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		read_files(index);
 		read_views(index);
 		merge(index);
-		lw_index_prefetch(index);
+		lw_index_read_ahead(index, 0, UINT64_MAX);
 		lw_index_close(index);
 	} else {
 		MUST(why);

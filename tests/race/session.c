@@ -212,7 +212,7 @@ static void open_session(void)
 {
 	static const char *const extension[] = { ".so" };
 	static char place[PATH_MAX + 16], reason[LW_STORE_REASON];
-	struct lw_session_config config = { .freshness = LW_STAT, .window_ns = 1000000, .pyc_magic = 1 };
+	struct lw_session_config config = { .freshness = LW_STAT, .window_ns = 1000000, .pyc_magic = 1, .entry = 1 };
 	snprintf(place, sizeof place, "%s/cache", root);
 	config.store = (struct lw_store_config){ .place = place, .key = { 1, 2 }, .about = "race", .prefix_owner = geteuid() };
 	TREE_CHECK(lw_suffixes_init(&config.suffixes, extension, 1) == 0);
