@@ -74,22 +74,69 @@ static bool beside(char *path, size_t size)
 	return python_in(own, path, size) || python_in(link, path, size);
 }
 
-/* `run [--freshness MODE] ...`: returns how many arguments of ours there are, or -1 (said). */
-static int take_options(int argc, char **argv)
+struct options {
+	const char *freshness, *report, *file;	/* NULL: not given */
+};
+
+/* The value of option NAME where *AT stands, which moves on to its last word; NULL: something else is there. */
+static const char *value_of(const char *name, int argc, char **argv, int *at)
 {
-	int i = 2;
-	while (i < argc && strncmp(argv[i], "--freshness", 11) == 0) {
-		const char *mode = argv[i][11] == '=' ? argv[i] + 12 : argv[i][11] ? NULL : i + 1 < argc ? argv[++i] : "";
-		if (!mode)
-			break;
-		if (strcmp(mode, "stat") != 0 && strcmp(mode, "frozen") != 0) {
-			fprintf(stderr, "ladewerk: run: --freshness takes stat or frozen, not '%s'\n", mode);
-			return -1;
-		}
-		setenv("LADEWERK_FRESHNESS", mode, 1);
-		i++;
-	}
-	return i;
+	size_t len = strlen(name);
+	const char *word = argv[*at];
+	if (strncmp(word, name, len) != 0 || (word[len] && word[len] != '='))
+		return NULL;
+	return word[len] ? word + len + 1 : *at + 1 < argc ? argv[++*at] : "";
+}
+
+static bool is_freshness(const char *mode)
+{
+	if (strcmp(mode, "stat") == 0 || strcmp(mode, "frozen") == 0)
+		return true;
+	fprintf(stderr, "ladewerk: run: --freshness takes stat or frozen, not '%s'\n", mode);
+	return false;
+}
+
+static bool is_report(const char *form)
+{
+	static const char *const forms[] = { "text", "importtime", "json", "chrome" };
+	for (size_t i = 0; i < sizeof(forms) / sizeof(*forms); i++)
+		if (strcmp(form, forms[i]) == 0)
+			return true;
+	fprintf(stderr, "ladewerk: run: --report takes text, importtime, json or chrome, not '%s'\n", form);
+	return false;
+}
+
+static bool is_file(const char *path)
+{
+	if (!*path)
+		fprintf(stderr, "ladewerk: run: --report-file takes the path of a file\n");
+	return *path;
+}
+
+/* Take the option where *AT stands: 1; 0: it is none of ours; -1: it is wrong (said). */
+static int take_option(struct options *options, int argc, char **argv, int *at)
+{
+	const char *value;
+	if ((value = value_of("--freshness", argc, argv, at)))
+		return is_freshness(options->freshness = value) ? 1 : -1;
+	if ((value = value_of("--report-file", argc, argv, at)))
+		return is_file(options->file = value) ? 1 : -1;
+	if (strncmp(argv[*at], "--report=", 9) == 0)
+		return is_report(options->report = argv[*at] + 9) ? 1 : -1;
+	if (strcmp(argv[*at], "--report") == 0)
+		return options->report = "text", 1;
+	if (strcmp(argv[*at], "--importtime") == 0)
+		return options->report = "importtime", 1;
+	return 0;
+}
+
+/* `run [OPTIONS OF OURS] ...`: returns the index of the first argument that is not ours, or -1 (said). */
+static int take_options(struct options *options, int argc, char **argv)
+{
+	int at = 2, taken = 1;
+	while (at < argc && (taken = take_option(options, argc, argv, &at)) > 0)
+		at++;
+	return taken < 0 ? -1 : at;
 }
 
 static bool is_run(int argc, char **argv)
@@ -102,11 +149,48 @@ static bool is_quick_run(int argc, char **argv)
 	return argc > 2 && is_run(argc, argv) && strcmp(argv[2], "--help") != 0 && strcmp(argv[2], "-h") != 0;
 }
 
-static void switch_on(void)
+static bool is_off(void)
 {
 	const char *now = getenv("LADEWERK");
-	if (!now || strcmp(now, "0") != 0)
-		setenv("LADEWERK", "1", 1);
+	return now && strcmp(now, "0") == 0;
+}
+
+/* FILE as it is to be found from wherever the program goes. NULL without memory. */
+static char *absolute(const char *file)
+{
+	char here[PATH_MAX], *path;
+	if (*file == '/' || !*file || !getcwd(here, sizeof(here)))
+		return strdup(file);
+	return asprintf(&path, "%s/%s", here, file) < 0 ? NULL : path;
+}
+
+/* The process that reads it is this one, after exec. 0 or -1. */
+static int ask_for_report(const struct options *options)
+{
+	char own[64];
+	const char *form = options->report ? options->report : "text";
+	bool has_file = strcmp(form, "json") == 0 || strcmp(form, "chrome") == 0;
+	snprintf(own, sizeof(own), "ladewerk-report-%ld.json", (long)getpid());
+	char *value = NULL, *file = absolute(options->file ? options->file : has_file ? own : "");
+	int result = !file || asprintf(&value, "%ld:%s:%s", (long)getpid(), form, file) < 0 || setenv("LADEWERK_REPORT", value, 1) ? -1 : 0;
+	free(file);
+	free(value);
+	return result;
+}
+
+/* 0 or -1. */
+static int switch_on(const struct options *options)
+{
+	if (!is_off() && setenv("LADEWERK", "1", 1))
+		return -1;
+	if (options->freshness && setenv("LADEWERK_FRESHNESS", options->freshness, 1))
+		return -1;
+	if (!options->report && !options->file)
+		return 0;
+	if (!is_off())
+		return ask_for_report(options);
+	fprintf(stderr, "ladewerk: run: there will be no report, because LADEWERK=0 switches Ladewerk off\n");
+	return 0;
 }
 
 int main(int argc, char **argv)
@@ -121,12 +205,14 @@ int main(int argc, char **argv)
 	int count = 0, from = 1;
 	args[count++] = found ? python : (char *)LADEWERK_PYTHON;
 	if (quick) {
-		from = take_options(argc, argv);
+		struct options options = { 0 };
+		from = take_options(&options, argc, argv);
 		if (from < 0)
 			return EX_USAGE;
 		if (from == argc)
 			return fail(EX_USAGE, "run: nothing to run", "give a script, -m MODULE or -c CODE");
-		switch_on();
+		if (switch_on(&options))
+			return fail(EX_CANNOT_EXECUTE, "out of memory", "");
 	} else {
 		if (!is_run(argc, argv))
 			args[count++] = (char *)"-P"; /* no file in the current directory may stand in for a module of ours */

@@ -61,6 +61,7 @@ struct lw_recorder {
 	size_t count, capacity;
 	uint64_t lost;			/* without memory */
 	PyObject *callback;		/* in gc.callbacks */
+	pid_t pid;			/* whose record this is: a forked child inherits it */
 };
 
 _Thread_local struct lw_span *lw_current_span;
@@ -140,6 +141,8 @@ void lw_phase_move(enum lw_phase from, enum lw_phase to, int64_t ns)
 {
 	if (!lw_current_span)
 		return;
+	if (ns > lw_current_span->spent[from])
+		ns = lw_current_span->spent[from]; /* another thread's share is in it */
 	lw_current_span->spent[from] -= ns;
 	lw_current_span->spent[to] += ns;
 }
@@ -276,6 +279,7 @@ static int begin_record(lw_state *state)
 	struct lw_recorder *recorder = callbacks ? PyMem_RawCalloc(1, sizeof(*recorder)) : NULL;
 	int result = recorder ? 0 : -1;
 	if (recorder) {
+		recorder->pid = getpid();
 		recorder->callback = PyCFunction_New(&on_collection_def, NULL);
 		result = recorder->callback ? PyList_Append(callbacks, recorder->callback) : -1;
 		state->recorder = recorder;
@@ -300,7 +304,12 @@ static void end_record(lw_state *state)
 void lw_record_clear(lw_state *state)
 {
 	struct lw_recorder *recorder = state->recorder;
+	if (!recorder)
+		return; /* nor need there be a module */
+	Py_BEGIN_CRITICAL_SECTION(state->module);
+	recorder = state->recorder;
 	state->recorder = NULL;
+	Py_END_CRITICAL_SECTION();
 	if (!recorder)
 		return;
 	for (size_t i = 0; i < recorder->count; i++) {
@@ -325,11 +334,38 @@ PyObject *lw_record(PyObject *module, PyObject *on)
 	Py_RETURN_NONE;
 }
 
+/* ladewerk._report, from beside the extension: at exit sys.path is the program's, which may have a `ladewerk` of its own. */
+static PyObject *load_report(PyObject *module)
+{
+	lw_state *state = lw_state_of(module);
+	PyObject *file = PyModule_GetFilenameObject(module);
+	PyObject *parts = file ? PyObject_CallMethod(file, "rpartition", "s", "/") : NULL;
+	PyObject *spec = parts ? PyObject_CallMethod(state->path_finder, "find_spec", "s[O]", "ladewerk._report", PyTuple_GET_ITEM(parts, 0)) : NULL;
+	PyObject *load = spec ? PyDict_GetItemString(state->bootstrap_dict, "_load") : NULL;
+	PyObject *report = load ? PyObject_CallOneArg(load, spec) : NULL;
+	Py_XDECREF(file);
+	Py_XDECREF(parts);
+	Py_XDECREF(spec);
+	if (!report && !PyErr_Occurred())
+		PyErr_SetString(PyExc_ImportError, "ladewerk: there is no way to load the report");
+	return report;
+}
+
+/* SELF: (module, value of LADEWERK_REPORT). What the report imports itself is not recorded any more. */
 static PyObject *write_report(PyObject *self, PyObject *unused)
 {
-	PyObject *report = PyImport_ImportModule("ladewerk._report");
-	PyObject *done = report ? PyObject_CallMethod(report, "at_exit", NULL) : NULL;
+	PyObject *module = PyTuple_GET_ITEM(self, 0), *value = PyTuple_GET_ITEM(self, 1);
+	lw_state *state = lw_state_of(module);
+	if (!state->recorder || state->recorder->pid != getpid())
+		Py_RETURN_NONE;
+	PyObject *records = lw_records(module, NULL);
+	if (!records)
+		return NULL;
+	end_record(state);
+	PyObject *report = load_report(module);
+	PyObject *done = report ? PyObject_CallMethod(report, "at_exit", "OO", value, records) : NULL;
 	Py_XDECREF(report);
+	Py_DECREF(records);
 	return done;
 }
 
@@ -337,12 +373,16 @@ static PyMethodDef write_report_def = { "ladewerk_report", write_report, METH_NO
 
 int lw_report_if_asked(lw_state *state, const char *value)
 {
-	if (!value || state->recorder || strtol(value, NULL, 10) != getpid())
+	if (!value || state->recorder || strtol(value, NULL, 10) != getpid() || PyInterpreterState_Get() != PyInterpreterState_Main())
 		return 0;
 	PyObject *atexit = PyImport_ImportModule("atexit"); /* built in */
-	PyObject *function = atexit ? PyCFunction_New(&write_report_def, NULL) : NULL;
+	PyObject *text = atexit ? PyUnicode_DecodeFSDefault(value) : NULL;
+	PyObject *self = text ? PyTuple_Pack(2, state->module, text) : NULL;
+	PyObject *function = self ? PyCFunction_New(&write_report_def, self) : NULL;
 	PyObject *registered = function ? PyObject_CallMethod(atexit, "register", "O", function) : NULL;
 	Py_XDECREF(atexit);
+	Py_XDECREF(text);
+	Py_XDECREF(self);
 	Py_XDECREF(function);
 	Py_XDECREF(registered);
 	return registered ? begin_record(state) : -1;
@@ -373,11 +413,14 @@ PyObject *lw_records(PyObject *module, PyObject *unused)
 {
 	lw_state *state = lw_state_of(module);
 	PyObject *list = PyList_New(0);
+	Py_BEGIN_CRITICAL_SECTION(module); /* other threads go on importing */
 	for (size_t i = 0; list && state->recorder && i < state->recorder->count; i++) {
-		PyObject *item = record_of(&state->recorder->record[i]);
+		struct record record = state->recorder->record[i]; /* a finalizer may import, and the array move */
+		PyObject *item = record_of(&record);
 		if (!item || PyList_Append(list, item) < 0)
 			Py_CLEAR(list);
 		Py_XDECREF(item);
 	}
+	Py_END_CRITICAL_SECTION();
 	return list;
 }

@@ -6,6 +6,7 @@ import difflib
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import stat
@@ -17,11 +18,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ladewerk import _enable, _native, _why
-from ladewerk.cli import FAILED, FRESHNESS, OK, Failure
+from ladewerk.cli import FAILED, FRESHNESS, OK, REPORTS, Failure
 
 GOOD, NOTE, PROBLEM = "ok", "note", "problem"
 
-VARIABLES = {"LADEWERK", "LADEWERK_FRESHNESS", "LADEWERK_CACHE", "LADEWERK_READONLY", "LADEWERK_STAT_WINDOW", "LADEWERK_TRUST_UID", "LADEWERK_GC"}
+VARIABLES = {"LADEWERK", "LADEWERK_FRESHNESS", "LADEWERK_CACHE", "LADEWERK_READONLY", "LADEWERK_STAT_WINDOW", "LADEWERK_TRUST_UID", "LADEWERK_GC",
+             "LADEWERK_REPORT"}
 NETWORK = ("nfs", "cifs", "smb", "9p", "ceph", "fuse", "lustre", "afs", "gpfs", "beegfs")
 TIGHT = 64 << 20  # bytes free
 
@@ -67,6 +69,13 @@ def _interpreter() -> Iterator[Finding]:
                                       "upgrade Ladewerk, or report the digests")
 
 
+def _probes() -> Iterator[Finding]:
+    if _native.has_probes:
+        yield Finding(GOOD, "probes", "USDT probes are built in: perf, bpftrace and SystemTap can attach to ladewerk:import__start and the like")
+    else:
+        yield Finding(NOTE, "probes", "USDT probes are not built in, because sys/sdt.h was missing; `ladewerk run --report` does not need them")
+
+
 def _start_up() -> Iterator[Finding]:
     shipped = [d for d in _enable.site_directories() if os.path.isfile(os.path.join(d, "ladewerk.pth"))]
     if shipped:
@@ -96,6 +105,8 @@ def _wrong_value(name: str, value: str) -> str | None:
         return "is not a whole number and is ignored"
     if name == "LADEWERK_CACHE" and not value.startswith("/"):
         return "is not an absolute path, so nothing is kept"
+    if name == "LADEWERK_REPORT" and not re.match("[0-9]+:(" + "|".join(REPORTS) + "):", value):
+        return "is not what `ladewerk run --report` sets it to, and asks for nothing; unset it"
     return None
 
 
@@ -305,7 +316,7 @@ def _kernel() -> Iterator[Finding]:
 
 def examine() -> list[Finding]:
     trial, verdict = _trial()
-    return [*_interpreter(), *_start_up(), *_environment(), *verdict, *_freshness(trial), *_cache(trial), *_finders(), *_kernel()]
+    return [*_interpreter(), *_probes(), *_start_up(), *_environment(), *verdict, *_freshness(trial), *_cache(trial), *_finders(), *_kernel()]
 
 
 def _reset() -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 OK, FAILED, USAGE, CANNOT_EXECUTE, NOT_FOUND = 0, 1, 2, 126, 127
 FRESHNESS = ("stat", "frozen")
+REPORTS = ("text", "importtime", "json", "chrome")
 
 
 class Failure(Exception):
@@ -28,28 +29,70 @@ def complain(text: str) -> None:
 # --- run ----------------------------------------------------------------------------------------------------------------
 
 
-def _take_freshness(arguments: list[str]) -> tuple[str | None, list[str]]:
+def _take_value(name: str, rest: list[str]) -> str | None:
+    """The value of option NAME, taken from the front of REST; None if something else is there."""
+    option, separator, value = rest[0].partition("=")
+    if option != name:
+        return None
+    del rest[0]
+    return value if separator else rest.pop(0) if rest else ""
+
+
+def _one_of(known: tuple[str, ...], option: str, value: str) -> str:
+    if value not in known:
+        raise ValueError(f"{option} takes {', '.join(known[:-1])} or {known[-1]}, not '{value}'")
+    return value
+
+
+def _take_options(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
     """Our own options come first; everything from the first other word on belongs to the interpreter."""
-    mode, rest = None, list(arguments)
-    while rest and rest[0].partition("=")[0] == "--freshness":
-        _, separator, mode = rest.pop(0).partition("=")
-        if not separator:
-            mode = rest.pop(0) if rest else ""
-        if mode not in FRESHNESS:
-            raise ValueError(f"--freshness takes stat or frozen, not '{mode}'")
-    return mode, rest
+    options, rest = {}, list(arguments)
+    while rest:
+        if (mode := _take_value("--freshness", rest)) is not None:
+            options["freshness"] = _one_of(FRESHNESS, "--freshness", mode)
+        elif (path := _take_value("--report-file", rest)) is not None:
+            if not path:
+                raise ValueError("--report-file takes the path of a file")
+            options["file"] = path
+        elif rest[0] in ("--report", "--importtime"):
+            options["report"] = "importtime" if rest.pop(0) == "--importtime" else "text"
+        elif rest[0].startswith("--report="):
+            options["report"] = _one_of(REPORTS, "--report", rest.pop(0).partition("=")[2])
+        else:
+            break
+    return options, rest
 
 
-def _switch_on(freshness: str | None) -> None:
+def _absolute(path: str) -> str:
+    """The program may change its directory."""
+    try:
+        return os.path.join(os.getcwd(), path)
+    except OSError:
+        return path
+
+
+def _ask_for_report(form: str, path: str | None) -> None:
+    """The process that reads it is this one, after exec."""
+    if os.environ.get("LADEWERK") == "0":
+        complain("run: there will be no report, because LADEWERK=0 switches Ladewerk off")
+        return
+    if not path and form in ("json", "chrome"):
+        path = f"ladewerk-report-{os.getpid()}.json"
+    os.environ["LADEWERK_REPORT"] = f"{os.getpid()}:{form}:{_absolute(path) if path else ''}"
+
+
+def _switch_on(options: dict[str, str]) -> None:
     if os.environ.get("LADEWERK") != "0":
         os.environ["LADEWERK"] = "1"
-    if freshness:
-        os.environ["LADEWERK_FRESHNESS"] = freshness
+    if "freshness" in options:
+        os.environ["LADEWERK_FRESHNESS"] = options["freshness"]
+    if "report" in options or "file" in options:
+        _ask_for_report(options.get("report", "text"), options.get("file"))
 
 
 def run(arguments: list[str]) -> int:
     try:
-        freshness, rest = _take_freshness(arguments)
+        options, rest = _take_options(arguments)
     except ValueError as error:
         complain(f"run: {error}")
         return USAGE
@@ -59,7 +102,7 @@ def run(arguments: list[str]) -> int:
     if not sys.executable:
         complain("run: this Python does not know where its executable is")
         return NOT_FOUND
-    _switch_on(freshness)
+    _switch_on(options)
     from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
 
     try:
@@ -123,6 +166,13 @@ _RUN_END = """\
 arguments:
   --freshness MODE          stat (default): notice every changed file
                             frozen: nothing changes, as in a container image; do not even look
+  --report[=FORMAT]         at exit, say where the time of the imports went; FORMAT is
+                            text (default): tables, on stderr
+                            importtime: lines as of python -X importtime, on stderr
+                            json: everything, in ladewerk-report-PID.json in this directory
+                            chrome: a trace for Perfetto or chrome://tracing, in the same file
+  --importtime              the same as --report=importtime
+  --report-file FILE        where to write the report
   PYTHON OPTIONS            options of the interpreter, such as -X dev, -O or -W error
 
 examples:
@@ -130,10 +180,15 @@ examples:
   ladewerk run -m pytest -x tests
   ladewerk run -X importtime -c 'import decimal'
   ladewerk run --freshness frozen -m gunicorn shop.wsgi
+  ladewerk run --report manage.py check
+  ladewerk run --report=chrome --report-file trace.json -m pytest tests
 
 Options of ladewerk come first; everything after them is for the interpreter, and everything after
 the script or module is for the program. LADEWERK=0 in the environment wins: then the program runs
 under stock Python. So it does with -E, -I or -S, which ask for a start without environment or site.
+
+Only the program itself is reported on, not its child processes, and only if it ends by itself: after
+os._exit() or a signal that it does not handle there is no report.
 
 exit status: the program's; 2, 126 and 127 as `ladewerk --help` says.
 """
@@ -252,7 +307,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", help="say which version this is, and of which interpreter")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
 
-    add("run", _RUN, _RUN_END, "ladewerk run [--freshness MODE] [PYTHON OPTIONS] (SCRIPT | -m MODULE | -c CODE) [ARGUMENTS]")
+    add("run", _RUN, _RUN_END, "ladewerk run [--freshness MODE] [--report[=FORMAT]] [--report-file FILE]\n"
+        "                    [PYTHON OPTIONS] (SCRIPT | -m MODULE | -c CODE) [ARGUMENTS]")
     index = add("index", _INDEX, _INDEX_END)
     index.add_argument("roots", nargs="*", metavar="ROOT", help="a directory as it stands in sys.path (default: all of sys.path)")
     index.add_argument("--quiet", action="store_true", help="print nothing but errors")
