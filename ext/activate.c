@@ -336,22 +336,36 @@ static int insert_finder(lw_state *state)
 	return refuse(state, "PathFinder is not in sys.meta_path%s", "");
 }
 
-static int replace_function(lw_state *state)
+/* Put a function of ours in the place of importlib._bootstrap.NAME. */
+static int replace_function(lw_state *state, PyObject *name, PyMethodDef *def, PyObject **original, PyObject **replacement)
 {
-	PyObject *original;
-	int found = lw_dict_get(state->bootstrap_dict, LW_STR(state, _find_and_load), &original);
+	PyObject *function;
+	int found = lw_dict_get(state->bootstrap_dict, name, &function);
 	if (found <= 0)
-		return found < 0 ? -1 : refuse(state, "importlib._bootstrap has no _find_and_load%s", "");
-	if (!PyFunction_Check(original)) {
-		Py_DECREF(original);
-		return refuse(state, "importlib._bootstrap._find_and_load was replaced by somebody else%s", "");
+		return found < 0 ? -1 : refuse(state, "importlib._bootstrap has no %s", PyUnicode_AsUTF8(name));
+	if (!PyFunction_Check(function)) {
+		Py_DECREF(function);
+		return refuse(state, "importlib._bootstrap.%s was replaced by somebody else", PyUnicode_AsUTF8(name));
 	}
-	Py_XSETREF(state->original, original);
-	Py_XSETREF(state->replacement, PyCFunction_NewEx(&lw_find_and_load_def, state->module, NULL));
-	if (!state->replacement || PyDict_SetItem(state->bootstrap_dict, LW_STR(state, _find_and_load), state->replacement) < 0)
-		return -1;
+	Py_XSETREF(*original, function);
+	Py_XSETREF(*replacement, PyCFunction_NewEx(def, state->module, NULL));
+	return *replacement ? PyDict_SetItem(state->bootstrap_dict, name, *replacement) : -1;
+}
+
+/* If somebody wrapped our function it stays, and hands everything to the stock one. */
+static void restore_function(lw_state *state, PyObject *name, PyObject *original, PyObject *replacement)
+{
+	if (original && PyDict_GetItem(state->bootstrap_dict, name) == replacement)
+		PyDict_SetItem(state->bootstrap_dict, name, original);
+}
+
+static int replace_functions(lw_state *state)
+{
+	int result = replace_function(state, LW_STR(state, _find_and_load), &lw_find_and_load_def, &state->original, &state->replacement);
+	if (result)
+		return result;
 	state->fast = true;
-	return 0;
+	return replace_function(state, LW_STR(state, _lock_unlock_module), &lw_lock_unlock_module_def, &state->original_wait, &state->replacement_wait);
 }
 
 static bool file_names_are_utf8(void)
@@ -399,7 +413,7 @@ static int install(lw_state *state, const struct options *options)
 	if (result)
 		return result;
 	state->installed = true;
-	result = replace_function(state);
+	result = replace_functions(state);
 	return result ? result : lw_report_if_asked(state, variable(options, "LADEWERK_REPORT"));
 }
 
@@ -412,9 +426,8 @@ static void uninstall(lw_state *state)
 	if (at >= 0 && PyList_SetSlice(meta_path, at, at + 1, NULL) < 0)
 		PyErr_Clear();
 	Py_CLEAR(state->finder);
-	/* If somebody wrapped our function it stays, and hands everything to the stock one. */
-	if (state->original && PyDict_GetItem(state->bootstrap_dict, LW_STR(state, _find_and_load)) == state->replacement)
-		PyDict_SetItem(state->bootstrap_dict, LW_STR(state, _find_and_load), state->original);
+	restore_function(state, LW_STR(state, _find_and_load), state->original, state->replacement);
+	restore_function(state, LW_STR(state, _lock_unlock_module), state->original_wait, state->replacement_wait);
 	PyDict_Clear(state->views_single);
 	PyList_SetSlice(state->views_multi, 0, PY_SSIZE_T_MAX, NULL);
 }

@@ -6,7 +6,7 @@
  * for (foreign path hooks, zip files) are put to their own stock finder, in their turn and under the
  * import lock, as stock does.
  */
-#include "state.h"
+#include "observe.h"
 
 /* The last component of NAME as file system bytes: a borrowed buffer, or *KEEP holds it. NULL: not a name we answer for, or an exception. */
 static const char *tail_of(PyObject *name, size_t *len, PyObject **keep)
@@ -163,6 +163,7 @@ static enum lw_found walk(lw_state *state, lw_view_object *view, PyObject *name,
 			return LW_FOUND_ERROR;
 		if (settled > 0) {
 			lw_count(&state->served[LW_SERVED_FOREIGN]);
+			lw_span_how(LW_HOW_FOREIGN);
 			return LW_FOUND_SPEC;
 		}
 	}
@@ -170,6 +171,7 @@ static enum lw_found walk(lw_state *state, lw_view_object *view, PyObject *name,
 		return LW_FOUND_MISS;
 	*spec = namespace_spec(state, name, *portions);
 	lw_count(&state->served[LW_SERVED_NAMESPACE]);
+	lw_span_how(LW_HOW_NAMESPACE);
 	return *spec ? LW_FOUND_SPEC : LW_FOUND_ERROR;
 }
 

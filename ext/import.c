@@ -247,6 +247,7 @@ static enum lw_found find(lw_state *state, PyObject *meta_path, PyObject *module
 				lw_count(&state->served[LW_SERVED_FOREIGN]);
 			else if (who != WHO_PATH)
 				lw_count(&state->aside[LW_ASIDE_BUILTIN]);
+			lw_span_how(who == WHO_OTHER ? LW_HOW_FOREIGN : who == WHO_PATH ? LW_HOW_STOCK : LW_HOW_BUILTIN);
 		}
 		if (heed_side_effects(state, modules, name, spec, &found) < 0) {
 			Py_CLEAR(*spec);
@@ -419,7 +420,8 @@ static PyObject *load(lw_state *state, const struct request *request, enum lw_fo
 	if (found == LW_FOUND_SOURCE) {
 		module = lw_load_source(state, request->name, hit, request->modules);
 	} else {
-		lw_span_how(found == LW_FOUND_FILE ? LW_HOW_STOCK_LOADER : LW_HOW_FOREIGN);
+		if (found == LW_FOUND_FILE)
+			lw_span_how(LW_HOW_STOCK_LOADER);
 		enum lw_phase phase = lw_phase(LW_PHASE_EXECUTE);
 		module = call_bootstrap(state, LW_STR(state, _load_unlocked), spec, NULL);
 		lw_phase(phase);
@@ -593,21 +595,26 @@ static PyObject *stock(lw_state *state, PyObject *name, PyObject *import)
 	return PyObject_Vectorcall(state->original, args, 2, NULL);
 }
 
-/* NAME is being initialised: in this thread, which gets it as it is, or in another one, for which stock waits. */
-static PyObject *wait_for_another(lw_state *state, PyObject *name, PyObject *import)
+/*
+ * Call FUNCTION, a stock one that waits until another thread has initialised the module that ARGS begin with; if it is this thread that does, it
+ * does not wait, and there is nothing to observe.
+ */
+static PyObject *call_waiting(lw_state *state, PyObject *function, PyObject *const *args, size_t nargs)
 {
-	struct lw_span *span = lw_observing(state) && !lw_span_within(name) ? lw_span_begin(state, name) : NULL;
-	if (span)
+	struct lw_span *span = lw_observing(state) && !lw_span_within(args[0]) ? lw_span_begin(state, args[0]) : NULL;
+	if (span) {
+		lw_span_how(LW_HOW_WAITED);
 		lw_wait_begin(state);
-	PyObject *module = stock(state, name, import);
+	}
+	PyObject *result = PyObject_Vectorcall(function, args, nargs, NULL);
 	if (span) {
 		struct lw_error error;
 		lw_error_save(&error);
 		lw_wait_end(state);
 		lw_error_restore(&error);
-		lw_span_end(state, span, module != NULL);
+		lw_span_end(state, span, result != NULL);
 	}
-	return module;
+	return result;
 }
 
 static PyObject *with_lock(lw_state *state, PyObject *name, PyObject *import, PyObject *modules)
@@ -695,7 +702,7 @@ static PyObject *find_and_load(PyObject *self, PyObject *const *args, Py_ssize_t
 		if (busy < 0)
 			return NULL;
 		lw_count(&state->aside[LW_ASIDE_INITIALIZING]);
-		return wait_for_another(state, name, args[1]);
+		return call_waiting(state, state->original, args, 2);
 	}
 	struct lw_span *span = there == 0 && lw_observing(state) ? lw_span_begin(state, name) : NULL;
 	int ours = there < 0 ? -1 : is_ours(state, modules);
@@ -721,4 +728,19 @@ static PyObject *find_and_load(PyObject *self, PyObject *const *args, Py_ssize_t
 
 PyMethodDef lw_find_and_load_def = {
 	"_find_and_load", (PyCFunction)(void (*)(void))find_and_load, METH_FASTCALL | METH_KEYWORDS, "Find and load the module."
+};
+
+/* The import statement calls it for a module that is there but is being initialised; here only to be observed. */
+static PyObject *lock_unlock_module(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+	lw_state *state = lw_state_of(self);
+	if (!state || !state->original_wait)
+		return PyErr_Format(PyExc_ImportError, "ladewerk: the extension has been torn down");
+	if (nargs == 1 && !kwnames && PyUnicode_CheckExact(args[0]))
+		return call_waiting(state, state->original_wait, args, 1);
+	return PyObject_Vectorcall(state->original_wait, args, (size_t)nargs, kwnames);
+}
+
+PyMethodDef lw_lock_unlock_module_def = {
+	"_lock_unlock_module", (PyCFunction)(void (*)(void))lock_unlock_module, METH_FASTCALL | METH_KEYWORDS, "Wait until the module is initialised."
 };

@@ -34,7 +34,7 @@ bool lw_has_probes(void)
 #endif
 }
 
-static const char *const how_names[LW_HOW_COUNT] = { "failed", "stock", "pack", "pyc", "compiled", "stock_loader", "finder" };
+static const char *const how_names[LW_HOW_COUNT] = { "failed", "stock", "pack", "pyc", "compiled", "stock_loader", "builtin", "namespace", "finder", "waited" };
 static const char *const phase_names[LW_PHASE_COUNT] = { "rest", "find", "validate", "compile", "unmarshal", "execute", "collect", "wait" };
 
 struct lw_span {

@@ -31,7 +31,11 @@ enum lw_phase {
 };
 
 /* Outcome of an import; in the order of their names in observe.c. */
-enum lw_how { LW_HOW_FAILED, LW_HOW_STOCK, LW_HOW_PACK, LW_HOW_PYC, LW_HOW_COMPILED, LW_HOW_STOCK_LOADER, LW_HOW_FOREIGN, LW_HOW_COUNT };
+enum lw_how {
+	LW_HOW_FAILED, LW_HOW_STOCK, LW_HOW_PACK, LW_HOW_PYC, LW_HOW_COMPILED, LW_HOW_STOCK_LOADER, LW_HOW_BUILTIN, LW_HOW_NAMESPACE, LW_HOW_FOREIGN,
+	LW_HOW_WAITED,		/* for the import of another thread: no import of its own */
+	LW_HOW_COUNT
+};
 
 struct lw_span;
 

@@ -109,6 +109,7 @@ struct lw_state {
 	PyObject *finder;		/* ours */
 	PyObject *finder_type, *view_type;
 	PyObject *original, *replacement;	/* _find_and_load */
+	PyObject *original_wait, *replacement_wait;	/* _lock_unlock_module */
 	PyObject *views_single;		/* dict: path string -> view object */
 	PyObject *views_multi;		/* list of view objects, most recently used first */
 	PyObject *cache_tag;		/* sys.implementation.cache_tag at install() */
@@ -136,7 +137,7 @@ struct lw_state {
 	X(modules) X(meta_path) X(path) X(path_hooks) X(path_importer_cache) X(find_spec) X(loader) X(name) X(origin) X(_set_fileattr) \
 	X(_cached) X(submodule_search_locations) X(_initializing) X(_uninitialized_submodules) X(__spec__) X(__path__) X(__file__) \
 	X(__cached__) X(__dict__) X(owner) X(__package__) X(__loader__) X(__builtins__) X(acquire) X(release) X(_loaders) X(cache_tag) X(pycache_prefix) \
-	X(dont_write_bytecode) X(get_code) X(invalidate_caches) X(_path_importer_cache) X(_get_spec) X(_find_and_load) \
+	X(dont_write_bytecode) X(get_code) X(invalidate_caches) X(_path_importer_cache) X(_get_spec) X(_find_and_load) X(_lock_unlock_module) \
 	X(_get_module_lock) X(_load_unlocked) X(_find_and_load_unlocked) X(_resolve_parents) X(_get_cached) X(_code_to_timestamp_pyc)
 enum {
 #define X(name) LW_STR_##name,
@@ -332,7 +333,7 @@ PyObject *lw_load_source(lw_state *state, PyObject *name, struct lw_hit *hit, Py
 
 /* --- import.c --- */
 
-extern PyMethodDef lw_find_and_load_def;
+extern PyMethodDef lw_find_and_load_def, lw_lock_unlock_module_def;
 
 /* --- watch.c --- */
 

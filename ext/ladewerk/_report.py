@@ -35,8 +35,11 @@ OUTCOMES = {
     "pyc": "from a .pyc file, for the first time",
     "compiled": "from source, for the first time",
     "stock_loader": "found by Ladewerk, loaded by Python, as extension modules are",
-    "finder": "built in, frozen, a namespace, or from another finder",
-    "stock": "left to Python: patched functions, or another thread had begun",
+    "builtin": "built in or frozen",
+    "namespace": "packages without a file",
+    "finder": "from another finder",
+    "stock": "left to Python: patched functions, say",
+    "waited": "begun by another thread",
     "failed": "raised an exception, as imports of optional modules do",
 }
 WIDTH = 100
@@ -315,6 +318,8 @@ def _us(ns: int) -> int:
 def as_importtime(report: Report) -> Iterator[str]:
     yield "import time: self [us] | cumulative | imported package"
     for item in report.imports:
+        if item.outcome == "waited":
+            continue  # Python counts imports, and this is somebody else's
         yield f"import time: {_us(item.own):9} | {_us(item.whole):10} | {'  ' * item.depth}{item.name}"
 
 

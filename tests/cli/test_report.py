@@ -246,13 +246,16 @@ thread.join()
 """
 
 
-def test_waiting_for_another_thread(program):
+@pytest.mark.parametrize("statement", ['importlib.import_module("slow")', "import slow"])
+def test_waiting_for_another_thread(program, statement):
     program.write("slow.py", SLOW.format(0.3))
-    program.write("wait.py", WAIT)
+    program.write("wait.py", WAIT.replace('importlib.import_module("slow")', statement))
     facts = report(program, "wait.py")
     loaded, waited = sorted((item for item in facts["imports"] if item["name"] == "slow"), key=lambda item: item["begun_ns"])
     assert loaded["phases_ns"]["execute"] >= 300_000_000 and "wait" not in loaded["phases_ns"]
     assert 50_000_000 < waited["phases_ns"]["wait"] < loaded["cumulative_ns"] and waited["thread"] != loaded["thread"]
+    assert (loaded["outcome"] != "waited", waited["outcome"]) == (True, "waited")
+    assert program.ladewerk("run", "--importtime", "wait.py").stderr.count("| slow\n") == 1, "as Python counts"
 
 
 # --- not used by name ---------------------------------------------------------------------------------------------------
