@@ -715,13 +715,13 @@ static PyObject *find_and_load(PyObject *self, PyObject *const *args, Py_ssize_t
 		else
 			lw_collector_begin(state);
 		module = with_lock(state, name, args[1], modules);
-		if (--depth == 0) {
+		if (--depth == 0)
 			lw_collector_end(state);
-			outermost_returned(state);
-		}
 	}
 	if (span)
 		lw_span_end(state, span, module != NULL);
+	if (ours > 0 && depth == 0)
+		outermost_returned(state);
 	Py_XDECREF(modules);
 	return module;
 }
