@@ -25,6 +25,19 @@
 #include "collector_layout.h"
 #endif
 
+PyObject *lw_gc_module(lw_state *state)
+{
+	PyObject *imp = PyDict_GetItemString(state->bootstrap_dict, "_imp");
+	PyObject *spec = imp ? PyObject_CallFunction(state->module_spec, "sO", "gc", Py_None) : NULL;
+	PyObject *gc = spec ? PyObject_CallMethod(imp, "create_builtin", "O", spec) : NULL;
+	PyObject *done = gc ? PyObject_CallMethod(imp, "exec_builtin", "O", gc) : NULL;
+	if (!done)
+		Py_CLEAR(gc);
+	Py_XDECREF(spec);
+	Py_XDECREF(done);
+	return gc;
+}
+
 /* --- finding the count --- */
 
 static int refuse(lw_state *state, const char *why)
@@ -48,11 +61,9 @@ enum { GRANT = 64 * 1024, SPAN = 512 * 1024 };
 static const int64_t TIME_NS = INT64_C(10) * 1000 * 1000 * 1000;
 
 /* gc.NAME() as N ints: 0 or -1. */
-static int ask_gc(const char *name, int *out, Py_ssize_t n)
+static int ask_gc(PyObject *gc, const char *name, int *out, Py_ssize_t n)
 {
-	PyObject *gc = PyImport_ImportModule("gc"); /* built in */
-	PyObject *answer = gc ? PyObject_CallMethod(gc, name, NULL) : NULL;
-	Py_XDECREF(gc);
+	PyObject *answer = PyObject_CallMethod(gc, name, NULL);
 	int result = answer && PyTuple_Check(answer) && PyTuple_GET_SIZE(answer) == n ? 0 : -1;
 	for (Py_ssize_t i = 0; i < n && result == 0; i++)
 		out[i] = (int)PyLong_AsLong(PyTuple_GET_ITEM(answer, i));
@@ -69,10 +80,10 @@ static bool is_list(const PyGC_Head *head)
 }
 
 /* Everything that can be compared is as the gc module says: 1, 0, -1. */
-static int looks_right(const struct gc_generation *generation)
+static int looks_right(PyObject *gc, const struct gc_generation *generation)
 {
 	int threshold[LW_GENERATIONS], count[LW_GENERATIONS];
-	if (ask_gc("get_threshold", threshold, LW_GENERATIONS) < 0 || ask_gc("get_count", count, LW_GENERATIONS) < 0)
+	if (ask_gc(gc, "get_threshold", threshold, LW_GENERATIONS) < 0 || ask_gc(gc, "get_count", count, LW_GENERATIONS) < 0)
 		return -1;
 	for (int i = 0; i < LW_GENERATIONS; i++)
 		if (generation[i].threshold != threshold[i] || (i > 0 && generation[i].count != count[i]))
@@ -84,12 +95,12 @@ static int looks_right(const struct gc_generation *generation)
 }
 
 /* What is written there is what the gc module reports: 1, 0, -1. */
-static int obeys(struct gc_generation *young)
+static int obeys(PyObject *gc, struct gc_generation *young)
 {
 	const int sample = -123456;
 	int count[LW_GENERATIONS], before = young->count;
 	young->count = sample;
-	int result = ask_gc("get_count", count, LW_GENERATIONS);
+	int result = ask_gc(gc, "get_count", count, LW_GENERATIONS);
 	bool same = result == 0 && count[0] >= sample && count[0] < sample + 1000;
 	young->count = before;
 	return result < 0 ? -1 : same;
@@ -102,9 +113,11 @@ int lw_collector_find(lw_state *state, bool wanted)
 	if (!wanted)
 		return refuse(state, "switched off by LADEWERK_GC=0");
 	struct gc_generation *generation = lw_generations(PyInterpreterState_Get());
-	int right = looks_right(generation);
+	PyObject *gc = lw_gc_module(state);
+	int right = gc ? looks_right(gc, generation) : -1;
 	if (right > 0)
-		right = obeys(generation);
+		right = obeys(gc, generation);
+	Py_XDECREF(gc);
 	if (right < 0 && !PyErr_ExceptionMatches(PyExc_Exception))
 		return -1;
 	PyErr_Clear();

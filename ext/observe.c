@@ -265,9 +265,9 @@ static PyObject *on_collection(PyObject *self, PyObject *args)
 
 static PyMethodDef on_collection_def = { "ladewerk_report", on_collection, METH_VARARGS, "Notes garbage collections within imports." };
 
-static PyObject *gc_callbacks(void)
+static PyObject *gc_callbacks(lw_state *state)
 {
-	PyObject *gc = PyImport_ImportModule("gc");
+	PyObject *gc = lw_gc_module(state);
 	PyObject *list = gc ? PyObject_GetAttrString(gc, "callbacks") : NULL;
 	Py_XDECREF(gc);
 	return list;
@@ -275,7 +275,7 @@ static PyObject *gc_callbacks(void)
 
 static int begin_record(lw_state *state)
 {
-	PyObject *callbacks = gc_callbacks();
+	PyObject *callbacks = gc_callbacks(state);
 	struct lw_recorder *recorder = callbacks ? PyMem_RawCalloc(1, sizeof(*recorder)) : NULL;
 	int result = recorder ? 0 : -1;
 	if (recorder) {
@@ -292,7 +292,7 @@ static int begin_record(lw_state *state)
 
 static void end_record(lw_state *state)
 {
-	PyObject *callbacks = gc_callbacks();
+	PyObject *callbacks = gc_callbacks(state);
 	Py_ssize_t at = callbacks ? PySequence_Index(callbacks, state->recorder->callback) : -1;
 	if (at >= 0)
 		PySequence_DelItem(callbacks, at);

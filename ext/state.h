@@ -345,6 +345,8 @@ uint64_t lw_watch_version(lw_state *state, PyObject *dict);
 
 /* --- collector.c --- */
 
+/** The gc module, without a trace in sys.modules. A new reference or NULL with an exception. */
+PyObject *lw_gc_module(lw_state *state);
 /** Find the collector's count and prove it; without, or if not WANTED, nothing is postponed and state->collector.reason says why. 0 or -1. */
 int lw_collector_find(lw_state *state, bool wanted);
 /** An outermost import begins, and is over. */
