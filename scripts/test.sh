@@ -202,6 +202,8 @@ python_tests() {
 	else
 		pip_install "$venv" pytest hypothesis
 	fi
+	# Greenlets are compiled: not every interpreter has a wheel, and tests that need them are skipped then.
+	pip_install "$venv" --only-binary :all: -r "$repo/tests/requirements-greenlets.txt" || echo "no greenlets for this interpreter"
 	install_ladewerk "$1" "$venv"
 	rm -rf "$work"
 	mkdir -p "$work"
