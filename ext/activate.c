@@ -298,6 +298,10 @@ done:
 static int verify(lw_state *state)
 {
 	struct lw_hash128 find, load;
+	const char *which;
+	int unpatched = lw_bootstrap_unpatched(state, &which);
+	if (unpatched <= 0)
+		return unpatched < 0 ? -1 : refuse(state, "importlib's %s was changed before Ladewerk could look at it", which);
 	if (lw_bootstrap_digests(state, &find, &load) < 0)
 		return -1;
 	if (!lw_bootstrap_find_known(find) || !lw_bootstrap_load_known(load, &state->flavour))
@@ -343,7 +347,7 @@ static int replace_function(lw_state *state, PyObject *name, PyMethodDef *def, P
 	int found = lw_dict_get(state->bootstrap_dict, name, &function);
 	if (found <= 0)
 		return found < 0 ? -1 : refuse(state, "importlib._bootstrap has no %s", PyUnicode_AsUTF8(name));
-	if (!PyFunction_Check(function)) {
+	if (!lw_bootstrap_is_stock(function)) {
 		Py_DECREF(function);
 		return refuse(state, "importlib._bootstrap.%s was replaced by somebody else", PyUnicode_AsUTF8(name));
 	}
@@ -365,7 +369,11 @@ static int replace_functions(lw_state *state)
 	if (result)
 		return result;
 	state->fast = true;
-	return replace_function(state, LW_STR(state, _lock_unlock_module), &lw_lock_unlock_module_def, &state->original_wait, &state->replacement_wait);
+	/* Only observers need this one: if it is not the stock function, they see less. */
+	PyObject *reason = Py_XNewRef(state->reason);
+	result = replace_function(state, LW_STR(state, _lock_unlock_module), &lw_lock_unlock_module_def, &state->original_wait, &state->replacement_wait);
+	Py_XSETREF(state->reason, reason);
+	return result < 0 ? -1 : 0;
 }
 
 static bool file_names_are_utf8(void)

@@ -293,28 +293,104 @@ static int add_tags(lw_state *state)
 	return 0;
 }
 
+/* A __name__ of somebody's: nothing that the import system, or Python on its behalf, looks up. */
+static bool is_alien(const char *name)
+{
+	static const char *const special[] = {
+		"__new__", "__init__", "__del__", "__getattribute__", "__getattr__", "__setattr__", "__delattr__", "__slots__", "__class__", "__call__",
+		"__abstractmethods__",
+	};
+	size_t len = strlen(name);
+	if (len < 5 || strncmp(name, "__", 2) != 0 || strcmp(name + len - 2, "__") != 0)
+		return false;
+	for (size_t i = 0; i < Py_ARRAY_LENGTH(special); i++)
+		if (strcmp(name, special[i]) == 0)
+			return false;
+	return true;
+}
+
 /*
  * Whether a new attribute NAME of one of TAG's classes may change what its instances do: it is no __name__ of somebody's, hides one of a base class, or Python
  * itself looks it up. 1, 0, -1.
  */
 static int matters(const struct lw_tag *tag, PyObject *name)
 {
-	static const char *const special[] = {
-		"__new__", "__init__", "__del__", "__getattribute__", "__getattr__", "__setattr__", "__delattr__", "__slots__", "__class__", "__call__",
-	};
 	const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
-	size_t len = text ? strlen(text) : 0;
-	if (len < 5 || strncmp(text, "__", 2) != 0 || strcmp(text + len - 2, "__") != 0)
+	if (!text || !is_alien(text))
 		return 1;
-	for (size_t i = 0; i < Py_ARRAY_LENGTH(special); i++)
-		if (strcmp(text, special[i]) == 0)
-			return 1;
 	for (Py_ssize_t i = 0; i < PyList_GET_SIZE(tag->dicts); i++) {
 		int known = PyDict_Contains(PyTuple_GET_ITEM(PyList_GET_ITEM(tag->dicts, i), 1), name);
 		if (known)
 			return known;
 	}
 	return 0;
+}
+
+/* Code of importlib's own: 1, 0. */
+static bool is_frozen_code(PyObject *function)
+{
+	PyObject *file = PyFunction_Check(function) ? ((PyCodeObject *)PyFunction_GET_CODE(function))->co_filename : NULL;
+	const char *text = file ? PyUnicode_AsUTF8(file) : NULL;
+	return text && strncmp(text, "<frozen importlib.", 18) == 0;
+}
+
+/* Whether VALUE, which CLASS has under NAME, is what importlib has put there, or does not matter: 1, 0, -1. */
+static int is_stock_attribute(PyTypeObject *class, PyObject *name, PyObject *value)
+{
+	const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
+	if (!text)
+		return -1;
+	if (PyObject_TypeCheck(value, &PyStaticMethod_Type) || PyObject_TypeCheck(value, &PyClassMethod_Type) || PyObject_TypeCheck(value, &PyProperty_Type)) {
+		PyObject *inner = PyObject_GetAttrString(value, PyObject_TypeCheck(value, &PyProperty_Type) ? "fget" : "__func__");
+		int stock = inner ? is_frozen_code(inner) : -1;
+		Py_XDECREF(inner);
+		return stock || is_alien(text) ? (stock < 0 ? -1 : 1) : 0;
+	}
+	if (PyFunction_Check(value)) {
+		PyCodeObject *code = (PyCodeObject *)PyFunction_GET_CODE(value);
+		const char *qualified = PyUnicode_AsUTF8(code->co_qualname), *dot = qualified ? strchr(qualified, '.') : NULL;
+		const char *bare = strrchr(class->tp_name, '.') ? strrchr(class->tp_name, '.') + 1 : class->tp_name;
+		/* Decorated and shared functions have other names. Another class's method would be a swap. */
+		bool method = dot && !strchr(qualified, '<');
+		if (is_frozen_code(value) && (!method || strncmp(qualified, bare, (size_t)(dot - qualified)) == 0))
+			return 1;
+		return is_alien(text);
+	}
+	return !PyCallable_Check(value) || is_alien(text);
+}
+
+/* Whether TYPE and its bases are as importlib has made them; patches from before our time look like the original later on: 1, 0, -1. */
+static int is_stock_class(PyTypeObject *type)
+{
+	int stock = 1;
+	for (Py_ssize_t i = 0; stock > 0 && i < PyTuple_GET_SIZE(type->tp_mro); i++) {
+		PyTypeObject *class = (PyTypeObject *)PyTuple_GET_ITEM(type->tp_mro, i);
+		if (class == &PyBaseObject_Type)
+			continue;
+		PyObject *proxy = PyObject_GetAttrString((PyObject *)class, "__dict__"), *copy = PyDict_New(), *name, *value;
+		stock = proxy && copy && PyDict_Update(copy, proxy) == 0 ? 1 : -1;
+		for (Py_ssize_t at = 0; stock > 0 && PyDict_Next(copy, &at, &name, &value);)
+			stock = is_stock_attribute(class, name, value);
+		Py_XDECREF(proxy);
+		Py_XDECREF(copy);
+	}
+	return stock;
+}
+
+int lw_bootstrap_unpatched(lw_state *state, const char **which)
+{
+	for (unsigned i = 0; i < state->tag_count; i++) {
+		int stock = is_stock_class(state->tags[i].type);
+		*which = state->tags[i].type->tp_name;
+		if (stock <= 0)
+			return stock;
+	}
+	return 1;
+}
+
+bool lw_bootstrap_is_stock(PyObject *function)
+{
+	return PyFunction_Check(function) && is_frozen_code(function);
 }
 
 /* CLASS has what it had (COPY), and nothing new that matters: 1, 0, -1. */

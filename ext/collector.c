@@ -16,12 +16,14 @@
  * The count is a field of the interpreter's state that has no public name. Its place comes from the headers of the build and is proven
  * before it is used (collector_find): it must agree with what the gc module says, before and after a change. If not, collections are as always.
  */
+#if LW_HAVE_GENERATIONS
 #define Py_BUILD_CORE 1 /* collector_layout.h */
+#endif
 #include "state.h"
 
 #include "stamp.h"
 
-#ifndef Py_GIL_DISABLED
+#if LW_HAVE_GENERATIONS
 #include "collector_layout.h"
 #endif
 
@@ -46,10 +48,15 @@ static int refuse(lw_state *state, const char *why)
 	return 0;
 }
 
-#ifdef Py_GIL_DISABLED
+#if !LW_HAVE_GENERATIONS
 int lw_collector_find(lw_state *state, bool wanted)
 {
-	return refuse(state, wanted ? "free-threaded: the collector goes by the growth of memory, and is left alone" : "switched off by LADEWERK_GC=0");
+#ifdef Py_GIL_DISABLED
+	const char *other = "free-threaded: the collector goes by the growth of memory, and is left alone";
+#else
+	const char *other = "built for an interpreter without generations, whose collector does little at a time, and is left alone";
+#endif
+	return refuse(state, wanted ? other : "switched off by LADEWERK_GC=0");
 }
 
 void lw_collector_begin(lw_state *state) {}
@@ -139,6 +146,17 @@ static void settle(struct lw_collector *collector)
 	collector->granted = *collector->count;
 }
 
+/* A program that has the collector seldom, or never, run has its way. */
+static bool is_ordinary(const struct lw_collector *collector)
+{
+	return *collector->threshold > 0 && *collector->threshold < GRANT;
+}
+
+static bool is_over(const struct lw_collector *collector)
+{
+	return lw_monotonic_ns() - collector->begun_ns >= TIME_NS;
+}
+
 static void grant(struct lw_collector *collector)
 {
 	*collector->count = collector->granted = -GRANT;
@@ -147,7 +165,8 @@ static void grant(struct lw_collector *collector)
 void lw_collector_begin(lw_state *state)
 {
 	struct lw_collector *collector = &state->collector;
-	if (collector->imports++ || !collector->count || !PyGC_IsEnabled())
+	collector->imports++; /* in a forked child, also those of threads that are gone: what is over does not count */
+	if (!collector->count || (collector->active && !is_over(collector)) || !is_ordinary(collector) || !PyGC_IsEnabled())
 		return;
 	collector->active = true;
 	collector->begun_ns = lw_monotonic_ns();
@@ -160,13 +179,13 @@ void lw_collector_extend(lw_state *state)
 {
 	struct lw_collector *collector = &state->collector;
 	settle(collector);
-	if (collector->used >= SPAN) {
+	if (is_over(collector) || !is_ordinary(collector)) {
+		collector->active = false;
+	} else if (collector->used >= SPAN) {
 		collector->used = 0;
 		*collector->count = collector->granted = *collector->threshold; /* the next allocation sets it off */
-	} else if (lw_monotonic_ns() - collector->begun_ns < TIME_NS) {
-		grant(collector);
 	} else {
-		collector->active = false;
+		grant(collector);
 	}
 }
 

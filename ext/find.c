@@ -226,8 +226,11 @@ static PyObject *finder_find_spec(PyObject *self, PyObject *args, PyObject *kwar
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|OO:find_spec", names, &name, &path, &target))
 		return NULL;
 	lw_state *state = lw_state_of(((finder_object *)self)->module);
-	if (!state || !state->installed)
+	if (!state || !state->path_finder)
 		Py_RETURN_NONE;
+	/* Removed while somebody walks along sys.meta_path: PathFinder has slid into the place that was just passed. */
+	if (!state->installed)
+		return PyObject_CallMethod(state->path_finder, "find_spec", "OOO", name, path ? path : Py_None, target ? target : Py_None);
 	enum lw_aside why = LW_ASIDE_META_PATH;
 	int intact = in_place(state, self);
 	if (intact > 0)

@@ -194,10 +194,12 @@ static enum lw_found timed_find(lw_state *state, PyObject *name, PyObject *path,
 {
 	if (!lw_current_span)
 		return lw_find(state, name, path, hit, spec, why);
+	lw_let_others_finish(state);
 	uint64_t before = lw_session_validating(state->session);
 	enum lw_phase phase = lw_phase(LW_PHASE_FIND);
 	enum lw_found found = lw_find(state, name, path, hit, spec, why);
 	lw_phase(phase);
+	lw_let_others_finish(state);
 	lw_phase_move(LW_PHASE_FIND, LW_PHASE_VALIDATE, (int64_t)(lw_session_validating(state->session) - before));
 	return found;
 }

@@ -263,6 +263,10 @@ int lw_bootstrap_digests(lw_state *state, struct lw_hash128 *find, struct lw_has
 /** Whether the digests are verified ones; fills in state->flavour. */
 bool lw_bootstrap_find_known(struct lw_hash128 find);
 bool lw_bootstrap_load_known(struct lw_hash128 load, struct lw_flavour *flavour);
+/** The classes are as importlib has made them, nobody has patched them before we came: 1, 0 (*WHICH is not), -1. */
+int lw_bootstrap_unpatched(lw_state *state, const char **which);
+/** FUNCTION is one of importlib's own. */
+bool lw_bootstrap_is_stock(PyObject *function);
 /** Nothing that we rely on has been replaced or changed since install(): 1, 0 (*WHY set), -1. */
 int lw_bootstrap_intact(lw_state *state, enum lw_aside *why);
 /** sys.path_hooks begins with the stock hooks: 1 (*EXTRA: others follow), 0, -1. */

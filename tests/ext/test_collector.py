@@ -81,6 +81,16 @@ def test_bodies_collect_disable_and_enable_as_they_like(tree, report):
     assert report(code) == [False, True, [123, 4, 5]]
 
 
+@pytest.mark.parametrize("threshold", [0, 1_000_000, 2**31 - 1])
+def test_unusual_thresholds_are_obeyed(tree, report, threshold):
+    n = 20_000
+    for i in range(2 * SPAN // n):
+        tree.write(f"inner{i}.py", fill(n) + "del kept\n")
+    tree.write("outer.py", "".join(f"import inner{i}\n" for i in range(2 * SPAN // n)) + DURING)
+    code = f"gc.collect(); gc.set_threshold({threshold}, 10, 10); del seen[:]; import outer, json; print(json.dumps(outer.during))"
+    assert report(code) == []
+
+
 def test_nothing_is_granted_to_a_program_that_has_switched_it_off(tree, report):
     tree.write("asks.py", "import gc\nfound = gc.get_count()[0]\n")
     assert report("gc.disable(); import asks, json; print(json.dumps(asks.found))") >= 0

@@ -817,6 +817,74 @@ print(pkg.mod.value, pkg.mod.__file__, type(pkg.mod.__loader__), pkg.mod.__spec_
     assert (aside > 0) == matters
 
 
+#: As a sitecustomize may do, and whether Ladewerk is right to stay out of the way.
+EARLY = {
+    "SourceFileLoader.get_code = lambda self, name: None": True,
+    "SourceFileLoader.get_code = SourcelessFileLoader.get_code": True,
+    "SourceFileLoader.__new__ = lambda cls, *a: object.__new__(cls)": True,
+    "SourceFileLoader.exec_module = len": True,
+    "ModuleSpec.__setattr__ = lambda self, name, value: object.__setattr__(self, name, value)": True,
+    "ModuleSpec.parent = property(lambda self: '')": True,
+    "PathFinder.find_spec = classmethod(lambda cls, name, path=None, target=None: None)": True,
+    "import importlib._bootstrap as b; b._find_and_load = lambda name, i: None": True,
+    "import importlib._bootstrap as b, functools; b._lock_unlock_module = functools.partial(b._lock_unlock_module)": False,
+    "SourceFileLoader.__implemented__ = len": False,
+    "pass": False,
+}
+
+
+@pytest.mark.parametrize("patch", EARLY)
+def test_patches_from_before_our_time(tree, patch):
+    code = f"""
+import ladewerk, json
+from importlib.machinery import *
+{patch}
+print(json.dumps([ladewerk.install(), ladewerk.stats()['active'], ladewerk.stats()['reason']]), flush=True)
+import os
+os._exit(0)
+"""
+    installed, active, reason = tree.run(code, ladewerk=False, env={"LADEWERK": None}).json()
+    assert installed == active == (not EARLY[patch])
+    assert (reason is not None) == EARLY[patch]
+
+
+def test_wrapped_uninstalled_and_installed_again(tree):
+    """Who wraps our functions keeps them; they lead to the stock ones, not in a circle."""
+    tree.write("slow.py", "import time, __main__\n__main__.begun.set()\ntime.sleep(0.1)\n")
+    assert tree.run("""
+        import importlib._bootstrap as b, ladewerk, threading
+        for name in ("_lock_unlock_module", "_find_and_load"):
+            def wrap(*args, inner=getattr(b, name)):
+                return inner(*args)
+            setattr(b, name, wrap)
+        ladewerk.uninstall()
+        ladewerk.install()
+        begun = threading.Event()
+        thread = threading.Thread(target=__import__, args=("slow",))
+        thread.start()
+        begun.wait()
+        import slow
+        thread.join()
+        print(slow.__name__)
+        """).out == "slow\n"
+
+
+def test_uninstalled_while_somebody_walks_along_meta_path(tree):
+    tree.write("m.py", "value = 1\n")
+    code = """
+        import sys, ladewerk
+        ladewerk.install()
+        for finder in sys.meta_path:
+            if type(finder).__name__ == "Finder":
+                ladewerk.uninstall()
+            spec = finder.find_spec("m", None)
+            if spec:
+                break
+        print(spec.origin[-4:])
+        """
+    assert tree.run(code).out == "m.py\n"
+
+
 def test_exchanged_base_class(any_tree):
     package(any_tree).same("""
 from importlib.machinery import SourceFileLoader as S
