@@ -9,7 +9,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 import sysconfig
 
 import pytest
@@ -93,7 +92,6 @@ def test_storm(forest, freshness):
     forest.compare(report, rounds=ROUNDS)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 14), reason="before 3.14 a finder that leaves sys.meta_path hides the next one from whoever walks along it")
 def test_storm_while_installed_and_uninstalled(forest):
     """Stock's function and ours exclude each other; uninstall() puts back what was there, whoever imports meanwhile."""
     report = forest.storm(rounds=ROUNDS, turncoat=True)
