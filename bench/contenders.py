@@ -329,6 +329,7 @@ MODULES: list[Contender] = [
 PROGRAMS: list[Contender] = [
     _STOCK, _AGAIN, _GC, _DICT, _PYCDS, PyCDS("pycds-gc", "PyCDS 0.1.0, gc.disable()", "import gc; gc.disable()\n"), *_LADEWERK,
     Ladewerk("ladewerk-gc0", "Ladewerk, stat, LADEWERK_GC=0", options={"LADEWERK_GC": "0"}),
+    Ladewerk("ladewerk-unmarshal0", "Ladewerk, stat, LADEWERK_UNMARSHAL=0", options={"LADEWERK_UNMARSHAL": "0"}),
     _FLOOR,
 ]
 MEMORY: list[Contender] = [_STOCK, _PYCDS, *_LADEWERK[:2]]

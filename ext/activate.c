@@ -410,6 +410,7 @@ static int install(lw_state *state, const struct options *options)
 		result = open_session(state, options, freshness);
 	if (!result)
 		result = lw_watch_begin(state);
+	lw_unmarshal_find(state, !is_off(variable(options, "LADEWERK_UNMARSHAL")));
 	if (!result)
 		result = lw_collector_find(state, !is_off(variable(options, "LADEWERK_GC")));
 	if (!result) {

@@ -150,10 +150,8 @@ PyObject *lw_make_spec(lw_state *state, PyObject *name, const struct lw_hit *hit
 
 static PyObject *unmarshal(lw_state *state, const struct lw_code *packed, PyObject *path)
 {
-	if (PySys_Audit("marshal.loads", "y#", (const char *)packed->data, (Py_ssize_t)packed->len) < 0)
-		return NULL;
 	enum lw_phase phase = lw_phase(LW_PHASE_UNMARSHAL);
-	PyObject *code = PyMarshal_ReadObjectFromString(packed->data, (Py_ssize_t)packed->len);
+	PyObject *code = lw_unmarshal(state, packed->data, packed->len);
 	lw_phase(phase);
 	if (code && !PyCode_Check(code)) {
 		PyErr_SetString(PyExc_ValueError, "not a code object");

@@ -65,8 +65,8 @@ static int put_session(PyObject *dict, lw_session *session)
 
 PyDoc_STRVAR(stats_doc, "stats()\n--\n\n"
 	"What Ladewerk did in this interpreter: a dict with the keys active, fast_path, freshness, cache (a path or None), reason,\n"
-	"served and aside (counts by kind and by reason), session (counts of the process) and collector (outermost imports during which automatic\n"
-	"collections were postponed; why none were).");
+	"served and aside (counts by kind and by reason), session (counts of the process), collector (outermost imports during which automatic\n"
+	"collections were postponed; why none were) and unmarshal (modules whose code Ladewerk read itself; why CPython did).");
 
 static PyObject *stats(PyObject *module, PyObject *unused)
 {
@@ -74,19 +74,22 @@ static PyObject *stats(PyObject *module, PyObject *unused)
 	PyObject *served = counters(served_names, state->served, LW_SERVED_COUNT);
 	PyObject *aside = counters(aside_names, state->aside, LW_ASIDE_COUNT);
 	PyObject *session = PyDict_New(), *collector = Py_BuildValue("{sKsz}", "postponed", (unsigned long long)state->collector.bursts,
-		"reason", state->collector.reason), *result = NULL;
-	if (!served || !aside || !session || !collector || (state->session && put_session(session, state->session) < 0))
+		"reason", state->collector.reason), *unmarshal = Py_BuildValue("{sKsz}", "modules", (unsigned long long)state->unmarshal.count, "reason",
+		state->unmarshal.reason), *result = NULL;
+	if (!served || !aside || !session || !collector || !unmarshal || (state->session && put_session(session, state->session) < 0))
 		goto done;
 	const char *freshness = !state->session ? NULL : lw_session_freshness(state->session) == LW_FROZEN ? "frozen" : "stat";
-	result = Py_BuildValue("{sOsOszsNsOsOsOsOsO}", "active", state->installed ? Py_True : Py_False, "fast_path", state->fast ? Py_True : Py_False,
+	result = Py_BuildValue("{sOsOszsNsOsOsOsOsOsO}", "active", state->installed ? Py_True : Py_False, "fast_path", state->fast ? Py_True : Py_False,
 		"freshness", freshness,
 		"cache", state->session && lw_session_path(state->session) ? PyUnicode_DecodeFSDefault(lw_session_path(state->session)) : Py_NewRef(Py_None),
-		"reason", state->reason ? state->reason : Py_None, "served", served, "aside", aside, "session", session, "collector", collector);
+		"reason", state->reason ? state->reason : Py_None, "served", served, "aside", aside, "session", session, "collector", collector,
+		"unmarshal", unmarshal);
 done:
 	Py_XDECREF(served);
 	Py_XDECREF(aside);
 	Py_XDECREF(session);
 	Py_XDECREF(collector);
+	Py_XDECREF(unmarshal);
 	return result;
 }
 
@@ -123,6 +126,15 @@ static PyObject *digests(PyObject *module, PyObject *unused)
 		(unsigned long long)load.lo, PyBool_FromLong(lw_bootstrap_find_known(find)), PyBool_FromLong(lw_bootstrap_load_known(load, &flavour)));
 }
 
+PyDoc_STRVAR(unmarshal_doc, "unmarshal(data, /)\n--\n\nWhat marshal.loads(data) makes of bytes, read as the code of modules is read.");
+
+static PyObject *unmarshal(PyObject *module, PyObject *data)
+{
+	char *bytes;
+	Py_ssize_t len;
+	return PyBytes_AsStringAndSize(data, &bytes, &len) < 0 ? NULL : lw_unmarshal(lw_state_of(module), bytes, (size_t)len);
+}
+
 PyDoc_STRVAR(probe_uring_doc, "probe_uring()\n--\n\nWhether io_uring may be used here, asked in a child process: (errno or 0, text).");
 
 static PyObject *probe_uring(PyObject *module, PyObject *unused)
@@ -153,6 +165,7 @@ static PyMethodDef methods[] = {
 	{ "stats", stats, METH_NOARGS, stats_doc },
 	{ "flush", flush, METH_NOARGS, flush_doc },
 	{ "digests", digests, METH_NOARGS, digests_doc },
+	{ "unmarshal", unmarshal, METH_O, unmarshal_doc },
 	{ "probe_uring", probe_uring, METH_NOARGS, probe_uring_doc },
 	{ "place", (PyCFunction)(void (*)(void))lw_place, METH_FASTCALL | METH_KEYWORDS, place_doc },
 	{ "record", lw_record, METH_O, record_doc },
@@ -222,6 +235,7 @@ static int native_clear(PyObject *module)
 	state->installed = false;
 	lw_watch_end(state);
 	lw_record_clear(state);
+	lw_unmarshal_clear(state);
 	lw_bootstrap_clear(state);
 #define X(field) Py_CLEAR(state->field);
 	EACH_OBJECT(X)

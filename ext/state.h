@@ -7,6 +7,7 @@
  *   paths.c      path lists (sys.path, __path__) as core views
  *   find.c       what PathFinder would find: hits, specs, proven misses; the finder object
  *   load.c       module, spec and loader objects; code; execution
+ *   unmarshal.c  code objects from their marshalled form
  *   import.c     the function in the place of importlib._bootstrap._find_and_load
  *   watch.c      whether a dictionary has changed
  *   collector.c  the garbage collector while modules are imported
@@ -77,6 +78,20 @@ struct lw_collector {
 	uint64_t bursts;		/* for stats() */
 };
 
+/** Interned strings by their bytes; see unmarshal.c. */
+struct lw_strings {
+	uint64_t *slot;			/* strong references and bits of their hashes; 0: free */
+	uint32_t room, used;		/* slots: a power of two, or none yet */
+};
+
+/** Reading marshalled code. Under the GIL; free-threaded builds leave it to CPython. */
+struct lw_unmarshal {
+	enum { LW_UNMARSHAL_OFF, LW_UNMARSHAL_UNPROVEN, LW_UNMARSHAL_PROVEN } state;
+	const char *reason;		/* why CPython does it, or NULL */
+	struct lw_strings strings;
+	uint64_t count;			/* modules, for stats() */
+};
+
 typedef struct lw_state lw_state;
 struct lw_state {
 	PyObject *module;		/* borrowed: the state lives in it */
@@ -121,6 +136,7 @@ struct lw_state {
 
 	struct lw_recorder *recorder;	/* observe.h; NULL: nothing is recorded */
 	struct lw_collector collector;
+	struct lw_unmarshal unmarshal;
 	_Atomic uint64_t served[LW_SERVED_COUNT];
 	_Atomic uint64_t aside[LW_ASIDE_COUNT];
 };
@@ -334,6 +350,15 @@ PyObject *lw_pycache_prefix(lw_state *state);
 PyObject *lw_make_spec(lw_state *state, PyObject *name, const struct lw_hit *hit);
 /** Load HIT, a source file (PyMem_RawMalloc; freed in any case), as _load_unlocked() would. MODULES is sys.modules. A new reference or NULL. */
 PyObject *lw_load_source(lw_state *state, PyObject *name, struct lw_hit *hit, PyObject *modules);
+
+/* --- unmarshal.c --- */
+
+/** Whether code can be read here; if not, or if not WANTED, CPython reads it and state->unmarshal.reason says why. */
+void lw_unmarshal_find(lw_state *state, bool wanted);
+/** What marshal.loads() makes of DATA, audit event included. A new reference or NULL with an exception. */
+PyObject *lw_unmarshal(lw_state *state, const void *data, size_t len);
+/** Let go of the strings met so far. */
+void lw_unmarshal_clear(lw_state *state);
 
 /* --- import.c --- */
 

@@ -23,7 +23,7 @@ from ladewerk.cli import FAILED, FRESHNESS, OK, REPORTS, Failure
 GOOD, NOTE, PROBLEM = "ok", "note", "problem"
 
 VARIABLES = {"LADEWERK", "LADEWERK_FRESHNESS", "LADEWERK_CACHE", "LADEWERK_READONLY", "LADEWERK_STAT_WINDOW", "LADEWERK_TRUST_UID", "LADEWERK_GC",
-             "LADEWERK_REPORT"}
+             "LADEWERK_UNMARSHAL", "LADEWERK_REPORT"}
 NETWORK = ("nfs", "cifs", "smb", "9p", "ceph", "fuse", "lustre", "afs", "gpfs", "beegfs")
 TIGHT = 64 << 20  # bytes free
 
@@ -186,7 +186,16 @@ def _trial() -> tuple[dict[str, Any] | None, list[Finding]]:
     trial, finding = _run_trial()
     if trial is None or finding:
         return None, [finding] if finding else []
-    return (None if "missing" in trial else trial), [_judge_trial(trial)]
+    if "missing" in trial or not trial["active"]:
+        return (None if "missing" in trial else trial), [_judge_trial(trial)]
+    return trial, [_judge_trial(trial), _means("collector", trial, "collections wait while modules are imported"),
+                   _means("unmarshal", trial, "the code of modules is read by Ladewerk itself")]
+
+
+def _means(which: str, trial: dict[str, Any], works: str) -> Finding:
+    """What makes imports cheaper where the interpreter lends itself to it."""
+    reason = trial[which]["reason"]
+    return Finding(NOTE, which, f"left to CPython: {reason}") if reason else Finding(GOOD, which, works)
 
 
 # --- the cache ----------------------------------------------------------------------------------------------------------

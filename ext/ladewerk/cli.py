@@ -143,6 +143,7 @@ environment:
   LADEWERK_READONLY=1       use the cache, but never write to it
   LADEWERK_STAT_WINDOW=MS   how long long search paths may go unchecked (default: 10; 0: never)
   LADEWERK_GC=0             let the garbage collector run while modules are imported
+  LADEWERK_UNMARSHAL=0      let CPython's marshal read the code of modules
   LADEWERK_TRUST_UID=UID    believe a cache that belongs to this user
   python -E and -I ignore all of them but LADEWERK=0.
 
