@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* collect: see collect.h. It runs when a key is new and after a compaction, never in an ordinary start. */
 #include "collect.h"
+#include "keydir.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -29,14 +30,10 @@ typedef void visit_fn(int dir, const char *name, void *arg);
 
 static void for_each_name(int fd, visit_fn *visit, void *arg)
 {
-	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+	DIR *dir = lw_keydir_names(fd);
 
-	if (!dir) {
-		if (copy >= 0)
-			close(copy);
+	if (!dir)
 		return;
-	}
 	for (struct dirent *entry; (entry = readdir(dir)); )
 		if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
 			visit(fd, entry->d_name, arg);

@@ -2,6 +2,7 @@
 /* hot: see hot.h. Sets of blocks are bitmaps while they are worked on, ranges in the file. */
 #include "hot.h"
 #include "hash.h"
+#include "keydir.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -347,13 +348,9 @@ static unsigned look_around(DIR *list, char oldest[NAME_SIZE])
 static void remove_oldest(int dir)
 {
 	char oldest[NAME_SIZE];
-	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *list = copy < 0 ? NULL : fdopendir(copy);
-	if (!list) {
-		if (copy >= 0)
-			close(copy);
+	DIR *list = lw_keydir_names(dir);
+	if (!list)
 		return;
-	}
 	for (unsigned i = 0; i < REMOVALS && look_around(list, oldest) > LW_HOT_FILES; i++)
 		unlinkat(dir, oldest, 0);
 	closedir(list);

@@ -138,6 +138,16 @@ void lw_keydir_clear(struct lw_keydir *list)
 	*list = (struct lw_keydir){0};
 }
 
+DIR *lw_keydir_names(int fd)
+{
+	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *names = copy < 0 ? NULL : fdopendir(copy);
+
+	if (!names && copy >= 0)
+		close(copy);
+	return names;
+}
+
 uint64_t lw_keydir_time(const struct lw_keydir *list)
 {
 	uint64_t now = (uint64_t)lw_now_ns();

@@ -13,6 +13,7 @@
 #ifndef LW_KEYDIR_H
 #define LW_KEYDIR_H
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -40,6 +41,9 @@ struct lw_keydir {
 /** Read the names in directory FD from its current offset. 0 or -errno (LIST is then empty). Others' files are left out. */
 int lw_keydir_read(int fd, struct lw_keydir *list);
 void lw_keydir_clear(struct lw_keydir *list);
+
+/** The names in directory FD from the beginning; FD and its offset stay as they are. closedir() it. NULL: errno. */
+DIR *lw_keydir_names(int fd);
 
 /** A time for a file that is newer than everything in LIST. */
 uint64_t lw_keydir_time(const struct lw_keydir *list);

@@ -183,7 +183,7 @@ copy_settings() {
 		[[ ! -e $file ]] || cp -L --remove-destination "$file" "$root$file"
 	done
 	file=${XDG_CONFIG_HOME:-${HOME-/root}/.config}/pip/pip.conf
-	[[ ! -e $file ]] || install -D -m 644 "$file" "$root/root/.config/pip/pip.conf"
+	[[ ! -e $file ]] || install -D -m 644 "$file" "$root/etc/xdg/pip/pip.conf"
 	mkdir -p "$root/etc/ssl/certs"
 	cp -rL /etc/ssl/certs/. "$root/etc/ssl/certs" 2>/dev/null || : # dangling links
 	# A mirror that lags behind is no danger for a tree that only tests are run in.
