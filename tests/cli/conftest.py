@@ -18,21 +18,6 @@ def shell(tmp_path: Path) -> Shell:
 
 
 @pytest.fixture
-def no_power(tmp_path: Path) -> list[str]:
-    """What to put before a command so that permissions count, even if the tests run as root."""
-    if os.geteuid() != 0:
-        return []
-    if not shutil.which("setpriv"):
-        pytest.skip("runs as root, and there is no setpriv to give up capabilities with")
-    prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"]
-    probe = tmp_path / "probe"
-    probe.touch(0)
-    if subprocess.run([*prefix, "cat", probe], capture_output=True).returncode == 0:
-        pytest.skip("capabilities cannot be given up here")
-    return prefix
-
-
-@pytest.fixture
 def powerless(shell: Shell, no_power: list[str]) -> Shell:
     shell.prefix = no_power
     return shell

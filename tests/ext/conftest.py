@@ -15,3 +15,10 @@ def any_tree(tmp_path, request):
     tree = Tree(tmp_path)
     tree.freshness = request.param
     return tree
+
+
+@pytest.fixture
+def powerless(tree, no_power):
+    """A tree whose children may not read what permissions forbid."""
+    tree.prefix = no_power
+    return tree

@@ -62,6 +62,7 @@ class Tree:
         self.work.mkdir(exist_ok=True)
         self.freshness = "stat"
         self.env = {}
+        self.prefix = []  # of every command
 
     def write(self, name, text="", at=None):
         """Write a file (text is dedented); returns its path."""
@@ -78,7 +79,7 @@ class Tree:
         return environment(ladewerk, **{**settings, **self.env, **env})
 
     def command(self, code, *args, options=()):
-        return [sys.executable, *options, *(["-c", textwrap.dedent(code)] if code is not None else []), *map(str, args)]
+        return [*self.prefix, sys.executable, *options, *(["-c", textwrap.dedent(code)] if code is not None else []), *map(str, args)]
 
     def run(self, code, *args, ladewerk=True, options=(), check=True, cwd=None, timeout=60, env=None):
         """Run CODE (None: OPTIONS and ARGS say what) in a child."""
@@ -139,7 +140,7 @@ for line in requests:
 """
 
     def __init__(self, tree, ladewerk=True, options=(), **env):
-        self.process = subprocess.Popen([sys.executable, *options, "-c", self.PROGRAM], env=tree.environment(ladewerk, **env), cwd=tree.work,
+        self.process = subprocess.Popen(tree.command(None, options=(*options, "-c", self.PROGRAM)), env=tree.environment(ladewerk, **env), cwd=tree.work,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __call__(self, code):

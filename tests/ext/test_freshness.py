@@ -378,10 +378,9 @@ def test_frozen_sees_a_change_by_invalidate_caches_only(tree):
         assert child("import new; result = new.value") == 3
 
 
-def test_mode_that_forbids_reading(tree):
-    """Unreadable, then readable again: as stock says (as another user: root may read everything)."""
-    if os.geteuid() == 0:
-        pytest.skip("root may read everything; test_differential.py does it as another user")
+def test_mode_that_forbids_reading(powerless):
+    """Unreadable, then readable again: as stock says."""
+    tree = powerless
     tree.write("p/m.py", "value = 1\n")
     with Talker(tree, LADEWERK_STAT_WINDOW=0) as child:
         code = """
@@ -394,6 +393,19 @@ def test_mode_that_forbids_reading(tree):
         assert child(code) == "No module named 'p.m'"
         os.chmod(tree.root / "p", 0o755)
         assert child(code) == 1
+
+
+def test_source_that_may_not_be_read_beside_its_bytecode(powerless):
+    """Stock runs a .pyc without reading its source. We would not believe one that is hardly younger, but have nothing better."""
+    source = powerless.write("m.py", "value = 1\n")
+    powerless.run("import m", ladewerk=False)  # leaves the .pyc
+    source.chmod(0)
+    code = "import m; print(m.value, m.__file__)"
+    powerless.same(code)
+    next((powerless.root / "__pycache__").glob("m.*.pyc")).unlink()
+    shutil.rmtree(powerless.cache)
+    result = powerless.same(f"try: {code}\nexcept Exception as error: print(type(error), error)")
+    assert "PermissionError" in result.out
 
 
 def test_deleted_and_restored(tree):
