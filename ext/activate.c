@@ -410,9 +410,10 @@ static int install(lw_state *state, const struct options *options)
 		result = open_session(state, options, freshness);
 	if (!result)
 		result = lw_watch_begin(state);
-	lw_unmarshal_find(state, !is_off(variable(options, "LADEWERK_UNMARSHAL")));
 	if (!result)
 		result = lw_collector_find(state, !is_off(variable(options, "LADEWERK_GC")));
+	if (!result)
+		lw_unmarshal_find(state, !is_off(variable(options, "LADEWERK_UNMARSHAL")));
 	if (!result) {
 		Py_XSETREF(state->finder, lw_finder_create(state));
 		result = state->finder ? 0 : -1;
@@ -439,6 +440,7 @@ static void uninstall(lw_state *state)
 	restore_function(state, LW_STR(state, _lock_unlock_module), state->original_wait, state->replacement_wait);
 	PyDict_Clear(state->views_single);
 	PyList_SetSlice(state->views_multi, 0, PY_SSIZE_T_MAX, NULL);
+	lw_unmarshal_clear(state);
 }
 
 /* After a failed installation; its exception stays. */

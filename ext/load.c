@@ -148,6 +148,13 @@ PyObject *lw_make_spec(lw_state *state, PyObject *name, const struct lw_hit *hit
 
 /* --- code --- */
 
+/* What marshal raises. Anything else was raised by an audit hook, and is the answer. */
+static bool is_unreadable(void)
+{
+	return PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_EOFError) || PyErr_ExceptionMatches(PyExc_TypeError)
+		|| PyErr_ExceptionMatches(PyExc_MemoryError);
+}
+
 static PyObject *unmarshal(lw_state *state, const struct lw_code *packed, PyObject *path)
 {
 	enum lw_phase phase = lw_phase(LW_PHASE_UNMARSHAL);
@@ -237,7 +244,7 @@ static PyObject *from_disk(lw_state *state, const struct code_request *request, 
 		PyObject *code = unmarshal(state, &packed, request->path);
 		lw_session_release(state->session, &packed);
 		*how = LW_SERVED_PYC;
-		if (code || !PyErr_ExceptionMatches(PyExc_Exception))
+		if (code || !is_unreadable())
 			return code;
 		PyErr_Clear(); /* stock says what is wrong with it */
 		stock = true;
@@ -268,7 +275,7 @@ static PyObject *get_code(lw_state *state, const struct code_request *request, e
 		PyObject *code = unmarshal(state, &packed, request->path);
 		lw_session_release(state->session, &packed);
 		*how = LW_SERVED_PACK;
-		if (code || !PyErr_ExceptionMatches(PyExc_Exception))
+		if (code || !is_unreadable())
 			return code;
 		PyErr_Clear();
 	}

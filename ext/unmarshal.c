@@ -80,9 +80,11 @@ static int enlarge(struct lw_strings *table)
 	return 0;
 }
 
-/* STRING, interned and ASCII, is found from now on; without memory, or if its address has more bits than we can keep, it is not. */
+/* STRING, interned (or there was no memory) and ASCII, is found from now on; not without memory, or if its address has more bits than we can keep. */
 static void remember(struct lw_strings *table, PyObject *string)
 {
+	if (!PyUnicode_CHECK_INTERNED(string))
+		return;
 	if (table->used >= STRINGS_MAX || (uint64_t)(uintptr_t)string >> TAG_SHIFT || (table->used >= table->room / 4 * 3 && enlarge(table) < 0))
 		return;
 	uint64_t hash, *slot = place_of(table, string, &hash);
@@ -397,8 +399,10 @@ static PyObject *read_code(struct reader *reader, bool numbered)
 			(con.consts = read_object(reader)) && (con.names = read_object(reader)) && (con.localsplusnames = read_object(reader)) &&
 			(con.localspluskinds = read_object(reader)) && (con.filename = read_object(reader)) && (con.name = read_object(reader)) &&
 			(con.qualname = read_object(reader)) && take_int(reader, &con.firstlineno) && (con.linetable = read_object(reader)) &&
-			(con.exceptiontable = read_object(reader)) && _PyCode_Validate(&con) == 0)
-		code = (PyObject *)_PyCode_New(&con);
+			(con.exceptiontable = read_object(reader)) && _PyCode_Validate(&con) == 0) {
+		struct _PyCodeConstructor lent = con; /* where positions are not wanted, another linetable is put into it */
+		code = (PyObject *)_PyCode_New(&lent);
+	}
 	if (code && numbered)
 		reader->ref[i] = Py_NewRef(code);
 	PyObject *const parts[] = { con.code, con.consts, con.names, con.localsplusnames, con.localspluskinds, con.filename, con.name, con.qualname,
@@ -498,6 +502,20 @@ static PyObject *read_code_object(lw_state *state, const void *data, size_t len)
 	return code;
 }
 
+/* 1, 0, -1. Code objects are equal without regard to what is asked here first. */
+static int is_equal(PyObject *a, PyObject *b)
+{
+	static const char *const names[] = { "co_filename", "co_qualname", "co_stacksize" };
+	int same = 1;
+	for (size_t i = 0; same > 0 && i < sizeof(names) / sizeof(names[0]); i++) {
+		PyObject *x = PyObject_GetAttrString(a, names[i]), *y = x ? PyObject_GetAttrString(b, names[i]) : NULL;
+		same = y ? PyObject_RichCompareBool(x, y, Py_EQ) : -1;
+		Py_XDECREF(x);
+		Py_XDECREF(y);
+	}
+	return same > 0 ? PyObject_RichCompareBool(a, b, Py_EQ) : same;
+}
+
 /* Read both ways; what comes of it decides. */
 static PyObject *prove(lw_state *state, const void *data, size_t len)
 {
@@ -505,12 +523,15 @@ static PyObject *prove(lw_state *state, const void *data, size_t len)
 	PyObject *ours = code && PyCode_Check(code) ? read_code_object(state, data, len) : NULL;
 	if (!ours)
 		return code;
-	int same = PyObject_RichCompareBool(code, ours, Py_EQ);
+	int same = is_equal(code, ours);
 	PyErr_Clear();
 	Py_DECREF(ours);
-	state->unmarshal.state = same == 1 ? LW_UNMARSHAL_PROVEN : LW_UNMARSHAL_OFF;
-	if (same != 1)
+	if (same > 0) {
+		state->unmarshal.state = LW_UNMARSHAL_PROVEN;
+	} else if (same == 0) {
+		state->unmarshal.state = LW_UNMARSHAL_OFF;
 		state->unmarshal.reason = "what came of it was not equal to what CPython's marshal makes";
+	}
 	return code;
 }
 
@@ -529,16 +550,14 @@ PyObject *lw_unmarshal(lw_state *state, const void *data, size_t len)
 {
 	if (state->unmarshal.state == LW_UNMARSHAL_UNPROVEN)
 		return prove(state, data, len);
-	if (state->unmarshal.state == LW_UNMARSHAL_PROVEN) {
-		if (PySys_Audit("marshal.loads", "y#", (const char *)data, (Py_ssize_t)len) < 0)
-			return NULL;
-		PyObject *code = read_code_object(state, data, len);
-		if (code) {
-			state->unmarshal.count++;
-			return code;
-		}
-	}
-	return PyMarshal_ReadObjectFromString(data, (Py_ssize_t)len);
+	PyObject *code = state->unmarshal.state == LW_UNMARSHAL_PROVEN ? read_code_object(state, data, len) : NULL;
+	if (!code) /* audited there */
+		return PyMarshal_ReadObjectFromString(data, (Py_ssize_t)len);
+	if (PySys_Audit("marshal.loads", "y#", (const char *)data, (Py_ssize_t)len) < 0)
+		Py_CLEAR(code);
+	else
+		state->unmarshal.count++;
+	return code;
 }
 
 void lw_unmarshal_clear(lw_state *state)

@@ -27,7 +27,7 @@ def test_storm_of_greenlets(forest, freshness):
         settle()
         forest.storm(rounds=1)
     report = forest.storm(rounds=ROUNDS, green=True, env={"LADEWERK_FRESHNESS": freshness})
-    was_a_storm(report, ROUNDS)
+    was_a_storm(report, ROUNDS, runners=1)  # who switches seldom meets fewer
     assert report["stats"]["fast_path"] and report["stats"]["freshness"] == freshness
     assert report["stats"]["served"]["pack"] > 450 * ROUNDS
     assert report["stats"]["aside"]["initializing"] > ROUNDS

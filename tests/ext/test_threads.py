@@ -63,9 +63,9 @@ def forest(tmp_path_factory):
     return Forest(tmp_path_factory.mktemp("forest"))
 
 
-def was_a_storm(report, rounds):
+def was_a_storm(report, rounds, runners=2):
     """Circles were met by several threads, which got into each other's way."""
-    assert report["half"] > rounds and report["runners"] > 2 * rounds
+    assert report["half"] > rounds and report["runners"] > runners * rounds
     assert {"circular", "failing", "absent"} <= {kind for kind, *_ in report["kinds"]}
 
 
