@@ -73,15 +73,17 @@ check_untouched() {
 	[[ ! $written ]] || { say "cpython-tests: files were written into the installation:" "$written"; exit 2; }
 }
 
+in_home() { env -u XDG_CACHE_HOME HOME="$work/home" "$@"; }
+
 # run NAME: the tests in $work/NAME (a venv), results to $work/NAME.xml
 run() {
 	local name=$1 start=$SECONDS
 	rm -rf "$work/$name.xml" "$work/tmp"
-	mkdir -p "$work/tmp"
+	mkdir -p "$work/tmp" "$work/home"
 	touch "$work/stamp"
 	say "cpython-tests: $name, ${#present[@]} test files"
 	# Its exit code tells nothing: tests may fail on stock, and the comparison sees every result there is or is not.
-	(cd "$work/tmp" && XDG_CACHE_HOME=$work/cache "$work/$name/bin/python" -m test -j "$jobs" --timeout 600 \
+	(cd "$work/tmp" && in_home "$work/$name/bin/python" -m test -j "$jobs" --timeout 600 \
 		--tempdir "$work/tmp" --junit-xml "$work/$name.xml" "${present[@]}") </dev/null >"$work/$name.log" 2>&1 || :
 	check_untouched "$work/stamp"
 	[[ -s $work/$name.xml ]] || { tail -n 50 "$work/$name.log" >&2; say "cpython-tests: no results from $name"; exit 2; }
@@ -89,7 +91,7 @@ run() {
 }
 
 # Stock is run once per interpreter and list of tests.
-key="$python $(stat -L -c '%s %Y' "$python") ${present[*]}"
+key="home $python $(stat -L -c '%s %Y' "$python") ${present[*]}"
 if [[ $again || ! -s $work/stock.xml || $(cat "$work/stock.key" 2>/dev/null) != "$key" ]]; then
 	make_venv "$python" "$work/stock"
 	rm -f "$work/stock.key"
@@ -103,10 +105,14 @@ fi
 make_venv "$python" "$work/ladewerk"
 install_ladewerk "$python" "$work/ladewerk"
 "$work/ladewerk/bin/ladewerk" enable >&2
-rm -rf "$work/cache"
+# The cache is in a home of its own: isolated children (-I) look at nothing else.
+rm -rf "$work/home"
+mkdir "$work/home"
 # With everything known beforehand, as much as possible is served instead of learned.
-XDG_CACHE_HOME=$work/cache "$work/ladewerk/bin/ladewerk" index --quiet
+in_home "$work/ladewerk/bin/ladewerk" index --quiet
 "$work/ladewerk/bin/python" -c 'import ladewerk, decimal; ladewerk.stats()["served"] or exit("not active")' ||
 	{ say "cpython-tests: Ladewerk is not active in its venv"; exit 2; }
 run ladewerk
+died=$(find "$work/home" -name 'start-*')
+[[ ! $died ]] || { say "cpython-tests: a start died inside of Ladewerk, which then stayed out of the way:" "$died"; exit 1; }
 "$python" -I "$here/cpython_results.py" --exceptions "$here/cpython-exceptions.txt" "$work/stock.xml" "$work/ladewerk.xml"
