@@ -18,8 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* FAULT_AROUND: what the kernel maps beside a page that is in memory already, so that a fault less is taken. */
-enum { FILES_LEFT = 3, TRIM_BYTES = 1 << 20, FAULT_AROUND = 64 * 1024 };
+/* WINDOW: what the kernel maps around a page that is in memory already, so that fewer faults are taken. */
+enum { FILES_LEFT = 3, WINDOW = 64 * 1024, WINDOWS_MAX = 16 };
 
 struct lw_session {
 	lw_session *next;		/* sessions_mutex */
@@ -35,7 +35,8 @@ struct lw_session {
 	struct lw_hot hot;
 	lw_view **view;			/* those with a table */
 	unsigned view_count, view_capacity;
-	uint64_t handed_out;		/* bytes of code mapped since the last trim, at most */
+	uintptr_t window[WINDOWS_MAX];	/* of code that was handed out since the last trim */
+	unsigned windows;
 	bool started;			/* the crash mark is gone */
 	struct lw_session_stats stats;
 };
@@ -437,11 +438,27 @@ static bool may_read(const lw_index *index, const struct lw_file_record *record,
  */
 static void trim(lw_session *session, const struct lw_snapshot *snapshot)
 {
-	if (session->handed_out < TRIM_BYTES)
+	if (session->windows < WINDOWS_MAX)
 		return;
-	session->handed_out = 0;
+	session->windows = 0;
 	for (unsigned i = 0; i < snapshot->count; i++)
 		lw_index_trim(snapshot->index[i]);
+}
+
+static bool is_noted(const lw_session *session, uintptr_t window)
+{
+	for (unsigned i = 0; i < session->windows; i++)
+		if (session->window[i] == window)
+			return true;
+	return false;
+}
+
+static void note_windows(lw_session *session, const struct lw_code *code)
+{
+	uintptr_t last = ((uintptr_t)code->data + code->len) / WINDOW;
+	for (uintptr_t window = (uintptr_t)code->data / WINDOW; window <= last && session->windows < WINDOWS_MAX; window++)
+		if (!is_noted(session, window))
+			session->window[session->windows++] = window;
 }
 
 static int hand_out(lw_session *session, const struct lw_snapshot *snapshot, const lw_index *index, const struct lw_file_record *record,
@@ -454,7 +471,7 @@ static int hand_out(lw_session *session, const struct lw_snapshot *snapshot, con
 		return LW_ABSENT;
 	code->snapshot = snapshot;
 	session->stats.code_pack++;
-	session->handed_out += code->len + FAULT_AROUND;
+	note_windows(session, code);
 	return LW_OK;
 }
 
