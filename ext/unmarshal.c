@@ -94,11 +94,12 @@ static void remember(struct lw_strings *table, PyObject *string)
 	table->used++;
 }
 
+/* Not at the end of the process: to find all the strings in memory once more, to free them, takes longer than to read a hundred modules. */
 static void forget_all(struct lw_strings *table)
 {
 	struct lw_strings old = *table;
 	*table = (struct lw_strings){ 0 };
-	for (uint32_t i = 0; i < old.room; i++)
+	for (uint32_t i = 0; i < old.room && !_Py_IsFinalizing(); i++)
 		Py_XDECREF(string_of(old.slot[i]));
 	PyMem_RawFree(old.slot);
 }

@@ -612,6 +612,23 @@ def test_frozen_makes_no_system_call_for_packed_modules(tree, freshness):
         assert all("statx(" in line for line in calls), calls  # not opened, not read
 
 
+@pytest.mark.skipif(not shutil.which("strace"), reason="no strace")
+@pytest.mark.parametrize("size", [10, 40_000])
+def test_code_is_given_back_by_what_is_mapped(tree, size):
+    """Small modules share pages: hundreds of them cost no call. Big ones (control) do."""
+    names = [f"m{n}" for n in range(100)]
+    for n, name in enumerate(names):
+        tree.write(f"p/{name}.py", f"value = {chr(97 + n % 26) * size!r}\n")
+    tree.write("p/__init__.py")
+    code = f"import os, json\nos.access('/mark/', 0)\nimport {', '.join('p.' + name for name in names)}\nos.access('/mark/', 0)"
+    tree.learn(code)
+    probe = subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True)
+    if probe.returncode:
+        pytest.skip("strace may not trace here")
+    calls = sum("MADV_DONTNEED" in line for line in system_calls(tree, code))
+    assert calls <= 1 if size == 10 else 3 <= calls <= 10, calls
+
+
 # --- the same content under another stamp ---
 
 
