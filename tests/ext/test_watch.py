@@ -24,10 +24,10 @@ import importlib, importlib._bootstrap as bootstrap, json, sys
 import ladewerk
 assert ladewerk.install()
 import first
-stock = bootstrap._find_and_load_unlocked
-bootstrap._find_and_load_unlocked = lambda *args: stock(*args)  # from now on stock decides
+stock = bootstrap._load_unlocked
+bootstrap._load_unlocked = lambda *args: stock(*args)  # from now on stock decides
 import second
-bootstrap._find_and_load_unlocked = stock
+bootstrap._load_unlocked = stock
 import third
 sys.path_importer_cache.clear()
 import fourth
