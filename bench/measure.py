@@ -70,7 +70,7 @@ def count_syscalls(command: Command, file: Path) -> dict[str, int]:
 
 
 def run_syscalls(session: Session, loads: list[ImportLoop], rivals: list[Contender]) -> list[dict]:
-    """Calls of a run with all modules less those of a run with none, per module."""
+    """Calls of a run with all modules less those of a run with the first only, per further module."""
     result = []
     for row in cells(session, "syscalls", loads, rivals):
         if not row.skipped and shutil.which("strace") is None:
@@ -90,10 +90,10 @@ def _calls_per_module(bench: Bench, row: Cell) -> dict[str, float]:
     load = row.workload
     assert isinstance(load, ImportLoop)
     file = bench.state / "strace.txt"
-    pair.run(row.contender.command(bench, load, 0))  # what a run without modules learns is learnt
-    none = count_syscalls(row.contender.command(bench, load, 0), file)
+    pair.run(row.contender.command(bench, load, 1))  # what so short a run learns is learnt
+    first = count_syscalls(row.contender.command(bench, load, 1), file)  # which also loads the package and what serves it
     full = count_syscalls(row.contender.command(bench, load), file)
-    each = {name: (full.get(name, 0) - none.get(name, 0)) / load.count for name in {*full, *none}}
+    each = {name: (full.get(name, 0) - first.get(name, 0)) / (load.count - 1) for name in {*full, *first}}
     return {name: round(calls, 3) for name, calls in sorted(each.items(), key=lambda item: -item[1]) if abs(calls) >= 0.005}
 
 
