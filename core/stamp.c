@@ -41,26 +41,33 @@ bool lw_stat_from_image(const struct lw_stat *st)
 	return st->mtime_ns == st->ctime_ns && st->mtime_ns % SECOND == 0 && atomic_load_explicit(&fine_dev, memory_order_relaxed) == st->dev;
 }
 
+void lw_stat_of(const struct statx *x, struct lw_stat *st)
+{
+	*st = (struct lw_stat){
+		.dev = (uint64_t)x->stx_dev_major << 32 | x->stx_dev_minor,
+		.ino = x->stx_ino,
+		.size = x->stx_size,
+		.mtime_ns = to_ns(x->stx_mtime.tv_sec, x->stx_mtime.tv_nsec),
+		.ctime_ns = to_ns(x->stx_ctime.tv_sec, x->stx_ctime.tv_nsec),
+		.mode = x->stx_mode,
+		.uid = x->stx_uid,
+		.gid = x->stx_gid,
+		.nlink = x->stx_nlink,
+	};
+	note_fraction(st);
+}
+
 /* AT_STATX_SYNC_AS_STAT (0) whatever the file system: memory alone may not answer "has it changed". */
 static int read_stat(int dirfd, const char *path, int flags, struct lw_stat *st)
 {
-	const unsigned mask = STATX_TYPE | STATX_MODE | STATX_NLINK | STATX_UID | STATX_GID | STATX_MTIME | STATX_CTIME
-			| STATX_INO | STATX_SIZE;
 	struct statx x;
-	if (statx(dirfd, path, flags, mask, &x) != 0)
+	int result;
+	do
+		result = statx(dirfd, path, flags, LW_STAT_MASK, &x);
+	while (result != 0 && errno == EINTR); /* file systems that ask a server may be interrupted */
+	if (result != 0)
 		return -errno;
-	*st = (struct lw_stat){
-		.dev = (uint64_t)x.stx_dev_major << 32 | x.stx_dev_minor,
-		.ino = x.stx_ino,
-		.size = x.stx_size,
-		.mtime_ns = to_ns(x.stx_mtime.tv_sec, x.stx_mtime.tv_nsec),
-		.ctime_ns = to_ns(x.stx_ctime.tv_sec, x.stx_ctime.tv_nsec),
-		.mode = x.stx_mode,
-		.uid = x.stx_uid,
-		.gid = x.stx_gid,
-		.nlink = x.stx_nlink,
-	};
-	note_fraction(st);
+	lw_stat_of(&x, st);
 	return 0;
 }
 
@@ -94,9 +101,11 @@ static int64_t read_clock(clockid_t clock)
 	return to_ns(ts.tv_sec, (uint32_t)ts.tv_nsec);
 }
 
+/* Where a virtual machine's processor that keeps the time is not run for a while, time stamps stand still, and the others go on. */
 int64_t lw_now_ns(void)
 {
-	return read_clock(CLOCK_REALTIME);
+	int64_t now = read_clock(CLOCK_REALTIME), stamps = read_clock(CLOCK_REALTIME_COARSE);
+	return now - stamps <= TICK ? now : stamps;
 }
 
 int64_t lw_monotonic_ns(void)

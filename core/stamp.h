@@ -24,6 +24,12 @@ struct lw_stat {
 	uint32_t mode, uid, gid, nlink;
 };
 
+struct statx;
+
+/** What must be asked of statx(2), and what becomes of its answer. */
+#define LW_STAT_MASK (STATX_TYPE | STATX_MODE | STATX_NLINK | STATX_UID | STATX_GID | STATX_MTIME | STATX_CTIME | STATX_INO | STATX_SIZE)
+void lw_stat_of(const struct statx *x, struct lw_stat *st);
+
 /** stat (following links) PATH relative to DIRFD (AT_FDCWD for none). 0 or -errno. */
 int lw_stat_at(int dirfd, const char *path, struct lw_stat *st);
 
@@ -33,7 +39,7 @@ int lw_stat_fd(int fd, struct lw_stat *st);
 /** Never 0, so that 0 can stand for "no stamp". */
 uint64_t lw_stamp(const struct lw_stat *st);
 
-/** CLOCK_REALTIME in ns: what stamps are compared with. */
+/** CLOCK_REALTIME in ns: what stamps are compared with. Where the clock that the kernel takes time stamps from has fallen behind by more than its ticks, that one. */
 int64_t lw_now_ns(void);
 
 /** CLOCK_MONOTONIC in ns: for intervals. */

@@ -114,6 +114,34 @@ Test(stamp, racy)
 	cr_expect(!lw_stat_racy(&coarse, whole + 2020 * MS + 1));
 }
 
+/* Stands in for libc's, where it is said what time it is. */
+static struct { bool said; int64_t now, stamps; } clock_;
+int clock_gettime(clockid_t which, struct timespec *out)
+{
+	int64_t ns = which == CLOCK_REALTIME ? clock_.now : clock_.stamps;
+	if (!clock_.said || (which != CLOCK_REALTIME && which != CLOCK_REALTIME_COARSE))
+		return (int)syscall(SYS_clock_gettime, which, out);
+	*out = (struct timespec){ .tv_sec = ns / S, .tv_nsec = ns % S };
+	return 0;
+}
+
+/* A file that was changed just now: whatever its time stamps are taken from, a change that follows may have the same. */
+Test(stamp, clock_of_time_stamps_falls_behind)
+{
+	const int64_t now = 1700000000 * S + 123456789;
+	for (int64_t behind = 0; behind < 200 * MS; behind += MS) {
+		struct lw_stat st = example();
+		st.mtime_ns = st.ctime_ns = now - behind;
+		clock_.said = true;
+		clock_.now = now;
+		clock_.stamps = now - behind;
+		int64_t found = lw_now_ns();
+		clock_.said = false;
+		cr_expect(lw_stat_racy(&st, found), "%lld ms", (long long)(behind / MS));
+		cr_expect_eq(lw_stat_racy(&st, now), behind <= 20 * MS, "the control");
+	}
+}
+
 /* How often, of RUNS, a stamp taken between two changes was trusted and did not move with the second. */
 static unsigned stale_runs(unsigned runs, int64_t tick, bool margin, unsigned *trusted)
 {
