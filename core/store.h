@@ -37,8 +37,9 @@
  * so fast that below 4 GiB seven files remain at most. All are merged when some are damaged, when together they exceed their bound,
  * and by lw_store_rebuild().
  *
- * Bounds. Whoever appends beyond LW_STORE_SEGMENTS segments compacts, under a try-lock; beyond LW_STORE_SEGMENTS_MAX (the lock is stuck)
- * nothing is appended. All keys of a place together hold at most the configured size; beyond that the keys unused for longest are removed
+ * Bounds. Whoever appends beyond LW_STORE_SEGMENTS segments compacts, under a try-lock; beyond LW_STORE_SEGMENTS_MAX nothing is appended: the
+ * lock is stuck. (Dozens of programs that start at once, and learn in several goes while the disk stands still, stay below it.) All keys of a
+ * place together hold at most the configured size; beyond that the keys unused for longest are removed
  * (the mtime of `ok` is their last use, touched at most once a day), at a compaction or when a key is new. A key in use is never evicted by
  * another below that bound. A key that is larger than that by itself forgets its oldest files when it is compacted.
  * Where files must be read whole (network file systems) a key has 32 MiB, see lw_index_limit(): a larger file is not written, nor
@@ -53,7 +54,7 @@
 #include "build.h"
 #include <sys/types.h>
 
-enum { LW_STORE_SEGMENTS = 8, LW_STORE_SEGMENTS_MAX = 128, LW_STORE_REASON = 512 };
+enum { LW_STORE_SEGMENTS = 8, LW_STORE_SEGMENTS_MAX = 512, LW_STORE_REASON = 512 };
 
 struct lw_store_config {
 	const char *place;		/* NULL: find it as described above (environment, password database) */

@@ -116,7 +116,8 @@ static int parse_freshness(const struct options *options, enum lw_freshness *fre
 static int debug_ranges_off(void)
 {
 	PyObject *options = PySys_GetXOptions();
-	return (options && PyDict_GetItemString(options, "no_debug_ranges")) || (!flag("ignore_environment") && getenv("PYTHONNODEBUGRANGES"));
+	const char *off = flag("ignore_environment") ? NULL : getenv("PYTHONNODEBUGRANGES");
+	return (options && PyDict_GetItemString(options, "no_debug_ranges")) || (off && *off); /* set to nothing is not set, for Python */
 }
 
 static PyObject *describe(lw_state *state)

@@ -94,7 +94,10 @@ static void remember(struct lw_strings *table, PyObject *string)
 	table->used++;
 }
 
-/* Not at the end of the process: to find all the strings in memory once more, to free them, takes longer than to read a hundred modules. */
+/*
+ * Not at the end of the interpreter: to find all the strings in memory once more, to free them, takes longer than to read a hundred modules. A process that
+ * initialises Python again and again has them for good, as it has what CPython itself leaves behind.
+ */
 static void forget_all(struct lw_strings *table)
 {
 	struct lw_strings old = *table;

@@ -626,7 +626,8 @@ def test_code_is_given_back_by_what_is_mapped(tree, size):
     if probe.returncode:
         pytest.skip("strace may not trace here")
     calls = sum("MADV_DONTNEED" in line for line in system_calls(tree, code))
-    assert calls <= 1 if size == 10 else 3 <= calls <= 10, calls
+    # One per file and mebibyte. How many files hold the code is a matter of how long it took to learn.
+    assert calls <= 1 if size == 10 else 3 <= calls <= 30, calls
 
 
 # --- the same content under another stamp ---

@@ -399,6 +399,13 @@ static void append_for_ever(unsigned number)
 	}
 }
 
+/* On a busy machine that takes a while. */
+static void await_append(void)
+{
+	for (unsigned ms = 0; ms < 2000 && !atomic_load(&shared->acknowledged); ms++)
+		usleep(1000);
+}
+
 static int test_random_kills(void)
 {
 	unsigned lost = 0, refused = 0, acknowledged = 0;
@@ -408,6 +415,8 @@ static int test_random_kills(void)
 		unsigned now_refused;
 		begin();
 		pid_t pid = start(append_for_ever, 0);
+		if (i % 2)
+			await_append();
 		usleep(500 + (unsigned)rand_r(&seed) % 12000);
 		kill(pid, SIGKILL);
 		waitpid(pid, NULL, 0);
