@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * uring: may this process use io_uring? For `ladewerk doctor` alone, NEVER in a user's program: a seccomp filter may
+ * uring: may this process use io_uring? For `ladewerk doctor` and ioq.h, NEVER in a user's program: a seccomp filter may
  * kill instead of refusing, and even asking in a forked child leaves a core dump or an audit record behind.
  *
  * Nothing depends on the answer being yes: without io_uring Ladewerk reads with threads.

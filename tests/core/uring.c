@@ -1,18 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* uring: the probe's answer where io_uring is allowed, and where a seccomp filter really refuses, hides or kills. */
 #include "uring.h"
+#include "forbid.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
-#include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,19 +21,6 @@ static bool built_without(void)
 {
 	char text[LW_URING_TEXT];
 	return lw_uring_probe(text, sizeof text) == -ENOTSUP && strstr(text, "without liburing");
-}
-
-/* ACTION for the system call NUMBER, everything else allowed. */
-static int forbid(long number, unsigned action)
-{
-	struct sock_filter filter[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, action),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog program = { .len = sizeof filter / sizeof *filter, .filter = filter };
-	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }
 
 static unsigned count_fds(void)
