@@ -14,8 +14,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum {
+	BUFFER = 64 * 1024,	/* for getdents64: a directory of a thousand names in one call */
+	KEPT = 64 * 1024,	/* entries: beyond that a reader gives its memory back */
+	FEW = 48,		/* entries that are sorted by insertion, without qsort_r()'s calls */
+};
+
 /* On the heap: it runs on whatever stack the caller's thread has. */
-struct reader {
+struct lw_listing_reader {
 	int fd;
 	const struct lw_suffixes *suffixes;
 	struct lw_entry *entries;
@@ -23,7 +29,7 @@ struct reader {
 	uint32_t count, room;
 	uint32_t names_len, names_room;
 	struct lw_listing_cost cost;
-	_Alignas(struct dirent64) char buffer[64 * 1024];
+	_Alignas(struct dirent64) char buffer[BUFFER];
 };
 
 uint32_t lw_name_hash(const char *name, size_t len)
@@ -65,7 +71,7 @@ static int grow(void **block, uint32_t *room, uint64_t needed, size_t size)
 	return 0;
 }
 
-static int append(struct reader *r, const char *stem, size_t len, lw_kinds kind, uint8_t flags)
+static int append(struct lw_listing_reader *r, const char *stem, size_t len, lw_kinds kind, uint8_t flags)
 {
 	void *entries = r->entries, *names = r->names;
 	int error = grow(&entries, &r->room, (uint64_t)r->count + 1, sizeof *r->entries);
@@ -86,14 +92,14 @@ static int append(struct reader *r, const char *stem, size_t len, lw_kinds kind,
 }
 
 /* The type of an entry whose file system does not tell; still unknown when it cannot be asked. */
-static unsigned char ask_type(struct reader *r, const char *name)
+static unsigned char ask_type(struct lw_listing_reader *r, const char *name)
 {
 	struct stat st;
 	r->cost.syscalls++;
 	return fstatat(r->fd, name, &st, AT_SYMLINK_NOFOLLOW) ? DT_UNKNOWN : IFTODT(st.st_mode);
 }
 
-static int add(struct reader *r, const struct dirent64 *d)
+static int add(struct lw_listing_reader *r, const struct dirent64 *d)
 {
 	size_t len = strlen(d->d_name), stem;
 	unsigned char type = d->d_type;
@@ -117,7 +123,7 @@ static bool is_dots(const char *name)
 	return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
 }
 
-static int add_all(struct reader *r, size_t size)
+static int add_all(struct lw_listing_reader *r, size_t size)
 {
 	for (size_t at = 0; at < size;) {
 		const struct dirent64 *d = (const void *)(r->buffer + at);
@@ -130,7 +136,7 @@ static int add_all(struct reader *r, size_t size)
 	return 0;
 }
 
-static int read_all(struct reader *r)
+static int read_all(struct lw_listing_reader *r)
 {
 	for (;;) {
 		ssize_t size = getdents64(r->fd, r->buffer, sizeof r->buffer);
@@ -146,7 +152,7 @@ static int read_all(struct reader *r)
 }
 
 /* Merge neighbours of one name. Their spare copies of it are left behind by lw_listing_copy(). */
-static void merge(struct reader *r)
+static void merge(struct lw_listing_reader *r)
 {
 	uint32_t kept = 0;
 	for (uint32_t i = 0; i < r->count; i++) {
@@ -161,59 +167,109 @@ static void merge(struct reader *r)
 	r->count = kept;
 }
 
-static int collect(struct reader *r, struct lw_listing **out)
+/* Directories are small, and this needs no call to compare two hashes. */
+static void sort_few(struct lw_listing_reader *r)
+{
+	for (uint32_t i = 1; i < r->count; i++) {
+		struct lw_entry entry = r->entries[i];
+		uint32_t at = i;
+		for (; at > 0 && compare_entries(&r->entries[at - 1], &entry, r->names) > 0; at--)
+			r->entries[at] = r->entries[at - 1];
+		r->entries[at] = entry;
+	}
+}
+
+static void sort(struct lw_listing_reader *r)
+{
+	if (r->count <= FEW)
+		sort_few(r);
+	else
+		qsort_r(r->entries, r->count, sizeof *r->entries, compare_entries, r->names);
+}
+
+static int collect(struct lw_listing_reader *r, struct lw_listing **out)
 {
 	int error = read_all(r);
 	if (error)
 		return error;
-	if (r->count) {
-		qsort_r(r->entries, r->count, sizeof *r->entries, compare_entries, r->names);
-		merge(r);
-	}
+	sort(r);
+	merge(r);
 	*out = lw_listing_copy(r->entries, r->count, r->names);
 	return *out ? 0 : -ENOMEM;
 }
 
-int lw_listing_read_cost(int fd, const struct lw_suffixes *suffixes, struct lw_listing **out, struct lw_stat *st,
-		struct lw_listing_cost *cost)
+struct lw_listing_reader *lw_listing_reader_create(const struct lw_suffixes *suffixes)
+{
+	struct lw_listing_reader *r = malloc(sizeof *r);
+	if (!r)
+		return NULL;
+	/* Not the buffer: zeros would cost more than a small directory. */
+	memset(r, 0, offsetof(struct lw_listing_reader, buffer));
+	r->suffixes = suffixes;
+	return r;
+}
+
+void lw_listing_reader_destroy(struct lw_listing_reader *r)
+{
+	if (!r)
+		return;
+	free(r->entries);
+	free(r->names);
+	free(r);
+}
+
+/* For the next directory. */
+static void rewind_reader(struct lw_listing_reader *r)
+{
+	if (r->room > KEPT) {
+		free(r->entries);
+		free(r->names);
+		r->entries = NULL;
+		r->names = NULL;
+		r->room = r->names_room = 0;
+	}
+	r->count = r->names_len = 0;
+	r->cost = (struct lw_listing_cost){ 0 };
+}
+
+int lw_listing_reader_read(struct lw_listing_reader *r, int fd, struct lw_listing **out, struct lw_stat *st, struct lw_listing_cost *cost)
 {
 	/* Before reading: what changes later then shows as a difference. */
 	int error = lw_stat_fd(fd, st);
 	cost->syscalls++;
 	if (error)
 		return error;
-	struct reader *r = malloc(sizeof *r);
-	if (!r)
-		return -ENOMEM;
-	/* Not the buffer: 64 KiB of zeros would cost more than a small directory. */
-	memset(r, 0, offsetof(struct reader, buffer));
 	r->fd = fd;
-	r->suffixes = suffixes;
 	error = collect(r, out);
 	cost->entries += r->cost.entries;
 	cost->syscalls += r->cost.syscalls;
-	free(r->entries);
-	free(r->names);
-	free(r);
+	rewind_reader(r);
+	return error;
+}
+
+static int read_once(int fd, const struct lw_suffixes *suffixes, struct lw_listing **out, struct lw_stat *st)
+{
+	struct lw_listing_cost cost = { 0 };
+	struct lw_listing_reader *reader = lw_listing_reader_create(suffixes);
+	int error = reader ? lw_listing_reader_read(reader, fd, out, st, &cost) : -ENOMEM;
+	lw_listing_reader_destroy(reader);
 	return error;
 }
 
 int lw_listing_read_fd(int fd, const struct lw_suffixes *suffixes, struct lw_listing **out, struct lw_stat *st)
 {
-	struct lw_listing_cost cost = { 0 };
 	/* Half a listing would deny modules that exist. */
 	if (lseek(fd, 0, SEEK_SET) < 0)
 		return -errno;
-	return lw_listing_read_cost(fd, suffixes, out, st, &cost);
+	return read_once(fd, suffixes, out, st);
 }
 
 int lw_listing_read(const char *path, const struct lw_suffixes *suffixes, struct lw_listing **out, struct lw_stat *st)
 {
-	struct lw_listing_cost cost = { 0 };
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	int error = lw_listing_read_cost(fd, suffixes, out, st, &cost);
+	int error = read_once(fd, suffixes, out, st);
 	close(fd);
 	return error;
 }
@@ -247,9 +303,9 @@ void lw_listing_destroy(struct lw_listing *listing)
 	free(listing);
 }
 
-uint32_t lw_listing_lower_bound(const struct lw_entry *entries, uint32_t count, uint32_t hash)
+/* In [FIRST, FIRST + COUNT], by halving. */
+static uint32_t lower_bound(const struct lw_entry *entries, uint32_t first, uint32_t count, uint32_t hash)
 {
-	uint32_t first = 0;
 	while (count) {
 		uint32_t half = count / 2;
 		if (entries[first + half].hash < hash) {
@@ -260,6 +316,26 @@ uint32_t lw_listing_lower_bound(const struct lw_entry *entries, uint32_t count, 
 		}
 	}
 	return first;
+}
+
+/*
+ * Hashes are uniform: where a hash belongs follows from its value, give or take the square root of their number. So a few steps from there are tried first;
+ * halving would miss the cache and mispredict at nearly each of its own. Tables that are not uniform are halved.
+ */
+uint32_t lw_listing_lower_bound(const struct lw_entry *entries, uint32_t count, uint32_t hash)
+{
+	enum { NEAR = 16 };
+	uint32_t at = (uint32_t)((uint64_t)hash * count >> 32), steps = 0;
+	if (at < count && entries[at].hash < hash) {
+		while (++at < count && entries[at].hash < hash)
+			if (++steps == NEAR)
+				return lower_bound(entries, at + 1, count - at - 1, hash);
+		return at;
+	}
+	for (; at > 0 && entries[at - 1].hash >= hash; at--)
+		if (++steps == NEAR)
+			return lower_bound(entries, 0, at, hash);
+	return at;
 }
 
 const struct lw_entry *lw_listing_find(const struct lw_listing *listing, const char *name, size_t len)

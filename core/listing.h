@@ -54,9 +54,12 @@ struct lw_listing_cost {
 	uint64_t syscalls;
 };
 
+/** What reading needs, kept from one directory to the next. For one thread at a time. NULL without memory. */
+struct lw_listing_reader *lw_listing_reader_create(const struct lw_suffixes *suffixes);
+void lw_listing_reader_destroy(struct lw_listing_reader *reader);
+
 /** The same from a descriptor that has just been opened; ADDS to *COST, on errors too. For the scanner. */
-int lw_listing_read_cost(int fd, const struct lw_suffixes *suffixes, struct lw_listing **out, struct lw_stat *st,
-		struct lw_listing_cost *cost);
+int lw_listing_reader_read(struct lw_listing_reader *reader, int fd, struct lw_listing **out, struct lw_stat *st, struct lw_listing_cost *cost);
 
 /** A copy of COUNT entries whose names lie at NAMES (names are packed anew). NULL without memory. */
 struct lw_listing *lw_listing_copy(const struct lw_entry *entries, uint32_t count, const char *names);

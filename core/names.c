@@ -45,6 +45,16 @@ bool lw_names_importable(const char *name, size_t len)
 	return len > 0;
 }
 
+static bool is(const char *name, size_t len, const char *text)
+{
+	return len == strlen(text) && memcmp(name, text, len) == 0;
+}
+
+bool lw_names_entered(const char *name, size_t len)
+{
+	return lw_names_importable(name, len) && !is(name, len, "__pycache__") && !is(name, len, "node_modules");
+}
+
 static lw_kinds suffix_kind(const struct lw_suffixes *suffixes, const char *text, size_t len)
 {
 	for (unsigned i = 0; i < suffixes->count; i++)

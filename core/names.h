@@ -56,6 +56,9 @@ lw_kinds lw_names_classify(const struct lw_suffixes *suffixes, const char *name,
 /** Whether NAME can be one component of a module name: not empty, no '.', '/' or NUL. */
 bool lw_names_importable(const char *name, size_t len);
 
+/** Whether trees are walked below a directory of that name: it is importable, and not "__pycache__" or "node_modules". */
+bool lw_names_entered(const char *name, size_t len);
+
 /**
  * The dotted name of file PATH below root ROOT: "a/b/c.py" -> "a.b.c", "a/b/__init__.py" -> "a.b".
  * Writes a terminated string of at most SIZE bytes. Returns its length, -EINVAL when no import

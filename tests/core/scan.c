@@ -4,7 +4,9 @@
  * changing ones; and what is promised about threads, descriptors, errors and stopping.
  */
 #include "scan.h"
+#include "forbid.h"
 #include "reference.h"
+#include "uring.h"
 
 #include <criterion/criterion.h>
 #include <grp.h>
@@ -30,6 +32,7 @@ ssize_t getdents64(int fd, void *buffer, size_t size)
 static char root[PATH_MAX];
 static int dir;
 static struct lw_suffixes suffixes;
+static enum lw_ioq_backend backend;	/* of scan() */
 
 static void set_up(void)
 {
@@ -86,7 +89,7 @@ static int callback(void *arg, const struct lw_scan_dir *d)
 
 static int scan(struct result *result, unsigned threads, const char *path)
 {
-	struct lw_scan_config config = { .suffixes = &suffixes, .threads = threads };
+	struct lw_scan_config config = { .suffixes = &suffixes, .backend = backend, .threads = threads };
 	return lw_scan(&config, &path, 1, callback, result, &result->stats, &result->failed, &result->progress);
 }
 
@@ -101,7 +104,8 @@ static bool like_reference(const char *path, unsigned threads, struct lw_scan_st
 	bool equal = !error && is.failed == 1 && ref_equal(&is.lines, &should.lines, true);
 	bool counted = s->entries == should.entries && s->directories == should.directories && s->modules == should.modules
 			&& s->sources == should.sources && s->unreadable == should.unreadable && s->vanished == should.vanished
-			&& s->loops == should.loops && s->links_left == should.links_left && atomic_load(&is.progress) == should.entries && s->syscalls >= 5 * s->directories;
+			&& s->loops == should.loops && s->links_left == should.links_left && atomic_load(&is.progress) == should.entries
+			&& s->syscalls >= 5 * s->directories;
 	if (equal && !counted)
 		fprintf(stderr, "the counters are wrong\n");
 	if (stats)
@@ -538,6 +542,75 @@ Test(scan, wide)
 	cr_expect_eq(stats.directories, 401);
 }
 
+Test(scan, each_backend_finds_the_same)
+{
+	uint64_t seed = 5;
+	FORBID_NEEDS(forbid_have_ring(), "io_uring may not be used here");
+	for (unsigned i = 0; i < 3; i++) {
+		char name[16];
+		snprintf(name, sizeof name, "many%u", i);
+		int fd = tree_mkdir(dir, name);
+		for (unsigned j = 0; j < LW_SCAN_MANY + 500; j++) {
+			snprintf(name, sizeof name, "m%u.py", j);
+			/* Some are not what they seem. */
+			if (j % 10)
+				TREE_CHECK(mknodat(fd, name, S_IFREG | 0644, 0) == 0);
+			else
+				TREE_CHECK(symlinkat(j % 20 ? "m1.py" : "nowhere", fd, name) == 0);
+		}
+		close(fd);
+	}
+	tree_random_fill(dir, &seed, 30, 3);
+	for (backend = LW_IOQ_AUTO; backend <= LW_IOQ_RING; backend++) {
+		for (unsigned threads = 0; threads <= 4; threads++) {
+			struct lw_scan_stats stats;
+			cr_assert(like_reference(root, threads, &stats), "backend %d, %u threads", (int)backend, threads);
+			cr_expect_gt(stats.sources, 3 * LW_SCAN_MANY);
+			cr_expect_eq(strcmp(stats.backend, "ring") == 0, backend == LW_IOQ_RING, "%s", stats.backend);
+		}
+	}
+}
+
+/* Far fewer system calls than files say that the ring has asked. */
+Test(scan, the_ring_asks)
+{
+	struct lw_scan_stats pool, ring;
+	FORBID_NEEDS(forbid_have_ring(), "io_uring may not be used here");
+	for (unsigned j = 0; j < 3000; j++) {
+		char name[16];
+		snprintf(name, sizeof name, "m%u.py", j);
+		tree_write(dir, name, "");
+	}
+	backend = LW_IOQ_POOL;
+	cr_assert(like_reference(root, 1, &pool));
+	backend = LW_IOQ_RING;
+	cr_assert(like_reference(root, 1, &ring));
+	cr_expect(pool.syscalls > 3000 && ring.syscalls < 1500, "%d by the pool, %d by the ring", (int)pool.syscalls, (int)ring.syscalls);
+	cr_expect_neq(*ring.why, '\0');
+}
+
+static bool refused_body(void)
+{
+	struct result r = RESULT;
+	bool fine = forbid(SYS_io_uring_setup, SECCOMP_RET_ERRNO | EPERM) == 0;
+	backend = LW_IOQ_AUTO;
+	fine = fine && like_reference(root, 2, NULL);
+	backend = LW_IOQ_RING;
+	fine = fine && scan(&r, 2, root) == -EPERM && r.failed == 1 && r.calls == 0 && strstr(r.stats.why, "seccomp");
+	ref_clear(&r.lines);
+	return fine;
+}
+
+Test(scan, a_ring_that_is_refused)
+{
+	for (unsigned j = 0; j < LW_SCAN_MANY + 100; j++) {
+		char name[16];
+		snprintf(name, sizeof name, "m%u.py", j);
+		tree_write(dir, name, "");
+	}
+	cr_expect_eq(as_nobody(refused_body), 0);
+}
+
 static unsigned count_dir(const char *path)
 {
 	unsigned count = 0;
@@ -632,7 +705,7 @@ static bool few_descriptors_body(void)
 	struct result r = RESULT;
 	struct rlimit limit;
 	r.refuse_listings = true;
-	/* Descriptors are given out lowest first: as many as are open now, and one per thread. */
+	/* Descriptors are given out lowest first: as many as are open now, and one per thread. What is kept on the way down is done without. */
 	int next = dup(dir);
 	close(next);
 	limit.rlim_cur = limit.rlim_max = (rlim_t)next + 2;
@@ -646,7 +719,7 @@ static bool few_descriptors_body(void)
 	return scan(&r, 2, root) == -EMFILE && r.failed == 0 && r.calls == 0 && stats.threads == 2;
 }
 
-Test(scan, one_descriptor_per_thread)
+Test(scan, one_descriptor_per_thread_will_do)
 {
 	for (unsigned i = 0; i < 7; i++) {
 		char name[16];
@@ -659,6 +732,64 @@ Test(scan, one_descriptor_per_thread)
 		close(fd);
 	}
 	cr_expect_eq(as_nobody(few_descriptors_body), 0);
+}
+
+/* The most descriptors that a thread had while it reported something. */
+static int note_descriptors(void *arg, const struct lw_scan_dir *d)
+{
+	_Atomic unsigned *most = arg;
+	unsigned now = count_dir("/proc/thread-self/fd"), seen = atomic_load(most);
+	while (now > seen && !atomic_compare_exchange_weak(most, &seen, now))
+		;
+	lw_listing_destroy(d->listing);
+	return 0;
+}
+
+Test(scan, descriptors_are_kept_within_bounds)
+{
+	make_chain("d", 200);
+	for (unsigned i = 0; i < 20; i++) {
+		char name[16];
+		snprintf(name, sizeof name, "e%u", i);
+		close(tree_mkdir(dir, name));
+	}
+	unsigned before = count_dir("/proc/thread-self/fd");
+	for (unsigned threads = 1; threads <= 3; threads++) {
+		struct lw_scan_config config = { .suffixes = &suffixes, .threads = threads };
+		struct lw_scan_stats stats;
+		const char *path = root;
+		_Atomic unsigned most = 0;
+		unsigned failed;
+		cr_assert_eq(lw_scan(&config, &path, 1, note_descriptors, &most, &stats, &failed, NULL), 0);
+		cr_expect_eq(stats.directories, 221);
+		cr_expect(most > before + 8 && most <= before + 34, "%u descriptors before, %u then, %u threads", before, most, threads);
+		cr_expect_eq(count_dir("/proc/thread-self/fd"), before);
+	}
+}
+
+/* Whether SHARED, a descriptor of the program, is open here. */
+static int look_for_descriptor(void *arg, const struct lw_scan_dir *d)
+{
+	const int *shared = arg;
+	bool open = fcntl(*shared, F_GETFD) >= 0, ours = getpid() == gettid();
+	lw_listing_destroy(d->listing);
+	usleep(2000);
+	return open == ours ? 0 : 9;
+}
+
+Test(scan, the_programs_descriptors_are_its_own)
+{
+	struct lw_scan_config config = { .suffixes = &suffixes, .threads = 4 };
+	struct lw_scan_stats stats;
+	const char *path = root;
+	unsigned failed;
+	int shared = fcntl(dir, F_DUPFD_CLOEXEC, 200);
+	for (char c = 'a'; c <= 'z'; c++)
+		close(tree_mkdir(dir, (char[]){ c, '\0' }));
+	cr_assert_geq(shared, 200);
+	cr_expect_eq(lw_scan(&config, &path, 1, look_for_descriptor, &shared, &stats, &failed, NULL), 0);
+	cr_expect_geq(fcntl(shared, F_GETFD), 0, "still open in the program");
+	close(shared);
 }
 
 static bool no_threads_body(void)
