@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SECOND = 1000000000, MARGIN_NS = 50 * 1000 * 1000, COMPILE_NS_PER_BYTE = 2000, LIMIT = 256 << 20 };
+enum { SECOND = 1000000000, MARGIN_NS = 50 * 1000 * 1000, COMPILE_NS_PER_BYTE = 2000 };
 /* How long restoring one directory may take. */
 static const int64_t RESTORING_NS = INT64_C(10) * SECOND;
 
@@ -68,7 +68,7 @@ int lw_content_hash(const char *path, struct lw_stat *st, uint64_t *hash)
 	void *data;
 	size_t size;
 	struct lw_stat after;
-	int error = lw_read_whole(fd, st, LIMIT, &data, &size);
+	int error = lw_read_whole(fd, st, LW_PYC_LIMIT, &data, &size);
 	if (error)
 		goto out;
 	/* An edit between stat and read would bind the new content to the old stamp, and to the code that goes with it. */
@@ -136,27 +136,30 @@ static bool believed(const struct lw_stat *pyc, const struct lw_stat *source)
 	return written_here(pyc) ? time_to_compile(source, source->ctime_ns, pyc->mtime_ns) : restored_together(pyc, source);
 }
 
+enum lw_pyc_verdict lw_pyc_judge(const void *data, size_t size, const struct lw_stat *pyc, uint32_t magic, const struct lw_stat *source)
+{
+	const unsigned char *header = data;
+	if (size < LW_PYC_HEADER || u32(header) != magic)
+		return LW_PYC_NONE;
+	if (u32(header + 4) & 1)
+		return LW_PYC_HASHED;
+	if (u32(header + 4) != 0 || !header_matches(header, source))
+		return LW_PYC_NONE;
+	return believed(pyc, source) ? LW_PYC_GOOD : LW_PYC_DOUBTED;
+}
+
 enum lw_pyc_verdict lw_pyc_read(const char *path, uint32_t magic, const struct lw_stat *source, void **data, size_t *size)
 {
 	struct lw_stat st;
 	int fd = open_regular(path, &st);
 	if (fd < 0)
 		return LW_PYC_NONE;
-	int error = st.size < LW_PYC_HEADER ? -EINVAL : lw_read_whole(fd, &st, LIMIT, data, size);
+	int error = st.size < LW_PYC_HEADER ? -EINVAL : lw_read_whole(fd, &st, LW_PYC_LIMIT, data, size);
 	close(fd);
 	if (error)
 		return LW_PYC_NONE;
 
-	const unsigned char *header = *data;
-	enum lw_pyc_verdict verdict = LW_PYC_GOOD;
-	if (u32(header) != magic)
-		verdict = LW_PYC_NONE;
-	else if (u32(header + 4) & 1)
-		verdict = LW_PYC_HASHED;
-	else if (u32(header + 4) != 0 || !header_matches(header, source))
-		verdict = LW_PYC_NONE;
-	else if (!believed(&st, source))
-		verdict = LW_PYC_DOUBTED;
+	enum lw_pyc_verdict verdict = lw_pyc_judge(*data, *size, &st, magic, source);
 	if (verdict != LW_PYC_GOOD) {
 		free(*data);
 		*data = NULL;

@@ -33,7 +33,13 @@ enum lw_pyc_verdict {
 };
 enum { LW_PYC_HEADER = 16 };
 
+/** No source and no .pyc beyond that is read. */
+enum { LW_PYC_LIMIT = 256 << 20 };
+
 enum lw_pyc_verdict lw_pyc_read(const char *path, uint32_t magic, const struct lw_stat *source, void **data, size_t *size);
+
+/** The verdict on SIZE bytes (at least LW_PYC_HEADER) read from a .pyc file of which PYC is a stat. */
+enum lw_pyc_verdict lw_pyc_judge(const void *data, size_t size, const struct lw_stat *pyc, uint32_t magic, const struct lw_stat *source);
 
 /** Read the whole of an open regular file of ST->size bytes (and no more than LIMIT). 0 or -errno (-EFBIG, -ESTALE: it shrank or grew). */
 int lw_read_whole(int fd, const struct lw_stat *st, size_t limit, void **data, size_t *size);
