@@ -12,6 +12,7 @@
  */
 #include "build.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,6 +118,53 @@ static void set_free(struct set *set)
 	free(set->slot);
 }
 
+/* ---- pools: memory that is given back as a whole ---- */
+
+/* What is replaced stays in there: facts rarely are. The first chunk is for builders of a few directories. */
+enum { CHUNK_FIRST = 16 << 10, CHUNK_MOST = 1 << 20 };
+
+struct chunk {
+	struct chunk *next;
+	size_t size, used;
+	_Alignas(uint64_t) unsigned char data[];
+};
+
+static struct chunk *chunk_create(struct chunk *next, size_t least)
+{
+	size_t size = !next ? CHUNK_FIRST : next->size < CHUNK_MOST ? next->size * 2 : CHUNK_MOST;
+	if (size < least)
+		size = least;
+	struct chunk *chunk = malloc(sizeof(*chunk) + size);
+	if (chunk)
+		*chunk = (struct chunk){ .next = next, .size = size };
+	return chunk;
+}
+
+/* 8-aligned. NULL without memory. */
+static void *pool_take(struct chunk **pool, size_t size)
+{
+	struct chunk *chunk = *pool;
+	size = (size + 7) & ~(size_t)7;
+	if (!chunk || size > chunk->size - chunk->used) {
+		chunk = chunk_create(*pool, size);
+		if (!chunk)
+			return NULL;
+		*pool = chunk;
+	}
+	void *taken = chunk->data + chunk->used;
+	chunk->used += size;
+	return taken;
+}
+
+static void pool_free(struct chunk *pool)
+{
+	while (pool) {
+		struct chunk *next = pool->next;
+		free(pool);
+		pool = next;
+	}
+}
+
 /* ---- the builder ---- */
 
 struct name {
@@ -132,7 +180,11 @@ struct dir {
 	uint16_t flags;
 	uint32_t count;
 	uint32_t first;			/* set by a write */
-	struct lw_entry *entries;	/* ours; names are offsets in STRINGS */
+	bool merged;			/* from an older index; says nothing about what is there now */
+	uint32_t known;			/* of the stamps */
+	/* In the pool: */
+	struct lw_entry *entries;	/* names are offsets in STRINGS */
+	uint64_t *stamps;		/* as many; NULL: none is known */
 };
 
 struct file {
@@ -154,11 +206,31 @@ struct view {
 	struct lw_view_name *names;
 };
 
+/* A tree of which everything is known. */
+struct cover {
+	struct item item;
+	char *path;			/* ours; not terminated */
+	size_t len;
+	lw_kinds source;
+	bool whole;
+};
+
+/* A source that older indexes know and that is gone. */
+struct gone {
+	struct item item;
+	struct lw_hash128 key;
+};
+
 struct lw_build {
 	char *strings;
 	uint32_t strings_len, strings_size;
 	struct set names, dirs, files, views;
+	struct set covers;
+	struct set gone;		/* found by merges */
+	struct chunk *pool;
 	uint64_t entries, code, viewdata;	/* sizes of what is in: records, bytes, bytes */
+	uint64_t known;			/* stamps beside entries that are */
+	bool stamped;			/* there is room for stamps */
 };
 
 lw_build *lw_build_create(void)
@@ -170,6 +242,8 @@ lw_build *lw_build_create(void)
 	build->dirs.item_size = sizeof(struct dir);
 	build->files.item_size = sizeof(struct file);
 	build->views.item_size = sizeof(struct view);
+	build->covers.item_size = sizeof(struct cover);
+	build->gone.item_size = sizeof(struct gone);
 	return build;
 }
 
@@ -192,12 +266,15 @@ void lw_build_destroy(lw_build *build)
 {
 	if (!build)
 		return;
-	for (uint32_t i = 0; i < build->dirs.count; i++)
-		free(dir_at(build, i)->entries);
+	pool_free(build->pool);
 	for (uint32_t i = 0; i < build->files.count; i++)
 		free(file_at(build, i)->owned);
 	for (uint32_t i = 0; i < build->views.count; i++)
 		free(view_at(build, i)->dirs);
+	for (uint32_t i = 0; i < build->covers.count; i++)
+		free(((struct cover *)set_at(&build->covers, i))->path);
+	set_free(&build->covers);
+	set_free(&build->gone);
 	set_free(&build->names);
 	set_free(&build->dirs);
 	set_free(&build->files);
@@ -250,10 +327,9 @@ static bool same_name(const lw_build *build, const void *item, const void *key)
 	return name->len == text->len && memcmp(build->strings + name->at, text->at, text->len) == 0;
 }
 
-/* The offset of a name in STRINGS, where it stands once. */
-static int intern(lw_build *build, const char *at, size_t len, uint32_t *offset)
+/* The offset of a name in STRINGS, where it stands once. HASH: lw_name_hash(). */
+static int intern(lw_build *build, const char *at, size_t len, uint32_t hash, uint32_t *offset)
 {
-	uint64_t hash = lw_hash64(at, len);
 	const struct text text = { at, len };
 	struct name *name = set_find(&build->names, hash, same_name, build, &text);
 	if (!name) {
@@ -281,11 +357,20 @@ static int compare_names(uint32_t a_hash, const char *a, size_t a_len, uint32_t 
 
 /* ---- directories ---- */
 
-/* Where names of entries lie: in a listing or in an open index. */
+/* Entries, and where their names lie: in a listing or in an open index. */
 struct source {
 	const struct lw_listing *listing;
 	const lw_index *index;
+	const struct lw_entry *entries;
+	const uint64_t *stamps;		/* beside them, or NULL */
+	uint32_t count;
+	bool believed;			/* the listing need not be looked over */
 };
+
+static struct source source_of(const struct lw_listing *listing)
+{
+	return listing ? (struct source){ .listing = listing, .entries = listing->entries, .count = listing->count } : (struct source){ 0 };
+}
 
 static const char *source_name(const struct source *source, const struct lw_entry *entry)
 {
@@ -297,13 +382,18 @@ static const char *source_name(const struct source *source, const struct lw_entr
 	return listing->names + entry->name;
 }
 
+static bool is_sane(const struct lw_entry *entry, const char *name)
+{
+	return name && entry->len && entry->hash == lw_name_hash(name, entry->len);
+}
+
 static int copy_entry(lw_build *build, const struct source *source, const struct lw_entry *from, struct lw_entry *to)
 {
 	const char *name = source_name(source, from);
-	if (!name || from->len == 0 || from->hash != lw_name_hash(name, from->len))
+	if (!is_sane(from, name))
 		return -EINVAL;
 	*to = *from;
-	return intern(build, name, from->len, &to->name);
+	return intern(build, name, from->len, from->hash, &to->name);
 }
 
 static bool ascending(const lw_build *build, const struct lw_entry *a, const struct lw_entry *b)
@@ -312,27 +402,55 @@ static bool ascending(const lw_build *build, const struct lw_entry *a, const str
 	return compare_names(a->hash, strings + a->name, a->len, b->hash, strings + b->name, b->len) < 0;
 }
 
-static int copy_entries(lw_build *build, const struct source *source, const struct lw_entry *from, uint32_t count,
-		struct lw_entry **out)
+static int copy_entries(lw_build *build, const struct source *source, struct lw_entry *to)
 {
-	*out = NULL;
-	if (count == 0)
-		return 0;
-	struct lw_entry *to = calloc(count, sizeof(*to));
-	if (!to)
-		return -ENOMEM;
 	int error = 0;
-	for (uint32_t i = 0; i < count && !error; i++) {
-		error = copy_entry(build, source, &from[i], &to[i]);
+	for (uint32_t i = 0; i < source->count && !error; i++) {
+		error = copy_entry(build, source, &source->entries[i], &to[i]);
 		if (!error && i > 0 && !ascending(build, &to[i - 1], &to[i]))
 			error = -EINVAL;
 	}
-	if (error) {
-		free(to);
+	return error;
+}
+
+/* Names are taken in one piece: to look each of 790,000 up, lest it be there already, cost more than all else that is done to them here. */
+static int copy_believed(lw_build *build, const struct lw_listing *listing, struct lw_entry *to)
+{
+	int error = strings_reserve(build, listing->names_len);
+	if (error)
 		return error;
+	uint32_t names = strings_append(build, listing->names, listing->names_len);
+	for (uint32_t i = 0; i < listing->count; i++) {
+		to[i] = listing->entries[i];
+		to[i].name += names;
 	}
-	*out = to;
 	return 0;
+}
+
+static uint32_t copy_stamps(const uint64_t *from, uint32_t count, uint64_t *to)
+{
+	uint32_t known = 0;
+	for (uint32_t i = 0; i < count; i++)
+		known += (to[i] = from[i]) != 0;
+	return known;
+}
+
+/* What SOURCE says of names, into TO. What it takes is lost if it fails, until the builder goes. */
+static int copy_names(lw_build *build, const struct source *source, struct dir *to)
+{
+	if (!source->count)
+		return 0;
+	size_t stamps = source->stamps ? source->count * sizeof(*to->stamps) : 0;
+	unsigned char *taken = pool_take(&build->pool, stamps + source->count * sizeof(*to->entries));
+	if (!taken)
+		return -ENOMEM;
+	to->count = source->count;
+	to->entries = (struct lw_entry *)(taken + stamps);
+	if (stamps) {
+		to->stamps = (uint64_t *)taken;
+		to->known = copy_stamps(source->stamps, source->count, to->stamps);
+	}
+	return source->believed ? copy_believed(build, source->listing, to->entries) : copy_entries(build, source, to->entries);
 }
 
 static bool same_dir(const lw_build *build, const void *item, const void *key)
@@ -342,60 +460,74 @@ static bool same_dir(const lw_build *build, const void *item, const void *key)
 	return dir->path_len == path->len && memcmp(build->strings + dir->path, path->at, path->len) == 0;
 }
 
-static struct dir *find_dir(const lw_build *build, const struct text *path)
+static struct dir *find_hashed_dir(const lw_build *build, const struct text *path, uint64_t hash)
 {
-	return set_find(&build->dirs, lw_hash64(path->at, path->len), same_dir, build, path);
+	return set_find(&build->dirs, hash, same_dir, build, path);
 }
 
-static int find_or_add_dir(lw_build *build, const struct text *path, struct dir **out)
+static struct dir *find_dir(const lw_build *build, const struct text *path)
 {
-	*out = find_dir(build, path);
-	if (*out)
-		return 0;
+	return find_hashed_dir(build, path, lw_hash64(path->at, path->len));
+}
+
+static int add_dir(lw_build *build, const struct text *path, uint64_t hash, struct dir **out)
+{
 	int error = strings_reserve(build, path->len);
 	if (!error)
 		error = set_reserve(&build->dirs);
 	if (error)
 		return error;
-	*out = set_add(&build->dirs, lw_hash64(path->at, path->len));
+	*out = set_add(&build->dirs, hash);
 	(*out)->path = strings_append(build, path->at, path->len);
 	(*out)->path_len = (uint16_t)path->len;
 	return 0;
 }
 
-static int put_dir(lw_build *build, const struct text *path, uint64_t stamp, uint16_t flags,
-		const struct source *source, const struct lw_entry *entries, uint32_t count)
+/* DIR is what is said of a directory now. */
+static void replace_dir(lw_build *build, struct dir *dir, const struct dir *by)
+{
+	build->entries += by->count - (uint64_t)dir->count;
+	build->known += by->known - (uint64_t)dir->known;
+	dir->merged = by->merged;
+	dir->stamp = by->stamp;
+	dir->flags = by->flags;
+	dir->count = by->count;
+	dir->known = by->known;
+	dir->entries = by->entries;
+	dir->stamps = by->stamps;
+}
+
+/* Stamp, flags, and whether it is merged are as BY has it. */
+static int put_dir(lw_build *build, const struct text *path, struct dir by, const struct source *source)
 {
 	if (path->len > UINT16_MAX)
 		return -E2BIG;
-	struct dir *dir = find_dir(build, path);
-	uint64_t others = build->entries - (dir ? dir->count : 0);
-	if (count > UINT32_MAX - others)
+	uint64_t hash = lw_hash64(path->at, path->len);
+	struct dir *dir = find_hashed_dir(build, path, hash);
+	if (source->count > UINT32_MAX - (build->entries - (dir ? dir->count : 0)))
 		return -E2BIG;
-
-	struct lw_entry *copy;
-	int error = copy_entries(build, source, entries, count, &copy);
+	int error = copy_names(build, source, &by);
+	if (!error && !dir)
+		error = add_dir(build, path, hash, &dir);
 	if (error)
 		return error;
-	error = find_or_add_dir(build, path, &dir);
-	if (error) {
-		free(copy);
-		return error;
-	}
-	free(dir->entries);
-	dir->entries = copy;
-	dir->count = count;
-	dir->stamp = stamp;
-	dir->flags = flags;
-	build->entries = others + count;
+	replace_dir(build, dir, &by);
+	build->stamped |= source->stamps != NULL;
 	return 0;
 }
 
 int lw_build_dir(lw_build *build, const char *path, size_t len, uint64_t stamp, uint16_t flags, const struct lw_listing *listing)
 {
-	const struct text text = { path, len };
-	const struct source source = { .listing = listing };
-	return put_dir(build, &text, stamp, flags, &source, listing ? listing->entries : NULL, listing ? listing->count : 0);
+	const struct source source = source_of(listing);
+	return put_dir(build, &(struct text){ path, len }, (struct dir){ .stamp = stamp, .flags = flags }, &source);
+}
+
+int lw_build_dir_stamped(lw_build *build, const char *path, size_t len, uint64_t stamp, uint16_t flags, const struct lw_listing *listing, const uint64_t *stamps)
+{
+	struct source source = source_of(listing);
+	source.believed = true;
+	source.stamps = stamps;
+	return put_dir(build, &(struct text){ path, len }, (struct dir){ .stamp = stamp, .flags = flags }, &source);
 }
 
 /* ---- files ---- */
@@ -416,11 +548,8 @@ static struct file *find_file(const lw_build *build, struct lw_hash128 key)
 	return set_find(&build->files, key_hash(key), same_file, build, &key);
 }
 
-static int find_or_add_file(lw_build *build, struct lw_hash128 key, struct file **out)
+static int add_file(lw_build *build, struct lw_hash128 key, struct file **out)
 {
-	*out = find_file(build, key);
-	if (*out)
-		return 0;
 	int error = set_reserve(&build->files);
 	if (error)
 		return error;
@@ -454,7 +583,8 @@ int lw_build_file(lw_build *build, struct lw_hash128 key, uint64_t stamp, uint64
 	if (flags & ~LW_FILE_PUBLIC)
 		return -EINVAL;
 	uint64_t total;
-	int error = account_code(build, find_file(build, key), code_len, &total);
+	struct file *file = find_file(build, key);
+	int error = account_code(build, file, code_len, &total);
 	if (error)
 		return error;
 
@@ -464,8 +594,7 @@ int lw_build_file(lw_build *build, struct lw_hash128 key, uint64_t stamp, uint64
 		if (error)
 			return error;
 	}
-	struct file *file;
-	error = find_or_add_file(build, key, &file);
+	error = file ? 0 : add_file(build, key, &file);
 	if (error) {
 		free(owned);
 		return error;
@@ -478,6 +607,33 @@ int lw_build_file(lw_build *build, struct lw_hash128 key, uint64_t stamp, uint64
 	file->content = content;
 	file->flags = flags;
 	build->code = total;
+	return 0;
+}
+
+/* FILE's code belongs to another builder now. */
+static void give_away(lw_build *build, struct file *file)
+{
+	build->code -= round_up(file->len, LW_CODE_UNIT);
+	file->owned = NULL;
+	file->code = NULL;
+	file->len = 0;
+}
+
+int lw_build_move_code(lw_build *build, lw_build *to)
+{
+	for (uint32_t i = 0; i < build->files.count; i++) {
+		const struct file *file = file_at(build, i);
+		int error = file->len ? lw_build_file(to, file->key, file->stamp, file->content, file->flags, file->code, file->len, false) : 0;
+		if (error)
+			return error;
+	}
+	for (uint32_t i = 0, moved = 0; i < build->files.count; i++) {
+		struct file *file = file_at(build, i);
+		if (!file->len)
+			continue;
+		file_at(to, moved++)->owned = file->owned;
+		give_away(build, file);
+	}
 	return 0;
 }
 
@@ -524,7 +680,7 @@ static int copy_view_name(lw_build *build, const struct lw_build_name *from, uin
 	if (from->len == 0 || from->len > NAME_LEN_MAX || from->first >= entries)
 		return -EINVAL;
 	*to = (struct lw_view_name){ .hash = lw_name_hash(from->name, from->len), .len = from->len, .first = from->first };
-	return intern(build, from->name, from->len, &to->name);
+	return intern(build, from->name, from->len, to->hash, &to->name);
 }
 
 static int copy_view_names(lw_build *build, const struct lw_build_name *from, uint32_t count, uint32_t entries,
@@ -619,6 +775,163 @@ static int merged(struct merge *merge, int error)
 	return error;
 }
 
+static bool same_cover(const lw_build *build, const void *item, const void *key)
+{
+	const struct cover *cover = item;
+	const struct text *path = key;
+	return cover->len == path->len && memcmp(cover->path, path->at, path->len) == 0;
+}
+
+static struct cover *find_cover(const lw_build *build, const char *path, size_t len)
+{
+	return set_find(&build->covers, lw_hash64(path, len), same_cover, build, &(struct text){ path, len });
+}
+
+/* The innermost. There may be tens of thousands (each directory that was removed), and whatever is merged is asked for. */
+static const struct cover *cover_of(const lw_build *build, const struct text *path)
+{
+	const char *slash = path->at + path->len;
+	const struct cover *cover = NULL;
+	while (build->covers.count && slash && !cover) {
+		size_t len = (size_t)(slash - path->at);
+		cover = find_cover(build, path->at, len);
+		slash = memrchr(path->at, '/', len);
+	}
+	return cover;
+}
+
+static bool same_gone(const lw_build *build, const void *item, const void *key)
+{
+	return lw_hash128_cmp(((const struct gone *)item)->key, *(const struct lw_hash128 *)key) == 0;
+}
+
+static bool is_gone(const lw_build *build, struct lw_hash128 key)
+{
+	return set_find(&build->gone, key_hash(key), same_gone, build, &key);
+}
+
+static int note_gone_key(lw_build *build, struct lw_hash128 key)
+{
+	if (find_file(build, key) || is_gone(build, key))
+		return 0;
+	int error = set_reserve(&build->gone);
+	if (error)
+		return error;
+	((struct gone *)set_add(&build->gone, key_hash(key)))->key = key;
+	return 0;
+}
+
+/* The sources that DIR had, at PATH, and that the builder lacks. */
+static int note_gone(lw_build *build, const struct lw_index_dir *dir, const struct text *path, lw_kinds source)
+{
+	char *file = malloc(path->len + 1 + NAME_LEN_MAX + sizeof(".py"));
+	if (!file)
+		return -ENOMEM;
+	memcpy(file, path->at, path->len);
+	file[path->len] = '/';
+	int error = 0;
+	for (uint32_t i = 0; i < dir->record->count && !error; i++) {
+		const struct lw_entry *entry = &dir->entries[i];
+		const char *name = entry->kinds & source ? lw_index_string(dir->index, entry->name, entry->len) : NULL;
+		if (!name)
+			continue;
+		size_t len = path->len + 1 + entry->len;
+		memcpy(file + path->len + 1, name, entry->len);
+		memcpy(file + len, ".py", 3);
+		error = note_gone_key(build, lw_hash128(file, len + 3));
+	}
+	free(file);
+	return error;
+}
+
+static int add_cover(lw_build *build, const char *path, size_t len)
+{
+	int error = set_reserve(&build->covers);
+	char *copy = error ? NULL : malloc(len + 1);
+	if (!copy)
+		return error ? error : -ENOMEM;
+	memcpy(copy, path, len);
+	struct cover *cover = set_add(&build->covers, lw_hash64(path, len));
+	cover->path = copy;
+	cover->len = len;
+	return 0;
+}
+
+int lw_build_cover(lw_build *build, const char *path, size_t len, lw_kinds source, bool whole)
+{
+	int error = find_cover(build, path, len) ? 0 : add_cover(build, path, len);
+	if (error)
+		return error;
+	struct cover *cover = find_cover(build, path, len);
+	cover->source |= source;
+	cover->whole |= whole;
+	return 0;
+}
+
+static const struct lw_entry *find_entry(const lw_build *build, const struct dir *dir, const struct text *name)
+{
+	uint32_t hash = lw_name_hash(name->at, name->len);
+	for (uint32_t i = lw_listing_lower_bound(dir->entries, dir->count, hash); i < dir->count && dir->entries[i].hash == hash; i++) {
+		const struct lw_entry *entry = &dir->entries[i];
+		if (entry->len == name->len && memcmp(build->strings + entry->name, name->at, name->len) == 0)
+			return entry;
+	}
+	return NULL;
+}
+
+/* One that the builder was given. */
+static const struct dir *find_given(const lw_build *build, const struct text *path)
+{
+	const struct dir *dir = find_dir(build, path);
+	return dir && !dir->merged ? dir : NULL;
+}
+
+/* Whether a walk from the covered directory would have come to PATH, which the builder was not given, if it were still there. */
+static bool is_gone_dir(const lw_build *build, const struct cover *cover, const struct text *path)
+{
+	if (cover->whole)
+		return true;
+	for (size_t at = cover->len; at < path->len;) {
+		const struct text above = { path->at, at };
+		const struct dir *dir = find_given(build, &above);
+		if (!dir)
+			return true;
+		const char *end = memchr(path->at + at + 1, '/', path->len - at - 1);
+		const struct text name = { path->at + at + 1, (end ? (size_t)(end - path->at) : path->len) - at - 1 };
+		if (!lw_names_entered(name.at, name.len) || dir->flags & LW_DIR_UNREADABLE)
+			return false;
+		const struct lw_entry *entry = find_entry(build, dir, &name);
+		if (!entry || !(entry->kinds & LW_KIND_DIR))
+			return true;
+		at += 1 + name.len;
+		const struct text next = { path->at, at };
+		if (entry->flags & LW_ENTRY_DOUBT && !find_given(build, &next))
+			return false; /* a link that was left alone */
+	}
+	return true;
+}
+
+/* Whether what an index says of PATH is out of date. */
+static bool is_covered(const lw_build *build, const struct cover *cover, const struct text *path)
+{
+	return find_given(build, path) || is_gone_dir(build, cover, path);
+}
+
+bool lw_build_outdates(const lw_build *build, const lw_index *index)
+{
+	for (uint32_t i = 0; i < lw_index_dir_count(index); i++) {
+		struct lw_index_dir dir;
+		const char *path;
+		if (lw_index_dir_at(index, i, &dir, &path) != LW_OK)
+			return true;
+		const struct text text = { path, dir.record->path_len };
+		const struct cover *cover = cover_of(build, &text);
+		if (cover && !find_given(build, &text) && is_gone_dir(build, cover, &text))
+			return true;
+	}
+	return false;
+}
+
 static int merge_dir(struct merge *merge, uint32_t i)
 {
 	struct lw_index_dir dir;
@@ -626,12 +939,23 @@ static int merge_dir(struct merge *merge, uint32_t i)
 	if (lw_index_dir_at(merge->index, i, &dir, &path) != LW_OK)
 		return -EINVAL;
 	const struct text text = { path, dir.record->path_len };
+	const struct cover *cover = cover_of(merge->build, &text);
+	if (cover && is_covered(merge->build, cover, &text))
+		return note_gone(merge->build, &dir, &text, cover->source);
 	if (find_dir(merge->build, &text))
 		return 0;
 	if (!spend(&merge->budget.strings, text.len) || !spend(&merge->budget.entries, dir.record->count))
 		return -EINVAL;
-	const struct source source = { .index = merge->index };
-	return put_dir(merge->build, &text, dir.record->stamp, dir.record->flags, &source, dir.entries, dir.record->count);
+	struct source source = { .index = merge->index, .entries = dir.entries, .count = dir.record->count };
+	if (lw_index_stamps(&dir, dir.entries, source.count, &source.stamps) == LW_BAD)
+		return -EINVAL;
+	return put_dir(merge->build, &text, (struct dir){ .stamp = dir.record->stamp, .flags = dir.record->flags, .merged = true }, &source);
+}
+
+/* Its code was stored before (see lw_build_move_code()), or was not read again because nothing had changed. */
+static bool lacks_code_of(const struct file *known, const struct lw_file_record *file)
+{
+	return !known->len && known->stamp == file->stamp && known->content == file->content;
 }
 
 static int merge_file(struct merge *merge, uint32_t i)
@@ -639,7 +963,8 @@ static int merge_file(struct merge *merge, uint32_t i)
 	const struct lw_file_record *file;
 	if (lw_index_file_at(merge->index, i, &file) != LW_OK)
 		return -EINVAL;
-	if (find_file(merge->build, file->key))
+	const struct file *known = find_file(merge->build, file->key);
+	if (known ? !lacks_code_of(known, file) : is_gone(merge->build, file->key))
 		return 0;
 	const void *code = NULL;
 	size_t len = 0;
@@ -713,6 +1038,11 @@ int lw_build_merge(lw_build *build, const lw_index *index, unsigned *skipped)
 	return error;
 }
 
+bool lw_build_knows_dir(const lw_build *build, const char *path, size_t len)
+{
+	return find_dir(build, &(struct text){ path, len });
+}
+
 bool lw_build_empty(const lw_build *build)
 {
 	return !build->dirs.count && !build->files.count && !build->views.count;
@@ -725,6 +1055,7 @@ static int plan(const lw_build *build, struct lw_index_head *head)
 	head->section[LW_SEC_STRINGS].size = build->strings_len;
 	head->section[LW_SEC_DIRS].size = (uint64_t)build->dirs.count * sizeof(struct lw_dir_record);
 	head->section[LW_SEC_ENTRIES].size = build->entries * sizeof(struct lw_entry);
+	head->section[LW_SEC_STAMPS].size = build->stamped ? build->entries * sizeof(uint64_t) : 0;
 	head->section[LW_SEC_FILES].size = (uint64_t)build->files.count * sizeof(struct lw_file_record);
 	head->section[LW_SEC_VIEWS].size = (uint64_t)build->views.count * sizeof(struct lw_view_record);
 	head->section[LW_SEC_VIEWDATA].size = build->viewdata;
@@ -736,6 +1067,16 @@ uint64_t lw_build_size(const lw_build *build)
 {
 	struct lw_index_head head = { .format = LW_INDEX_FORMAT };
 	return plan(build, &head) ? UINT64_MAX : head.file_size;
+}
+
+void lw_build_facts(const lw_build *build, struct lw_build_facts *out)
+{
+	*out = (struct lw_build_facts){
+		.directories = build->dirs.count, .names = build->entries, .files = build->files.count, .stamps = build->known,
+		.strings = build->strings_len, .code = build->code,
+		.facts = build->dirs.count * sizeof(struct lw_dir_record) + build->entries * (sizeof(struct lw_entry) + (build->stamped ? sizeof(uint64_t) : 0))
+			+ build->files.count * sizeof(struct lw_file_record) + build->views.count * sizeof(struct lw_view_record) + build->viewdata,
+	};
 }
 
 /* A file in the making. After an error everything is ignored: whoever puts need not look. */
@@ -795,19 +1136,60 @@ static void pad(struct out *out, size_t unit)
 	put(out, zeros, (unit - out->used % unit) % unit);
 }
 
-/* The items of a set in the order of their records. */
 typedef int compare_items(const void *a, const void *b, void *build);
+/* The first 64 bits of what items are compared by: a hash, so they are spread evenly. */
+typedef uint64_t first_bits(const void *item);
 
-static int sorted(const lw_build *build, const struct set *set, compare_items *compare, const void ***out)
+enum { BUCKET_BITS = 16, BUCKETS = 1 << BUCKET_BITS };
+
+/* Put the items in the order of the first BUCKET_BITS; START[i] is where bucket i begins, START[BUCKETS] their number. */
+static void distribute(const struct set *set, first_bits *first, uint32_t *start, const void **items)
+{
+	memset(start, 0, (BUCKETS + 1) * sizeof(*start));
+	for (uint32_t i = 0; i < set->count; i++)
+		start[first(set_at(set, i)) >> (64 - BUCKET_BITS)]++;
+	for (uint32_t bucket = 0, at = 0; bucket <= BUCKETS; bucket++)
+		start[bucket] = at += bucket < BUCKETS ? start[bucket] : 0;
+	/* From the end of each bucket to its beginning. */
+	for (uint32_t i = set->count; i-- > 0;)
+		items[--start[first(set_at(set, i)) >> (64 - BUCKET_BITS)]] = set_at(set, i);
+}
+
+/*
+ * The items of a set in the order of their records. (Sorted as a whole, 650,000 files took 0.15 s, in which most of the compared items were in no cache; buckets
+ * of ten are.)
+ */
+static int sorted(const lw_build *build, const struct set *set, first_bits *first, compare_items *compare, const void ***out)
 {
 	const void **items = calloc((size_t)set->count + 1, sizeof(*items));
-	if (!items)
+	uint32_t *start = malloc((BUCKETS + 1) * sizeof(*start));
+	if (!items || !start) {
+		free(items);
+		free(start);
 		return -ENOMEM;
-	for (uint32_t i = 0; i < set->count; i++)
-		items[i] = set_at(set, i);
-	qsort_r(items, set->count, sizeof(*items), compare, (void *)build);
+	}
+	distribute(set, first, start, items);
+	for (uint32_t bucket = 0; bucket < BUCKETS; bucket++)
+		if (start[bucket + 1] - start[bucket] > 1)
+			qsort_r(items + start[bucket], start[bucket + 1] - start[bucket], sizeof(*items), compare, (void *)build);
+	free(start);
 	*out = items;
 	return 0;
+}
+
+static uint64_t first_of_dir(const void *item)
+{
+	return ((const struct item *)item)->hash;
+}
+
+static uint64_t first_of_file(const void *item)
+{
+	return ((const struct file *)item)->key.hi;
+}
+
+static uint64_t first_of_view(const void *item)
+{
+	return ((const struct view *)item)->key.hi;
 }
 
 static int order_dirs(const void *a, const void *b, void *arg)
@@ -853,7 +1235,7 @@ static void place(lw_build *build)
 static int put_dirs(struct out *out, const lw_build *build)
 {
 	const void **dirs;
-	int error = sorted(build, &build->dirs, order_dirs, &dirs);
+	int error = sorted(build, &build->dirs, first_of_dir, order_dirs, &dirs);
 	if (error)
 		return error;
 	for (uint32_t i = 0; i < build->dirs.count; i++) {
@@ -871,7 +1253,7 @@ static int put_dirs(struct out *out, const lw_build *build)
 static int put_files(struct out *out, const lw_build *build)
 {
 	const void **files;
-	int error = sorted(build, &build->files, order_files, &files);
+	int error = sorted(build, &build->files, first_of_file, order_files, &files);
 	if (error)
 		return error;
 	for (uint32_t i = 0; i < build->files.count; i++) {
@@ -906,7 +1288,7 @@ static bool is_sealed(const lw_build *build, const struct view *view)
 static int put_views(struct out *out, const lw_build *build)
 {
 	const void **views;
-	int error = sorted(build, &build->views, order_views, &views);
+	int error = sorted(build, &build->views, first_of_view, order_views, &views);
 	if (error)
 		return error;
 	for (uint32_t i = 0; i < build->views.count; i++) {
@@ -926,6 +1308,25 @@ static void put_entries(struct out *out, const lw_build *build)
 {
 	for (uint32_t i = 0; i < build->dirs.count; i++)
 		put(out, dir_at(build, i)->entries, dir_at(build, i)->count * sizeof(struct lw_entry));
+}
+
+static void put_zeros(struct out *out, size_t size)
+{
+	static const unsigned char zeros[LW_BLOCK];
+	for (; size > sizeof(zeros); size -= sizeof(zeros))
+		put(out, zeros, sizeof(zeros));
+	put(out, zeros, size);
+}
+
+static void put_stamps(struct out *out, const lw_build *build)
+{
+	for (uint32_t i = 0; i < build->dirs.count && build->stamped; i++) {
+		const struct dir *dir = dir_at(build, i);
+		if (dir->stamps)
+			put(out, dir->stamps, dir->count * sizeof(*dir->stamps));
+		else
+			put_zeros(out, dir->count * sizeof(*dir->stamps));
+	}
 }
 
 static void put_viewdata(struct out *out, const lw_build *build)
@@ -953,6 +1354,7 @@ static int put_section(struct out *out, const lw_build *build, enum lw_section s
 	case LW_SEC_STRINGS: put(out, build->strings, build->strings_len); break;
 	case LW_SEC_DIRS: error = put_dirs(out, build); break;
 	case LW_SEC_ENTRIES: put_entries(out, build); break;
+	case LW_SEC_STAMPS: put_stamps(out, build); break;
 	case LW_SEC_FILES: error = put_files(out, build); break;
 	case LW_SEC_VIEWS: error = put_views(out, build); break;
 	case LW_SEC_VIEWDATA: put_viewdata(out, build); break;
@@ -1002,13 +1404,11 @@ static int write_file(struct out *out, lw_build *build, struct lw_index_head *he
 	return error ? error : put_head(out, head);
 }
 
-int lw_build_write(lw_build *build, int fd, struct lw_hash128 key, uint32_t writer_uid, uint64_t created_ns)
+static int write_index(lw_build *build, int fd, struct lw_index_head head)
 {
-	struct lw_index_head head = {
-		.format = LW_INDEX_FORMAT, .head_size = sizeof(head),
-		.key = key, .created_ns = created_ns, .writer_uid = writer_uid,
-	};
 	memcpy(head.magic, LW_INDEX_MAGIC, sizeof(head.magic));
+	head.format = LW_INDEX_FORMAT;
+	head.head_size = sizeof(head);
 	int error = plan(build, &head);
 	if (error)
 		return error;
@@ -1022,4 +1422,15 @@ int lw_build_write(lw_build *build, int fd, struct lw_hash128 key, uint32_t writ
 	free(out.buffer);
 	free(out.sum);
 	return error;
+}
+
+int lw_build_write(lw_build *build, int fd, struct lw_hash128 key, uint32_t writer_uid, uint64_t created_ns)
+{
+	return write_index(build, fd, (struct lw_index_head){ .key = key, .created_ns = created_ns, .writer_uid = writer_uid });
+}
+
+int lw_build_write_relative(lw_build *build, int fd, struct lw_hash128 key, uint32_t roots)
+{
+	assert(roots && roots <= LW_ROOTS_MAX);
+	return write_index(build, fd, (struct lw_index_head){ .key = key, .writer_uid = UINT32_MAX, .roots = roots });
 }

@@ -28,7 +28,7 @@
 #error "index files are little-endian and used in place"
 #endif
 
-_Static_assert(sizeof(struct lw_index_head) == 216, "the head is part of the format");
+_Static_assert(sizeof(struct lw_index_head) == 232, "the head is part of the format");
 _Static_assert(sizeof(struct lw_dir_record) == 32, "records are part of the format");
 _Static_assert(sizeof(struct lw_file_record) == 40, "records are part of the format");
 _Static_assert(sizeof(struct lw_view_record) == 40, "records are part of the format");
@@ -57,12 +57,14 @@ struct lw_index {
 	size_t size;
 	enum { BORROWED, MAPPED, COPIED } backing;
 	struct seen *seen;
+	lw_roots *roots;	/* NULL: not relative, or not bound */
 };
 
 /* Sections that are arrays of records. */
 static const uint32_t record_size[LW_SEC_COUNT] = {
 	[LW_SEC_DIRS] = sizeof(struct lw_dir_record),
 	[LW_SEC_ENTRIES] = sizeof(struct lw_entry),
+	[LW_SEC_STAMPS] = sizeof(uint64_t),
 	[LW_SEC_FILES] = sizeof(struct lw_file_record),
 	[LW_SEC_VIEWS] = sizeof(struct lw_view_record),
 };
@@ -113,10 +115,16 @@ static bool counts_fit(const struct lw_index_head *head)
 	return true;
 }
 
+static bool stamps_fit(const struct lw_index_head *head)
+{
+	uint64_t stamps = head->section[LW_SEC_STAMPS].size / sizeof(uint64_t);
+	return !stamps || stamps == head->section[LW_SEC_ENTRIES].size / sizeof(struct lw_entry);
+}
+
 static bool layout_holds(const struct lw_index_head *head)
 {
 	struct lw_index_head expected = *head;
-	return lw_index_layout(&expected) == 0 && memcmp(&expected, head, sizeof(expected)) == 0 && counts_fit(head);
+	return lw_index_layout(&expected) == 0 && memcmp(&expected, head, sizeof(expected)) == 0 && counts_fit(head) && stamps_fit(head);
 }
 
 static int check_head(const struct lw_index_head *head, size_t size, lw_reason *why)
@@ -130,8 +138,19 @@ static int check_head(const struct lw_index_head *head, size_t size, lw_reason *
 		return refuse(why, -EBADMSG, "the head is damaged");
 	if (head->file_size != size)
 		return refuse(why, -EBADMSG, "truncated, or longer than it was written");
-	if (!layout_holds(head))
+	if (head->roots > LW_ROOTS_MAX || !layout_holds(head))
 		return refuse(why, -EBADMSG, "the head describes an impossible layout");
+	return 0;
+}
+
+enum kind { ABSOLUTE, RELATIVE, EITHER };
+
+static int check_kind(const struct lw_index_head *head, enum kind wanted, lw_reason *why)
+{
+	if (wanted == ABSOLUTE && head->roots)
+		return refuse(why, -EPROTO, "made by `ladewerk index --frozen`, and no cache file");
+	if (wanted == RELATIVE && !head->roots)
+		return refuse(why, -EPROTO, "a cache file, and not made by `ladewerk index --frozen`");
 	return 0;
 }
 
@@ -161,10 +180,12 @@ static struct seen *create_seen(const struct lw_index_head *head)
 }
 
 /* On success the index owns DATA, as BACKING says. */
-static int open_data(const void *data, size_t size, int backing, const struct lw_hash128 *key, lw_index **out, lw_reason *why)
+static int open_data(const void *data, size_t size, int backing, enum kind kind, const struct lw_hash128 *key, lw_index **out, lw_reason *why)
 {
 	struct lw_index_head head;
 	int error = check(data, size, key, &head, why);
+	if (!error)
+		error = check_kind(&head, kind, why);
 	if (error)
 		return error;
 	lw_index *index = malloc(sizeof(*index));
@@ -256,7 +277,7 @@ static int load_file(int fd, size_t size, const void **data, int *backing, lw_re
 	return 0;
 }
 
-int lw_index_open(int fd, const struct lw_hash128 *key, lw_index **out, lw_reason *why)
+static int open_file(int fd, enum kind kind, const struct lw_hash128 *key, lw_index **out, lw_reason *why)
 {
 	struct stat st;
 	if (fstat(fd, &st))
@@ -274,16 +295,26 @@ int lw_index_open(int fd, const struct lw_hash128 *key, lw_index **out, lw_reaso
 	int error = load_file(fd, size, &data, &backing, why);
 	if (error)
 		return error;
-	error = open_data(data, size, backing, key, out, why);
+	error = open_data(data, size, backing, kind, key, out, why);
 	if (error)
 		release(data, size, backing);
 	return error;
 }
 
+int lw_index_open(int fd, const struct lw_hash128 *key, lw_index **out, lw_reason *why)
+{
+	return open_file(fd, ABSOLUTE, key, out, why);
+}
+
+int lw_index_open_relative(int fd, const struct lw_hash128 *key, lw_index **out, lw_reason *why)
+{
+	return open_file(fd, RELATIVE, key, out, why);
+}
+
 int lw_index_open_memory(const void *data, size_t size, const struct lw_hash128 *key, lw_index **out, lw_reason *why)
 {
 	assert((uintptr_t)data % 8 == 0);
-	return open_data(data, size, BORROWED, key, out, why);
+	return open_data(data, size, BORROWED, EITHER, key, out, why);
 }
 
 void lw_index_close(lw_index *index)
@@ -291,8 +322,27 @@ void lw_index_close(lw_index *index)
 	if (!index)
 		return;
 	release(index->data, index->size, index->backing);
+	lw_roots_destroy(index->roots);
 	free(index->seen);
 	free(index);
+}
+
+void lw_index_bind(lw_index *index, lw_roots *roots)
+{
+	assert(lw_index_is_relative(index) && !index->roots);
+	index->roots = roots;
+}
+
+bool lw_index_holds(const lw_index *index, const char *path, size_t len)
+{
+	return index->roots && lw_roots_hold(index->roots, path, len);
+}
+
+bool lw_index_is_root(const lw_index *index, const char *path, size_t len)
+{
+	char relative[LW_ROOTS_PATH];
+	len = index->roots ? lw_roots_translate(index->roots, path, len, relative) : 0;
+	return len && !memchr(relative, '/', len);
 }
 
 const struct lw_index_head *lw_index_head(const lw_index *index)
@@ -348,15 +398,8 @@ static bool verify_block(const lw_index *index, uint64_t block)
 	return verify_sums(index, offset / LW_BLOCK) && verify(index, block, sum_at(index, offset));
 }
 
-/* SIZE verified bytes of a section, or NULL (and the index is damaged). */
-static const void *bytes(const lw_index *index, enum lw_section section, uint64_t offset, uint64_t size)
+static __attribute__((noinline)) const void *bytes_of_blocks(const lw_index *index, uint64_t start, uint64_t size)
 {
-	uint64_t limit = index->head.section[section].size;
-	if (offset > limit || size > limit - offset) {
-		bad(index);
-		return NULL;
-	}
-	uint64_t start = index->head.section[section].offset + offset;
 	for (uint64_t block = start / LW_BLOCK; block < to_blocks(start + size); block++) {
 		if (!is_verified(index, block) && !verify_block(index, block)) {
 			bad(index);
@@ -364,6 +407,24 @@ static const void *bytes(const lw_index *index, enum lw_section section, uint64_
 		}
 	}
 	return index->data + start;
+}
+
+static __attribute__((noinline)) const void *no_bytes(const lw_index *index)
+{
+	bad(index);
+	return NULL;
+}
+
+/* SIZE verified bytes of a section, or NULL (and the index is damaged). A lookup asks six times, nearly always for a piece of one block that is verified. */
+static inline const void *bytes(const lw_index *index, enum lw_section section, uint64_t offset, uint64_t size)
+{
+	uint64_t limit = index->head.section[section].size;
+	if (offset > limit || size > limit - offset)
+		return no_bytes(index);
+	uint64_t start = index->head.section[section].offset + offset;
+	if (start % LW_BLOCK + size <= LW_BLOCK && is_verified(index, start / LW_BLOCK))
+		return index->data + start;
+	return bytes_of_blocks(index, start, size);
 }
 
 static const char *string(const lw_index *index, uint32_t offset, uint32_t len)
@@ -395,46 +456,38 @@ static const void *record_at(const lw_index *index, enum lw_section section, uin
 /* Order of the wanted key against a record with the same hash, into *ORDER. LW_OK or LW_BAD. */
 typedef int compare_tie(const lw_index *index, const void *record, const void *wanted, int *order);
 
-/* What is still in play: records [lo, hi), whose hashes lie in [below, above] if the table is sorted. */
+/* What is still in play: records [lo, hi). */
 struct span {
 	uint32_t lo, hi;
-	uint64_t below, above;
 };
 
-/* Hashes are uniform: a position follows from the value. Always inside the span, whatever the table holds. */
-static uint32_t interpolate(const struct span *span, uint64_t hash)
+static uint32_t halfway(const struct span *span)
 {
-	double part = (double)(hash - span->below) / (double)(span->above - span->below);
-	return span->lo + (uint32_t)(part * (double)(span->hi - span->lo - 1));
-}
-
-/* Beyond the steps that honest tables need, halving bounds the search to O(log n) for any other. */
-static uint32_t next_probe(const struct span *span, uint64_t hash, unsigned step)
-{
-	enum { INTERPOLATIONS = 8 };
-	if (step < INTERPOLATIONS && span->below < span->above)
-		return interpolate(span, hash);
 	return span->lo + (span->hi - span->lo) / 2;
 }
 
-static void narrow(struct span *span, uint32_t at, uint64_t hash, int order)
+/*
+ * Hashes are uniform, so COUNT of them advance by about COUNT / 2^64 a record: from the hash at AT the wanted one is as many records away as their difference
+ * says. A multiplication, where interpolating between the ends of the span would divide. Always inside the span, whatever the table holds.
+ */
+static uint32_t estimate(const struct span *span, uint32_t at, uint64_t found, uint64_t hash, uint32_t count)
 {
-	if (order < 0) {
-		span->hi = at;
-		span->above = hash;
-	} else {
-		span->lo = at + 1;
-		span->below = hash;
+	if (hash > found) {
+		uint64_t forward = 1 + (uint64_t)((unsigned __int128)(hash - found) * count >> 64);
+		return forward < span->hi - at ? at + (uint32_t)forward : span->hi - 1;
 	}
+	uint64_t back = 1 + (uint64_t)((unsigned __int128)(found - hash) * count >> 64);
+	return back <= at - span->lo ? at - (uint32_t)back : span->lo;
 }
 
-/* Every searched record begins with 64 bits of hash; TIE settles the rest. */
-static int search(const lw_index *index, enum lw_section section, uint64_t hash, compare_tie *tie, const void *wanted,
+/* Every searched record begins with 64 bits of hash; TIE settles the rest. Beyond the estimates that honest tables need, halving bounds the search for any other. */
+static inline int search(const lw_index *index, enum lw_section section, uint64_t hash, compare_tie *tie, const void *wanted,
 		const void **out)
 {
-	struct span span = { .hi = count_of(index, section), .above = UINT64_MAX };
+	enum { ESTIMATES = 12 };
+	uint32_t count = count_of(index, section), at = (uint32_t)((unsigned __int128)hash * count >> 64);
+	struct span span = { .hi = count };
 	for (unsigned step = 0; span.lo < span.hi; step++) {
-		uint32_t at = next_probe(&span, hash, step);
 		const void *record = record_at(index, section, at);
 		if (!record)
 			return LW_BAD;
@@ -446,7 +499,11 @@ static int search(const lw_index *index, enum lw_section section, uint64_t hash,
 			*out = record;
 			return LW_OK;
 		}
-		narrow(&span, at, found, order);
+		if (order < 0)
+			span.hi = at;
+		else
+			span.lo = at + 1;
+		at = step < ESTIMATES && hash != found && span.lo < span.hi ? estimate(&span, at, found, hash, count) : halfway(&span);
 	}
 	return LW_ABSENT;
 }
@@ -485,13 +542,22 @@ static int load_dir(const lw_index *index, const struct lw_dir_record *record, s
 	return LW_OK;
 }
 
-int lw_index_find_dir_record(const lw_index *index, const char *path, size_t len, const struct lw_dir_record **out)
+static int find_stored_dir(const lw_index *index, const char *path, size_t len, const struct lw_dir_record **out)
 {
 	const struct text wanted = { path, len };
 	const void *record = NULL;
 	int got = search(index, LW_SEC_DIRS, lw_hash64(path, len), tie_path, &wanted, &record);
 	*out = record;
 	return got;
+}
+
+int lw_index_find_dir_record(const lw_index *index, const char *path, size_t len, const struct lw_dir_record **out)
+{
+	char relative[LW_ROOTS_PATH];
+	if (!lw_index_is_relative(index))
+		return find_stored_dir(index, path, len, out);
+	len = index->roots ? lw_roots_translate(index->roots, path, len, relative) : 0;
+	return len ? find_stored_dir(index, relative, len, out) : LW_ABSENT;
 }
 
 int lw_index_find_dir(const lw_index *index, const char *path, size_t len, struct lw_index_dir *out)
@@ -518,20 +584,37 @@ int lw_index_dir_find(const struct lw_index_dir *dir, const char *name, size_t l
 	return LW_ABSENT;
 }
 
+int lw_index_stamps(const struct lw_index_dir *dir, const struct lw_entry *from, uint32_t count, const uint64_t **out)
+{
+	const uint64_t each = sizeof(**out), first = dir->record->entries + (uint64_t)(from - dir->entries);
+	if (!dir->index->head.section[LW_SEC_STAMPS].size)
+		return LW_ABSENT;
+	*out = bytes(dir->index, LW_SEC_STAMPS, first * each, count * each);
+	return *out ? LW_OK : LW_BAD;
+}
+
 uint32_t lw_index_dir_count(const lw_index *index)
 {
 	return count_of(index, LW_SEC_DIRS);
 }
 
-int lw_index_dir_at(const lw_index *index, uint32_t i, struct lw_index_dir *out, const char **path)
+int lw_index_dir_record_at(const lw_index *index, uint32_t i, const struct lw_dir_record **out, const char **path)
 {
 	if (i >= lw_index_dir_count(index))
 		return LW_ABSENT;
 	const struct lw_dir_record *record = record_at(index, LW_SEC_DIRS, i);
 	if (!record)
 		return LW_BAD;
+	*out = record;
 	*path = string(index, record->path, record->path_len);
-	return *path ? load_dir(index, record, out) : LW_BAD;
+	return *path ? LW_OK : LW_BAD;
+}
+
+int lw_index_dir_at(const lw_index *index, uint32_t i, struct lw_index_dir *out, const char **path)
+{
+	const struct lw_dir_record *record;
+	int got = lw_index_dir_record_at(index, i, &record, path);
+	return got == LW_OK ? load_dir(index, record, out) : got;
 }
 
 /* ---- files ---- */
@@ -550,6 +633,15 @@ int lw_index_find_file(const lw_index *index, struct lw_hash128 key, const struc
 	if (got == LW_OK)
 		*out = record;
 	return got;
+}
+
+int lw_index_find_path(const lw_index *index, const char *path, size_t len, struct lw_hash128 key, const struct lw_file_record **out)
+{
+	char relative[LW_ROOTS_PATH];
+	if (!lw_index_is_relative(index))
+		return lw_index_find_file(index, key, out);
+	len = index->roots ? lw_roots_translate(index->roots, path, len, relative) : 0;
+	return len ? lw_index_find_file(index, lw_hash128(relative, len), out) : LW_ABSENT;
 }
 
 uint32_t lw_index_file_count(const lw_index *index)

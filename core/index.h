@@ -9,7 +9,7 @@
  * fact in an older one. See build.h for the writer, store.h for the directory they live in.
  *
  *     block 0   struct lw_index_head (rest zero)
- *     sections  each starts on a block boundary: STRINGS DIRS ENTRIES FILES VIEWS VIEWDATA CODE
+ *     sections  each starts on a block boundary: STRINGS DIRS ENTRIES STAMPS FILES VIEWS VIEWDATA CODE
  *     SUMS      one u64 per block of the sections (blocks 1 .. n): lw_hash64 of that block
  *     ROOTS     one u64 per block of SUMS: lw_hash64 of that block
  *
@@ -17,6 +17,14 @@
  * verified when first touched (against its sum, whose own block is verified the same way), so the cost of
  * opening does not grow with what is stored, and no bit that is used is unverified. A file that fails is
  * refused (at open) or answers LW_BAD from then on (later): never a wrong fact.
+ *
+ * Stamps. Beside each entry there may be the stamp of the source ("NAME.py") that it stands for: STAMPS is one u64 per entry of ENTRIES, in the same order, 0 where
+ * the source or its stamp is not known. Only what a watch looks after says so much (attach.h); in every other file, artifacts and those of the cache, STAMPS is
+ * empty: what they know of sources is in FILES.
+ *
+ * Relative. Where the head counts roots, no path in the file begins at "/": directories are called "0", "0/pkg", "1/x/y" (the number of a root, then
+ * the path below it), files accordingly. Such a file says the same wherever it was made and wherever it lies; stamps are 0 (which no stamp is), contents
+ * are hashed as ever. It answers for the paths that lw_index_bind() makes it know. artifact.h opens them, cache files are never relative.
  *
  * All integers little-endian; offsets are relative to their section; code offsets count 16-byte units.
  * Every offset is bounds-checked when used: the file may be hostile as well as broken.
@@ -29,13 +37,14 @@
 
 #include "hash.h"
 #include "listing.h"
+#include "roots.h"
 #include <stdbool.h>
 
 #define LW_INDEX_MAGIC "LWINDEX\n"
-enum { LW_INDEX_FORMAT = 2, LW_BLOCK = 4096, LW_CODE_UNIT = 16 };
+enum { LW_INDEX_FORMAT = 3, LW_BLOCK = 4096, LW_CODE_UNIT = 16 };
 
 enum lw_section {
-	LW_SEC_STRINGS, LW_SEC_DIRS, LW_SEC_ENTRIES, LW_SEC_FILES, LW_SEC_VIEWS, LW_SEC_VIEWDATA, LW_SEC_CODE,
+	LW_SEC_STRINGS, LW_SEC_DIRS, LW_SEC_ENTRIES, LW_SEC_STAMPS, LW_SEC_FILES, LW_SEC_VIEWS, LW_SEC_VIEWDATA, LW_SEC_CODE,
 	LW_SEC_COUNT
 };
 
@@ -47,7 +56,7 @@ struct lw_index_head {
 	uint64_t file_size;
 	uint64_t created_ns;		/* CLOCK_REALTIME */
 	uint32_t writer_uid;		/* effective uid: facts were seen with its permissions */
-	uint32_t reserved;
+	uint32_t roots;			/* 0: paths are absolute; else LW_ROOTS_MAX at most */
 	struct { uint64_t offset, size; } section[LW_SEC_COUNT];	/* absolute offset; size in bytes */
 	uint64_t sums_offset, sums_size;
 	uint64_t roots_offset, roots_size;
@@ -77,6 +86,7 @@ enum {
 	LW_DIR_NOTDIR = 2,		/* something else than a directory, or below such a thing (ENOTDIR) */
 	LW_DIR_UNREADABLE = 4,		/* a directory that could not be listed: FileFinder sees it empty */
 	LW_DIR_PUBLIC = 8,		/* everybody may list and search it */
+	LW_DIR_RACY = 16,		/* its stamp may be that of a later state as well (stamp.h): only in a daemon's snapshot, where nobody needs it until a change is told */
 };
 
 /** One entry of a path list. */
@@ -98,7 +108,7 @@ static inline uint64_t lw_token(uint16_t flags, uint64_t stamp)
 
 /** A source file, sorted by key. 40 bytes. */
 struct lw_file_record {
-	struct lw_hash128 key;		/* lw_hash128(absolute path) */
+	struct lw_hash128 key;		/* lw_hash128(path) */
 	uint64_t stamp;
 	uint64_t content;		/* lw_hash64 of the source bytes */
 	uint32_t code;			/* in CODE, in LW_CODE_UNIT */
@@ -143,14 +153,27 @@ typedef const char *lw_reason;
  * another key, -EFBIG larger than lw_index_limit()). WHY may be NULL.
  */
 int lw_index_open(int fd, const struct lw_hash128 *key, lw_index **out, lw_reason *why);
-/** The same over SIZE bytes at DATA, 8-aligned, which must outlive the index (tests, fuzzing). */
+/** The same for a relative index: each of the two refuses the other's files (-EPROTO). */
+int lw_index_open_relative(int fd, const struct lw_hash128 *key, lw_index **out, lw_reason *why);
+/** The same for either over SIZE bytes at DATA, 8-aligned, which must outlive the index (tests, fuzzing). */
 int lw_index_open_memory(const void *data, size_t size, const struct lw_hash128 *key, lw_index **out, lw_reason *why);
 void lw_index_close(lw_index *index);
 
 /** The largest file that lw_index_open() takes where FD lies: 32 MiB if it must be read whole, at every start; else any. */
 uint64_t lw_index_limit(int fd);
 
+/** Where the roots of a relative index are. Takes ROOTS; before anybody else sees INDEX, and once. */
+void lw_index_bind(lw_index *index, lw_roots *roots);
+/** Whether INDEX is relative and PATH below one of its roots. */
+bool lw_index_holds(const lw_index *index, const char *path, size_t len);
+/** Whether PATH is one of its roots. */
+bool lw_index_is_root(const lw_index *index, const char *path, size_t len);
+
 const struct lw_index_head *lw_index_head(const lw_index *index);
+static inline bool lw_index_is_relative(const lw_index *index)
+{
+	return lw_index_head(index)->roots != 0;
+}
 /** Whether a block has failed verification, or a verified offset its bounds, since it was opened. */
 bool lw_index_damaged(const lw_index *index);
 
@@ -169,7 +192,11 @@ int lw_index_find_dir(const lw_index *index, const char *path, size_t len, struc
 /** The record alone: its entries are not touched. */
 int lw_index_find_dir_record(const lw_index *index, const char *path, size_t len, const struct lw_dir_record **out);
 int lw_index_dir_find(const struct lw_index_dir *dir, const char *name, size_t len, const struct lw_entry **out);
+/** The stamps beside COUNT entries of DIR, from FROM on; LW_ABSENT where there are none. A stamp may be 0: not known. */
+int lw_index_stamps(const struct lw_index_dir *dir, const struct lw_entry *from, uint32_t count, const uint64_t **out);
 int lw_index_find_file(const lw_index *index, struct lw_hash128 key, const struct lw_file_record **out);
+/** The same for the absolute PATH, whose lw_hash128() is KEY. */
+int lw_index_find_path(const lw_index *index, const char *path, size_t len, struct lw_hash128 key, const struct lw_file_record **out);
 /** The code of FILE, a record of INDEX; LW_ABSENT when it was stored without. */
 int lw_index_code(const lw_index *index, const struct lw_file_record *file, const void **code, size_t *len);
 
@@ -188,6 +215,8 @@ uint32_t lw_index_dir_count(const lw_index *index);
 uint32_t lw_index_file_count(const lw_index *index);
 uint32_t lw_index_view_count(const lw_index *index);
 int lw_index_dir_at(const lw_index *index, uint32_t i, struct lw_index_dir *out, const char **path);
+/** The record and its path alone: its entries are not touched. */
+int lw_index_dir_record_at(const lw_index *index, uint32_t i, const struct lw_dir_record **out, const char **path);
 int lw_index_file_at(const lw_index *index, uint32_t i, const struct lw_file_record **out);
 int lw_index_view_at(const lw_index *index, uint32_t i, struct lw_index_view *out);
 /** The name of an entry or of a view: LEN verified bytes of STRINGS at OFFSET. NULL: damaged, which an empty name is as well. */

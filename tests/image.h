@@ -56,6 +56,17 @@ static inline struct image image_of(lw_build *build)
 	return image;
 }
 
+/* The same, relative to ROOTS roots. */
+static inline struct image image_of_relative(lw_build *build, uint32_t roots)
+{
+	int fd = memfd_create("image", MFD_CLOEXEC);
+	MUST(fd >= 0);
+	MUST(lw_build_write_relative(build, fd, image_key, roots) == 0);
+	struct image image = image_read(fd);
+	close(fd);
+	return image;
+}
+
 static inline struct lw_index_head *image_head(const struct image *image)
 {
 	return (struct lw_index_head *)image->data;

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 /* How the next writes go: as asked, in pieces of 1 to 7,000 bytes with every third call interrupted, or nowhere. */
 static enum { WHOLE, PIECES, NOTHING } writes;
@@ -81,13 +82,35 @@ static uint32_t code_of(unsigned i, unsigned generation, unsigned char *out)
 	return len;
 }
 
+/* Whether directories are given stamps: half of all, two thirds of those. */
+static bool stamped;
+
+static bool is_stamped(unsigned i)
+{
+	return stamped && i % 2;
+}
+
+static uint64_t stamp_of(unsigned i, unsigned generation, const char *name, size_t len)
+{
+	return mix(13, i, generation) % 3 ? mix(14, i, generation) ^ lw_name_hash(name, len) : 0;
+}
+
+static int put_dir(lw_build *build, const char *path, size_t len, unsigned i, unsigned generation, const struct lw_listing *listing)
+{
+	uint64_t stamps[MAX_NAMES], stamp = mix(7, i, generation);
+	for (uint32_t n = 0; n < listing->count; n++)
+		stamps[n] = stamp_of(i, generation, listing->names + listing->entries[n].name, listing->entries[n].len);
+	return is_stamped(i) ? lw_build_dir_stamped(build, path, len, stamp, (uint16_t)(i & 8), listing, stamps)
+		: lw_build_dir(build, path, len, stamp, (uint16_t)(i & 8), listing);
+}
+
 static void add_dir(lw_build *build, unsigned i, unsigned generation)
 {
 	char text[MAX_NAMES][16], path[64];
 	const char *names[MAX_NAMES];
 	uint32_t count = names_of(3, i, generation, text, names);
 	struct lw_listing *listing = image_listing(names, count, (lw_kinds)mix(6, i, generation));
-	cr_assert_eq(lw_build_dir(build, path, path_of(i, path), mix(7, i, generation), (uint16_t)(i & 8), listing), 0);
+	cr_assert_eq(put_dir(build, path, path_of(i, path), i, generation, listing), 0);
 	lw_listing_destroy(listing);
 }
 
@@ -123,6 +146,14 @@ static void add_all(lw_build *build, unsigned from, unsigned to, unsigned genera
 	}
 }
 
+static void expect_stamp(const struct lw_index_dir *dir, const struct lw_entry *entry, uint64_t expected)
+{
+	const uint64_t *stamp;
+	bool there = lw_index_head(dir->index)->section[LW_SEC_STAMPS].size;
+	cr_assert_eq(lw_index_stamps(dir, entry, 1, &stamp), there ? LW_OK : LW_ABSENT);
+	cr_assert_eq(there ? *stamp : 0, expected);
+}
+
 static void expect_dir(const lw_index *index, unsigned i, unsigned generation)
 {
 	char text[MAX_NAMES][16], path[64];
@@ -137,6 +168,7 @@ static void expect_dir(const lw_index *index, unsigned i, unsigned generation)
 	for (uint32_t n = 0; n < count; n++) {
 		cr_assert_eq(lw_index_dir_find(&dir, names[n], strlen(names[n]), &entry), LW_OK);
 		cr_assert_eq(entry->kinds, (lw_kinds)mix(6, i, generation));
+		expect_stamp(&dir, entry, is_stamped(i) ? stamp_of(i, generation, names[n], strlen(names[n])) : 0);
 	}
 	cr_assert_eq(lw_index_dir_find(&dir, "absent", 6, &entry), LW_ABSENT);
 }
@@ -225,6 +257,43 @@ Test(build, round_trip)
 	lw_build_destroy(NULL);
 }
 
+static uint64_t stamps_in(const struct image *image)
+{
+	return image_head(image)->section[LW_SEC_STAMPS].size / sizeof(uint64_t);
+}
+
+/* Beside each entry if there are any, else nowhere. What is replaced loses them, or gets some. */
+Test(build, stamps)
+{
+	enum { COUNT = 400 };
+	struct lw_build_facts facts;
+	lw_build *build = lw_build_create();
+	add_all(build, 0, COUNT, 0);
+	struct image without = image_of(build);
+	cr_assert_eq(stamps_in(&without), 0);
+	lw_build_facts(build, &facts);
+	cr_assert_eq(facts.stamps, 0);
+	uint64_t names = facts.names;
+
+	stamped = true;
+	add_all(build, 0, COUNT, 0);
+	struct image with = image_of(build);
+	cr_assert_eq(stamps_in(&with), names);
+	lw_build_facts(build, &facts);
+	cr_assert(facts.stamps > names / 4 && facts.stamps < names / 2 && facts.names == names);
+	lw_index *index = open_image(&with);
+	expect_all(index, 0, COUNT, 0);
+	lw_index_close(index);
+
+	stamped = false;
+	add_all(build, 0, COUNT, 0);
+	lw_build_facts(build, &facts);
+	cr_assert(facts.stamps == 0 && facts.names == names);
+	lw_build_destroy(build);
+	free(with.data);
+	free(without.data);
+}
+
 /* Code larger than the write buffer, and SUMS of several blocks. */
 Test(build, large_code)
 {
@@ -270,7 +339,7 @@ Test(build, replace)
 	add_all(fresh, 0, COUNT / 2, 0);
 	add_all(fresh, COUNT / 2, COUNT, 1);
 	struct image expected = image_of(fresh);
-	static const enum lw_section same[] = { LW_SEC_DIRS, LW_SEC_ENTRIES, LW_SEC_FILES, LW_SEC_VIEWS, LW_SEC_VIEWDATA, LW_SEC_CODE };
+	static const enum lw_section same[] = { LW_SEC_DIRS, LW_SEC_ENTRIES, LW_SEC_STAMPS, LW_SEC_FILES, LW_SEC_VIEWS, LW_SEC_VIEWDATA, LW_SEC_CODE };
 	for (size_t i = 0; i < sizeof(same) / sizeof(*same); i++)
 		cr_assert_eq(image_head(&image)->section[same[i]].size, image_head(&expected)->section[same[i]].size);
 	/* Code in the same order too: a replacement takes the place of what it replaces. */
@@ -380,6 +449,34 @@ Test(build, merge_newest_first)
 	free(image.data);
 }
 
+/* Newest first, and from where there are none: none. */
+Test(build, merge_carries_stamps)
+{
+	struct image without = image_of_range(200, 600, 0);
+	stamped = true;
+	struct image with = image_of_range(50, 300, 1);
+	lw_index *newer = open_image(&with), *older = open_image(&without);
+	lw_build *build = lw_build_create();
+	unsigned skipped;
+	add_all(build, 0, 100, 2);
+	cr_assert(lw_build_merge(build, newer, &skipped) == 0 && skipped == 0);
+	cr_assert(lw_build_merge(build, older, &skipped) == 0 && skipped == 0);
+	struct image merged = image_of(build);
+	lw_index *index = open_image(&merged);
+	cr_assert_eq(stamps_in(&merged), image_head(&merged)->section[LW_SEC_ENTRIES].size / sizeof(struct lw_entry));
+	expect_all(index, 0, 100, 2);
+	expect_all(index, 100, 300, 1);
+	stamped = false;
+	expect_all(index, 300, 600, 0);
+	lw_build_destroy(build);
+	lw_index_close(index);
+	lw_index_close(older);
+	lw_index_close(newer);
+	free(merged.data);
+	free(with.data);
+	free(without.data);
+}
+
 /* Code stays where it is: the merged builder points into the index. */
 Test(build, merge_does_not_copy_code)
 {
@@ -399,10 +496,203 @@ Test(build, merge_does_not_copy_code)
 	free(merged.data);
 }
 
+/* ---- covers ---- */
+
+enum { PY = LW_KIND_SUFFIX(2) };
+
+struct tree_dir {
+	const char *path;
+	const char *names[6];		/* a leading '/': a directory, '@': a link; else a source. "?" alone: it cannot be read */
+};
+
+static struct lw_listing *listing_of(const struct tree_dir *dir)
+{
+	struct lw_listing *parts[6];
+	const char *plain[6];
+	unsigned count = 0;
+	for (; count < 6 && dir->names[count]; count++) {
+		char kind = dir->names[count][0];
+		plain[count] = dir->names[count] + (kind == '/' || kind == '@');
+		parts[count] = image_listing(&plain[count], 1, kind == '/' || kind == '@' ? LW_KIND_DIR : PY);
+	}
+	/* All in one, for the order; then each its own kinds. */
+	struct lw_listing *all = image_listing(plain, count, 0);
+	for (uint32_t i = 0; i < all->count; i++)
+		for (unsigned n = 0; n < count; n++)
+			if (all->entries[i].hash == parts[n]->entries[0].hash) {
+				((struct lw_entry *)all->entries)[i].kinds = parts[n]->entries[0].kinds;
+				((struct lw_entry *)all->entries)[i].flags = dir->names[n][0] == '@' ? LW_ENTRY_DOUBT : 0;
+			}
+	for (unsigned n = 0; n < count; n++)
+		lw_listing_destroy(parts[n]);
+	return all;
+}
+
+/* Directories, and a file with code CODE for each of their sources. */
+static void add_tree(lw_build *build, const struct tree_dir *dirs, unsigned count, const char *code)
+{
+	for (unsigned i = 0; i < count; i++) {
+		bool closed = dirs[i].names[0] && dirs[i].names[0][0] == '?';
+		struct lw_listing *listing = closed ? NULL : listing_of(&dirs[i]);
+		cr_assert_eq(lw_build_dir(build, dirs[i].path, strlen(dirs[i].path), 100 + i, closed ? LW_DIR_UNREADABLE : 0, listing), 0);
+		lw_listing_destroy(listing);
+		for (unsigned n = 0; n < 6 && dirs[i].names[n]; n++) {
+			char path[128];
+			int len = snprintf(path, sizeof(path), "%s/%s.py", dirs[i].path, dirs[i].names[n]);
+			if (strchr("/@?", dirs[i].names[n][0]))
+				continue;
+			cr_assert_eq(lw_build_file(build, lw_hash128(path, (size_t)len), 7, 8, 0, code, strlen(code), true), 0);
+		}
+	}
+}
+
+static bool knows_dir(const lw_index *index, const char *path)
+{
+	struct lw_index_dir dir;
+	return lw_index_find_dir(index, path, strlen(path), &dir) == LW_OK;
+}
+
+static bool knows_file(const lw_index *index, const char *path)
+{
+	const struct lw_file_record *file;
+	return lw_index_find_file(index, lw_hash128(path, strlen(path)), &file) == LW_OK;
+}
+
+Test(build, what_is_gone_below_a_cover_is_left_out)
+{
+	static const struct tree_dir before[] = {
+		{ "/r", { "/kept", "/gone", "@link", "/closed", "top", "old" } }, { "/r/kept", { "a", "b" } }, { "/r/gone", { "c", "/deep" } },
+		{ "/r/gone/deep", { "d" } }, { "/r/.venv/lib", { "e" } }, { "/r/kept/node_modules/x", { "f" } }, { "/r/link/below", { "g" } },
+		{ "/r/link", { "h", "/below" } }, { "/r/closed/inner", { "i" } }, { "/rest", { "j" } }, { "/r/kept/b", { "k" } },
+	}, now[] = {
+		{ "/r", { "/kept", "@link", "/closed", "top" } }, { "/r/kept", { "a" } }, { "/r/closed", { "?" } },
+	};
+	lw_build *build = lw_build_create();
+	add_tree(build, before, 11, "old");
+	struct image older = image_of(build);
+	lw_build_destroy(build);
+	lw_index *index = open_image(&older);
+
+	build = lw_build_create();
+	add_tree(build, now, 3, "new");
+	cr_expect_not(lw_build_outdates(build, index), "nothing is covered yet");
+	cr_assert_eq(lw_build_cover(build, "/r", 2, PY, false), 0);
+	cr_expect(lw_build_outdates(build, index));
+	cr_assert_eq(lw_build_merge(build, index, NULL), 0);
+	struct image merged = image_of(build);
+	lw_build_destroy(build);
+	lw_index_close(index);
+	index = open_image(&merged);
+	static const struct { const char *dir, *file; bool there; } expected[] = {
+		{ "/r", "/r/top.py", true }, { "/r", "/r/old.py", false }, { "/r/kept", "/r/kept/a.py", true }, { "/r/kept", "/r/kept/b.py", false },
+		{ "/r/gone", "/r/gone/c.py", false }, { "/r/gone/deep", "/r/gone/deep/d.py", false },
+		/* Nothing is said about where no walk goes. */
+		{ "/r/.venv/lib", "/r/.venv/lib/e.py", true }, { "/r/kept/node_modules/x", "/r/kept/node_modules/x/f.py", true },
+		{ "/r/link/below", "/r/link/below/g.py", true }, { "/r/closed/inner", "/r/closed/inner/i.py", true },
+		/* A longer name is not below it. */
+		{ "/rest", "/rest/j.py", true }, { "/r/kept/b", "/r/kept/b/k.py", false },
+	};
+	for (size_t i = 0; i < sizeof(expected) / sizeof(*expected); i++) {
+		bool dir_stays = expected[i].there || strcmp(expected[i].dir, "/r") == 0 || strcmp(expected[i].dir, "/r/kept") == 0;
+		cr_expect_eq(knows_dir(index, expected[i].dir), dir_stays, "%s", expected[i].dir);
+		cr_expect_eq(knows_file(index, expected[i].file), expected[i].there, "%s", expected[i].file);
+	}
+	lw_index_close(index);
+	free(older.data);
+	free(merged.data);
+}
+
+Test(build, a_cover_of_everything)
+{
+	static const struct tree_dir before[] = { { "", { "/a" } }, { "/a", { "m" } }, { "/b", { "n" } } }, now[] = { { "", { "/a" } }, { "/a", { "m" } } };
+	lw_build *build = lw_build_create();
+	add_tree(build, before, 3, "old");
+	struct image older = image_of(build);
+	lw_build_destroy(build);
+	lw_index *index = open_image(&older);
+	build = lw_build_create();
+	add_tree(build, now, 2, "new");
+	cr_assert_eq(lw_build_cover(build, "", 0, PY, false), 0);
+	cr_assert_eq(lw_build_merge(build, index, NULL), 0);
+	struct image merged = image_of(build);
+	lw_build_destroy(build);
+	lw_index_close(index);
+	index = open_image(&merged);
+	cr_expect(knows_dir(index, "") && knows_dir(index, "/a") && !knows_dir(index, "/b"));
+	cr_expect(knows_file(index, "/a/m.py") && !knows_file(index, "/b/n.py"));
+	lw_index_close(index);
+	free(older.data);
+	free(merged.data);
+}
+
+/* All that was removed is a cover of its own; each directory of the older index is asked for. */
+Test(build, tens_of_thousands_of_covers)
+{
+	enum { DIRS = 40000 };
+	char path[64];
+	lw_build *build = lw_build_create();
+	for (unsigned i = 0; i < DIRS; i++)
+		cr_assert_eq(lw_build_dir(build, path, (size_t)sprintf(path, "/srv/packages/%05u/inner", i), 1, 0, NULL), 0);
+	struct image older = image_of(build);
+	lw_build_destroy(build);
+	lw_index *index = open_image(&older);
+	build = lw_build_create();
+	for (unsigned i = 0; i < DIRS; i += 2)
+		cr_assert_eq(lw_build_cover(build, path, (size_t)sprintf(path, "/srv/packages/%05u", i), 0, true), 0);
+	clock_t begun = clock();
+	cr_assert_eq(lw_build_merge(build, index, NULL), 0);
+	cr_expect_lt((double)(clock() - begun) / CLOCKS_PER_SEC, 1.0, "%.2f s", (double)(clock() - begun) / CLOCKS_PER_SEC);
+	for (unsigned i = 0; i < DIRS; i++)
+		cr_assert_eq(lw_build_knows_dir(build, path, (size_t)sprintf(path, "/srv/packages/%05u/inner", i)), i % 2 != 0);
+	lw_build_destroy(build);
+	lw_index_close(index);
+	free(older.data);
+}
+
+/* Code that was stored before its time is found again, and only that. */
+Test(build, moved_code_comes_back_by_merging)
+{
+	unsigned char code[3000];
+	lw_build *build = lw_build_create(), *code_only = lw_build_create();
+	for (unsigned i = 0; i < 200; i++)
+		add_file(build, i, 0);
+	add_dir(build, 1, 0);
+	cr_assert_eq(lw_build_move_code(build, code_only), 0);
+	struct lw_build_facts facts;
+	lw_build_facts(build, &facts);
+	cr_expect(facts.code == 0 && facts.files == 200 && facts.directories == 1);
+	struct image stored = image_of(code_only);
+	lw_build_destroy(code_only);
+	/* Two sources were changed meanwhile: in stamp, in content. */
+	uint32_t len = code_of(3, 0, code);
+	cr_assert_eq(lw_build_file(build, key_of(1, 3), 1, mix(9, 3, 0), 0, NULL, 0, false), 0);
+	cr_assert_eq(lw_build_file(build, key_of(1, 4), mix(8, 4, 0), 1, 0, NULL, 0, false), 0);
+	cr_assert(len && code_of(4, 0, code));
+	lw_index *index = open_image(&stored);
+	cr_assert_eq(lw_build_merge(build, index, NULL), 0);
+	struct image merged = image_of(build);
+	lw_build_destroy(build);
+	lw_index_close(index);
+	index = open_image(&merged);
+	for (unsigned i = 0; i < 200; i++)
+		if (i != 3 && i != 4)
+			expect_file(index, i, 0);
+	for (unsigned i = 3; i < 5; i++) {
+		const struct lw_file_record *file;
+		cr_assert_eq(lw_index_find_file(index, key_of(1, i), &file), LW_OK);
+		cr_expect_eq(LW_FILE_LEN(file), 0, "file %u got another one's code", i);
+	}
+	expect_dir(index, 1, 0);
+	lw_index_close(index);
+	free(stored.data);
+	free(merged.data);
+}
+
 /* One damaged block of each section in turn: what rests on it is left out, the rest is there and right. */
 Test(build, merge_leaves_damage_out)
 {
 	enum { COUNT = 2000 };
+	stamped = true;
 	struct image pristine = image_of_range(0, COUNT, 0);
 	for (int s = 0; s < LW_SEC_COUNT; s++) {
 		struct image image = { malloc(pristine.size), pristine.size };

@@ -48,12 +48,24 @@ static size_t make_code(unsigned i, char *out)
 	return i == CODELESS ? 0 : (size_t)sprintf(out, "code of file %u%*s", i, (int)(i * 7), "");
 }
 
+/* Beside an entry of directory I. In the last one nothing is known of sources. */
+static uint64_t stamp_beside(unsigned i, const struct lw_entry *entry)
+{
+	return i == DIRS - 1 ? 0 : (uint64_t)entry->hash << 8 | i;
+}
+
 static void add_small_dirs(lw_build *build)
 {
 	for (unsigned i = 0; i < DIRS; i++) {
 		struct lw_listing *listing = i == MISSING_DIR ? NULL : image_listing(name_of + i, NAMES - i, (lw_kinds)(1 + i));
 		uint16_t flags = i == MISSING_DIR ? LW_DIR_MISSING : LW_DIR_PUBLIC;
-		cr_assert_eq(lw_build_dir(build, dir_path[i], strlen(dir_path[i]), i == MISSING_DIR ? 0 : 100 + i, flags, listing), 0);
+		uint64_t stamps[NAMES], stamp = i == MISSING_DIR ? 0 : 100 + i;
+		for (unsigned n = 0; listing && n < listing->count; n++)
+			stamps[n] = stamp_beside(i, &listing->entries[n]);
+		if (i < DIRS - 1)
+			cr_assert_eq(lw_build_dir_stamped(build, dir_path[i], strlen(dir_path[i]), stamp, flags, listing, stamps), 0);
+		else
+			cr_assert_eq(lw_build_dir(build, dir_path[i], strlen(dir_path[i]), stamp, flags, listing), 0);
 		lw_listing_destroy(listing);
 	}
 }
@@ -105,6 +117,14 @@ static void holds(struct tally *tally, bool right)
 	*(right ? &tally->right : &tally->wrong) += 1;
 }
 
+static void check_entry(const struct lw_index_dir *dir, unsigned i, const struct lw_entry *entry, struct tally *tally)
+{
+	const uint64_t *stamp;
+	holds(tally, entry->kinds == 1 + i && entry->flags == 0);
+	if (count(tally, lw_index_stamps(dir, entry, 1, &stamp), LW_OK))
+		holds(tally, *stamp == stamp_beside(i, entry));
+}
+
 static void check_dir(const lw_index *index, unsigned i, struct tally *tally)
 {
 	struct lw_index_dir dir;
@@ -118,7 +138,7 @@ static void check_dir(const lw_index *index, unsigned i, struct tally *tally)
 		const struct lw_entry *entry;
 		int got = lw_index_dir_find(&dir, name_of[n], strlen(name_of[n]), &entry);
 		if (count(tally, got, missing || n < i ? LW_ABSENT : LW_OK))
-			holds(tally, entry->kinds == 1 + i && entry->flags == 0);
+			check_entry(&dir, i, entry, tally);
 	}
 }
 
@@ -180,8 +200,10 @@ static unsigned walk(const lw_index *index)
 			continue;
 		for (uint32_t n = 0; n < dir.record->path_len; n++)
 			sum += (unsigned char)path[n];
+		const uint64_t *stamps;
+		bool stamped = lw_index_stamps(&dir, dir.entries, dir.record->count, &stamps) == LW_OK;
 		for (uint32_t n = 0; n < dir.record->count; n++)
-			sum += dir.entries[n].hash;
+			sum += dir.entries[n].hash + (stamped ? (unsigned)stamps[n] : 0);
 	}
 	for (uint32_t i = 0; i < lw_index_file_count(index); i++) {
 		const struct lw_file_record *file;
@@ -293,6 +315,7 @@ Test(index, refused)
 		{ offsetof(struct lw_index_head, created_ns), -EBADMSG, false },
 		{ offsetof(struct lw_index_head, section[LW_SEC_DIRS].offset), -EBADMSG, true },
 		{ offsetof(struct lw_index_head, section[LW_SEC_DIRS].size), -EBADMSG, true },
+		{ offsetof(struct lw_index_head, section[LW_SEC_STAMPS].size), -EBADMSG, true },
 		{ offsetof(struct lw_index_head, section[LW_SEC_CODE].size) + 7, -EBADMSG, true },
 		{ offsetof(struct lw_index_head, sums_offset), -EBADMSG, true },
 		{ offsetof(struct lw_index_head, sums_size), -EBADMSG, true },
@@ -309,6 +332,66 @@ Test(index, refused)
 		expect_refusal(&image, image.size, table[i].error);
 		free(image.data);
 	}
+}
+
+static void set_stamps(struct image *image, uint64_t size)
+{
+	struct lw_index_head *head = image_head(image), layout = *head;
+	head->section[LW_SEC_STAMPS].size = size;
+	image_reseal(image, &layout);
+}
+
+/* As many as there are entries, or none. Within the block, so that nothing else is wrong. */
+Test(index, stamps_lie_beside_entries)
+{
+	struct image image = small_image();
+	uint64_t size = image_head(&image)->section[LW_SEC_STAMPS].size;
+	cr_assert_eq(size / sizeof(uint64_t), image_head(&image)->section[LW_SEC_ENTRIES].size / sizeof(struct lw_entry));
+	for (uint64_t other = 8; other <= LW_BLOCK; other += 8) {
+		set_stamps(&image, other);
+		if (other != size)
+			expect_refusal(&image, image.size, -EBADMSG);
+	}
+	set_stamps(&image, size);
+	lw_index *index;
+	cr_assert_eq(lw_index_open_memory(image.data, image.size, NULL, &index, NULL), 0);
+	cr_assert_eq(check_facts(index).wrong, 0);
+	lw_index_close(index);
+	free(image.data);
+}
+
+/* One block of stamps is damaged: it alone answers so. */
+Test(index, damaged_stamps)
+{
+	enum { MANY = 2 * LW_BLOCK / 8 };
+	static char text[MANY][8];
+	const char *names[MANY];
+	uint64_t stamps[MANY];
+	for (unsigned i = 0; i < MANY; i++) {
+		sprintf(text[i], "n%u", i);
+		names[i] = text[i];
+		stamps[i] = i + 1;
+	}
+	struct lw_listing *listing = image_listing(names, MANY, 1);
+	lw_build *build = lw_build_create();
+	cr_assert_eq(lw_build_dir_stamped(build, "/d", 2, 1, 0, listing, stamps), 0);
+	struct image image = image_of(build);
+	((unsigned char *)image_section(&image, LW_SEC_STAMPS))[LW_BLOCK] ^= 1;
+	lw_index *index;
+	struct lw_index_dir dir;
+	const uint64_t *stamp;
+	cr_assert_eq(lw_index_open_memory(image.data, image.size, NULL, &index, NULL), 0);
+	cr_assert_eq(lw_index_find_dir(index, "/d", 2, &dir), LW_OK);
+	for (unsigned i = 0; i < MANY / 2; i++)
+		cr_assert(lw_index_stamps(&dir, dir.entries + i, 1, &stamp) == LW_OK && *stamp == i + 1);
+	cr_assert_not(lw_index_damaged(index));
+	cr_assert_eq(lw_index_stamps(&dir, dir.entries + MANY / 2, 1, &stamp), LW_BAD);
+	cr_assert(lw_index_damaged(index));
+	cr_assert_eq(lw_index_stamps(&dir, dir.entries, MANY, &stamp), LW_BAD);
+	lw_index_close(index);
+	free(image.data);
+	lw_build_destroy(build);
+	lw_listing_destroy(listing);
 }
 
 Test(index, truncated_or_longer)
@@ -541,10 +624,10 @@ Test(index, every_bit_flip)
 {
 	struct flips flips = flip_all(false, 1);
 	cr_assert_eq(flips.wrong, 0);
-	/* The head's 216 bytes and ROOTS refuse; each used block is found; the head's padding is all that goes unseen. */
+	/* The head's 232 bytes and ROOTS refuse; each used block is found; the head's padding is all that goes unseen. */
 	cr_assert_eq(flips.unseen, (LW_BLOCK - sizeof(struct lw_index_head)) * 8);
 	cr_assert_eq(flips.refused, (sizeof(struct lw_index_head) + 8) * 8);
-	cr_assert_eq(flips.found, 8 * LW_BLOCK * 8);
+	cr_assert_eq(flips.found, 9 * LW_BLOCK * 8);
 }
 
 /* The control: without the sums the same flips do yield wrong facts, yet none a wrong memory access. */

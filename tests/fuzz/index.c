@@ -6,6 +6,7 @@
  *   1   poured into the sections of a file whose layout and sums are right: the bounds checks behind the sums
  *   2   as patches of a sound file, whose sums are then made right: the same, one step away from normal
  *   3   laid over the head of a sound file, whose own hash is then made right: the checks at open
+ *   4   as 2, of a file that is relative to two roots
  *
  * Then everything is read, looked up, and merged. What a builder makes of it must open again, whole.
  */
@@ -24,17 +25,18 @@ static void touch(const void *data, size_t size)
 /* ---- inputs ---- */
 
 static const char *const names[] = { "alpha", "beta", "gamma", "delta", "epsilon" };
-enum { NAMES = 5, FACTS = 20 };
+enum { NAMES = 5, FACTS = 20, MODES = 5 };
 
-static lw_build *sound_build(void)
+static lw_build *sound_build(bool relative)
 {
 	lw_build *build = lw_build_create();
 	const struct lw_view_dir dirs[] = { { lw_hash64("/d/1", 4), 3 }, { 0, 0 }, { lw_hash64("/d/0", 4), 2 } };
+	static const uint64_t stamps[NAMES] = { 1, 0, 3, 4, 5 };
 	const struct lw_build_name view[] = { { "alpha", 5, 0 }, { "beta", 4, 2 } };
 	for (unsigned i = 0; i < FACTS; i++) {
 		char path[32];
 		struct lw_listing *listing = image_listing(names, i % (NAMES + 1), LW_KIND_DIR);
-		MUST(lw_build_dir(build, path, (size_t)sprintf(path, "/d/%u", i), i, 0, listing) == 0);
+		MUST(lw_build_dir_stamped(build, path, (size_t)sprintf(path, relative ? "0/%u" : "/d/%u", i), i, 0, listing, stamps) == 0);
 		MUST(lw_build_file(build, lw_hash128(path, strlen(path)), i, i, LW_FILE_PUBLIC, path, strlen(path), true) == 0);
 		MUST(lw_build_view(build, lw_hash128(&i, sizeof(i)), dirs, 3, view, i % 3) == 0);
 		lw_listing_destroy(listing);
@@ -42,17 +44,18 @@ static lw_build *sound_build(void)
 	return build;
 }
 
-static struct image sound_image(void)
+static struct image sound_image(bool relative)
 {
-	static struct image sound;
-	if (!sound.data) {
-		lw_build *build = sound_build();
-		sound = image_of(build);
+	static struct image sounds[2];
+	struct image *sound = &sounds[relative];
+	if (!sound->data) {
+		lw_build *build = sound_build(relative);
+		*sound = relative ? image_of_relative(build, 2) : image_of(build);
 		lw_build_destroy(build);
 	}
-	struct image image = { malloc(sound.size), sound.size };
+	struct image image = { malloc(sound->size), sound->size };
 	MUST(image.data);
-	memcpy(image.data, sound.data, sound.size);
+	memcpy(image.data, sound->data, sound->size);
 	return image;
 }
 
@@ -64,14 +67,16 @@ static struct image raw(const uint8_t *data, size_t size)
 	return image;
 }
 
-/* One byte per section: its number of records (or of 32 bytes); then what fills them, over and over. */
+/* One byte per section: its number of records (or of 32 bytes; of stamps: odd, there are as many as entries, else none); then what fills them, over and over. */
 static struct image poured(const uint8_t *data, size_t size)
 {
-	static const uint32_t unit[LW_SEC_COUNT] = { 32, 32, 12, 40, 40, 32, 32 };
+	static const uint32_t unit[LW_SEC_COUNT] = { 32, 32, 12, 8, 40, 40, 32, 32 };
 	struct lw_index_head head = { .format = LW_INDEX_FORMAT, .head_size = sizeof(head) };
 	memcpy(head.magic, LW_INDEX_MAGIC, sizeof(head.magic));
 	for (int s = 0; s < LW_SEC_COUNT && size; s++, data++, size--)
 		head.section[s].size = (uint64_t)*data * unit[s];
+	bool stamped = head.section[LW_SEC_STAMPS].size / 8 % 2;
+	head.section[LW_SEC_STAMPS].size = stamped ? head.section[LW_SEC_ENTRIES].size / 12 * 8 : 0;
 	MUST(lw_index_layout(&head) == 0);
 	struct image image = { calloc(1, head.file_size), head.file_size };
 	MUST(image.data);
@@ -85,9 +90,9 @@ static struct image poured(const uint8_t *data, size_t size)
 }
 
 /* Patches of five bytes: section, offset (two), value, how. */
-static struct image patched(const uint8_t *data, size_t size)
+static struct image patched(const uint8_t *data, size_t size, bool relative)
 {
-	struct image image = sound_image();
+	struct image image = sound_image(relative);
 	for (; size >= 5; data += 5, size -= 5) {
 		uint64_t section = data[0] % LW_SEC_COUNT;
 		uint64_t limit = image_head(&image)->section[section].size;
@@ -101,7 +106,7 @@ static struct image patched(const uint8_t *data, size_t size)
 
 static struct image beheaded(const uint8_t *data, size_t size)
 {
-	struct image image = sound_image();
+	struct image image = sound_image(size && data[size - 1] % 2);
 	struct lw_index_head *head = image_head(&image);
 	for (size_t i = 0; i < size && i < sizeof(*head); i++)
 		image.data[i] ^= data[i];
@@ -111,10 +116,11 @@ static struct image beheaded(const uint8_t *data, size_t size)
 
 static struct image make_image(const uint8_t *data, size_t size)
 {
-	switch (size ? data[0] % 4 : 0) {
+	switch (size ? data[0] % MODES : 0) {
 	case 1: return poured(data + 1, size - 1);
-	case 2: return patched(data + 1, size - 1);
+	case 2: return patched(data + 1, size - 1, false);
 	case 3: return beheaded(data + 1, size - 1);
+	case 4: return patched(data + 1, size - 1, true);
 	default: return raw(data, size);
 	}
 }
@@ -125,6 +131,9 @@ static void read_dir(const struct lw_index_dir *dir)
 {
 	touch(dir->entries, dir->record->count * sizeof(*dir->entries));
 	const struct lw_entry *entry;
+	const uint64_t *stamps;
+	if (lw_index_stamps(dir, dir->entries, dir->record->count, &stamps) == LW_OK)
+		touch(stamps, dir->record->count * sizeof(*stamps));
 	for (unsigned n = 0; n < NAMES; n++)
 		if (lw_index_dir_find(dir, names[n], strlen(names[n]), &entry) == LW_OK)
 			touch(entry, sizeof(*entry));
@@ -132,6 +141,8 @@ static void read_dir(const struct lw_index_dir *dir)
 		const char *name = lw_index_string(dir->index, dir->entries[i].name, dir->entries[i].len);
 		if (name)
 			lw_index_dir_find(dir, name, dir->entries[i].len, &entry);
+		if (lw_index_stamps(dir, &dir->entries[i], 1, &stamps) == LW_OK)
+			touch(stamps, sizeof(*stamps));
 	}
 }
 
@@ -150,6 +161,33 @@ static void read_dirs(const lw_index *index)
 	struct lw_index_dir dir;
 	if (lw_index_find_dir(index, "/d/3", 4, &dir) == LW_OK)
 		read_dir(&dir);
+}
+
+static void bind(lw_index *index)
+{
+	const struct lw_root root[] = { { "/srv", 4, 0 }, { "/srv/lib", 8, 1 }, { "/far", 4, UINT32_MAX } };
+	MUST(lw_index_head(index)->roots <= LW_ROOTS_MAX);
+	lw_roots *roots = lw_roots_create(root, 3);
+	MUST(roots);
+	lw_index_bind(index, roots);
+}
+
+/* Whatever the file says, what it answers for lies below its roots. */
+static void read_bound(const lw_index *index)
+{
+	static const char *const paths[] = { "/srv", "/srv/1", "/srv/19", "/srv/lib", "/srv/lib/1", "/srvs/1", "/far/1", "", "/" };
+	for (size_t i = 0; i < sizeof(paths) / sizeof(*paths); i++) {
+		const char *path = paths[i];
+		const struct lw_file_record *file;
+		struct lw_index_dir dir;
+		bool held = lw_index_holds(index, path, strlen(path));
+		int found = lw_index_find_dir(index, path, strlen(path), &dir);
+		if (found == LW_OK)
+			read_dir(&dir);
+		int got = lw_index_find_path(index, path, strlen(path), lw_hash128(path, strlen(path)), &file);
+		if (lw_index_is_relative(index))
+			MUST(held || (found == LW_ABSENT && got == LW_ABSENT));
+	}
 }
 
 static void read_files(const lw_index *index)
@@ -215,7 +253,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	lw_index *index;
 	lw_reason why = NULL;
 	if (lw_index_open_memory(image.data, image.size, NULL, &index, &why) == 0) {
+		if (lw_index_is_relative(index))
+			bind(index);
 		read_dirs(index);
+		read_bound(index);
 		read_files(index);
 		read_views(index);
 		merge(index);
@@ -224,7 +265,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	} else {
 		MUST(why);
 		/* Right sums are never refused at open. */
-		MUST(size == 0 || data[0] % 4 == 0 || data[0] % 4 == 3);
+		MUST(size == 0 || data[0] % MODES == 0 || data[0] % MODES == 3);
 	}
 	free(image.data);
 	return 0;
