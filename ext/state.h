@@ -24,6 +24,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "ioq.h"
 #include "session.h"
 #include <stdatomic.h>
 
@@ -404,6 +405,9 @@ PyObject *lw_reset(PyObject *module, PyObject *const *args, Py_ssize_t nargs, Py
 int lw_store_settings(lw_state *state, const char *cache, struct lw_suffixes *suffixes, struct lw_store_config *config, PyObject **about);
 
 /* --- index.c --- */
+
+/** "auto", "pool" or "ring". 0, or -1 with ValueError. */
+int lw_parse_backend(const char *name, enum lw_ioq_backend *backend);
 
 extern PyType_Spec lw_builder_spec;
 

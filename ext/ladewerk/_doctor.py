@@ -317,7 +317,8 @@ def _kernel() -> Iterator[Finding]:
     yield Finding(PROBLEM if old else GOOD, "kernel",
                   f"{kernel.sysname} {kernel.release}{_container()}" + ("; Ladewerk needs 5.10 or later" if old else ""))
     error, text = _native.probe_uring()
-    yield Finding(NOTE if error else GOOD, "io_uring", text + ("; nothing depends on it" if error else ""))
+    yield Finding(NOTE if error else GOOD, "io_uring", text + ("; nothing depends on it: `ladewerk index` reads with threads" if error else
+                                                                     "; `ladewerk index` asks for many files of one directory through it when that waits; no program uses it"))
 
 
 # --- the command --------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
+from typing import TypeVar
 
 from ladewerk import _native
 from ladewerk.cli import OK, Failure, complain
@@ -22,6 +23,7 @@ CHUNK = 16
 SHOWN = 10
 
 Job = tuple[int, str]
+AnyJob = TypeVar("AnyJob")
 Compiled = tuple[int, str, bytes, bytes | None, str]  # number, path, source, code or None, what is wrong with it
 
 
@@ -54,7 +56,19 @@ def _worker_init() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
 
 
-def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[Compiled]:
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """A process that is interrupted before it comes to _worker_init() would die with a traceback."""
+    import signal
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _in_processes(jobs: Sequence[AnyJob], workers: int, compile_one: Callable[[AnyJob], Compiled]) -> Iterator[Compiled]:
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
@@ -62,19 +76,22 @@ def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[Compiled]:
     try:
         pool = ProcessPoolExecutor(workers, get_context("spawn"), _worker_init)
     except (ImportError, OSError):  # no semaphores here (a container without /dev/shm)
-        yield from map(_compile, jobs)
+        yield from map(compile_one, jobs)
         return
     try:
-        yield from pool.map(_compile, jobs, chunksize=CHUNK)
+        with _interrupts_later():  # map() starts the processes, and they inherit this
+            results = pool.map(compile_one, jobs, chunksize=CHUNK)
+        yield from results
     except BrokenProcessPool:
         raise Failure("a compiling process died, perhaps for want of memory; try --threads 1") from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def compile_all(jobs: Sequence[Job], workers: int) -> Iterator[Compiled]:
-    workers = min(workers, len(jobs) // FEW + 1)
-    return _in_processes(jobs, workers) if workers > 1 else map(_compile, jobs)
+def compile_all(jobs: Sequence[AnyJob], workers: int, compile_one: Callable[[AnyJob], Compiled]) -> Iterator[Compiled]:
+    """In the order of JOBS. WORKERS 0: as many as there are processors."""
+    workers = min(workers or min(len(os.sched_getaffinity(0)), 8), len(jobs) // FEW + 1)
+    return _in_processes(jobs, workers, compile_one) if workers > 1 else map(compile_one, jobs)
 
 
 # --- progress -----------------------------------------------------------------------------------------------------------
@@ -83,7 +100,7 @@ def compile_all(jobs: Sequence[Job], workers: int) -> Iterator[Compiled]:
 @contextmanager
 def _progress(quiet: bool, text: Callable[[], str]) -> Iterator[None]:
     """A line on the terminal that follows TEXT() while the body runs."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not sys.stderr or not sys.stderr.isatty():
         yield
         return
     done = threading.Event()
@@ -119,7 +136,7 @@ def _default_roots() -> list[str]:
     return roots
 
 
-def _given_roots(given: Sequence[str]) -> list[str]:
+def _given_roots(given: Sequence[str], otherwise: str = "nothing was stored") -> list[str]:
     roots = []
     for root in given:
         try:
@@ -127,20 +144,33 @@ def _given_roots(given: Sequence[str]) -> list[str]:
                 # The path as a program has it in sys.path: absolute, links kept.
                 path = os.path.abspath(root)
         except OSError as error:
-            raise _bad_root(root or "''", error) from None
+            raise _bad_root(root or "''", error, otherwise) from None
         roots.append(path)
     return list(dict.fromkeys(roots))
 
 
-def _bad_root(root: str, error: OSError) -> Failure:
+def _outermost(roots: list[str]) -> list[str]:
+    """Without those that are read as a part of another one. What is behind a link, or where no walk goes, is a root of its own."""
+    def is_within(root: str, other: str) -> bool:
+        below = os.path.relpath(root, other)
+        names = below.split(os.sep)
+        walked = all(name not in ("", os.pardir, "__pycache__", "node_modules") and "." not in name for name in names)
+        return walked and os.path.realpath(root) == os.path.join(os.path.realpath(other), below)
+
+    return [root for root in roots if not any(root != other and is_within(root, other) for other in roots)]
+
+
+def _bad_root(root: str, error: OSError, otherwise: str = "nothing was stored") -> Failure:
     what = {errno.ENOENT: "there is no such directory", errno.ENOTDIR: "not a directory", errno.EACCES: "you may not read it"}
-    return Failure(f"{root}: {what.get(error.errno or 0, error.strerror)}; nothing was stored")
+    return Failure(f"{root}: {what.get(error.errno or 0, error.strerror)}; {otherwise}")
 
 
 # --- the command --------------------------------------------------------------------------------------------------------
 
 
-def _open() -> _native.Builder:
+def _open(dry_run: bool) -> _native.Builder:
+    if dry_run:
+        return _native.Builder(dry=True)
     if not sys.flags.ignore_environment and os.environ.get("LADEWERK_READONLY", "0") not in ("", "0"):
         raise Failure("LADEWERK_READONLY is set, so nothing may be written; unset it for this command")
     try:
@@ -158,19 +188,35 @@ def _cannot_write(error: OSError) -> Failure:
     return Failure(f"cannot write to {place} ({error.strerror}); what was stored before is still there")
 
 
-def _build(builder: _native.Builder, roots: list[str], quiet: bool, threads: int) -> list[tuple[str, str]]:
-    """Everything but storing it. Returns the sources that do not compile, and why."""
+def _scan(builder: _native.Builder, quiet: bool, scan: Callable[[], _native.BuildStats]) -> _native.BuildStats:
     with _progress(quiet, lambda: f"reading directories: {builder.progress:,} entries"):
         try:
-            sources = builder.scan(roots, threads)["sources"]
+            return scan()
         except OSError as error:
-            raise _bad_root(os.fsdecode(error.filename or "?"), error) from None
+            if error.filename is None and error.errno is None:
+                raise Failure(f"{error}; --backend pool does without") from None
+            if error.filename is None:
+                raise Failure(f"{error.strerror}; nothing was stored") from None
+            raise _bad_root(os.fsdecode(error.filename), error) from None
+
+
+def _build(builder: _native.Builder, roots: list[str], quiet: bool, threads: int, backend: str = "auto") -> list[tuple[str, str]]:
+    """Everything but storing it. Returns the sources that do not compile, and why."""
+    return _gather(builder, quiet, threads, _scan(builder, quiet, lambda: builder.scan(_outermost(roots), threads, backend))["sources"])
+
+
+def _gather(builder: _native.Builder, quiet: bool, threads: int, sources: int) -> list[tuple[str, str]]:
     with _progress(quiet, lambda: f"reading code: {builder.progress:,} of {sources:,} modules"):
         jobs = builder.gather()
+    return compile_into(builder, jobs, _compile, quiet, threads)
+
+
+def compile_into(builder: _native.Builder | _native.FrozenBuilder, jobs: Sequence[AnyJob], compile_one: Callable[[AnyJob], Compiled], quiet: bool,
+                 threads: int) -> list[tuple[str, str]]:
     bad = []
     done = 0
     with _progress(quiet, lambda: f"compiling: {done:,} of {len(jobs):,} modules"):
-        for number, path, source, code, wrong in compile_all(jobs, threads or min(len(os.sched_getaffinity(0)), 8)):
+        for number, path, source, code, wrong in compile_all(jobs, threads, compile_one):
             if code is None:
                 bad.append((path, wrong))
             else:
@@ -193,18 +239,40 @@ def _count(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
-def _report(facts: dict[str, object], stats: _native.BuildStats, bad: list[tuple[str, str]], roots: list[str]) -> None:
+def _report_scan(stats: _native.BuildStats, roots: list[str]) -> None:
     print(f"read       {_count(stats['directories'], 'directory', 'directories')}, {_count(stats['modules'], 'importable name', 'importable names')}, "
           f"{_count(stats['sources'], 'source', 'sources')} in {_count(len(roots), 'root', 'roots')}")
+
+
+def _per_module(stats: _native.BuildStats) -> dict[str, float]:
+    """Bytes of an index, code apart, for each importable name: all of them, and without the names themselves."""
+    modules = max(stats["modules"], 1)
+    return {"bytes_per_module": (stats["fact_bytes"] + stats["string_bytes"]) / modules, "bytes_per_module_without_names": stats["fact_bytes"] / modules}
+
+
+def _report_stats(stats: _native.BuildStats) -> None:
+    cost = _per_module(stats)
+    print(f"scan       {stats['entries']:,} entries in {stats['seconds']:.3f} s ({stats['cpu_seconds']:.3f} s of CPU), "
+          f"{_count(stats['threads'], 'thread', 'threads')} ({stats['backend']}), {stats['syscalls']:,} system calls")
+    print(f"index      {_size(stats['fact_bytes'] + stats['string_bytes'])} without code: {cost['bytes_per_module']:.1f} bytes per importable name, "
+          f"{cost['bytes_per_module_without_names']:.1f} of them besides names and paths")
+
+
+def _report(facts: dict[str, object], stats: _native.BuildStats, bad: list[tuple[str, str]], roots: list[str]) -> None:
+    _report_scan(stats, roots)
     print(f"code       {_size(stats['code_bytes'])}: {stats['from_pyc']:,} from .pyc files, {stats['compiled']:,} compiled")
     print(f"stored     {_size(stats['index_bytes'])} in {facts['cache']}")
     print(f"took       {facts['seconds']:.1f} s")
+    if stats["skipped"]:
+        print(f"left out   {_count(stats['skipped'], 'source', 'sources')} (being changed, unreadable, or with a hash-based .pyc)")
+    _report_left_out(stats, bad)
+
+
+def _report_left_out(stats: _native.BuildStats | _native.FrozenStats, bad: list[tuple[str, str]]) -> None:
     if stats["links_left"]:
         print(f"left out   {_count(stats['links_left'], 'link', 'links')} to directories, met below another link")
     if stats["unreadable"]:
         print(f"left out   {_count(stats['unreadable'], 'directory', 'directories')} that cannot be read")
-    if stats["skipped"]:
-        print(f"left out   {_count(stats['skipped'], 'source', 'sources')} (being changed, unreadable, or with a hash-based .pyc)")
     if bad:
         print(f"left out   {_count(len(bad), 'source that does', 'sources that do')} not compile:")
         for path, wrong in bad[:SHOWN]:
@@ -213,12 +281,80 @@ def _report(facts: dict[str, object], stats: _native.BuildStats, bad: list[tuple
             print(f"             and {len(bad) - SHOWN:,} more; --json names them all")
 
 
-def main(given: Sequence[str], *, quiet: bool, as_json: bool, threads: int) -> int:
+def _dry_run(roots: list[str], *, quiet: bool, as_json: bool, threads: int, backend: str, with_stats: bool) -> int:
+    builder = _open(dry_run=True)
+    stats = _scan(builder, quiet, lambda: builder.measure(_outermost(roots), threads, backend, with_stats))
+    if as_json:
+        print(json.dumps({**stats, **(_per_module(stats) if with_stats else {}), "roots": roots}, indent=2))
+    elif not quiet:
+        _report_scan(stats, roots)
+        _report_left_out(stats, [])
+        if with_stats:
+            _report_stats(stats)
+        print(f"took       {stats['seconds']:.2f} s; nothing was stored")
+    return OK
+
+
+def _check(builder: _native.Builder, roots: list[str], quiet: bool, threads: int, backend: str) -> _native.CheckStats:
+    with _progress(quiet, lambda: "comparing directories"):
+        try:
+            return builder.revalidate(roots, threads, backend)
+        except OSError as error:
+            raise Failure(f"{error}; --backend pool does without" if error.errno is None else str(error)) from None
+
+
+def _report_check(checked: _native.CheckStats, stats: _native.BuildStats, stored: str, with_stats: bool) -> None:
+    if not checked["directories"]:
+        print("compared   nothing: the cache knows no directory there; `ladewerk index` reads them")
+        return
+    changes = [f"{checked['vanished']:,} gone" if checked["vanished"] else "", f"{checked['unreadable']:,} not to be read" if checked["unreadable"] else "",
+               f"{checked['racy']:,} being changed" if checked["racy"] else "", f"{checked['found']:,} new" if checked["found"] else ""]
+    more = ", ".join(filter(None, changes))
+    print(f"compared   {_count(checked['directories'], 'directory', 'directories')}: {checked['unchanged']:,} unchanged, {checked['changed']:,} changed"
+          + (f" ({more})" if more else ""))
+    if stats["sources"] or stats["compiled"] or stats["from_pyc"]:
+        print(f"code       {_size(stats['code_bytes'])}: {stats['from_pyc']:,} from .pyc files, {stats['compiled']:,} compiled")
+    if with_stats:
+        print(f"check      {checked['seconds']:.3f} s ({checked['cpu_seconds']:.3f} s of CPU), {_count(checked['threads'], 'thread', 'threads')} "
+              f"({checked['backend']}), {checked['syscalls']:,} system calls")
+    print(stored)
+
+
+def _revalidate(roots: list[str], *, quiet: bool, as_json: bool, threads: int, backend: str, dry_run: bool, with_stats: bool) -> int:
     begun = time.perf_counter()
+    builder = _open(dry_run)
+    bad: list[tuple[str, str]] = []
+    checked = _check(builder, roots, quiet, threads, backend)
+    cache = None
+    if not dry_run:
+        try:
+            bad = _gather(builder, quiet, threads, builder.stats()["sources"])
+            cache = builder.write()
+        except OSError as error:
+            raise _cannot_write(error) from None
+    stats = builder.stats()
+    if as_json:
+        code = {key: stats[key] for key in ("from_pyc", "compiled", "skipped", "code_bytes")}
+        faults = [{"file": path, "error": wrong} for path, wrong in bad]
+        print(json.dumps({**checked, **code, "cache": cache, "roots": roots, "not_compiled": faults}, indent=2))
+    elif not quiet:
+        seconds = time.perf_counter() - begun
+        stored = "nothing was stored" if dry_run or not (checked["changed"] or checked["found"]) else f"stored in {cache}"
+        _report_check(checked, stats, f"took       {seconds:.2f} s; {stored}", with_stats)
+    return OK
+
+
+def main(given: Sequence[str], *, quiet: bool, as_json: bool, threads: int, backend: str, dry_run: bool, with_stats: bool,
+         revalidate: bool) -> int:
+    begun = time.perf_counter()
+    if revalidate:
+        return _revalidate(_given_roots(given), quiet=quiet, as_json=as_json, threads=threads, backend=backend, dry_run=dry_run, with_stats=with_stats)
     roots = _given_roots(given) if given else _default_roots()
-    builder = _open()
+    if dry_run:
+        return _dry_run(roots, quiet=quiet, as_json=as_json, threads=threads, backend=backend, with_stats=with_stats)
+    builder = _open(dry_run=False)
     try:
-        bad = _build(builder, roots, quiet, threads)
+        bad = _build(builder, roots, quiet, threads, backend)
         with _progress(quiet, lambda: "storing"):
             cache = builder.write()
     except OSError as error:
@@ -227,7 +363,9 @@ def main(given: Sequence[str], *, quiet: bool, as_json: bool, threads: int) -> i
     facts: dict[str, object] = {"cache": cache, "roots": roots, "seconds": time.perf_counter() - begun}
     if as_json:
         faults = [{"file": path, "error": wrong} for path, wrong in bad]
-        print(json.dumps({**stats, "scan_seconds": stats["seconds"], **facts, "not_compiled": faults}, indent=2))
+        print(json.dumps({**stats, **(_per_module(stats) if with_stats else {}), "scan_seconds": stats["seconds"], **facts, "not_compiled": faults}, indent=2))
     elif not quiet:
         _report(facts, stats, bad, roots)
+        if with_stats:
+            _report_stats(stats)
     return OK

@@ -21,6 +21,23 @@ class Stats(TypedDict):
     unmarshal: dict[str, int | str | None]
 
 @type_check_only
+class CheckStats(TypedDict):
+    directories: int
+    unchanged: int
+    changed: int
+    vanished: int
+    unreadable: int
+    racy: int
+    found: int
+    damaged: int
+    syscalls: int
+    threads: int
+    seconds: float
+    cpu_seconds: float
+    backend: str
+    why: str
+
+@type_check_only
 class BuildStats(TypedDict):
     entries: int
     directories: int
@@ -35,12 +52,16 @@ class BuildStats(TypedDict):
     cpu_seconds: float
     threads: int
     backend: str
+    why: str
+    known: int
     from_pyc: int
     compiled: int
     skipped: int
     code_bytes: int
     spilled: int
     index_bytes: int
+    fact_bytes: int
+    string_bytes: int
 
 def install(*, freshness: Literal["stat", "frozen"] | None = None, cache: str | None = None) -> bool: ...
 def uninstall() -> None: ...
@@ -57,8 +78,10 @@ def reset(*, cache: str | None = None) -> int: ...
 
 @final
 class Builder:
-    def __new__(cls, cache: str | None = None, memory: int = ...) -> Builder: ...
-    def scan(self, roots: list[str], threads: int = 0, /) -> BuildStats: ...
+    def __new__(cls, cache: str | None = None, memory: int = ..., *, dry: bool = False) -> Builder: ...
+    def scan(self, roots: list[str], threads: int = 0, backend: str = "auto", /) -> BuildStats: ...
+    def measure(self, roots: list[str], threads: int = 0, backend: str = "auto", build: bool = False, /) -> BuildStats: ...
+    def revalidate(self, roots: list[str], threads: int = 0, backend: str = "auto", /) -> CheckStats: ...
     def gather(self) -> list[tuple[int, str]]: ...
     def add(self, number: int, source: bytes, code: bytes, /) -> bool: ...
     def write(self) -> str: ...

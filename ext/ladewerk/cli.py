@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 OK, FAILED, USAGE, CANNOT_EXECUTE, NOT_FOUND = 0, 1, 2, 126, 127
 FRESHNESS = ("stat", "frozen")
+BACKENDS = ("auto", "pool", "ring")
 REPORTS = ("text", "importtime", "json", "chrome")
 
 
@@ -205,6 +206,9 @@ _INDEX_END = """\
 examples:
   ladewerk index                     every directory of sys.path: the library and what is installed
   ladewerk index src                 one tree; a program must have src on its sys.path to use it
+  ladewerk index --dry-run --stats   how large is it, and how fast is the disk?
+  ladewerk index --revalidate        after a checkout: one system call for each directory that is unchanged;
+                                     sources edited in place are not looked for, whoever imports them sees
   RUN ladewerk index /app --quiet    in an image; LADEWERK_CACHE says where it goes
 
 Sources that do not compile are counted and named; they are no failure, since nobody may import them.
@@ -314,8 +318,14 @@ def _parser() -> argparse.ArgumentParser:
     index.add_argument("roots", nargs="*", metavar="ROOT", help="a directory as it stands in sys.path (default: all of sys.path)")
     index.add_argument("--quiet", action="store_true", help="print nothing but errors")
     index.add_argument("--json", action="store_true", help="print the summary as JSON")
+    index.add_argument("--dry-run", action="store_true", help="read the directories and say what there is; store nothing, read no file")
+    index.add_argument("--revalidate", action="store_true",
+                       help="ask every directory that the cache knows (below the ROOTs) whether it has changed, and read those that have")
+    index.add_argument("--stats", action="store_true", help="say what reading took, and what the index takes for each module")
     index.add_argument("--threads", type=_thread_count, default=0, metavar="N",
-                       help="threads that read and processes that compile (default: one per processor, at most 8)")
+                       help="threads that read and processes that compile (default: one per processor; more that read while they wait for a disk)")
+    index.add_argument("--backend", choices=BACKENDS, default="auto",
+                       help="pool: threads make all calls; ring: io_uring asks for files; auto: a pool, and where a directory has a great many files whatever is faster (default)")
     why = add("why", _WHY, _WHY_END)
     why.add_argument("name", metavar="NAME", help="a module, such as yaml or xml.dom.minidom")
     why.add_argument("--json", action="store_true", help="print everything as JSON")
@@ -331,7 +341,8 @@ def _dispatch(options: argparse.Namespace) -> int:
     if options.command == "index":
         from ladewerk import _index
 
-        return _index.main(options.roots, quiet=options.quiet, as_json=options.json, threads=options.threads)
+        return _index.main(options.roots, quiet=options.quiet, as_json=options.json, threads=options.threads, backend=options.backend,
+                           dry_run=options.dry_run, with_stats=options.stats, revalidate=options.revalidate)
     if options.command == "why":
         from ladewerk import _why
 

@@ -359,6 +359,25 @@ def test_image_that_replaces_an_image(tree, image_library, entries, read_only):
     assert tree.run(program).out == ("2 new\n" if read_only else "1 new\n")  # that old.py is gone shows in any case
 
 
+def test_index_of_an_image_that_replaces_an_image(tree, image_library):
+    """`ladewerk index` after the change says what is there now, for `frozen` too."""
+    tree.env = {"LD_PRELOAD": image_library, "IMAGE": tree.root, "READ_ONLY": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    index = f"""
+        from ladewerk import _index
+        _index.main([{str(tree.root)!r}], quiet=True, as_json=False, threads=1, backend="auto", dry_run=False, with_stats=False, revalidate=False)
+    """
+    tree.write("m.py", "value = 1\n")
+    tree.write("old.py")
+    settle()
+    tree.run(index, ladewerk=False)
+    (tree.root / "m.py").write_text("value = 2\n")
+    os.rename(tree.root / "old.py", tree.root / "new.py")
+    settle()
+    tree.run(index, ladewerk=False)
+    tree.freshness = "frozen"
+    assert tree.run("import m, importlib.util; print(m.value, *(name for name in ('old', 'new') if importlib.util.find_spec(name)))").out == "2 new\n"
+
+
 def test_frozen_sees_a_change_by_invalidate_caches_only(tree):
     """The index is the truth until the program says that files have changed."""
     tree.freshness = "frozen"
