@@ -9,6 +9,7 @@ from __future__ import annotations
 import marshal
 import os
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -49,7 +50,7 @@ class Bench:
         return {**self.env(), "LADEWERK": "0"}
 
 
-class Contender:
+class Contender(ABC):
     """`key` is unique in a section, `label` is the row's name in the report."""
 
     tail = ""  # code appended to a checking run, never to a timed one
@@ -64,9 +65,9 @@ class Contender:
     def missing(self, bench: Bench, workload: Workload) -> str:
         return ""
 
+    @abstractmethod
     def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
         """The process to start; `count` cuts an ImportLoop to its first modules."""
-        raise NotImplementedError
 
 
 class Stock(Contender):

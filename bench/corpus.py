@@ -73,7 +73,7 @@ def _literal(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def _small_module(rng: random.Random, name: str) -> str:
+def small_module(rng: random.Random, name: str) -> str:
     """A module of about ten lines: what most modules of a monorepo look like once the imports are taken away."""
     word = rng.choice(("order", "route", "price", "event", "token", "batch", "query", "frame"))
     limit = rng.randrange(10, 10_000)
@@ -100,9 +100,9 @@ def _write_entry(corpus: Corpus, rng: random.Random, number: int) -> None:
     package = entry / f"lib{number:04}"
     package.mkdir(parents=True)
     _write(package / "__init__.py", "")
-    _write(package / "inner.py", _small_module(rng, "inner"))
+    _write(package / "inner.py", small_module(rng, "inner"))
     for i in range(3):
-        _write(entry / f"pad{number:04}_{i}.py", _small_module(rng, f"pad{number:04}_{i}"))
+        _write(entry / f"pad{number:04}_{i}.py", small_module(rng, f"pad{number:04}_{i}"))
 
 
 def _write_entries(corpus: Corpus, rng: random.Random) -> None:
@@ -112,8 +112,8 @@ def _write_entries(corpus: Corpus, rng: random.Random) -> None:
     step = max(1, shape.entries // shape.modules)
     for i in range(shape.modules):
         behind, spread = corpus.BEHIND.format(i), corpus.SPREAD.format(i)
-        _write(corpus.entry(shape.entries - 1) / f"{behind}.py", _small_module(rng, behind))
-        _write(corpus.entry(i * step % shape.entries) / f"{spread}.py", _small_module(rng, spread))
+        _write(corpus.entry(shape.entries - 1) / f"{behind}.py", small_module(rng, behind))
+        _write(corpus.entry(i * step % shape.entries) / f"{spread}.py", small_module(rng, spread))
 
 
 def _write_oneline(corpus: Corpus, rng: random.Random) -> None:

@@ -27,7 +27,8 @@ print(json.dumps({
 """
 
 
-def _first_line(*command: str) -> str | None:
+def first_line(*command: str) -> str | None:
+    """What a program prints first, as for --version; None for one that is not there."""
     if shutil.which(command[0]) is None:
         return None
     done = subprocess.run(command, capture_output=True, text=True)
@@ -76,7 +77,7 @@ def interpreter(python: Path) -> dict:
 
 def tools() -> dict:
     """Versions of the programs that measure; None for one that is not there."""
-    return {"hyperfine": _first_line("hyperfine", "--version"), "strace": _first_line("strace", "--version")}
+    return {"hyperfine": first_line("hyperfine", "--version"), "strace": first_line("strace", "--version")}
 
 
 class Neighbours:

@@ -11,11 +11,8 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 import cold
@@ -24,7 +21,9 @@ import corpus
 import machine
 import pair
 import report
+import running
 import workloads
+from calls import count_syscalls
 from contenders import Bench, Contender, Workload
 from pair import Command, Failed
 from rows import Effort, Session, cells, describe, row_json, say, tagged, time_rows
@@ -53,20 +52,6 @@ def run_timed(session: Session, section: str, groups: Groups, rivals: list[Conte
         time_rows(rows, effort)
         done += [row_json(row) for row in rows]
     return done
-
-
-def count_syscalls(command: Command, file: Path) -> dict[str, int]:
-    """Calls by name, of the process and all its children."""
-    argv = ["strace", "-f", "-c", "-U", "name,calls", "-o", str(file), *command.argv]
-    done = subprocess.run(argv, env=dict(command.env), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=300)
-    if done.returncode != 0:
-        raise Failed(f"strace: {(done.stderr.splitlines() or ['exit %d' % done.returncode])[-1]}")
-    calls = {}
-    for line in file.read_text().splitlines():
-        name, _, number = line.strip().partition(" ")
-        if number.strip().isdigit() and name != "total":
-            calls[name] = int(number)
-    return calls
 
 
 def run_syscalls(session: Session, loads: list[ImportLoop], rivals: list[Contender]) -> list[dict]:
@@ -172,17 +157,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--enabled-python", type=Path, help="interpreter of an environment after `ladewerk enable`")
     parser.add_argument("--pycds-python", type=Path, help="interpreter of an environment with the programs and PyCDS")
     parser.add_argument("--failed", action="append", default=[], metavar="NAME=WHY", help="what could not be installed")
-    parser.add_argument("--why-not", default="", help="what went wrong when Ladewerk was installed")
-    parser.add_argument("--revision", default="", help="what was built, for the report")
-    parser.add_argument("--build", type=Path, required=True, help="directory for corpus, caches and indexes")
-    parser.add_argument("--output", type=Path, required=True, help="directory for report.json and report.md")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--runs", type=int, help="rounds in every section")
-    parser.add_argument("--only", action="append", choices=FULL, help="this section; may be given more than once")
+    running.add_options(parser, FULL)
     keys = [program.key for program in workloads.PROGRAMS]
     parser.add_argument("--program", action="append", choices=keys, help="of the programs, this one; may be given more than once")
-    parser.add_argument("--seed", type=int, default=1)
-    return parser.parse_args(argv)
+    return running.parsed(parser, argv)
 
 
 def arrange(options: argparse.Namespace, failures: Mapping[str, str]) -> Bench:
@@ -201,10 +179,7 @@ def arrange(options: argparse.Namespace, failures: Mapping[str, str]) -> Bench:
 
 def main() -> None:
     options = parse()
-    for name in ("python", "small_python", "bare_python", "enabled_python", "pycds_python", "build", "output"):
-        if (path := getattr(options, name)) is not None:
-            setattr(options, name, path.absolute())  # not resolve(): an interpreter's link *is* its environment
-    started, clock, neighbours = datetime.now(timezone.utc), time.monotonic(), machine.Neighbours()
+    run = running.Run(options)
     failures = dict(text.split("=", 1) for text in options.failed)
     bench = arrange(options, failures)
     say("corpus")
@@ -216,35 +191,10 @@ def main() -> None:
         efforts = {name: Effort(options.runs, math.inf) for name in efforts}
     programs = [p for p in workloads.PROGRAMS if not options.program or p.key in options.program]
     session = Session(bench, installed, failures)
-    rows: list[dict] = []
-    seconds: dict[str, float] = {}
     for name, runner in sections(session, trees, programs, efforts).items():
-        if options.only and name not in options.only:
-            continue
-        say(name)
-        before = time.monotonic()
-        rows += runner()
-        seconds[name] = round(time.monotonic() - before, 1)
-    document = {
-        "format": 1,
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - clock, 1),
-        "section_seconds": seconds,
-        "seed": options.seed,
-        "quick": options.quick,
-        "revision": options.revision,
-        "why_not": options.why_not,
-        "neighbours": neighbours.report(),
-        "machine": machine.machine(bench.state),
-        "python": python,
-        "tools": machine.tools(),
-        "rows": rows,
-    }
-    options.output.mkdir(parents=True, exist_ok=True)
-    # Error messages quote paths; where the build directory lies is nobody's business.
-    text = json.dumps(document, indent=1).replace(f"{options.build}/", "")
-    (options.output / "report.json").write_text(text + "\n")
-    (options.output / "report.md").write_text(report.markdown(json.loads(text)))
+        if not options.only or name in options.only:
+            run.section(name, runner)
+    run.write(report.markdown, {"python": python, "tools": machine.tools()})
 
 
 if __name__ == "__main__":

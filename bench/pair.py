@@ -23,10 +23,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from math import comb
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -39,11 +40,15 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Command:
-    """One process to start. `fresh` is a directory emptied before every run, outside the measured time."""
+    """One process to start. `fresh` is a directory emptied before every run, outside the measured time.
+
+    With `discard` its output goes to /dev/null: what a program prints by the megabyte would be measured by where it is kept.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     fresh: Path | None = None
+    discard: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def run(command: Command, timeout: float = 120.0) -> Sample:
     """Runs one command to its end. Standard output is handed back, standard error is quoted when it fails."""
     if command.fresh is not None:
         _empty(command.fresh)
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    with _output(command) as out, tempfile.TemporaryFile() as err:
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, out.fileno(), 1),
@@ -80,8 +85,9 @@ def run(command: Command, timeout: float = 120.0) -> Sample:
         pid = os.posix_spawnp(command.argv[0], command.argv, command.env, file_actions=actions, setpgroup=0)
         status, usage, timed_out = _reap(pid, timeout)
         wall = time.perf_counter_ns() - start
-        out.seek(0)
         err.seek(0)
+        if not command.discard:
+            out.seek(0)
         if status != 0:
             raise Failed(_why(status, err.read().decode(errors="replace"), timed_out))
         return Sample(
@@ -90,6 +96,10 @@ def run(command: Command, timeout: float = 120.0) -> Sample:
             rss_mb=usage.ru_maxrss / 1024,
             out=out.read().decode(errors="replace"),
         )
+
+
+def _output(command: Command) -> IO[bytes]:
+    return open(os.devnull, "r+b") if command.discard else tempfile.TemporaryFile()
 
 
 def _kill_group(pid: int) -> None:
@@ -128,10 +138,13 @@ def rounds(
     on_failure: Callable[[Key, Failed], None] | None = None,
     progress: Callable[[int], None] = lambda done: None,
     seconds: float = float("inf"),
+    around: Callable[[Key], AbstractContextManager[object]] = lambda key: nullcontext(),
+    timeout: float = 120.0,
 ) -> dict[Key, list[Sample]]:
     """`count` rounds of every command, fewer (never below MINIMUM) when `seconds` are used up first.
 
-    A command that fails is reported to `on_failure`, and has no samples at all.
+    A command that fails is reported to `on_failure`, and has no samples at all. Each run happens inside a context of `around`,
+    whose own time is not measured.
     """
     rng = random.Random(seed)
     deadline = time.monotonic() + seconds
@@ -141,7 +154,8 @@ def rounds(
         rng.shuffle(order)
         for key in list(order):
             try:
-                samples[key].append(run(commands[key]))
+                with around(key):
+                    samples[key].append(run(commands[key], timeout))
             except Failed as failure:
                 if on_failure is None:
                     raise

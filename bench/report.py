@@ -116,29 +116,60 @@ def _yes(flag: bool) -> str:
     return "yes" if flag else "no"
 
 
-def machine_part(document: Document) -> str:
-    box, python, others = document["machine"], document["python"], document["neighbours"]
-    packages = {name.lower(): version for name, version in python["packages"].items()}
-    tested = [f"{name} {packages[name]}" for name in ("sympy", "django", "sqlalchemy", "twisted", "pandas", "boto3") if name in packages]
-    lines = [
+def machine_lines(document: Document) -> list[tuple[str, str]]:
+    box, python = document["machine"], document["python"]
+    return [
         ("machine", f"{box['cpu']}, {box['cores']} cores{', virtual' if box['virtual'] else ''}, {box['memory_gib']} GiB"),
         ("system", f"{box['kernel']}, {box['filesystem']}" + (f", governor {box['governor']}" if box["governor"] else "")),
         ("python", f"{python['version']}, {python['compiler']}, configured for PGO: {_yes(python['pgo'])}, LTO: {_yes(python['lto'])}"
             + (", free-threaded" if python["free_threaded"] else "") + (", debug build" if python["debug"] else "")),
-        ("Ladewerk", " ".join(filter(None, (packages.get("ladewerk", "not installed"), document["revision"])))),
-        ("programs", ", ".join(tested) or "none"),
-        ("tools", ", ".join(version or f"{name} missing" for name, version in document["tools"].items())),
+    ]
+
+
+def run_lines(document: Document) -> list[tuple[str, str]]:
+    others = document["neighbours"]
+    return [
         ("run", f"{document['started']}, {document['seconds']:.0f} s, seed {document['seed']}{', --quick' if document['quick'] else ''}"),
         ("neighbours", f"{100 * others['others']:.1f} % of the CPU used by others, {100 * others['stolen']:.1f} % stolen by the hypervisor"),
     ]
-    return table(("", ""), lines, text=True)
+
+
+def machine_table(document: Document, tested: Iterable[tuple[str, str]]) -> str:
+    return table(("", ""), [*machine_lines(document), *tested, *run_lines(document)], text=True)
+
+
+def rivals_part(document: Document) -> str:
+    """Of a benchmark whose rivals are programs."""
+    return machine_table(document, [("Ladewerk", document["revision"] or "not installed"), ("others", ", ".join(document["versions"]))])
+
+
+def machine_part(document: Document) -> str:
+    packages = {name.lower(): version for name, version in document["python"]["packages"].items()}
+    tested = [f"{name} {packages[name]}" for name in ("sympy", "django", "sqlalchemy", "twisted", "pandas", "boto3") if name in packages]
+    return machine_table(document, [
+        ("Ladewerk", " ".join(filter(None, (packages.get("ladewerk", "not installed"), document["revision"])))),
+        ("programs", ", ".join(tested) or "none"),
+        ("tools", ", ".join(version or f"{name} missing" for name, version in document["tools"].items())),
+    ])
+
+
+def unrest(document: Document) -> list[str]:
+    """What may happen to any run."""
+    found = []
+    if document["neighbours"]["others"] + document["neighbours"]["stolen"] > 0.05:
+        found.append("The machine was not idle: ratios and counts may still hold, absolute times and narrow differences do not.")
+    if document["why_not"]:
+        found.append(f"Ladewerk could not be installed: {document['why_not']}")
+    return found
+
+
+def care(found: Iterable[str]) -> str:
+    return "Read with care:\n\n" + "\n".join(f"- {text}" for text in found) + "\n"
 
 
 def warnings(document: Document) -> list[str]:
     """What makes this run less believable."""
-    rows, found = Rows(document), []
-    if document["neighbours"]["others"] + document["neighbours"]["stolen"] > 0.05:
-        found.append("The machine was not idle: ratios and counts may still hold, absolute times and narrow differences do not.")
+    rows, found = Rows(document), unrest(document)
     if document["python"]["debug"]:
         found.append("The interpreter is a debug build.")
     if not document["python"]["pgo"]:
@@ -146,8 +177,6 @@ def warnings(document: Document) -> list[str]:
             "The interpreter was not configured with --enable-optimizations. Unless its distributor optimized it by other "
             "means, its Python code runs slower than most, which flatters whoever replaces Python code by C."
         )
-    if document["why_not"]:
-        found.append(f"Ladewerk could not be installed: {document['why_not']}")
     for section, workload, field in (("startup", "pass", "wall_ms"), *(("programs", w, "cpu_ms") for w in rows.workloads("programs"))):
         control = rows.ratio(field, (section, workload, "again"), (section, workload, "stock"))
         if control and abs(control.value - 1) > 0.02:
@@ -583,7 +612,7 @@ def markdown(document: Document) -> str:
     rows = Rows(document)
     parts = ["# Import benchmark\n", machine_part(document), LEGEND]
     if found := warnings(document):
-        parts.append("Read with care:\n\n" + "\n".join(f"- {text}" for text in found) + "\n")
+        parts.append(care(found))
     parts += ["## Goals\n", goals_part(rows)]
     for section, (title, part) in PARTS.items():
         if rows.section(section):
@@ -591,11 +620,12 @@ def markdown(document: Document) -> str:
     return "\n".join(parts)
 
 
-def main() -> None:
+def show(markdown: Callable[[Document], str], usage: str | None) -> None:
+    """The report of the file that the command line names."""
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        sys.exit(__doc__)
+        sys.exit(usage)
     print(markdown(json.loads(Path(sys.argv[1]).read_text())), end="")
 
 
 if __name__ == "__main__":
-    main()
+    show(markdown, __doc__)

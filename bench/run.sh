@@ -10,7 +10,7 @@ usage() {
 	  --quick           fewer rounds: a short look (about 8 minutes once built; the full run takes about 25)
 	  --only SECTION    startup, paths, modules, programs, memory, cold, syscalls or hyperfine; may be given more than once
 	  --program NAME    of the programs, this one: ${programs[*]} service; may be given more than once
-	  --runs N          N rounds in every section
+	  -n, --runs N      N rounds in every section
 	  --python PYTHON   interpreter the environments are made from (default: python3)
 	  --venv DIR        use this environment as it is, with the Ladewerk and the programs it has
 	  --build DIR       where environments, corpus and caches are kept (default: build-bench/ in the checkout)
@@ -30,9 +30,8 @@ pycds=code-data-share==0.1.0
 
 python=python3 venv='' build=$checkout/build-bench output='' measure=()
 
-need() { # OPTION ARGUMENTS-LEFT
-	[ "$2" -ge 2 ] || { echo "run.sh: $1 needs an argument; see --help" >&2; exit 2; }
-}
+# shellcheck source=bench/environments.sh
+. "$here/environments.sh"
 
 while [ $# -gt 0 ]; do
 	case $1 in
@@ -53,11 +52,8 @@ while [ $# -gt 0 ]; do
 		esac
 		shift
 		;;
-	--runs | --seed)
-		need "$1" $#
-		case $2 in
-		'' | *[!0-9]* | 0) echo "run.sh: $1 needs a positive number, not '$2'" >&2; exit 2 ;;
-		esac
+	-n | --runs | --seed)
+		need_number "$1" $# "${2-}"
 		measure+=("$1" "$2")
 		shift
 		;;
@@ -71,67 +67,8 @@ while [ $# -gt 0 ]; do
 	shift
 done
 
-say() { echo "$*" >&2; }
-
-# Nothing of the caller's Python or Ladewerk settings takes part.
-unset "${!PYTHON@}" "${!LADEWERK@}" VIRTUAL_ENV
-
 [ -z "$venv" ] || python=$venv/bin/python
-version=$("$python" -c 'import sys; print("%d.%d%s" % (*sys.version_info[:2], getattr(sys, "abiflags", "")))') ||
-	{ echo "run.sh: $python does not run" >&2; exit 1; }
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-	{ echo "run.sh: $python is Python $version; 3.11 or newer is needed" >&2; exit 1; }
-build=$build/py$version
-mkdir -p "$build"
-log=$build/install.log
-: >"$log"
-
-# An environment without pip and setuptools: their .pth files and finders would be timed as well.
-make_env() { # NAME
-	[ -x "$build/$1/bin/python" ] || "$python" -m venv --without-pip "$build/$1" >>"$log" 2>&1
-}
-
-install_into() { # NAME WHAT...
-	local into=$build/$1
-	shift
-	"$build/tools/bin/python" -m pip --python "$into/bin/python" install --quiet --disable-pip-version-check "$@" >>"$log" 2>&1
-}
-
-# What the wheel is built from, as one hash: it is built anew only when this changes.
-fingerprint() {
-	(
-		shopt -s nullglob
-		cd "$checkout"
-		find core ext CMakeLists.txt pyproject.tom[l] README.m[d] -type f ! -path '*/__pycache__/*' -print0 |
-			sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1
-	)
-}
-
-# The line of pip's output that tells most; nothing of this machine's paths goes into a report.
-last_error() {
-	local text
-	text=$(grep -iE 'error|not found|neither' "$1" |
-		grep -viE 'subprocess|encountered error|generation-failed|group|failed to build|hint:|note:' |
-		sed 's/\x1b\[[0-9;]*m//g; s/^[^[:alnum:]]*//; s/^ERROR: //' | tail -1) || true
-	echo "${text:-see its log in the build directory}" | sed "s|$checkout|the checkout|g; s|$build|the build directory|g"
-}
-
-build_wheel() { # prints nothing; leaves the wheel in $build/wheel, or the reason in $build/why-not
-	local print
-	print=$(fingerprint)
-	if [ "$(cat "$build/fingerprint" 2>/dev/null)" = "$print" ]; then
-		return
-	fi
-	rm -rf "$build/wheel" "$build/why-not" "$build/small" "$build/enabled"
-	say "building Ladewerk"
-	if ! "$build/tools/bin/python" -m pip wheel --quiet --disable-pip-version-check --no-deps \
-		-w "$build/wheel" "$checkout" >"$build/wheel.log" 2>&1; then
-		last_error "$build/wheel.log" >"$build/why-not"
-	elif ! install_into programs --force-reinstall --no-deps "$build"/wheel/*.whl; then
-		last_error "$log" >"$build/why-not"
-	fi
-	echo "$print" >"$build/fingerprint"
-}
+begin
 
 # Environments with Ladewerk alone, for the start-up section; one of them enabled.
 small_envs() {
@@ -171,14 +108,13 @@ pycds_env() {
 	fi
 }
 
-make_env bare || { echo "run.sh: cannot make an environment with $python -m venv; see $log" >&2; exit 1; }
+need_env bare
 measure+=(--bare-python "$build/bare/bin/python")
 if [ -n "$venv" ]; then
 	measure+=(--python "$venv/bin/python")
 else
 	make_env programs
-	[ -x "$build/tools/bin/pip" ] || "$python" -m venv "$build/tools" >>"$log" 2>&1 ||
-		{ echo "run.sh: $python has no ensurepip (Debian: python3-venv); see $log" >&2; exit 1; }
+	need_tools
 	for program in "${programs[@]}"; do
 		[ -e "$build/installed-$program" ] && continue
 		say "installing $program"
@@ -191,7 +127,7 @@ else
 		fi
 	done
 	pycds_env || say "no environment for PyCDS; see $log"
-	build_wheel
+	build_wheel programs small enabled
 	if [ -s "$build/why-not" ]; then
 		rm -f "$build/programs/bin/ladewerk"
 		say "Ladewerk could not be installed: $(cat "$build/why-not")"
@@ -200,7 +136,7 @@ else
 		small_envs || say "no environments for the start-up section; see $log"
 	fi
 	measure+=(--python "$build/programs/bin/python")
-	if revision=$(git -C "$checkout" describe --always --dirty 2>/dev/null); then measure+=(--revision "$revision"); fi
+	if revision=$(revision); then measure+=(--revision "$revision"); fi
 fi
 
 output=${output:-$here/results/$(date -u +%Y-%m-%dT%H%M%SZ)-py$version}
