@@ -28,7 +28,7 @@ struct lw_session {
 	lw_registry *registry;		/* thread-safe by itself */
 	pthread_mutex_t mutex;		/* protects everything below */
 	lw_store *store;
-	const struct lw_snapshot *snapshot;	/* entered for as long as DIRS and views point into it */
+	const struct lw_snapshot *snapshot;	/* held for as long as DIRS and views point into it */
 	struct lw_dirs dirs;
 	int64_t window_ns;
 	struct lw_learner learner;
@@ -197,7 +197,7 @@ static void dismantle(lw_session *session)
 		lw_view_destroy(session->view[i]);
 	free(session->view);
 	if (session->snapshot)
-		lw_registry_exit(session->registry, session->snapshot);
+		lw_registry_unhold(session->registry, session->snapshot);
 	if (session->registry)
 		lw_registry_destroy(session->registry);
 	lw_store_close(session->store);
@@ -258,7 +258,7 @@ int lw_session_open(const struct lw_session_config *config, lw_session **out, ch
 			goto fail;
 	}
 	lw_learner_init(&session->learner, !lw_store_writable(session->store));
-	session->snapshot = lw_registry_enter(session->registry);
+	session->snapshot = lw_registry_hold(session->registry);
 	session->dirs.snapshot = session->snapshot;
 	session->stats.read_ahead = lw_hot_open(&session->hot, config->entry, session->store, session->snapshot);
 	enlist(session);
@@ -469,6 +469,7 @@ static int hand_out(lw_session *session, const struct lw_snapshot *snapshot, con
 	session->stats.dirs.damaged += result == LW_BAD;
 	if (result != LW_OK)
 		return LW_ABSENT;
+	lw_registry_hold_on(session->registry, snapshot); /* the caller may let go on another thread */
 	code->snapshot = snapshot;
 	session->stats.code_pack++;
 	note_windows(session, code);
@@ -487,8 +488,7 @@ int lw_session_code(lw_session *session, const struct lw_hit *hit, struct lw_cod
 		if (record && may_read(index, record, hit)
 				&& (!hit->asked || (record->stamp == lw_stamp(&hit->stat) && !lw_stat_weak(&hit->stat, hit->path))))
 			result = hand_out(session, snapshot, index, record, code);
-		if (result != LW_OK)
-			lw_registry_exit(session->registry, snapshot);
+		lw_registry_exit(session->registry, snapshot);
 	}
 	unlock(session);
 	return result;
@@ -497,7 +497,7 @@ int lw_session_code(lw_session *session, const struct lw_hit *hit, struct lw_cod
 void lw_session_release(lw_session *session, struct lw_code *code)
 {
 	if (code->snapshot)
-		lw_registry_exit(session->registry, code->snapshot);
+		lw_registry_unhold(session->registry, code->snapshot);
 	free(code->owned);
 	*code = (struct lw_code){ 0 };
 }
@@ -513,10 +513,9 @@ static int by_content(lw_session *session, struct lw_hit *hit, struct lw_code *c
 	const struct lw_file_record *record = find_record(session, snapshot, hit, &index);
 	if (record && may_read(index, record, hit) && lw_content_hash(hit->path, &hit->stat, &content) == 0 && content == record->content)
 		result = hand_out(session, snapshot, index, record, code);
-	if (result != LW_OK) {
-		lw_registry_exit(session->registry, snapshot);
+	lw_registry_exit(session->registry, snapshot); /* where CODE was handed out, it holds the record too */
+	if (result != LW_OK)
 		return result;
-	}
 	session->stats.code_content++;
 	if (!lw_stat_racy(&hit->stat, now) && record->stamp != lw_stamp(&hit->stat))
 		lw_learner_add(&session->learner, hit, lw_stamp(&hit->stat), content, code->data, code->len, lw_stat_public(&hit->stat));

@@ -66,6 +66,8 @@ missing_wanted() {
 	has_header sys/sdt.h || echo systemtap-sdt-dev
 	have strace || echo strace
 	have hyperfine || echo hyperfine
+	have spin || echo spin
+	has_header urcu/rculfhash.h || echo liburcu-dev
 	have clang || echo clang
 	have clang && ! has_fuzzer && echo "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
 	return 0

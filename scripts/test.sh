@@ -149,6 +149,7 @@ c_options() {
 	local dir=$build/consumer
 	c_build "$build/c-options" -DLADEWERK_BUILD_BENCH=ON -DLADEWERK_URING_LIBRARY=OFF
 	"$build/c-options/bench/micro/bench_lookup" 40 5
+	"$build/c-options/bench/micro/bench_registry" 500 1 2
 	rm -rf "$dir"
 	mkdir -p "$dir"
 	cat >"$dir/CMakeLists.txt" <<END
