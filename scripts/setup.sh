@@ -60,13 +60,15 @@ missing_needed() {
 	has_python_venv || echo python3-venv
 }
 
-# Without these something is left out (io_uring, probes, fuzzing, system call counts, measurements) and said to be.
+# Without these something is left out (io_uring, probes, fuzzing, models, file systems to watch, system call counts, measurements) and said to be.
 missing_wanted() {
 	has_header liburing.h || echo liburing-dev
 	has_header sys/sdt.h || echo systemtap-sdt-dev
 	have strace || echo strace
 	have hyperfine || echo hyperfine
 	have spin || echo spin
+	have mkfs.xfs || echo xfsprogs
+	have mkfs.btrfs || echo btrfs-progs
 	has_header urcu/rculfhash.h || echo liburcu-dev
 	have clang || echo clang
 	have clang && ! has_fuzzer && echo "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
