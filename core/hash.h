@@ -17,6 +17,9 @@ struct lw_hash128 {
 uint64_t lw_hash64(const void *data, size_t size);
 struct lw_hash128 lw_hash128(const void *data, size_t size);
 
+/** lw_hash64() of the path of NAME in directory DIR. 0 (which no path is known to have) where that is longer than any path can be. */
+uint64_t lw_hash64_below(const char *dir, size_t len, const char *name, size_t name_len);
+
 static inline int lw_hash128_cmp(struct lw_hash128 a, struct lw_hash128 b)
 {
 	if (a.hi != b.hi)
