@@ -75,4 +75,11 @@ holds registry "${one[@]}" || failed=1
 holds registry "${two[@]}" || failed=1
 [[ ! ${LADEWERK_LONG-} ]] || holds registry "${long[@]}" || failed=1
 refuses registry 8 "${one[@]}"
+
+holds journal || failed=1
+holds journal -DKILLS=1 -DCHANGES=1 -DCHECKS=3 || failed=1
+holds journal -DKILLS=1 -DCHANGES=2 -DCHECKS=1 || failed=1
+[[ ! ${LADEWERK_LONG-} ]] || holds journal -DCHANGES=3 -DCHECKS=3 || failed=1
+[[ ! ${LADEWERK_LONG-} ]] || holds journal -DKILLS=1 -DCHANGES=2 -DCHECKS=2 || failed=1
+refuses journal 9
 exit "$failed"
