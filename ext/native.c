@@ -135,6 +135,8 @@ static PyObject *unmarshal(PyObject *module, PyObject *data)
 	return PyBytes_AsStringAndSize(data, &bytes, &len) < 0 ? NULL : lw_unmarshal(lw_state_of(module), bytes, (size_t)len);
 }
 
+PyDoc_STRVAR(canonical_doc, "canonical(data, /)\n--\n\n"
+	"DATA, a code object as marshal.dumps() makes it, in the form that is the same from every process. Raises ValueError for what code does not hold.");
 PyDoc_STRVAR(probe_uring_doc, "probe_uring()\n--\n\nWhether io_uring may be used here, asked in a child process: (errno or 0, text).");
 
 static PyObject *probe_uring(PyObject *module, PyObject *unused)
@@ -166,6 +168,7 @@ static PyMethodDef methods[] = {
 	{ "flush", flush, METH_NOARGS, flush_doc },
 	{ "digests", digests, METH_NOARGS, digests_doc },
 	{ "unmarshal", unmarshal, METH_O, unmarshal_doc },
+	{ "canonical", lw_canonical, METH_O, canonical_doc },
 	{ "probe_uring", probe_uring, METH_NOARGS, probe_uring_doc },
 	{ "place", (PyCFunction)(void (*)(void))lw_place, METH_FASTCALL | METH_KEYWORDS, place_doc },
 	{ "record", lw_record, METH_O, record_doc },

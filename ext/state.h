@@ -14,6 +14,7 @@
  *   observe.c    USDT probes, and the record behind `ladewerk run --report`
  *   activate.c   install, uninstall, the session
  *   index.c      the Builder behind `ladewerk index`
+ *   canonical.c  one marshalled form of code, the same from every process
  *
  * Threads: Python objects here follow the interpreter's rules. Under the GIL it protects the plain fields; in free-threaded builds the
  * fields marked (once) are written by install() only, counters are relaxed atomics, and the caches are Python containers.
@@ -410,5 +411,10 @@ int lw_store_settings(lw_state *state, const char *cache, struct lw_suffixes *su
 int lw_parse_backend(const char *name, enum lw_ioq_backend *backend);
 
 extern PyType_Spec lw_builder_spec;
+
+/* --- canonical.c --- */
+
+/** DATA (bytes, a marshalled code object) in its canonical form, as bytes. ValueError for what no code holds. */
+PyObject *lw_canonical(PyObject *module, PyObject *data);
 
 #endif
