@@ -106,7 +106,7 @@ int lw_place_find(const struct lw_store_config *config, char *out, size_t size, 
 	return err;
 }
 
-static bool trusted_owner(const struct lw_store_config *config, uid_t uid)
+bool lw_place_trusts_uid(const struct lw_store_config *config, uid_t uid)
 {
 	/* The one that costs a system call comes last. */
 	return uid == 0 || uid == config->prefix_owner || (config->trust_uid_set && uid == config->trust_uid)
@@ -114,7 +114,7 @@ static bool trusted_owner(const struct lw_store_config *config, uid_t uid)
 }
 
 /* No group is nobody: in many containers ordinary users are in root's. */
-static bool writable_by_others(const struct stat *st)
+bool lw_place_open_to_others(const struct stat *st)
 {
 	return st->st_mode & (S_IWGRP | S_IWOTH);
 }
@@ -125,13 +125,13 @@ bool lw_place_trusts(const struct lw_store_config *config, const struct stat *st
 
 	if (!dir)
 		dir = "";
-	if (!trusted_owner(config, st->st_uid)) {
+	if (!lw_place_trusts_uid(config, st->st_uid)) {
 		lw_reason_set(reason, "not used: %.200s%s%.80s belongs to uid %u; set LADEWERK_CACHE to a directory of your own, "
 			"or LADEWERK_TRUST_UID=%u if that user may run code as you",
 			dir, slash, name, (unsigned)st->st_uid, (unsigned)st->st_uid);
 		return false;
 	}
-	if (writable_by_others(st)) {
+	if (lw_place_open_to_others(st)) {
 		lw_reason_set(reason, "not used: others may write to %.200s%s%.80s; run chmod go-w on it", dir, slash, name);
 		return false;
 	}

@@ -19,6 +19,10 @@ int lw_place_find(const struct lw_store_config *config, char *out, size_t size, 
 /** Whether this process may believe what ST describes. PATH (directory DIR, or NULL, and NAME) is for the reason. */
 bool lw_place_trusts(const struct lw_store_config *config, const struct stat *st, const char *dir, const char *name, char *reason);
 
+/** The two halves of it: whether UID may write code that runs here, and whether others than the owner may write. */
+bool lw_place_trusts_uid(const struct lw_store_config *config, uid_t uid);
+bool lw_place_open_to_others(const struct stat *st);
+
 /**
  * Open the key directory PATH in PLACE and check both. ST is the key directory's. Returns a descriptor, or -errno
  * (-ENOENT: there is none, without a reason; -EPERM: not trusted).
