@@ -436,7 +436,12 @@ int lw_hot_store_learnt(struct lw_hot *hot, lw_store *where, const struct lw_sna
 	lw_index **index = NULL;
 	if (!hot->entry || lw_store_load(where, &index, &count, &refused, reason))
 		return 0;
-	const struct lw_snapshot files = { .count = count, .index = index };
+	/* The artifact is what it was. */
+	lw_index *artifact = lw_snapshot_artifact(used);
+	lw_index **more = artifact ? realloc(index, (count + 1) * sizeof(*more)) : NULL;
+	if (more)
+		(index = more)[count] = artifact;
+	const struct lw_snapshot files = { .count = count + (more != NULL), .index = index };
 	int result = store(hot, where, &files, used, mostly_own(&files, used, learnt));
 	for (unsigned i = 0; i < count; i++)
 		lw_index_close(index[i]);

@@ -20,22 +20,27 @@ static int put(struct lw_hit *hit, uint32_t at, const char *text, size_t len)
 }
 
 /* Whether hit->path is a regular file, as FileFinder asks it: any error means no. */
-static bool ask_file(struct lw_dirs *dirs, struct lw_hit *hit)
+static bool ask_file(struct lw_dirs *dirs, const struct lw_dir *dir, bool doubt, struct lw_hit *hit)
 {
-	hit->asked_ns = lw_now_ns();
-	hit->asked = lw_dirs_stat(dirs, hit->path, &hit->stat) == 0 && S_ISREG(hit->stat.mode);
+	hit->asked = lw_dirs_file(dirs, dir, hit->path, hit->len, doubt, &hit->stat, &hit->asked_ns) == 0 && S_ISREG(hit->stat.mode);
 	return hit->asked;
+}
+
+/* As somebody else has it. */
+static uint64_t get_stamp(struct lw_dirs *dirs, const struct lw_dir *dir, const struct lw_entry *entry, unsigned suffix, const struct lw_hit *hit)
+{
+	return suffix == dirs->suffixes->source ? lw_dirs_file_stamp(dirs, dir, entry, hit->path, hit->len) : 0;
 }
 
 /*
  * Try STEM<suffix> for each suffix in KINDS, hit->path[0..at) being the path up to and including the stem. DIR is where the
- * names were seen. Leaves the first that is a file in HIT.
+ * names were seen, ENTRY the stem's there; NULL, in doubt: it was not seen. Leaves the first that is a file in HIT.
  */
-static int try_files(struct lw_dirs *dirs, const struct lw_dir *dir, lw_kinds kinds, bool doubt, struct lw_hit *hit,
+static int try_files(struct lw_dirs *dirs, const struct lw_dir *dir, const struct lw_entry *entry, lw_kinds kinds, bool doubt, struct lw_hit *hit,
 		enum lw_hit_kind kind)
 {
 	uint32_t at = hit->len;
-	bool ask = doubt || !lw_dirs_settled(dirs, dir) || dirs->epoch > 0;
+	bool ask = doubt || !lw_dirs_settled(dirs, dir) || dirs->epoch > 0, frozen = !ask && lw_is_frozen(dirs->freshness);
 	for (unsigned i = 0; i < dirs->suffixes->count; i++) {
 		if (!(kinds & LW_KIND_SUFFIX(i)))
 			continue;
@@ -43,7 +48,8 @@ static int try_files(struct lw_dirs *dirs, const struct lw_dir *dir, lw_kinds ki
 		if (error)
 			return error;
 		hit->asked = false;
-		if (!ask || ask_file(dirs, hit)) {
+		hit->stamp = ask || frozen ? 0 : get_stamp(dirs, dir, entry, i, hit);
+		if (frozen || hit->stamp || ask_file(dirs, dir, doubt, hit)) {
 			hit->kind = kind;
 			hit->suffix = i;
 			return 0;
@@ -59,13 +65,14 @@ static lw_kinds every_suffix(const struct lw_suffixes *suffixes)
 	return (lw_kinds)((2u << suffixes->count) - 2);
 }
 
-/* hit->path is DIR/NAME, which may be a directory: a package, a portion, or nothing. IN_DOUBT: it may be a link, so ask even in `frozen`. */
+/* hit->path is DIR/NAME, which may be a directory: a package, a portion, or nothing. IN_DOUBT: it may be a link, or lie below one, so ask even in `frozen`. */
 static int try_package(struct lw_dirs *dirs, bool in_doubt, struct lw_hit *hit, bool *portion)
 {
 	struct lw_dir *sub = lw_dirs_get(dirs, hit->path, hit->len);
 	if (!sub)
 		return -ENOMEM;
-	int error = in_doubt ? lw_dirs_compare(dirs, sub) : lw_dirs_fresh(dirs, sub);
+	sub->linked |= in_doubt;
+	int error = lw_dirs_fresh(dirs, sub);
 	if (error)
 		return error;
 	/* First: where the index is damaged it reads the directory, and what that is shows then only. */
@@ -88,7 +95,7 @@ static int try_package(struct lw_dirs *dirs, bool in_doubt, struct lw_hit *hit, 
 	hit->base_len = hit->len;
 	error = put(hit, hit->len, "/__init__", 1 + INIT_LEN);
 	if (!error)
-		error = try_files(dirs, sub, kinds, doubt, hit, LW_HIT_PACKAGE);
+		error = try_files(dirs, sub, entry, kinds, doubt, hit, LW_HIT_PACKAGE);
 	return error;
 }
 
@@ -96,6 +103,7 @@ int lw_resolve_fresh(struct lw_dirs *dirs, struct lw_dir *dir, const char *name,
 {
 	hit->kind = LW_HIT_NONE;
 	hit->asked = false;
+	hit->stamp = 0;
 	hit->base_len = 0;
 	hit->len = 0;
 	const struct lw_entry *entry;
@@ -116,13 +124,13 @@ int lw_resolve_fresh(struct lw_dirs *dirs, struct lw_dir *dir, const char *name,
 
 	bool portion = false;
 	if (kinds & LW_KIND_DIR) {
-		error = try_package(dirs, doubt, hit, &portion);
+		error = try_package(dirs, doubt || dir->linked, hit, &portion);
 		if (error || hit->kind != LW_HIT_NONE)
 			return error;
 		hit->len = stem;
 		hit->path[stem] = '\0';
 	}
-	error = try_files(dirs, dir, kinds, doubt, hit, LW_HIT_MODULE);
+	error = try_files(dirs, dir, entry, kinds, doubt, hit, LW_HIT_MODULE);
 	if (!error && hit->kind == LW_HIT_NONE && portion)
 		hit->kind = LW_HIT_PORTION;
 	return error;

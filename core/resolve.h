@@ -26,7 +26,8 @@ struct lw_hit {
 	enum lw_hit_kind kind;
 	unsigned suffix;	/* of the file: index in lw_suffixes */
 	uint32_t entry;		/* path lists only: the path entry it was found in */
-	bool asked;		/* STAT is the file's, taken just now */
+	bool asked;		/* STAT is the file's, as of now */
+	uint64_t stamp;		/* not asked: the file's as of now; 0: nobody has asked (`frozen`) */
 	int64_t asked_ns;	/* lw_now_ns() before that */
 	struct lw_stat stat;
 	uint32_t base_len;

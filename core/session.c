@@ -5,6 +5,8 @@
  * Lock order: sessions_mutex (the list of sessions, for fork and exit) before session->mutex; neither is ever held while calling back.
  */
 #include "session.h"
+#include "attach.h"
+#include "client.h"
 
 #include "hot.h"
 #include "learn.h"
@@ -25,6 +27,7 @@ struct lw_session {
 	lw_session *next;		/* sessions_mutex */
 	struct lw_suffixes suffixes;	/* constant */
 	uint32_t pyc_magic;		/* constant */
+	lw_artifact *artifact;		/* constant; NULL: none was asked for */
 	lw_registry *registry;		/* thread-safe by itself */
 	pthread_mutex_t mutex;		/* protects everything below */
 	lw_store *store;
@@ -112,6 +115,14 @@ static void fork_prepare(void)
 	}
 }
 
+static void forget_watch(lw_session *session)
+{
+	lw_dirs_unwatch(&session->dirs);
+	for (unsigned by = 0; by < LW_BY_COUNT; by++)
+		if (session->dirs.fresh[by])
+			lw_fresh_forked(session->dirs.fresh[by]);
+}
+
 static void fork_done(bool child)
 {
 	for (lw_session *session = sessions; session; session = session->next) {
@@ -121,6 +132,7 @@ static void fork_done(bool child)
 			lw_hot_close(&session->hot);
 			lw_store_forked(session->store);
 			session->started = true;
+			forget_watch(session);
 		}
 		unlock(session);
 	}
@@ -196,36 +208,96 @@ static void dismantle(lw_session *session)
 	for (unsigned i = 0; i < session->view_count; i++)
 		lw_view_destroy(session->view[i]);
 	free(session->view);
+	for (unsigned by = 0; by < LW_BY_COUNT; by++)
+		lw_fresh_destroy(session->dirs.fresh[by]);
 	if (session->snapshot)
 		lw_registry_unhold(session->registry, session->snapshot);
 	if (session->registry)
 		lw_registry_destroy(session->registry);
 	lw_store_close(session->store);
+	lw_artifact_destroy(session->artifact);
 	pthread_mutex_destroy(&session->mutex);
 	free(session);
 }
 
-/* A file that is refused may have held what replaced a fact in an older one: then nothing is frozen. */
+/*
+ * What is taken for the truth must be there: without an artifact nothing lies below its roots. A cache file that is refused may have held what replaced a
+ * fact in an older one: then nothing that was learnt is frozen.
+ */
 static enum lw_freshness effective(const lw_session *session, enum lw_freshness freshness)
 {
-	return session->stats.refused ? LW_STAT : freshness;
+	bool artifact = session->artifact && lw_artifact_used(session->artifact);
+	if (freshness == LW_FROZEN && session->stats.refused)
+		freshness = LW_FROZEN_HELD;
+	return freshness == LW_FROZEN_HELD && !artifact ? LW_STAT : freshness;
 }
 
-static int load(lw_session *session, char *reason)
+/* In `watch` somebody looks after what is known. Without memory nobody does, and everything is compared. */
+static void set_freshness(lw_session *session, enum lw_freshness freshness, bool daemon)
+{
+	session->dirs.freshness = effective(session, freshness);
+	if (session->dirs.freshness == LW_STAT && daemon && session->dirs.fresh[LW_BY_DAEMON])
+		session->dirs.freshness = LW_WATCH;
+	if (freshness == LW_WATCH && !session->dirs.fresh[LW_BY_PROCESS])
+		session->dirs.fresh[LW_BY_PROCESS] = lw_fresh_own();
+}
+
+/* Whoever asked for `watch` waits for a daemon to come; others take it if it is there. */
+static void attach(lw_session *session, const struct lw_session_config *config)
+{
+	struct sockaddr_un address;
+	if (!config->daemon || lw_is_frozen(config->freshness) || lw_attach_address(&session->suffixes, config->store.use_env, false, &address))
+		return;
+	lw_fresh *client = lw_client_create(&session->suffixes, &address);
+	if (client && !lw_client_attach(client) && config->freshness == LW_STAT) {
+		lw_fresh_destroy(client);
+		client = NULL;
+	}
+	session->dirs.fresh[LW_BY_DAEMON] = client;
+}
+
+static void close_all(lw_index **index, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		lw_index_close(index[i]);
+	free(index);
+}
+
+/* Put the artifact, if it can be used, behind the *COUNT cache files. 0 or -ENOMEM (nothing taken). */
+static int add_artifact(lw_session *session, const struct lw_session_config *config, lw_index ***index, unsigned *count)
+{
+	lw_index *artifact;
+	int error = lw_artifact_open(&config->store, config->artifact, &artifact, &session->artifact);
+	if (error || !artifact)
+		return error;
+	lw_index **bigger = realloc(*index, (*count + 1) * sizeof(*bigger));
+	if (!bigger) {
+		lw_index_close(artifact);
+		return -ENOMEM;
+	}
+	bigger[(*count)++] = artifact;
+	*index = bigger;
+	return 0;
+}
+
+static int load(lw_session *session, const struct lw_session_config *config, char *reason)
 {
 	lw_index **index = NULL;
 	unsigned count = 0;
-	int error = lw_store_load(session->store, &index, &count, &session->stats.refused, reason);
+	int error = lw_store_path(session->store) ? lw_store_load(session->store, &index, &count, &session->stats.refused, reason) : 0;
 	if (error)
 		return error;
 	session->stats.indexes = count;
-	session->dirs.freshness = effective(session, session->dirs.freshness);
-	error = lw_registry_publish(session->registry, index, count);
-	if (error) {
-		for (unsigned i = 0; i < count; i++)
-			lw_index_close(index[i]);
+	if (config->artifact)
+		error = add_artifact(session, config, &index, &count);
+	attach(session, config);
+	set_freshness(session, config->freshness, config->daemon);
+	if (!error && count)
+		error = lw_registry_publish(session->registry, index, count);
+	if (error)
+		close_all(index, count);
+	else if (!count)
 		free(index);
-	}
 	return error;
 }
 
@@ -252,11 +324,9 @@ int lw_session_open(const struct lw_session_config *config, lw_session **out, ch
 		error = -ENOMEM;
 		goto fail;
 	}
-	if (lw_store_path(session->store)) {
-		error = load(session, reason);
-		if (error)
-			goto fail;
-	}
+	error = load(session, config, reason);
+	if (error)
+		goto fail;
 	lw_learner_init(&session->learner, !lw_store_writable(session->store));
 	session->snapshot = lw_registry_hold(session->registry);
 	session->dirs.snapshot = session->snapshot;
@@ -290,10 +360,27 @@ const struct lw_suffixes *lw_session_suffixes(const lw_session *session)
 	return &session->suffixes;
 }
 
-void lw_session_set_freshness(lw_session *session, enum lw_freshness freshness, int64_t window_ns)
+const lw_artifact *lw_session_artifact(const lw_session *session)
+{
+	return session->artifact;
+}
+
+/* Which fact about a directory counts depends on the mode, where there is an artifact: start anew, with what was learnt stored. */
+static void change_freshness(lw_session *session, enum lw_freshness freshness, bool daemon)
+{
+	if (lw_snapshot_artifact(session->snapshot) && freshness != session->dirs.freshness) {
+		flush_locked(session);
+		lw_dirs_clear(&session->dirs);
+		for (unsigned i = 0; i < session->view_count; i++)
+			lw_view_forget(session->view[i]);
+	}
+	set_freshness(session, freshness, daemon);
+}
+
+void lw_session_set_freshness(lw_session *session, enum lw_freshness freshness, bool daemon, int64_t window_ns)
 {
 	lock(session);
-	session->dirs.freshness = effective(session, freshness);
+	change_freshness(session, effective(session, freshness), daemon);
 	session->window_ns = window_ns;
 	unlock(session);
 }
@@ -396,6 +483,7 @@ bool lw_session_quick(lw_session *session, const lw_view *view)
 int lw_session_resolve(lw_session *session, lw_view *view, uint32_t start, const char *name, size_t len, struct lw_hit *hit)
 {
 	lock(session);
+	lw_dirs_begin(&session->dirs);
 	int error = lw_view_resolve(view, &session->dirs, session->window_ns, start, name, len, hit);
 	unlock(session);
 	return error;
@@ -403,19 +491,26 @@ int lw_session_resolve(lw_session *session, lw_view *view, uint32_t start, const
 
 /* --- code --- */
 
-/* The newest record of HIT's file. The caller is inside SNAPSHOT. */
+/* A file that the artifact does not hold, although it is the truth there: what was learnt is no more than a hint. */
+static bool is_hint(const lw_session *session, const lw_index *index, const struct lw_hit *hit)
+{
+	return !hit->asked && !lw_index_is_relative(index) && lw_dirs_is_frozen_at(&session->dirs, hit->path, hit->len);
+}
+
+/* The record of HIT's file that counts. The caller is inside SNAPSHOT. */
 static const struct lw_file_record *find_record(lw_session *session, const struct lw_snapshot *snapshot, const struct lw_hit *hit,
 		lw_index **index)
 {
 	struct lw_hash128 key = lw_hash128(hit->path, hit->len);
+	bool truth = lw_dirs_has_truth(&session->dirs);
 	for (unsigned i = 0; i < snapshot->count; i++) {
 		const struct lw_file_record *record;
-		int result = lw_index_find_file(snapshot->index[i], key, &record);
+		*index = lw_snapshot_at(snapshot, i, truth);
+		int result = lw_index_find_path(*index, hit->path, hit->len, key, &record);
 		if (result == LW_ABSENT)
 			continue;
-		*index = snapshot->index[i];
 		if (result == LW_OK)
-			return record;
+			return is_hint(session, *index, hit) ? NULL : record;
 		/* What an older index says may be what this one has replaced. */
 		session->stats.dirs.damaged++;
 		return NULL;
@@ -423,9 +518,11 @@ static const struct lw_file_record *find_record(lw_session *session, const struc
 	return NULL;
 }
 
-/* Code recorded by another user is not handed to somebody who may not read the source. */
+/* Code recorded by another user is not handed to somebody who may not read the source. (What is in an artifact is for whoever may read the artifact.) */
 static bool may_read(const lw_index *index, const struct lw_file_record *record, const struct lw_hit *hit)
 {
+	if (lw_index_is_relative(index))
+		return true;
 	if (hit->asked ? lw_stat_public(&hit->stat) : (record->code_len & LW_FILE_PUBLIC) != 0)
 		return true;
 	uid_t uid = geteuid(); /* a system call: only where it matters */
@@ -476,6 +573,14 @@ static int hand_out(lw_session *session, const struct lw_snapshot *snapshot, con
 	return LW_OK;
 }
 
+/* Whether RECORD is HIT's file as it is now. `frozen` does not ask. */
+static bool agrees(const struct lw_file_record *record, const struct lw_hit *hit)
+{
+	if (hit->asked)
+		return record->stamp == lw_stamp(&hit->stat) && !lw_stat_weak(&hit->stat, hit->path);
+	return !hit->stamp || record->stamp == hit->stamp;
+}
+
 int lw_session_code(lw_session *session, const struct lw_hit *hit, struct lw_code *code)
 {
 	*code = (struct lw_code){ 0 };
@@ -486,7 +591,7 @@ int lw_session_code(lw_session *session, const struct lw_hit *hit, struct lw_cod
 		lw_index *index;
 		const struct lw_file_record *record = find_record(session, snapshot, hit, &index);
 		if (record && may_read(index, record, hit)
-				&& (!hit->asked || (record->stamp == lw_stamp(&hit->stat) && !lw_stat_weak(&hit->stat, hit->path))))
+				&& agrees(record, hit))
 			result = hand_out(session, snapshot, index, record, code);
 		lw_registry_exit(session->registry, snapshot);
 	}
@@ -502,23 +607,52 @@ void lw_session_release(lw_session *session, struct lw_code *code)
 	*code = (struct lw_code){ 0 };
 }
 
+static void learn(lw_session *session, const struct lw_hit *hit, uint64_t content, const void *code, size_t len)
+{
+	if (!lw_dirs_is_frozen_at(&session->dirs, hit->path, hit->len))
+		lw_learner_add(&session->learner, hit, lw_stamp(&hit->stat), content, code, len, lw_stat_public(&hit->stat));
+}
+
+/*
+ * A record of HIT's file as it is now: the newest in cache files, or the artifact's, whichever of the two has its content. The file is read when
+ * a record is found; HIT's stat is then that of what was read.
+ */
+static const struct lw_file_record *find_content(lw_session *session, const struct lw_snapshot *snapshot, struct lw_hit *hit, const lw_index **index)
+{
+	struct lw_hash128 key = lw_hash128(hit->path, hit->len);
+	bool truth = lw_dirs_has_truth(&session->dirs), hashed = false, replaced = false;
+	uint64_t content = 0;
+	for (unsigned i = 0; i < snapshot->count; i++) {
+		const struct lw_file_record *record;
+		*index = lw_snapshot_at(snapshot, i, truth);
+		int result = replaced && !lw_index_is_relative(*index) ? LW_ABSENT : lw_index_find_path(*index, hit->path, hit->len, key, &record);
+		session->stats.dirs.damaged += result == LW_BAD;
+		replaced |= result != LW_ABSENT && !lw_index_is_relative(*index);
+		if (result != LW_OK || !may_read(*index, record, hit))
+			continue;
+		if (!hashed && lw_content_hash(hit->path, &hit->stat, &content))
+			return NULL;
+		hashed = true;
+		if (content == record->content)
+			return record;
+	}
+	return NULL;
+}
+
 /* Same content under another stamp (an overlay mount, an image pull, a cache restore)? Then the code holds, and the stamp is learnt. */
 static int by_content(lw_session *session, struct lw_hit *hit, struct lw_code *code)
 {
 	const struct lw_snapshot *snapshot = lw_registry_enter(session->registry);
-	lw_index *index;
-	int result = LW_ABSENT;
-	uint64_t content;
+	const lw_index *index;
 	int64_t now = lw_now_ns();
-	const struct lw_file_record *record = find_record(session, snapshot, hit, &index);
-	if (record && may_read(index, record, hit) && lw_content_hash(hit->path, &hit->stat, &content) == 0 && content == record->content)
-		result = hand_out(session, snapshot, index, record, code);
+	const struct lw_file_record *record = find_content(session, snapshot, hit, &index);
+	int result = record ? hand_out(session, snapshot, index, record, code) : LW_ABSENT;
 	lw_registry_exit(session->registry, snapshot); /* where CODE was handed out, it holds the record too */
 	if (result != LW_OK)
 		return result;
 	session->stats.code_content++;
 	if (!lw_stat_racy(&hit->stat, now) && record->stamp != lw_stamp(&hit->stat))
-		lw_learner_add(&session->learner, hit, lw_stamp(&hit->stat), content, code->data, code->len, lw_stat_public(&hit->stat));
+		learn(session, hit, record->content, code->data, code->len);
 	return LW_OK;
 }
 
@@ -550,7 +684,7 @@ static int by_pyc(lw_session *session, const struct lw_hit *hit, const char *pyc
 	code->len = size - LW_PYC_HEADER;
 	session->stats.code_pyc++;
 	if (!lw_stat_racy(&hit->stat, hit->asked_ns) && still_there(hit))
-		lw_learner_add(&session->learner, hit, lw_stamp(&hit->stat), 0, code->data, code->len, lw_stat_public(&hit->stat));
+		learn(session, hit, 0, code->data, code->len);
 	return LW_OK;
 }
 
@@ -580,7 +714,7 @@ void lw_session_learn(lw_session *session, const struct lw_hit *hit, uint64_t co
 	if (!hit->asked || lw_stat_racy(&hit->stat, hit->asked_ns))
 		return;
 	lock(session);
-	lw_learner_add(&session->learner, hit, lw_stamp(&hit->stat), content, data, len, lw_stat_public(&hit->stat));
+	learn(session, hit, content, data, len);
 	unlock(session);
 }
 
@@ -620,5 +754,7 @@ void lw_session_stats(lw_session *session, struct lw_session_stats *stats)
 	stats->dirs.listings += session->dirs.stats.listings;
 	stats->dirs.from_index += session->dirs.stats.from_index;
 	stats->dirs.damaged += session->dirs.stats.damaged;
+	for (unsigned by = 0; by < LW_BY_COUNT; by++)
+		stats->watch[by] = session->dirs.fresh[by] ? session->dirs.fresh[by]->stats : (struct lw_fresh_stats){ 0 };
 	unlock(session);
 }

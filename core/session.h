@@ -17,7 +17,7 @@
 #ifndef LW_SESSION_H
 #define LW_SESSION_H
 
-#include "store.h"
+#include "artifact.h"
 #include "view.h"
 
 typedef struct lw_session lw_session;
@@ -25,7 +25,9 @@ typedef struct lw_session lw_session;
 struct lw_session_config {
 	struct lw_suffixes suffixes;
 	struct lw_store_config store;
+	const char *artifact;		/* path of one to be used, or NULL; see lw_session_artifact() */
 	enum lw_freshness freshness;
+	bool daemon;			/* `stat` and `watch`: attach to one, if it is there (client.h); `stat` then becomes `watch` */
 	int64_t window_ns;		/* see view.h */
 	uint32_t pyc_magic;		/* first four bytes of a .pyc, little-endian */
 	uint64_t entry;			/* of this process, see hot.h; 0: none */
@@ -44,6 +46,7 @@ struct lw_session_stats {
 	uint64_t dropped;		/* facts not stored because they changed meanwhile */
 	uint64_t read_ahead;		/* blocks asked for at the start: this was a cold one */
 	uint64_t hot_written;
+	struct lw_fresh_stats watch[LW_BY_COUNT];	/* `by` NULL: there is none */
 };
 
 /**
@@ -55,9 +58,16 @@ int lw_session_open(const struct lw_session_config *config, lw_session **out, ch
 void lw_session_close(lw_session *session);
 
 const char *lw_session_path(const lw_session *session);
-/** LW_FROZEN becomes LW_STAT where a cache file was refused: it may have held what replaced a fact in an older one. */
-void lw_session_set_freshness(lw_session *session, enum lw_freshness freshness, int64_t window_ns);
+/**
+ * DAEMON as in the configuration, but one to which the session was not attached then is not looked for.
+ * LW_WATCH takes an inotify instance when the first directory is looked at; what cannot be watched is as in LW_STAT.
+ * LW_FROZEN becomes LW_FROZEN_HELD where a cache file was refused: it may have held what replaced a fact in an older one. LW_FROZEN_HELD becomes LW_STAT
+ * without an artifact that can be used.
+ */
+void lw_session_set_freshness(lw_session *session, enum lw_freshness freshness, bool daemon, int64_t window_ns);
 enum lw_freshness lw_session_freshness(lw_session *session);
+/** What became of the artifact, whether it is used or not; NULL: none was asked for. Constant. */
+const lw_artifact *lw_session_artifact(const lw_session *session);
 const struct lw_suffixes *lw_session_suffixes(const lw_session *session);
 
 /** ns spent in asking the file system for stamps, counted from the first call on. */

@@ -31,6 +31,10 @@ struct lw_view {
 	bool hooks;
 	bool linear;
 	bool looked;		/* for a table in the indexes */
+	uint8_t watched;	/* who look after directories that the table rests on, */
+	bool all_watched;	/* after all of them */
+	uint64_t changes;	/* of dirs, when that was so */
+	bool all_frozen;	/* set by looking: each entry lies below the artifact's roots (LW_FROZEN_HELD) */
 	bool stored;		/* the table in use is in an index */
 	bool racy;		/* a directory was: compare by reading again */
 	bool unlisted;		/* a directory could not be listed: that is no fact to store (dirs.c) */
@@ -279,6 +283,20 @@ static int merge(lw_view *view, struct lw_dirs *dirs)
 
 /* --- keeping it current --- */
 
+/* What is below the artifact's roots and not in it is not taken from elsewhere: it is asked. */
+static bool token_of(struct lw_dirs *dirs, const struct lw_path_entry *entry, uint64_t *token)
+{
+	if (lw_dirs_token(dirs, entry->path, entry->len, token))
+		return true;
+	if (!lw_dirs_is_frozen_at(dirs, entry->path, entry->len))
+		return false;
+	struct lw_dir *dir = lw_dirs_get(dirs, entry->path, entry->len);
+	if (!dir || lw_dirs_fresh(dirs, dir) || dir->racy)
+		return false;
+	*token = lw_dir_token(dir);
+	return true;
+}
+
 /*
  * Whether the table FOUND may be used. In `stat` its tokens are about to be compared, which is all it takes if its writer saw what we see.
  * In `frozen` nothing is compared, and another fact may be newer; another user's table lacks what that user could not list. NEWEST: no index
@@ -292,12 +310,12 @@ static bool usable(const lw_view *view, struct lw_dirs *dirs, const struct lw_in
 		return false;
 	if (!another && newest && !compared && found->record->flags & LW_VIEW_SEALED)
 		return true;
-	for (uint32_t i = 0; (another || dirs->freshness == LW_FROZEN) && i < view->count; i++) {
+	for (uint32_t i = 0; (another || lw_is_frozen(dirs->freshness)) && i < view->count; i++) {
 		const struct lw_path_entry *entry = &view->entry[i];
 		uint64_t token;
 		if (!entry->path)
 			continue;
-		if (!lw_dirs_token(dirs, entry->path, entry->len, &token) || token != found->dirs[i].token)
+		if (!token_of(dirs, entry, &token) || token != found->dirs[i].token)
 			return false;
 		const struct lw_dir *dir = another ? lw_dirs_get(dirs, entry->path, entry->len) : NULL;
 		if (another && (!dir || !(dir->flags & (LW_DIR_PUBLIC | LW_DIR_MISSING | LW_DIR_NOTDIR))))
@@ -306,11 +324,28 @@ static bool usable(const lw_view *view, struct lw_dirs *dirs, const struct lw_in
 	return true;
 }
 
+/* Whether entry I is not to be compared, although others are. */
+static bool is_frozen(const lw_view *view, const struct lw_dirs *dirs, uint32_t i)
+{
+	const struct lw_path_entry *entry = &view->entry[i];
+	return dirs->freshness == LW_FROZEN_HELD && lw_dirs_is_frozen_at(dirs, entry->path, entry->len) && !lw_dirs_is_linked_at(dirs, entry->path, entry->len);
+}
+
+static bool all_frozen(const lw_view *view, const struct lw_dirs *dirs)
+{
+	for (uint32_t i = 0; i < view->count; i++)
+		if (view->entry[i].path && !is_frozen(view, dirs, i))
+			return false;
+	return true;
+}
+
 static void look_for_stored(lw_view *view, struct lw_dirs *dirs)
 {
 	view->looked = true;
+	view->all_frozen = all_frozen(view, dirs);
+	bool truth = lw_dirs_has_truth(dirs);
 	for (unsigned i = 0; dirs->snapshot && i < dirs->snapshot->count; i++) {
-		int result = lw_index_find_view(dirs->snapshot->index[i], view->key, &view->indexed);
+		int result = lw_index_find_view(lw_snapshot_at(dirs->snapshot, i, truth), view->key, &view->indexed);
 		dirs->stats.damaged += result == LW_BAD;
 		if (result != LW_OK || !usable(view, dirs, &view->indexed, i == 0))
 			continue;
@@ -323,27 +358,67 @@ static void look_for_stored(lw_view *view, struct lw_dirs *dirs)
 	view->indexed = (struct lw_index_view){ 0 };
 }
 
+/* The token of an entry that is looked after costs no system call. */
+static int token_now(struct lw_dirs *dirs, const struct lw_path_entry *entry, uint64_t *token, bool *weak)
+{
+	struct lw_stat st;
+	const char *path = *entry->path ? entry->path : "/";
+	if (dirs->freshness != LW_WATCH)
+		return lw_token_of(path, lw_dirs_stat(dirs, path, &st), &st, token, weak);
+	struct lw_dir *dir = lw_dirs_get(dirs, entry->path, entry->len);
+	int error = dir ? lw_dirs_fresh(dirs, dir) : -ENOMEM;
+	*weak = false;
+	if (!error)
+		*token = lw_dir_token(dir);
+	return error;
+}
+
 /* Whether the directories are those of VIEW's table. *WEAK: all but for some whose times do not prove it to another process (lw_stat_weak). */
 static bool tokens_hold(const lw_view *view, struct lw_dirs *dirs, bool *weak)
 {
 	*weak = false;
 	for (uint32_t i = 0; i < view->count; i++) {
-		const char *path = view->entry[i].path && !*view->entry[i].path ? "/" : view->entry[i].path;
-		struct lw_stat st;
 		uint64_t now;
 		bool is_weak;
-		if (!path)
+		if (!view->entry[i].path || is_frozen(view, dirs, i))
 			continue;
-		if (lw_token_of(path, lw_dirs_stat(dirs, path, &st), &st, &now, &is_weak) || now != view->token[i])
+		if (token_now(dirs, &view->entry[i], &now, &is_weak) || now != view->token[i])
 			return *weak = false;
 		*weak |= is_weak && view->indexed.index;
 	}
 	return !*weak;
 }
 
+/* What is looked after, if anything, is as it was when VIEW was compared. */
+static bool told_nothing(const lw_view *view, const struct lw_dirs *dirs)
+{
+	return !view->watched || (!(view->watched & ~dirs->trusted) && view->changes == dirs->changes);
+}
+
 bool lw_view_settled(const lw_view *view, const struct lw_dirs *dirs)
 {
-	return dirs->freshness == LW_FROZEN && view->valid && view->epoch == dirs->epoch;
+	bool frozen = dirs->freshness == LW_FROZEN || (dirs->freshness == LW_FROZEN_HELD && view->all_frozen);
+	bool watched = view->watched && view->all_watched && told_nothing(view, dirs);
+	return (frozen || watched) && view->valid && view->epoch == dirs->epoch;
+}
+
+/* Who, together, tell of changes in the directories of VIEW, which have just been compared. */
+static void note_watchers(lw_view *view, struct lw_dirs *dirs)
+{
+	view->watched = 0;
+	view->all_watched = dirs->freshness == LW_WATCH;
+	view->changes = dirs->changes;
+	for (uint32_t i = 0; i < view->count && dirs->freshness == LW_WATCH; i++) {
+		const struct lw_dir *dir = view->entry[i].path ? lw_dirs_get(dirs, view->entry[i].path, view->entry[i].len) : NULL;
+		view->all_watched &= !view->entry[i].path || (dir && dir->watched);
+		view->watched |= dir ? dir->watched : 0;
+	}
+}
+
+/* What is looked after is as of now, whatever the window says; the rest may be that old. */
+static bool is_in_window(const lw_view *view, const struct lw_dirs *dirs, int64_t clock, int64_t window_ns)
+{
+	return view->compared_ns && clock - view->compared_ns < window_ns && told_nothing(view, dirs);
 }
 
 /* Make table and tokens current. NOW: whatever the window says. */
@@ -355,7 +430,7 @@ static int refresh(lw_view *view, struct lw_dirs *dirs, int64_t window_ns, bool 
 		return 0;
 	int64_t clock = lw_monotonic_ns();
 	bool same_epoch = view->epoch == dirs->epoch;
-	if (!now && view->valid && same_epoch && view->compared_ns && clock - view->compared_ns < window_ns)
+	if (!now && view->valid && same_epoch && is_in_window(view, dirs, clock, window_ns))
 		return 0;
 	view->epoch = dirs->epoch;
 	bool weak = false;
@@ -366,6 +441,7 @@ static int refresh(lw_view *view, struct lw_dirs *dirs, int64_t window_ns, bool 
 		view->stored |= weak; /* as good as it gets: stored again, it would be by every process */
 	}
 	view->compared_ns = clock;
+	note_watchers(view, dirs);
 	return 0;
 }
 

@@ -8,7 +8,7 @@
  *
  * What the table rests on is the token (stamp, or "missing") of every entry. In `stat` all of them are compared in one batch, at most once
  * per window: a hit may rest on a comparison that old, its own file never does; a miss and an answer that needs more than one entry
- * (namespace portions) always compare anew. In `frozen` the table of an index needs no comparison until lw_dirs_invalidate().
+ * (namespace portions) always compare anew. In `watch` what somebody looks after is as of now; the window is for the rest. In `frozen` the table of an index needs no comparison until lw_dirs_invalidate().
  *
  * Threads: none; the owner (session.h) holds its mutex.
  */

@@ -97,18 +97,22 @@ static int parse_options(const char *function, struct options *options, PyObject
 	return 0;
 }
 
-static int parse_freshness(const struct options *options, enum lw_freshness *freshness)
+/* Where nothing is said of it, an artifact is the truth for what is below its roots, and nothing else is. */
+static int parse_freshness(const struct options *options, enum lw_freshness *freshness, bool *daemon)
 {
 	const char *text = options->freshness ? options->freshness : variable(options, "LADEWERK_FRESHNESS");
-	*freshness = LW_STAT;
-	if (!text || !strcmp(text, "stat"))
-		return 0;
-	if (!strcmp(text, "frozen")) {
+	*daemon = !text || !strcmp(text, "watch"); /* who says `stat` means it */
+	if (!text)
+		*freshness = variable(options, "LADEWERK_INDEX") ? LW_FROZEN_HELD : LW_STAT;
+	else if (!strcmp(text, "stat"))
+		*freshness = LW_STAT;
+	else if (!strcmp(text, "frozen"))
 		*freshness = LW_FROZEN;
-		return 0;
-	}
-	PyErr_Format(PyExc_ValueError, "freshness must be 'stat' or 'frozen', not '%s'", text);
-	return -1;
+	else if (!strcmp(text, "watch"))
+		*freshness = LW_WATCH;
+	else
+		return PyErr_Format(PyExc_ValueError, "freshness must be 'stat', 'watch' or 'frozen', not '%s'", text), -1;
+	return 0;
 }
 
 /* --- the key: everything that code or lookups depend on --- */
@@ -266,10 +270,10 @@ static int check_place(const char *place)
 	return PyErr_Format(PyExc_ValueError, "install() cannot change the cache of a running process, which is %s", path), -1;
 }
 
-static int open_session(lw_state *state, const struct options *options, enum lw_freshness freshness)
+static int open_session(lw_state *state, const struct options *options, enum lw_freshness freshness, bool daemon)
 {
-	struct lw_session_config config = { .freshness = freshness, .pyc_magic = (uint32_t)PyImport_GetMagicNumber(),
-		.entry = entry_point(state) };
+	struct lw_session_config config = { .freshness = freshness, .daemon = daemon, .pyc_magic = (uint32_t)PyImport_GetMagicNumber(),
+		.entry = entry_point(state), .artifact = variable(options, "LADEWERK_INDEX") };
 	config.window_ns = window_ns(options);
 	PyObject *about = NULL;
 	int result = take_suffixes(state, &config.suffixes);
@@ -282,7 +286,7 @@ static int open_session(lw_state *state, const struct options *options, enum lw_
 	if (!process_session)
 		error = lw_session_open(&config, &process_session, session_reason);
 	else
-		lw_session_set_freshness(process_session, freshness, config.window_ns);
+		lw_session_set_freshness(process_session, freshness, daemon, config.window_ns);
 	state->session = process_session;
 	if (error || *session_reason)
 		result = refuse(state, "%s", *session_reason ? session_reason : strerror(-error));
@@ -390,10 +394,11 @@ static bool file_names_are_utf8(void)
 static int install(lw_state *state, const struct options *options)
 {
 	enum lw_freshness freshness;
-	if (parse_freshness(options, &freshness) < 0 || check_place(options->cache) < 0)
+	bool daemon;
+	if (parse_freshness(options, &freshness, &daemon) < 0 || check_place(options->cache) < 0)
 		return -1;
 	if (state->installed) {
-		lw_session_set_freshness(state->session, freshness, window_ns(options));
+		lw_session_set_freshness(state->session, freshness, daemon, window_ns(options));
 		return 0;
 	}
 	const char *switched = getenv("LADEWERK");
@@ -408,7 +413,7 @@ static int install(lw_state *state, const struct options *options)
 	if (!result)
 		result = verify(state);
 	if (!result)
-		result = open_session(state, options, freshness);
+		result = open_session(state, options, freshness, daemon);
 	if (!result)
 		result = lw_watch_begin(state);
 	if (!result)

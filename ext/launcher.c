@@ -90,9 +90,9 @@ static const char *value_of(const char *name, int argc, char **argv, int *at)
 
 static bool is_freshness(const char *mode)
 {
-	if (strcmp(mode, "stat") == 0 || strcmp(mode, "frozen") == 0)
+	if (strcmp(mode, "stat") == 0 || strcmp(mode, "watch") == 0 || strcmp(mode, "frozen") == 0)
 		return true;
-	fprintf(stderr, "ladewerk: run: --freshness takes stat or frozen, not '%s'\n", mode);
+	fprintf(stderr, "ladewerk: run: --freshness takes stat, watch or frozen, not '%s'\n", mode);
 	return false;
 }
 

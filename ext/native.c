@@ -63,10 +63,66 @@ static int put_session(PyObject *dict, lw_session *session)
 	return result;
 }
 
+/* What became of LADEWERK_INDEX: a dict, or None. */
+static PyObject *index_dict(const lw_state *state)
+{
+	unsigned count = 0;
+	const lw_artifact *artifact = state->session ? lw_session_artifact(state->session) : NULL;
+	if (!artifact)
+		return Py_NewRef(Py_None);
+	const char *const *root = lw_artifact_roots(artifact, &count), *reason = lw_artifact_reason(artifact);
+	PyObject *roots = PyList_New(0);
+	for (unsigned i = 0; roots && lw_artifact_used(artifact) && i < count; i++) {
+		PyObject *path = root[i] ? PyUnicode_DecodeFSDefault(root[i]) : Py_NewRef(Py_None);
+		if (!path || PyList_Append(roots, path) < 0)
+			Py_CLEAR(roots);
+		Py_XDECREF(path);
+	}
+	if (!roots)
+		return NULL;
+	bool frozen = lw_is_frozen(lw_session_freshness(state->session));
+	return Py_BuildValue("{sNsNsIsNss}", "path", PyUnicode_DecodeFSDefault(lw_artifact_path(artifact)), "roots", roots, "files",
+		lw_artifact_files(artifact), "reason", *reason ? PyUnicode_DecodeFSDefault(reason) : Py_NewRef(Py_None),
+		"freshness", frozen ? "frozen" : "stat");
+}
+
+static const char *freshness_name(const lw_state *state)
+{
+	/* What an artifact holds is told apart, in the index's own entry. */
+	static const char *const names[] = { [LW_STAT] = "stat", [LW_FROZEN] = "frozen", [LW_FROZEN_HELD] = "stat", [LW_WATCH] = "watch" };
+	return state->session ? names[lw_session_freshness(state->session)] : NULL;
+}
+
+/* Who looks after what was seen of the file system: a list of dicts. */
+static PyObject *watch_of(const struct lw_fresh_stats *watch)
+{
+	return Py_BuildValue("{sssssKsKsKsKsN}", "by", watch->by, "backend", watch->backend, "checks", (unsigned long long)watch->checks, "distrusted",
+		(unsigned long long)watch->distrusted, "changes", (unsigned long long)watch->changes, "refused", (unsigned long long)watch->refused,
+		"reason", *watch->why ? PyUnicode_DecodeFSDefault(watch->why) : Py_NewRef(Py_None));
+}
+
+static PyObject *watch_list(const lw_state *state)
+{
+	struct lw_session_stats s = { 0 };
+	if (state->session)
+		lw_session_stats(state->session, &s);
+	PyObject *list = PyList_New(0);
+	for (unsigned by = 0; list && by < LW_BY_COUNT; by++) {
+		PyObject *item = s.watch[by].by ? watch_of(&s.watch[by]) : NULL;
+		if (s.watch[by].by && (!item || PyList_Append(list, item) < 0))
+			Py_CLEAR(list);
+		Py_XDECREF(item);
+	}
+	return list;
+}
+
 PyDoc_STRVAR(stats_doc, "stats()\n--\n\n"
 	"What Ladewerk did in this interpreter: a dict with the keys active, fast_path, freshness, cache (a path or None), reason,\n"
 	"served and aside (counts by kind and by reason), session (counts of the process), collector (outermost imports during which automatic\n"
-	"collections were postponed; why none were) and unmarshal (modules whose code Ladewerk read itself; why CPython did).");
+	"collections were postponed; why none were), unmarshal (modules whose code Ladewerk read itself; why CPython did) and index (what became of\n"
+	"LADEWERK_INDEX: its path, where its roots are, files with code, why it or a root is not used, and the freshness of what lies below its roots; None\n"
+	"without it) and watch (a list of those who tell of changes, a daemon and this process: how, how often that was asked and could not be trusted,\n"
+	"changes told, directories that are not watched, and why).");
 
 static PyObject *stats(PyObject *module, PyObject *unused)
 {
@@ -78,12 +134,19 @@ static PyObject *stats(PyObject *module, PyObject *unused)
 		state->unmarshal.reason), *result = NULL;
 	if (!served || !aside || !session || !collector || !unmarshal || (state->session && put_session(session, state->session) < 0))
 		goto done;
-	const char *freshness = !state->session ? NULL : lw_session_freshness(state->session) == LW_FROZEN ? "frozen" : "stat";
-	result = Py_BuildValue("{sOsOszsNsOsOsOsOsOsO}", "active", state->installed ? Py_True : Py_False, "fast_path", state->fast ? Py_True : Py_False,
-		"freshness", freshness,
+	PyObject *index = index_dict(state);
+	if (!index)
+		goto done;
+	PyObject *watch = watch_list(state);
+	if (!watch) {
+		Py_DECREF(index);
+		goto done;
+	}
+	result = Py_BuildValue("{sOsOszsNsOsOsOsOsOsOsNsN}", "active", state->installed ? Py_True : Py_False, "fast_path", state->fast ? Py_True : Py_False,
+		"freshness", freshness_name(state),
 		"cache", state->session && lw_session_path(state->session) ? PyUnicode_DecodeFSDefault(lw_session_path(state->session)) : Py_NewRef(Py_None),
 		"reason", state->reason ? state->reason : Py_None, "served", served, "aside", aside, "session", session, "collector", collector,
-		"unmarshal", unmarshal);
+		"unmarshal", unmarshal, "index", index, "watch", watch);
 done:
 	Py_XDECREF(served);
 	Py_XDECREF(aside);

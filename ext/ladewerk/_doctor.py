@@ -100,7 +100,7 @@ def _is_number(text: str) -> bool:
 
 def _wrong_value(name: str, value: str) -> str | None:
     if name == "LADEWERK_FRESHNESS" and value not in FRESHNESS:
-        return "is not stat or frozen, so Ladewerk does not start; unset it, or use one of them"
+        return "is not stat, watch or frozen, so Ladewerk does not start; unset it, or use one of them"
     if name in ("LADEWERK_STAT_WINDOW", "LADEWERK_TRUST_UID") and not _is_number(value):
         return "is not a whole number and is ignored"
     if name == "LADEWERK_CACHE" and not value.startswith("/"):
@@ -137,6 +137,8 @@ def _freshness(trial: dict[str, Any] | None) -> Iterator[Finding]:
         yield Finding(NOTE, "freshness", "frozen: what is in the index is not compared with the files; changes are not noticed")
     elif mode == "stat":
         yield Finding(GOOD, "freshness", "stat: every changed file is noticed at the price of one statx per file and directory")
+    elif mode == "watch":
+        yield Finding(GOOD, "freshness", "watch: every changed file is noticed by the kernel's events; what they cannot tell of is compared (stat)")
 
 
 # --- a start ------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ _Record: TypeAlias = tuple[str, str | None, int, int, int, int, str, dict[str, i
 class Stats(TypedDict):
     active: bool
     fast_path: bool
-    freshness: Literal["stat", "frozen"] | None
+    freshness: Literal["stat", "watch", "frozen"] | None
     cache: str | None
     reason: str | None
     served: dict[str, int]
@@ -19,6 +19,18 @@ class Stats(TypedDict):
     session: dict[str, int | str | None]
     collector: dict[str, int | str | None]
     unmarshal: dict[str, int | str | None]
+    index: IndexStats | None
+    watch: list[WatchStats]
+
+@type_check_only
+class WatchStats(TypedDict):
+    by: Literal["daemon", "process"]
+    backend: str
+    checks: int
+    distrusted: int
+    changes: int
+    refused: int
+    reason: str | None
 
 @type_check_only
 class CheckStats(TypedDict):
@@ -63,7 +75,15 @@ class BuildStats(TypedDict):
     fact_bytes: int
     string_bytes: int
 
-def install(*, freshness: Literal["stat", "frozen"] | None = None, cache: str | None = None) -> bool: ...
+@type_check_only
+class IndexStats(TypedDict):
+    path: str
+    roots: list[str | None]
+    files: int
+    reason: str | None
+    freshness: Literal["stat", "frozen"]
+
+def install(*, freshness: Literal["stat", "watch", "frozen"] | None = None, cache: str | None = None) -> bool: ...
 def uninstall() -> None: ...
 def boot(enabled: bool, /) -> None: ...
 def stats() -> Stats: ...

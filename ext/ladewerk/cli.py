@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import argparse
 
 OK, FAILED, USAGE, CANNOT_EXECUTE, NOT_FOUND = 0, 1, 2, 126, 127
-FRESHNESS = ("stat", "frozen")
+FRESHNESS = ("stat", "watch", "frozen")
 BACKENDS = ("auto", "pool", "ring")
 REPORTS = ("text", "importtime", "json", "chrome")
 

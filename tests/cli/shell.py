@@ -43,8 +43,11 @@ class Shell:
         self.cwd = self.root / "work"
         self.cache = self.root / "cache"
         self.cwd.mkdir()
+        # What the user's own programs share is not ours.
+        runtime = self.root / "runtime"
+        runtime.mkdir(0o700)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("LADEWERK", "PYTHON", "COVERAGE"))}
-        self.env = {**kept, "LADEWERK_CACHE": str(self.cache), **self.env}
+        self.env = {**kept, "LADEWERK_CACHE": str(self.cache), "XDG_RUNTIME_DIR": str(runtime), **self.env}
 
     def write(self, name: str, text: str | bytes = "") -> Path:
         path = self.cwd / name

@@ -35,7 +35,7 @@ def test_healthy_while_active(shell):
 
 VARIABLES = {
     "LADEWERK_CASH": ("x", "did you mean LADEWERK_CACHE?"),
-    "LADEWERK_FRESHNESS": ("fresh", "is not stat or frozen"),
+    "LADEWERK_FRESHNESS": ("fresh", "is not stat, watch or frozen"),
     "LADEWERK_STAT_WINDOW": ("soon", "is not a whole number"),
     "LADEWERK_TRUST_UID": ("me", "is not a whole number"),
     "LADEWERK_CACHE": ("relative/path", "is not an absolute path"),

@@ -237,9 +237,9 @@ def test_freshness(program, words, by):
 USAGE = {
     "nothing": ([], "nothing to run"),
     "freshness only": (["--freshness", "stat"], "nothing to run"),
-    "odd freshness": (["--freshness", "fresh", "x.py"], "--freshness takes stat or frozen, not 'fresh'"),
-    "odd freshness with =": (["--freshness=", "x.py"], "--freshness takes stat or frozen, not ''"),
-    "freshness without a mode": (["--freshness"], "--freshness takes stat or frozen, not ''"),
+    "odd freshness": (["--freshness", "fresh", "x.py"], "--freshness takes stat, watch or frozen, not 'fresh'"),
+    "odd freshness with =": (["--freshness=", "x.py"], "--freshness takes stat, watch or frozen, not ''"),
+    "freshness without a mode": (["--freshness"], "--freshness takes stat, watch or frozen, not ''"),
 }
 
 

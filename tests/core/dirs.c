@@ -408,6 +408,42 @@ Test(dirs, errors_are_passed_on_and_forgotten)
 	cr_assert_eq(below->flags, LW_DIR_NOTDIR);
 }
 
+/* What is said of ROOT has its present stamp, and is not what is there: somebody wrote there within the tick in which it was read. */
+static bool is_seen_when_told(uint16_t flags)
+{
+	struct facts facts;
+	struct lw_stat st;
+	struct lw_listing *before = lw_listing_copy(NULL, 0, NULL);
+	cr_assert_eq(lw_stat_at(AT_FDCWD, root, &st), 0);
+	lw_build *build = lw_build_create();
+	cr_assert_eq(lw_build_dir(build, root, strlen(root), lw_stamp(&st), LW_DIR_PUBLIC | flags, before), 0);
+	lw_listing_destroy(before);
+	facts_open(&facts, build, geteuid());
+	struct facts_lender lender = facts_lender(&facts);
+	use(&facts, LW_WATCH);
+	dirs.snapshot = NULL;
+	dirs.fresh[LW_BY_DAEMON] = &lender.fresh;
+	lw_dirs_begin(&dirs);
+	struct lw_dir *dir = facts_dir(&dirs, root);
+	cr_assert(lw_dirs_fresh(&dirs, dir) == 0 && dir->lent && !finds(dir, "a"), "the daemon is believed");
+	cr_assert_eq(dirs.stats.statx + dirs.stats.listings, 0);
+	lender.changed = root;
+	lw_dirs_begin(&dirs);
+	bool seen = lw_dirs_fresh(&dirs, dir) == 0 && finds(dir, "a");
+	lw_dirs_clear(&dirs);
+	dirs.fresh[LW_BY_DAEMON] = NULL;
+	facts_close(&facts);
+	return seen;
+}
+
+Test(dirs, a_racy_stamp_of_the_daemons_proves_nothing)
+{
+	facts_write(root, "a.py");
+	facts_age();
+	cr_expect(is_seen_when_told(LW_DIR_RACY));
+	cr_expect_not(is_seen_when_told(0), "the control: a stamp that is old enough is believed");
+}
+
 Test(dirs, the_table_grows_and_keeps_its_pointers)
 {
 	enum { COUNT = 3000 };

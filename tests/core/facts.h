@@ -112,6 +112,50 @@ static inline const char *facts_mkdir(const char *dir, const char *name)
 	return path;
 }
 
+/* --- a daemon that lends what FACTS holds --- */
+
+struct facts_lender {
+	lw_fresh fresh;
+	const struct facts *facts;
+	const char *changed;		/* to be told at the next check; NULL: nothing */
+	uint64_t told;			/* hash of what was */
+	bool arms;			/* looks after what it is asked to, */
+	const char *only;		/* if it is this; NULL: whatever it is */
+	bool busy;			/* says nothing at the next checks */
+};
+
+static inline bool facts_check(lw_fresh *fresh, lw_fresh_sink *sink, void *arg)
+{
+	struct facts_lender *lender = (struct facts_lender *)fresh;
+	if (lender->busy)
+		return false;
+	if (lender->changed) {
+		lender->told = lw_hash64(lender->changed, strlen(lender->changed));
+		sink(arg, &(struct lw_change){ .kind = LW_CHANGE_PATH, .hash = lender->told });
+	}
+	lender->changed = NULL;
+	return true;
+}
+
+static inline enum lw_armed facts_arm(lw_fresh *fresh, const char *path, size_t len)
+{
+	const struct facts_lender *lender = (const struct facts_lender *)fresh;
+	return lender->arms && (!lender->only || (strlen(lender->only) == len && memcmp(lender->only, path, len) == 0)) ? LW_ARMED : LW_ARMED_NOT;
+}
+
+static inline bool facts_lend(lw_fresh *fresh, const char *path, size_t len, struct lw_index_dir *out)
+{
+	const struct facts_lender *lender = (const struct facts_lender *)fresh;
+	return lender->told != lw_hash64(path, len) && lw_index_find_dir(lender->facts->index, path, len, out) == LW_OK;
+}
+
+static const struct lw_fresh_ops facts_lender_ops = { .check = facts_check, .arm = facts_arm, .dir = facts_lend };
+
+static inline struct facts_lender facts_lender(const struct facts *facts)
+{
+	return (struct facts_lender){ .fresh = { .ops = &facts_lender_ops }, .facts = facts, .arms = true };
+}
+
 /* --- FileFinder and PathFinder --- */
 
 struct naive {

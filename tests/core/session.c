@@ -47,7 +47,7 @@ static lw_session *open_session(void)
 static lw_session *open_frozen(void)
 {
 	lw_session *session = open_session();
-	lw_session_set_freshness(session, LW_FROZEN, 0);
+	lw_session_set_freshness(session, LW_FROZEN, false, 0);
 	return session;
 }
 
@@ -625,7 +625,7 @@ static int user_asks(void *arg)
 	served = lw_session_acquire(session, &hit, NULL, &code, &stock) == LW_OK;
 	FACTS_EXPECT(served == (arg != NULL));
 	lw_session_release(session, &code);
-	lw_session_set_freshness(session, LW_STAT, 0);
+	lw_session_set_freshness(session, LW_STAT, false, 0);
 	FACTS_EXPECT(serves(session, arg ? "one" : NULL));
 	compile(session, "mine");
 	FACTS_EXPECT(lw_session_flush(session) == 0 && !stats_of(session).segments_written);
@@ -778,7 +778,7 @@ Test(session, settings)
 	config.freshness = LW_FROZEN;
 	lw_session *session = open_session();
 	cr_assert_eq(lw_session_freshness(session), LW_FROZEN);
-	lw_session_set_freshness(session, LW_STAT, 5);
+	lw_session_set_freshness(session, LW_STAT, false, 5);
 	cr_assert_eq(lw_session_freshness(session), LW_STAT);
 	cr_assert_eq(lw_session_suffixes(session)->source, 1);
 	cr_assert(strncmp(lw_session_path(session), place, strlen(place)) == 0);

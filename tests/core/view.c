@@ -663,3 +663,86 @@ Test(view, the_key_tells_lists_apart)
 	struct lw_path_entry copy[] = { { "/a", 2 }, { "/b", 2 } };
 	cr_assert_eq(lw_hash128_cmp(lw_view_key(copy, 2, true), keys[1]), 0);
 }
+
+/* A long list in watch mode, with LENDER as the daemon. */
+static lw_view *watched_by(struct facts_lender *lender)
+{
+	lw_view *view = long_view();
+	use(NULL, LW_WATCH);
+	dirs.fresh[LW_BY_DAEMON] = &lender->fresh;
+	lw_dirs_begin(&dirs);
+	return view;
+}
+
+static void end_watched(lw_view *view, struct facts *facts)
+{
+	lw_view_destroy(view);
+	lw_dirs_clear(&dirs);
+	dirs.fresh[LW_BY_DAEMON] = NULL;
+	facts_close(facts);
+}
+
+/* What is said of E5 has its present stamp, and is not what is there: somebody wrote there within the tick in which it was read. */
+static bool is_seen_when_told(uint16_t flags, bool *stores)
+{
+	struct facts facts;
+	struct lw_stat st;
+	struct lw_listing *before = lw_listing_copy(NULL, 0, NULL);
+	cr_assert_eq(lw_stat_at(AT_FDCWD, list[5].path, &st), 0);
+	lw_build *build = lw_build_create();
+	cr_assert_eq(lw_build_dir(build, list[5].path, list[5].len, lw_stamp(&st), LW_DIR_PUBLIC | flags, before), 0);
+	lw_listing_destroy(before);
+	facts_open(&facts, build, geteuid());
+	struct facts_lender lender = facts_lender(&facts);
+	lw_view *view = watched_by(&lender);
+	cr_assert_eq(where(view, "late", EVER), -1, "the daemon is believed");
+	*stores = lw_view_unlearnt(view);
+	lender.changed = list[5].path;
+	lw_dirs_begin(&dirs);
+	bool seen = where(view, "late", EVER) == 5;
+	end_watched(view, &facts);
+	return seen;
+}
+
+Test(view, no_table_rests_on_a_racy_stamp_of_the_daemons)
+{
+	bool stores;
+	facts_write(list[5].path, "late.py");
+	facts_age();
+	cr_expect(is_seen_when_told(LW_DIR_RACY, &stores));
+	cr_expect_not(stores, "others would believe it");
+	cr_expect_not(is_seen_when_told(0, &stores), "the control: a stamp that is old enough is believed");
+	cr_expect(stores);
+}
+
+/* Something comes ahead of what was found, and the next lookup is within the window. Which of the two is it? */
+static int found_within_window(bool arms, const char *only, bool busy)
+{
+	struct facts facts;
+	facts_open(&facts, lw_build_create(), geteuid());
+	struct facts_lender lender = facts_lender(&facts);
+	lender.arms = arms;
+	lender.only = only;
+	lw_view *view = watched_by(&lender);
+	cr_assert_eq(where(view, "twice", EVER), 5);
+	facts_write(list[3].path, "twice.py");
+	/* Nobody tells of what is not looked after. */
+	lender.changed = only && strcmp(only, list[3].path) ? NULL : list[3].path;
+	lender.busy = busy;
+	lw_dirs_begin(&dirs);
+	int found = where(view, "twice", EVER);
+	cr_assert_eq(unlink(facts_join(list[3].path, "twice.py")), 0);
+	end_watched(view, &facts);
+	return found;
+}
+
+Test(view, what_is_looked_after_has_no_window)
+{
+	facts_write(list[5].path, "twice.py");
+	facts_age();
+	cr_expect_eq(found_within_window(true, NULL, false), 3, "it was told");
+	cr_expect_eq(found_within_window(true, NULL, true), 3, "it is about to be told");
+	cr_expect_eq(found_within_window(true, list[3].path, false), 3, "told, where nobody looks after the others");
+	cr_expect_eq(found_within_window(true, list[5].path, false), 5, "it is not looked after: the window is for it, as in stat");
+	cr_expect_eq(found_within_window(false, NULL, false), 5, "the control: nobody looks after anything");
+}

@@ -60,6 +60,8 @@ class Tree:
         self.cache = self.base / "cache"
         self.work = self.base / "work"  # the working directory
         self.work.mkdir(exist_ok=True)
+        self.runtime = self.base / "runtime"  # what the programs of a user share
+        self.runtime.mkdir(0o700, exist_ok=True)
         self.freshness = "stat"
         self.env = {}
         self.prefix = []  # of every command
@@ -75,7 +77,7 @@ class Tree:
         return path
 
     def environment(self, ladewerk=True, **env):
-        settings = {"LADEWERK_CACHE": self.cache, "LADEWERK_FRESHNESS": self.freshness, "PYTHONPATH": self.root}
+        settings = {"LADEWERK_CACHE": self.cache, "LADEWERK_FRESHNESS": self.freshness, "PYTHONPATH": self.root, "XDG_RUNTIME_DIR": self.runtime}
         return environment(ladewerk, **{**settings, **self.env, **env})
 
     def command(self, code, *args, options=()):

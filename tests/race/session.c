@@ -131,9 +131,9 @@ static void administer(uint64_t *seed)
 		lw_session_stats(session, &stats);
 		break;
 	case 3:
-		lw_session_set_freshness(session, LW_FROZEN, 0);
+		lw_session_set_freshness(session, LW_FROZEN, false, 0);
 		sched_yield();
-		lw_session_set_freshness(session, LW_STAT, 1000000);
+		lw_session_set_freshness(session, LW_STAT, false, 1000000);
 		break;
 	case 4:
 		if (lw_session_freshness(session) == LW_FROZEN)
