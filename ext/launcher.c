@@ -75,7 +75,7 @@ static bool beside(char *path, size_t size)
 }
 
 struct options {
-	const char *freshness, *report, *file;	/* NULL: not given */
+	const char *freshness, *report, *file, *index;	/* NULL: not given */
 };
 
 /* The value of option NAME where *AT stands, which moves on to its last word; NULL: something else is there. */
@@ -113,12 +113,27 @@ static bool is_file(const char *path)
 	return *path;
 }
 
+static bool is_artifact(const char *path)
+{
+	char file[PATH_MAX];
+	struct stat st;
+	if (!*path)
+		fprintf(stderr, "ladewerk: run: --index takes the directory that `ladewerk index --frozen` has written\n");
+	else if ((size_t)snprintf(file, sizeof(file), "%s/index.lwi", path) < sizeof(file) && stat(file, &st) == 0 && S_ISREG(st.st_mode))
+		return true;
+	else
+		fprintf(stderr, "ladewerk: run: --index %s: there is no index.lwi in it; `ladewerk index --frozen -o %s ROOT...` makes one\n", path, path);
+	return false;
+}
+
 /* Take the option where *AT stands: 1; 0: it is none of ours; -1: it is wrong (said). */
 static int take_option(struct options *options, int argc, char **argv, int *at)
 {
 	const char *value;
 	if ((value = value_of("--freshness", argc, argv, at)))
 		return is_freshness(options->freshness = value) ? 1 : -1;
+	if ((value = value_of("--index", argc, argv, at)))
+		return is_artifact(options->index = value) ? 1 : -1;
 	if ((value = value_of("--report-file", argc, argv, at)))
 		return is_file(options->file = value) ? 1 : -1;
 	if (strncmp(argv[*at], "--report=", 9) == 0)
@@ -179,11 +194,22 @@ static int ask_for_report(const struct options *options)
 }
 
 /* 0 or -1. */
+static int use_index(const char *path)
+{
+	char *found = absolute(path);
+	int result = found ? setenv("LADEWERK_INDEX", found, 1) : -1;
+	free(found);
+	return result;
+}
+
+/* 0 or -1. */
 static int switch_on(const struct options *options)
 {
 	if (!is_off() && setenv("LADEWERK", "1", 1))
 		return -1;
 	if (options->freshness && setenv("LADEWERK_FRESHNESS", options->freshness, 1))
+		return -1;
+	if (options->index && use_index(options->index))
 		return -1;
 	if (!options->report && !options->file)
 		return 0;

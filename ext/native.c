@@ -257,6 +257,14 @@ static int intern_strings(lw_state *state)
 	return 0;
 }
 
+static int add_type(PyObject *module, const char *name, PyType_Spec *spec)
+{
+	PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+	int added = type ? PyModule_AddObjectRef(module, name, type) : -1;
+	Py_XDECREF(type);
+	return added;
+}
+
 static int native_exec(PyObject *module)
 {
 	lw_state *state = lw_state_of(module);
@@ -270,10 +278,7 @@ static int native_exec(PyObject *module)
 	state->views_multi = PyList_New(0);
 	if (!state->view_type || !state->views_single || !state->views_multi)
 		return -1;
-	PyObject *builder = PyType_FromModuleAndSpec(module, &lw_builder_spec, NULL);
-	int added = builder ? PyModule_AddObjectRef(module, "Builder", builder) : -1;
-	Py_XDECREF(builder);
-	if (added < 0)
+	if (add_type(module, "Builder", &lw_builder_spec) < 0 || add_type(module, "FrozenBuilder", &lw_frozen_builder_spec) < 0)
 		return -1;
 	if (PyModule_AddObjectRef(module, "has_probes", lw_has_probes() ? Py_True : Py_False) < 0)
 		return -1;

@@ -14,6 +14,7 @@
  *   observe.c    USDT probes, and the record behind `ladewerk run --report`
  *   activate.c   install, uninstall, the session
  *   index.c      the Builder behind `ladewerk index`
+ *   frozen.c     the FrozenBuilder behind `ladewerk index --frozen`
  *   canonical.c  one marshalled form of code, the same from every process
  *
  * Threads: Python objects here follow the interpreter's rules. Under the GIL it protects the plain fields; in free-threaded builds the
@@ -411,6 +412,10 @@ int lw_store_settings(lw_state *state, const char *cache, struct lw_suffixes *su
 int lw_parse_backend(const char *name, enum lw_ioq_backend *backend);
 
 extern PyType_Spec lw_builder_spec;
+
+/* --- frozen.c --- */
+
+extern PyType_Spec lw_frozen_builder_spec;
 
 /* --- canonical.c --- */
 

@@ -23,7 +23,7 @@ from ladewerk.cli import FAILED, FRESHNESS, OK, REPORTS, Failure
 GOOD, NOTE, PROBLEM = "ok", "note", "problem"
 
 VARIABLES = {"LADEWERK", "LADEWERK_FRESHNESS", "LADEWERK_CACHE", "LADEWERK_READONLY", "LADEWERK_STAT_WINDOW", "LADEWERK_TRUST_UID", "LADEWERK_GC",
-             "LADEWERK_UNMARSHAL", "LADEWERK_REPORT"}
+             "LADEWERK_UNMARSHAL", "LADEWERK_REPORT", "LADEWERK_INDEX"}
 NETWORK = ("nfs", "cifs", "smb", "9p", "ceph", "fuse", "lustre", "afs", "gpfs", "beegfs")
 TIGHT = 64 << 20  # bytes free
 
@@ -105,6 +105,8 @@ def _wrong_value(name: str, value: str) -> str | None:
         return "is not a whole number and is ignored"
     if name == "LADEWERK_CACHE" and not value.startswith("/"):
         return "is not an absolute path, so nothing is kept"
+    if name == "LADEWERK_INDEX" and not value.startswith("/"):
+        return "is not an absolute path and is ignored; `ladewerk run --index` makes one of it"
     if name == "LADEWERK_REPORT" and not re.match("[0-9]+:(" + "|".join(REPORTS) + "):", value):
         return "is not what `ladewerk run --report` sets it to, and asks for nothing; unset it"
     return None
@@ -139,6 +141,19 @@ def _freshness(trial: dict[str, Any] | None) -> Iterator[Finding]:
         yield Finding(GOOD, "freshness", "stat: every changed file is noticed at the price of one statx per file and directory")
     elif mode == "watch":
         yield Finding(GOOD, "freshness", "watch: every changed file is noticed by the kernel's events; what they cannot tell of is compared (stat)")
+
+
+def _index(trial: dict[str, Any] | None) -> Iterator[Finding]:
+    """What became of LADEWERK_INDEX."""
+    index = trial.get("index") if trial else None
+    if not index:
+        return
+    if index["roots"]:
+        roots = ", ".join(root for root in index["roots"] if root)
+        mode = "which are not looked at (frozen)" if index["freshness"] == "frozen" else "each of which is compared (stat)"
+        yield Finding(GOOD, "index", f"{index['path']}: code of {index['files']} files below {roots}, {mode}")
+    if index["reason"]:
+        yield Finding(PROBLEM, "index", index["reason"])
 
 
 # --- a start ------------------------------------------------------------------------------------------------------------
@@ -272,7 +287,7 @@ def _remarks(trial: dict[str, Any]) -> Iterator[Finding]:
     if trial["active"] and trial["reason"]:
         yield Finding(PROBLEM, "cache", trial["reason"])
     if session.get("damaged"):
-        yield Finding(PROBLEM, "cache", "damaged data was met and left out; `ladewerk index` replaces it")
+        yield Finding(PROBLEM, "cache", "damaged data was met and left out; `ladewerk index` replaces it, with --frozen in an artifact")
     if session.get("write_errors"):
         yield Finding(PROBLEM, "cache", f"what a start learnt could not be stored: {session['last_write_error']}")
 
@@ -328,7 +343,7 @@ def _kernel() -> Iterator[Finding]:
 
 def examine() -> list[Finding]:
     trial, verdict = _trial()
-    return [*_interpreter(), *_probes(), *_start_up(), *_environment(), *verdict, *_freshness(trial), *_cache(trial), *_finders(), *_kernel()]
+    return [*_interpreter(), *_probes(), *_start_up(), *_environment(), *verdict, *_freshness(trial), *_index(trial), *_cache(trial), *_finders(), *_kernel()]
 
 
 def _reset() -> str:

@@ -76,6 +76,25 @@ class BuildStats(TypedDict):
     string_bytes: int
 
 @type_check_only
+class FrozenStats(TypedDict):
+    entries: int
+    directories: int
+    modules: int
+    sources: int
+    unreadable: int
+    vanished: int
+    loops: int
+    links_left: int
+    syscalls: int
+    seconds: float
+    cpu_seconds: float
+    threads: int
+    backend: str
+    compiled: int
+    code_bytes: int
+    index_bytes: int
+
+@type_check_only
 class IndexStats(TypedDict):
     path: str
     roots: list[str | None]
@@ -107,5 +126,15 @@ class Builder:
     def add(self, number: int, source: bytes, code: bytes, /) -> bool: ...
     def write(self) -> str: ...
     def stats(self) -> BuildStats: ...
+    @property
+    def progress(self) -> int: ...
+
+@final
+class FrozenBuilder:
+    def __new__(cls, path: str, roots: list[str]) -> FrozenBuilder: ...
+    def scan(self, threads: int = 0, backend: str = "auto", /) -> list[tuple[int, str, str]]: ...
+    def add(self, number: int, source: bytes, code: bytes, /) -> None: ...
+    def write(self) -> None: ...
+    def stats(self) -> FrozenStats: ...
     @property
     def progress(self) -> int: ...

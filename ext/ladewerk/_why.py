@@ -194,6 +194,32 @@ def _ours() -> Any:
     return next((finder for finder in sys.meta_path if type(finder).__module__ == _native.__name__), None)
 
 
+def _frozen_index() -> str | None:
+    """The artifact that is the truth, if there is one."""
+    stats = _native.stats()
+    index = stats["index"]
+    return index["path"] if index and index["roots"] and index["freshness"] == "frozen" else None
+
+
+def _by_artifact(answer: Answer, spec: machinery.ModuleSpec | None) -> str | None:
+    """What is said of a name that is another thing in the artifact than in the files."""
+    index = _frozen_index()
+    if not index or (spec is not None and (spec.origin or None) == answer.file):
+        return None
+    if spec is None:
+        return f"does not find it: it is not in {index}, which is the truth (frozen); build that again, or use --freshness stat" if answer.kind else None
+    where = spec.origin or ", ".join(spec.submodule_search_locations or ())
+    return f"takes {where}, because {index} is the truth (frozen); build that again, or use --freshness stat"
+
+
+def _frozen_note(answers: Sequence[Answer]) -> str | None:
+    """What an artifact says of a name that the files do not hold."""
+    if answers[-1].kind is not None or not os.environ.get("LADEWERK_INDEX"):
+        return None
+    serves, text = ladewerk_view(answers[-1], answers[-2].locations if len(answers) > 1 else None)
+    return f"Ladewerk {text}" if serves else None
+
+
 def ladewerk_view(answer: Answer, path: Sequence[str] | None) -> tuple[bool, str]:
     """Whether Ladewerk would serve it, and a remark. It is asked for the spec, so nothing is executed; nothing is stored either."""
     if answer.candidates and answer.candidates[0].kind in ("built-in", "frozen"):
@@ -210,6 +236,8 @@ def ladewerk_view(answer: Answer, path: Sequence[str] | None) -> tuple[bool, str
     for reason, count in _counts("aside").items():
         if count > aside[reason]:
             return False, f"leaves it to stock Python: {ASIDE.get(reason, reason)}"
+    if text := _by_artifact(answer, spec):
+        return spec is not None, text
     if spec is None:
         return False, "leaves it to the finders behind it"
     if _counts("session")["listings_read"] > session["listings_read"]:
@@ -349,6 +377,8 @@ def main(name: str, *, as_json: bool) -> int:
     excuse = _excuse(name, answers)
     near = near_misses(answers[-1]) if answers[-1].kind is None else []
     notes = [excuse] if excuse else _missing_notes(answers, first, last)
+    if text := _frozen_note(answers):
+        notes.append(text)
     if as_json:
         print(_as_json(name, answers, near=near, notes=notes, asked_first=first, asked_last=last))
     elif excuse:

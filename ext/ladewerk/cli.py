@@ -45,12 +45,22 @@ def _one_of(known: tuple[str, ...], option: str, value: str) -> str:
     return value
 
 
+def _artifact(path: str) -> str:
+    if not path:
+        raise ValueError("--index takes the directory that `ladewerk index --frozen` has written")
+    if not os.path.isfile(os.path.join(path, "index.lwi")):
+        raise ValueError(f"--index {path}: there is no index.lwi in it; `ladewerk index --frozen -o {path} ROOT...` makes one")
+    return path
+
+
 def _take_options(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
     """Our own options come first; everything from the first other word on belongs to the interpreter."""
     options, rest = {}, list(arguments)
     while rest:
         if (mode := _take_value("--freshness", rest)) is not None:
             options["freshness"] = _one_of(FRESHNESS, "--freshness", mode)
+        elif (path := _take_value("--index", rest)) is not None:
+            options["index"] = _artifact(path)
         elif (path := _take_value("--report-file", rest)) is not None:
             if not path:
                 raise ValueError("--report-file takes the path of a file")
@@ -87,6 +97,8 @@ def _switch_on(options: dict[str, str]) -> None:
         os.environ["LADEWERK"] = "1"
     if "freshness" in options:
         os.environ["LADEWERK_FRESHNESS"] = options["freshness"]
+    if "index" in options:
+        os.environ["LADEWERK_INDEX"] = _absolute(options["index"])
     if "report" in options or "file" in options:
         _ask_for_report(options.get("report", "text"), options.get("file"))
 
@@ -140,6 +152,7 @@ environment:
   LADEWERK=1                switches it on, as `ladewerk run` does, for child processes too
   LADEWERK_FRESHNESS=MODE   stat (default): notice every changed file
                             frozen: nothing changes, as in a container image; do not even look
+  LADEWERK_INDEX=DIR        use what `ladewerk index --frozen` has written into DIR, as `run --index` does
   LADEWERK_CACHE=DIR        where the cache is (default: ~/.cache/ladewerk)
   LADEWERK_READONLY=1       use the cache, but never write to it
   LADEWERK_STAT_WINDOW=MS   how long long search paths may go unchecked (default: 10; 0: never)
@@ -168,6 +181,7 @@ _RUN_END = """\
 arguments:
   --freshness MODE          stat (default): notice every changed file
                             frozen: nothing changes, as in a container image; do not even look
+  --index DIR               use what `ladewerk index --frozen` has written into DIR; frozen is the default then
   --report[=FORMAT]         at exit, say where the time of the imports went; FORMAT is
                             text (default): tables, on stderr
                             importtime: lines as of python -X importtime, on stderr
@@ -182,6 +196,7 @@ examples:
   ladewerk run -m pytest -x tests
   ladewerk run -X importtime -c 'import decimal'
   ladewerk run --freshness frozen -m gunicorn shop.wsgi
+  ladewerk run --index .ladewerk -m gunicorn shop.wsgi
   ladewerk run --report manage.py check
   ladewerk run --report=chrome --report-file trace.json -m pytest tests
 
@@ -200,6 +215,9 @@ Read source trees now, instead of learning them by running programs.
 
 Lists every directory, takes code from .pyc files that can be believed, compiles the rest, and
 stores it all in the cache. Nothing is imported, nothing in the trees is changed.
+
+With --frozen -o DIR it writes an artifact instead, for an image, a CI cache or a build system: the
+same bytes from the same sources and interpreter, on any machine, in any directory, on any day.
 """
 
 _INDEX_END = """\
@@ -211,9 +229,30 @@ examples:
                                      sources edited in place are not looked for, whoever imports them sees
   RUN ladewerk index /app --quiet    in an image; LADEWERK_CACHE says where it goes
 
+  ladewerk index --frozen -o .ladewerk src lib
+                                     an artifact of two trees; `ladewerk run --index .ladewerk` uses it
+
+in a Dockerfile, for whatever user the container runs as:
+  COPY src /app/src
+  RUN ladewerk index --frozen -o /app/.ladewerk --quiet /app/src
+  ENV LADEWERK_INDEX=/app/.ladewerk PYTHONPATH=/app/src
+  CMD ["ladewerk", "run", "-m", "shop"]
+
+as a CI cache, where a checkout has new time stamps every day (keep .ladewerk, keyed by the sources):
+  ladewerk index --frozen -o .ladewerk src
+  ladewerk run --index .ladewerk --freshness stat -m pytest
+
+An artifact holds index.lwi (no absolute path, no time, no owner: sources are known by their content),
+and root0, root1, ...: links to where the ROOTs are, relative, so that all can be moved together, or
+led elsewhere by `ln -sfn`. It is used, never written to. By default it is the truth for what lies
+below its roots, and nothing there is looked at (frozen); with --freshness stat changed sources are
+noticed, and what is unchanged is known by its content, once, and then by stamps in your cache. What
+lies elsewhere is served from your cache as ever. An artifact that is damaged, of another interpreter,
+or of a user who must not be believed is not used; `ladewerk doctor` says why.
+
 Sources that do not compile are counted and named; they are no failure, since nobody may import them.
 
-exit status: 0 stored, 1 a ROOT cannot be read or the cache cannot be written, 2 wrong usage.
+exit status: 0 stored, 1 a ROOT cannot be read or the cache or DIR cannot be written, 2 wrong usage.
 """
 
 _WHY = """\
@@ -313,7 +352,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
 
     add("run", _RUN, _RUN_END, "ladewerk run [--freshness MODE] [--report[=FORMAT]] [--report-file FILE]\n"
-        "                    [PYTHON OPTIONS] (SCRIPT | -m MODULE | -c CODE) [ARGUMENTS]")
+        "                    [--index DIR] [PYTHON OPTIONS] (SCRIPT | -m MODULE | -c CODE) [ARGUMENTS]")
     index = add("index", _INDEX, _INDEX_END)
     index.add_argument("roots", nargs="*", metavar="ROOT", help="a directory as it stands in sys.path (default: all of sys.path)")
     index.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -326,6 +365,8 @@ def _parser() -> argparse.ArgumentParser:
                        help="threads that read and processes that compile (default: one per processor; more that read while they wait for a disk)")
     index.add_argument("--backend", choices=BACKENDS, default="auto",
                        help="pool: threads make all calls; ring: io_uring asks for files; auto: a pool, and where a directory has a great many files whatever is faster (default)")
+    index.add_argument("--frozen", action="store_true", help="write an artifact instead, the same bytes from the same sources")
+    index.add_argument("-o", dest="out", metavar="DIR", help="where the artifact goes; one that is there is replaced in one step")
     why = add("why", _WHY, _WHY_END)
     why.add_argument("name", metavar="NAME", help="a module, such as yaml or xml.dom.minidom")
     why.add_argument("--json", action="store_true", help="print everything as JSON")
@@ -337,8 +378,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _misuse_of_frozen(options: argparse.Namespace) -> str | None:
+    if options.frozen and not options.out:
+        return "--frozen needs -o DIR, where the artifact goes"
+    if options.frozen and not options.roots:
+        return "--frozen needs the ROOTs to be read: what is in sys.path differs from machine to machine"
+    if options.frozen and (options.revalidate or options.dry_run):
+        return "--frozen reads and writes all of it: it goes with neither --revalidate nor --dry-run"
+    if options.out and not options.frozen:
+        return "-o is for --frozen; what is stored otherwise goes to the cache (LADEWERK_CACHE)"
+    return None
+
+
 def _dispatch(options: argparse.Namespace) -> int:
     if options.command == "index":
+        if options.frozen:
+            from ladewerk import _frozen
+
+            return _frozen.main(options.roots, options.out, quiet=options.quiet, as_json=options.json, threads=options.threads,
+                                backend=options.backend)
         from ladewerk import _index
 
         return _index.main(options.roots, quiet=options.quiet, as_json=options.json, threads=options.threads, backend=options.backend,
@@ -396,5 +454,9 @@ def main(argv: list[str]) -> int:
         return OK
     if not options.command:
         parser.print_help(sys.stderr)
+        return USAGE
+    misuse = {"index": _misuse_of_frozen}.get(options.command)
+    if misuse and (wrong := misuse(options)):
+        complain(f"{options.command}: {wrong}")
         return USAGE
     return _guarded(options)
