@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ladewerk import _enable, _native, _why
+from ladewerk import _enable, _native, _watch, _why
 from ladewerk.cli import FAILED, FRESHNESS, OK, REPORTS, Failure
 
 GOOD, NOTE, PROBLEM = "ok", "note", "problem"
 
-VARIABLES = {"LADEWERK", "LADEWERK_FRESHNESS", "LADEWERK_CACHE", "LADEWERK_READONLY", "LADEWERK_STAT_WINDOW", "LADEWERK_TRUST_UID", "LADEWERK_GC",
+VARIABLES = {"LADEWERK", "LADEWERK_FRESHNESS", "LADEWERK_CACHE", "LADEWERK_READONLY", "LADEWERK_STAT_WINDOW", "LADEWERK_TRUST_UID", "LADEWERK_GC", "LADEWERK_WATCH",
              "LADEWERK_UNMARSHAL", "LADEWERK_REPORT", "LADEWERK_INDEX"}
 NETWORK = ("nfs", "cifs", "smb", "9p", "ceph", "fuse", "lustre", "afs", "gpfs", "beegfs")
 TIGHT = 64 << 20  # bytes free
@@ -105,6 +105,8 @@ def _wrong_value(name: str, value: str) -> str | None:
         return "is not a whole number and is ignored"
     if name == "LADEWERK_CACHE" and not value.startswith("/"):
         return "is not an absolute path, so nothing is kept"
+    if name == "LADEWERK_WATCH" and value != "0" and not value.startswith("/"):
+        return "is neither an absolute path nor 0, and is ignored"
     if name == "LADEWERK_INDEX" and not value.startswith("/"):
         return "is not an absolute path and is ignored; `ladewerk run --index` makes one of it"
     if name == "LADEWERK_REPORT" and not re.match("[0-9]+:(" + "|".join(REPORTS) + "):", value):
@@ -141,6 +143,43 @@ def _freshness(trial: dict[str, Any] | None) -> Iterator[Finding]:
         yield Finding(GOOD, "freshness", "stat: every changed file is noticed at the price of one statx per file and directory")
     elif mode == "watch":
         yield Finding(GOOD, "freshness", "watch: every changed file is noticed by the kernel's events; what they cannot tell of is compared (stat)")
+
+
+def _watchers(trial: dict[str, Any] | None) -> Iterator[Finding]:
+    """Who tells of changes."""
+    names = {"daemon": "the daemon", "process": "the program itself"}
+    for watch in trial.get("watch", ()) if trial else ():
+        if watch["reason"]:
+            yield Finding(NOTE, "watch", f"{names[watch['by']]}: {watch['reason']}")
+        else:
+            yield Finding(GOOD, "watch", f"{names[watch['by']]} tells of changes ({watch['backend']})")
+
+
+def _daemon() -> Iterator[Finding]:
+    if os.environ.get("LADEWERK_WATCH") == "0" and not sys.flags.ignore_environment:
+        yield Finding(NOTE, "daemon", "LADEWERK_WATCH=0: programs do not ask for one")
+        return
+    try:
+        facts = _watch.status()
+    except (Failure, OSError, ValueError) as error:
+        yield Finding(PROBLEM, "daemon", str(error))
+        return
+    if facts is None:
+        return
+    roots = ", ".join(root["path"] for root in facts["roots"])
+    yield Finding(GOOD, "daemon", f"process {facts['pid']} watches {facts['directories']:,} directories below {roots} ({facts['backend']})")
+    for root in facts["roots"]:
+        if root["trouble"]:
+            yield Finding(PROBLEM, "daemon", f"{root['path']} is not watched: {root['trouble']}")
+    if facts["unwatched"]:
+        yield Finding(PROBLEM, "daemon", f"{facts['unwatched']:,} directories are not watched, and compared instead: {facts['unwatched_because']}")
+    if facts["overflows"]:
+        yield Finding(NOTE, "daemon", f"the queue of events has overflowed {facts['overflows']:,} times, and everything was read again; raise "
+                                      "fs.inotify.max_queued_events (sysctl) if that happens often")
+    if facts["turned_away"]:
+        yield Finding(PROBLEM, "daemon", f"{facts['turned_away']:,} programs were turned away, for want of descriptors; {_watch.RAISE_DESCRIPTORS}")
+    if facts["trouble"]:
+        yield Finding(PROBLEM, "daemon", f"its last snapshot could not be made: {facts['trouble']}")
 
 
 def _index(trial: dict[str, Any] | None) -> Iterator[Finding]:
@@ -343,7 +382,7 @@ def _kernel() -> Iterator[Finding]:
 
 def examine() -> list[Finding]:
     trial, verdict = _trial()
-    return [*_interpreter(), *_probes(), *_start_up(), *_environment(), *verdict, *_freshness(trial), *_index(trial), *_cache(trial), *_finders(), *_kernel()]
+    return [*_interpreter(), *_probes(), *_start_up(), *_environment(), *verdict, *_freshness(trial), *_watchers(trial), *_daemon(), *_index(trial), *_cache(trial), *_finders(), *_kernel()]
 
 
 def _reset() -> str:

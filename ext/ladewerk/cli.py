@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 OK, FAILED, USAGE, CANNOT_EXECUTE, NOT_FOUND = 0, 1, 2, 126, 127
 FRESHNESS = ("stat", "watch", "frozen")
 BACKENDS = ("auto", "pool", "ring")
+WATCHERS = ("auto", "fanotify", "inotify", "rescan")
 REPORTS = ("text", "importtime", "json", "chrome")
 
 
@@ -133,6 +134,7 @@ Fast, fresh and visible Python imports.
 commands:
   run       run a program with accelerated imports
   index     read source trees now, instead of learning them by running programs
+  watch     keep the index of source trees fresh, for all programs
   why       how a module name resolves, and what lost
   doctor    what works here, what does not, and what to do about it
   enable    accelerate every start of this environment
@@ -150,9 +152,12 @@ examples:
 environment:
   LADEWERK=0                switches Ladewerk off, whatever else is set
   LADEWERK=1                switches it on, as `ladewerk run` does, for child processes too
-  LADEWERK_FRESHNESS=MODE   stat (default): notice every changed file
+  LADEWERK_FRESHNESS=MODE   stat: compare every file with what is there. The default, but where a
+                            `ladewerk watch` daemon runs, programs rely on what it says
+                            watch: rely on the kernel's events, the daemon's or the program's own
                             frozen: nothing changes, as in a container image; do not even look
   LADEWERK_INDEX=DIR        use what `ladewerk index --frozen` has written into DIR, as `run --index` does
+  LADEWERK_WATCH=PATH       where the socket of `ladewerk watch` is; 0: do not attach to it
   LADEWERK_CACHE=DIR        where the cache is (default: ~/.cache/ladewerk)
   LADEWERK_READONLY=1       use the cache, but never write to it
   LADEWERK_STAT_WINDOW=MS   how long long search paths may go unchecked (default: 10; 0: never)
@@ -179,7 +184,8 @@ Its first run learns where its modules are and keeps their code; the second one 
 
 _RUN_END = """\
 arguments:
-  --freshness MODE          stat (default): notice every changed file
+  --freshness MODE          stat (default without a `ladewerk watch` daemon): compare every file
+                            watch: rely on the kernel's events, a daemon's or the program's own
                             frozen: nothing changes, as in a container image; do not even look
   --index DIR               use what `ladewerk index --frozen` has written into DIR; frozen is the default then
   --report[=FORMAT]         at exit, say where the time of the imports went; FORMAT is
@@ -253,6 +259,51 @@ or of a user who must not be believed is not used; `ladewerk doctor` says why.
 Sources that do not compile are counted and named; they are no failure, since nobody may import them.
 
 exit status: 0 stored, 1 a ROOT cannot be read or the cache or DIR cannot be written, 2 wrong usage.
+"""
+
+_WATCH = """\
+Keep the index of source trees fresh, for all programs of this user at once.
+
+Programs that start while it runs attach to it by themselves: what lies below the ROOTs costs them no
+system call on the file system, and every change whose system call has returned is seen by the next
+import. It runs until it is interrupted; nothing that a program believes rests on its being alive.
+"""
+
+_WATCH_END = """\
+examples:
+  ladewerk watch src lib             as they stand in sys.path
+  ladewerk watch --status            how it is: roots, backend, events, clients, memory
+  ladewerk watch --status --json | jq .events_per_second
+
+  inotify    one watch for each directory, of fs.inotify.max_user_watches; chosen where it works
+  fanotify   needs CAP_SYS_ADMIN and no memory, but sees whole file systems: where others write all
+             the time, programs often find it at work, and compare
+  rescan     none of these: nothing is promised, and programs compare with what is there, as without a daemon
+
+Links below the ROOTs are not followed; what lies behind them, files with several names (hard links)
+and whatever else events cannot tell of is compared with what is there (stat).
+
+The socket is $XDG_RUNTIME_DIR/ladewerk/watch-..., one for each kind of interpreter; LADEWERK_WATCH=PATH
+puts it elsewhere (for daemon and programs), LADEWERK_WATCH=0 keeps a program from attaching, and so does
+LADEWERK_FRESHNESS=stat.
+
+as a user service, ~/.config/systemd/user/ladewerk-watch.service:
+  [Service]
+  Type=notify
+  ExecStart=/path/of/ladewerk watch %h/src
+  Restart=on-failure
+  [Install]
+  WantedBy=default.target
+or, started by the first program that asks (LADEWERK_WATCH=$XDG_RUNTIME_DIR/ladewerk.sock in its environment),
+with a ladewerk-watch.socket beside it instead of the last two lines:
+  [Socket]
+  ListenSequentialPacket=%t/ladewerk.sock
+  SocketMode=0600
+  [Install]
+  WantedBy=sockets.target
+
+exit status: 0 interrupted (or, with --status, there is a daemon), 1 it failed (there is none), 2 wrong usage
+or another daemon runs.
 """
 
 _WHY = """\
@@ -367,6 +418,12 @@ def _parser() -> argparse.ArgumentParser:
                        help="pool: threads make all calls; ring: io_uring asks for files; auto: a pool, and where a directory has a great many files whatever is faster (default)")
     index.add_argument("--frozen", action="store_true", help="write an artifact instead, the same bytes from the same sources")
     index.add_argument("-o", dest="out", metavar="DIR", help="where the artifact goes; one that is there is replaced in one step")
+    watch = add("watch", _WATCH, _WATCH_END)
+    watch.add_argument("roots", nargs="*", metavar="ROOT", help="a directory as it stands in sys.path")
+    watch.add_argument("--backend", choices=WATCHERS, default="auto", help="who tells of changes (default: inotify)")
+    watch.add_argument("--threads", type=_thread_count, default=0, metavar="N", help="threads that read (default: as for index)")
+    watch.add_argument("--status", action="store_true", help="say how the daemon is that runs now")
+    watch.add_argument("--json", action="store_true", help="print the status as JSON")
     why = add("why", _WHY, _WHY_END)
     why.add_argument("name", metavar="NAME", help="a module, such as yaml or xml.dom.minidom")
     why.add_argument("--json", action="store_true", help="print everything as JSON")
@@ -390,7 +447,21 @@ def _misuse_of_frozen(options: argparse.Namespace) -> str | None:
     return None
 
 
+def _misuse_of_watch(options: argparse.Namespace) -> str | None:
+    if options.status and options.roots:
+        return "--status asks the daemon that runs; it takes no ROOT"
+    if options.json and not options.status:
+        return "--json is for --status"
+    if not options.status and not options.roots:
+        return "which directories? Give ROOTs as they stand in sys.path"
+    return None
+
+
 def _dispatch(options: argparse.Namespace) -> int:
+    if options.command == "watch":
+        from ladewerk import _watch
+
+        return _watch.main(options.roots, backend=options.backend, threads=options.threads, ask=options.status, as_json=options.json)
     if options.command == "index":
         if options.frozen:
             from ladewerk import _frozen
@@ -455,7 +526,7 @@ def main(argv: list[str]) -> int:
     if not options.command:
         parser.print_help(sys.stderr)
         return USAGE
-    misuse = {"index": _misuse_of_frozen}.get(options.command)
+    misuse = {"index": _misuse_of_frozen, "watch": _misuse_of_watch}.get(options.command)
     if misuse and (wrong := misuse(options)):
         complain(f"{options.command}: {wrong}")
         return USAGE

@@ -39,6 +39,7 @@ VARIABLES = {
     "LADEWERK_STAT_WINDOW": ("soon", "is not a whole number"),
     "LADEWERK_TRUST_UID": ("me", "is not a whole number"),
     "LADEWERK_CACHE": ("relative/path", "is not an absolute path"),
+    "LADEWERK_WATCH": ("relative/path", "is neither an absolute path nor 0"),
 }
 
 

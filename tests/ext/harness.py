@@ -14,6 +14,7 @@ import textwrap
 import time
 
 import pytest
+import talker
 
 LONG = os.environ.get("LADEWERK_LONG", "0") != "0"
 HERE = pathlib.Path(__file__).resolve().parent
@@ -122,45 +123,8 @@ class Tree:
 STATS = "\nimport json as _json, ladewerk as _ladewerk; print(_json.dumps(_ladewerk.stats()))\n"
 
 
-class Talker:
-    """A long-lived child that executes pieces of code and sends back the value of `result`."""
-
-    PROGRAM = """
-import sys, json, traceback
-requests, answers = sys.stdin, sys.stdout
-sys.stdout = sys.stderr
-space = {}
-for line in requests:
-    space["result"] = None
-    try:
-        exec(compile(json.loads(line), "<request>", "exec"), space)
-        answer = {"result": space["result"]}
-    except BaseException:
-        answer = {"error": traceback.format_exc()}
-    answers.write(json.dumps(answer) + "\\n")
-    answers.flush()
-"""
+class Talker(talker.Talker):
+    """One with Ladewerk, or without."""
 
     def __init__(self, tree, ladewerk=True, options=(), **env):
-        self.process = subprocess.Popen(tree.command(None, options=(*options, "-c", self.PROGRAM)), env=tree.environment(ladewerk, **env), cwd=tree.work,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def __call__(self, code):
-        self.process.stdin.write(json.dumps(textwrap.dedent(code)) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        assert line, f"the child died: {self.process.wait(10)}"
-        answer = json.loads(line)
-        assert "error" not in answer, answer["error"]
-        return answer["result"]
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait(30)
-        self.process.stdout.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc):
-        self.close()
+        super().__init__(tree.command(None, options=(*options, "-c", talker.LOOP)), tree.environment(ladewerk, **env), tree.work)
