@@ -487,7 +487,7 @@ def test_mounted_while_it_answers(shell, place):
         with mounted("tmpfs", "tmpfs", place / "p"), Program(shell, place, env=daemon.env) as program:
             daemon.signal(signal.SIGCONT)
             assert program.ask("p.a") == {"p.a": None}
-            until(lambda: daemon.status()["attached"] == 2)
+            until(program.is_attached)
             assert program.ask("p.a") == {"p.a": None}
 
 
