@@ -14,4 +14,21 @@ from ladewerk import _native
 for _now in getattr(sys.modules.get("ladewerk_start"), "waiting", [])[:]:
     _now()  # the program's first import is this one
 
-__all__ = ["__version__", "install", "stats", "uninstall"]
+# What most programs never ask for, by the module that brings it: imported at its first use.
+_LATER: dict[str, str] = {
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module 'ladewerk' has no attribute {name!r}")
+    from importlib import import_module
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
+
+
+__all__ = ["__version__", "install", "stats", "uninstall", *_LATER]

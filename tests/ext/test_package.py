@@ -4,24 +4,27 @@
 import shutil
 import subprocess
 
+import ladewerk._live
 import ladewerk._native
 import pytest
 
-EXTENSION = ladewerk._native.__file__
+EXTENSIONS = pytest.mark.parametrize("extension", [ladewerk._native, ladewerk._live], ids=lambda module: module.__name__)
 
 
 def tool(*command):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def test_nothing_is_exported_but_the_module():
+@EXTENSIONS
+def test_nothing_is_exported_but_the_module(extension):
     """Static libraries (liburing) stay inside: another copy in the process is not disturbed."""
-    exported = [line.split()[-1] for line in tool("nm", "-D", "--defined-only", EXTENSION).splitlines()]
-    assert exported == ["PyInit__native"]
+    exported = [line.split()[-1] for line in tool("nm", "-D", "--defined-only", extension.__file__).splitlines()]
+    assert exported == ["PyInit_" + extension.__name__.rpartition(".")[2]]
 
 
-def test_no_library_is_needed_but_the_system_s():
-    needed = {line.split("[")[1].rstrip("]").split(".")[0] for line in tool("readelf", "-d", EXTENSION).splitlines() if "(NEEDED)" in line}
+@EXTENSIONS
+def test_no_library_is_needed_but_the_system_s(extension):
+    needed = {line.split("[")[1].rstrip("]").split(".")[0] for line in tool("readelf", "-d", extension.__file__).splitlines() if "(NEEDED)" in line}
     assert needed <= {"libc", "libpthread", "ld-linux-x86-64", "ld-linux-aarch64"}
 
 

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * live: the extension module ladewerk._live, put together from its parts.
+ */
+#include "live.h"
+
+/* What each part adds: 0, or -1 with an exception. */
+static int (*const parts[])(PyObject *module) = {
+	NULL,
+};
+
+static int live_exec(PyObject *module)
+{
+	for (unsigned i = 0; parts[i]; i++)
+		if (parts[i](module) < 0)
+			return -1;
+	return 0;
+}
+
+static PyModuleDef_Slot slots[] = {
+	{ Py_mod_exec, live_exec },
+#if PY_VERSION_HEX >= 0x030c0000
+	{ Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED },
+#endif
+#if PY_VERSION_HEX >= 0x030d0000
+	{ Py_mod_gil, Py_MOD_GIL_NOT_USED },
+#endif
+	{ 0, NULL },
+};
+
+static struct PyModuleDef live_module = {
+	PyModuleDef_HEAD_INIT,
+	.m_name = "ladewerk._live",
+	.m_doc = "The C side of the import graph, of reloads and of autoloaders.",
+	.m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__live(void);
+
+PyMODINIT_FUNC PyInit__live(void)
+{
+	return PyModuleDef_Init(&live_module);
+}
