@@ -12,12 +12,14 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
 OK, FAILED, USAGE, CANNOT_EXECUTE, NOT_FOUND = 0, 1, 2, 126, 127
 FRESHNESS = ("stat", "watch", "frozen")
 BACKENDS = ("auto", "pool", "ring")
 WATCHERS = ("auto", "fanotify", "inotify", "rescan")
 REPORTS = ("text", "importtime", "json", "chrome")
+GRAPHS = ("text", "json", "dot")
 
 
 class Failure(Exception):
@@ -136,6 +138,7 @@ commands:
   index     read source trees now, instead of learning them by running programs
   watch     keep the index of source trees fresh, for all programs
   why       how a module name resolves, and what lost
+  graph     who imports whom
   doctor    what works here, what does not, and what to do about it
   enable    accelerate every start of this environment
   disable   stop doing so
@@ -324,6 +327,38 @@ Shadowed means: another one would have been taken, had the winner not been there
 exit status: 0 found, 1 not found, 2 wrong usage.
 """
 
+_GRAPH = """\
+Who imports whom below the ROOTs (default: the current directory), as it stands in the sources.
+
+Nothing is imported. What was read is stored in the cache; when it is asked again, only what has
+changed is read.
+"""
+
+_GRAPH_END = """\
+examples:
+  ladewerk graph src                               how much there is
+  ladewerk graph src --of shop.cart                what it imports, and who imports it
+  ladewerk graph src --of shop.cart --importers --transitive
+                                                   whatever may break when it changes
+  ladewerk graph src --cycles                      modules that import each other while they are imported
+  ladewerk graph src --internal --format dot | dot -Tsvg > graph.svg
+
+An import happens
+  module        whenever the importing module is imported
+  conditional   perhaps: below `if`, in a loop, in a `try` or `with` block that may catch what it raises
+  lazy          when the name is first used (`lazy import`, Python 3.15)
+  function      when some function is called
+  typing        never: below `if TYPE_CHECKING`
+  observed      it has been seen to, in a report that was given to --observed
+
+--kind chooses among them: all without it, but for --transitive those that happen at all, and for
+--cycles `module`.
+
+Each ROOT stands for an entry of sys.path. What is imported and not found below them is external.
+
+exit status: 0 answered, 1 NAME is not in the graph or a ROOT cannot be read, 2 wrong usage.
+"""
+
 _DOCTOR = """\
 What works here, what does not, and what to do about it.
 
@@ -389,6 +424,23 @@ def _thread_count(text: str) -> int:
     return int(text)
 
 
+def _edge_kinds(text: str) -> int:
+    from argparse import ArgumentTypeError
+
+    from ladewerk._graph import kinds_of
+
+    try:
+        return kinds_of(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def _misuse_of_graph(options: argparse.Namespace) -> str | None:
+    from ladewerk import _graph
+
+    return _graph.misuse(options)
+
+
 def _parser() -> argparse.ArgumentParser:
     import argparse
 
@@ -427,6 +479,18 @@ def _parser() -> argparse.ArgumentParser:
     why = add("why", _WHY, _WHY_END)
     why.add_argument("name", metavar="NAME", help="a module, such as yaml or xml.dom.minidom")
     why.add_argument("--json", action="store_true", help="print everything as JSON")
+    graph = add("graph", _GRAPH, _GRAPH_END)
+    graph.add_argument("roots", nargs="*", metavar="ROOT", help="a directory as it stands in sys.path (default: the current directory)")
+    graph.add_argument("--of", metavar="NAME", help="what this module imports, and what imports it")
+    graph.add_argument("--imports", action="store_true", help="only what NAME imports")
+    graph.add_argument("--importers", action="store_true", help="only what imports NAME")
+    graph.add_argument("--transitive", action="store_true", help="directly or through others, and through the packages that modules are in")
+    graph.add_argument("--cycles", action="store_true", help="modules that import each other, with a shortest cycle for each group")
+    graph.add_argument("--kind", dest="kinds", type=_edge_kinds, metavar="KIND,...", help="only imports of these kinds (see below), or `all`")
+    graph.add_argument("--internal", action="store_true", help="leave out what is external")
+    graph.add_argument("--format", choices=GRAPHS, default="text", help="text (default), json, or dot for Graphviz")
+    graph.add_argument("--observed", action="append", default=[], metavar="FILE", help="add the imports in a report that `ladewerk run --report=json` has written")
+    graph.add_argument("--threads", type=_thread_count, default=0, metavar="N", help="threads that compare, and processes that compile (default: one per processor)")
     doctor = add("doctor", _DOCTOR, _DOCTOR_END)
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.add_argument("--reset", action="store_true", help="remove the marks of starts that died, then look")
@@ -476,6 +540,10 @@ def _dispatch(options: argparse.Namespace) -> int:
         from ladewerk import _why
 
         return _why.main(options.name, as_json=options.json)
+    if options.command == "graph":
+        from ladewerk import _graph
+
+        return _graph.main(options)
     if options.command == "doctor":
         from ladewerk import _doctor
 
@@ -490,21 +558,29 @@ def _forget_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _guarded(options: argparse.Namespace) -> int:
+def _quick_graph(words: list[str]) -> int | None:
+    """A question is answered sooner than argparse is imported. None: it is none of the plain ones."""
+    from ladewerk import _graph
+
+    options = _graph.quick(words)
+    return None if options is None else _guarded("graph", lambda: _graph.main(options))
+
+
+def _guarded(command: str, work: Callable[[], int]) -> int:
     try:
-        status = _dispatch(options)
+        status = work()
         if sys.stdout:
             sys.stdout.flush()
         return status
     except Failure as failure:
-        complain(f"{options.command}: {failure}")
+        complain(f"{command}: {failure}")
         return FAILED
     except BrokenPipeError:
         _forget_output()  # the reader has seen enough (`| head`)
         return FAILED
     except OSError as error:
         _forget_output()
-        complain(f"{options.command}: {error}")
+        complain(f"{command}: {error}")
         return FAILED
     except KeyboardInterrupt:
         complain("interrupted")
@@ -518,6 +594,8 @@ def main(argv: list[str]) -> int:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if argv[:1] == ["run"] and argv[1:2] not in (["--help"], ["-h"]):
         return run(argv[1:])
+    if argv[:1] == ["graph"] and (status := _quick_graph(argv[1:])) is not None:
+        return status
     parser = _parser()
     options = parser.parse_args(argv)
     if options.version:
@@ -526,8 +604,8 @@ def main(argv: list[str]) -> int:
     if not options.command:
         parser.print_help(sys.stderr)
         return USAGE
-    misuse = {"index": _misuse_of_frozen, "watch": _misuse_of_watch}.get(options.command)
+    misuse = {"index": _misuse_of_frozen, "watch": _misuse_of_watch, "graph": _misuse_of_graph}.get(options.command)
     if misuse and (wrong := misuse(options)):
         complain(f"{options.command}: {wrong}")
         return USAGE
-    return _guarded(options)
+    return _guarded(options.command, lambda: _dispatch(options))

@@ -6,6 +6,8 @@
 
 /* What each part adds: 0, or -1 with an exception. */
 static int (*const parts[])(PyObject *module) = {
+	lw_live_add_edges,
+	lw_live_add_graph,
 	NULL,
 };
 

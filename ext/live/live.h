@@ -11,4 +11,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+/** Each adds what edges.h, graph.h offer: 0, or -1 with an exception. */
+int lw_live_add_edges(PyObject *module);
+int lw_live_add_graph(PyObject *module);
+
 #endif

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * graph_fresh: see graph_fresh.h. A piece of work is a run of directories; the first difference ends it all.
+ */
+#include "crew.h"
+#include "graph_fresh.h"
+#include "stamp.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { RUN = 256, CHANGED = 1 };	/* a run ends with the directory in which so many calls have been made */
+
+struct run {
+	uint32_t from, to;
+};
+
+static bool is_unchanged(int fd, const char *path, uint64_t stamp)
+{
+	struct lw_stat st;
+	return stamp && !(path ? lw_stat_at(fd, path, &st) : lw_stat_fd(fd, &st)) && lw_stamp(&st) == stamp;
+}
+
+static bool source_unchanged(const lw_graph *graph, int fd, const struct lw_graph_source *source)
+{
+	char name[UINT8_MAX + 4];
+	memcpy(name, lw_graph_string(graph, source->name), source->name_len);
+	strcpy(name + source->name_len, ".py");
+	return is_unchanged(fd, name, source->stamp);
+}
+
+static bool dir_unchanged(const lw_graph *graph, const struct lw_graph_dir *dir, const struct lw_graph_source *source)
+{
+	const char *path = lw_graph_string(graph, dir->path);
+	if (!dir->count)
+		return is_unchanged(AT_FDCWD, path, dir->stamp);
+	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	bool same = is_unchanged(fd, NULL, dir->stamp);
+	for (uint32_t i = 0; same && i < dir->count; i++)
+		same = source_unchanged(graph, fd, &source[dir->sources + i]);
+	close(fd);
+	return same;
+}
+
+static int visit(void *arg, struct lw_crew_worker *worker, void *piece)
+{
+	const lw_graph *graph = arg;
+	const struct run *run = piece;
+	const struct lw_graph_dir *dir;
+	const struct lw_graph_source *source;
+	lw_graph_dirs(graph, &dir);
+	lw_graph_sources(graph, &source);
+	for (uint32_t i = run->from; i < run->to; i++) {
+		if (lw_crew_stopped(worker))
+			return 0;
+		if (!dir_unchanged(graph, &dir[i], source))
+			return CHANGED;
+		worker->calls += dir[i].count + 3;
+	}
+	return 0;
+}
+
+static void *enter(void *arg, struct lw_crew_worker *worker)
+{
+	return arg;
+}
+
+static void leave(void *arg, struct lw_crew_worker *worker)
+{
+}
+
+int lw_graph_fresh(const lw_graph *graph, unsigned threads)
+{
+	const struct lw_graph_dir *dir;
+	uint32_t count = lw_graph_dirs(graph, &dir), runs = 0;
+	struct run *run = malloc((count + 1) * sizeof(*run));
+	void **piece = malloc((count + 1) * sizeof(*piece));
+	int result = run && piece ? 0 : -ENOMEM;
+	for (uint32_t from = 0, at = 0, calls = 0; !result && at < count; at++) {
+		calls += dir[at].count + 3;
+		if (calls < RUN && at + 1 < count)
+			continue;
+		run[runs] = (struct run){ from, at + 1 };
+		piece[runs] = &run[runs];
+		runs++;
+		from = at + 1;
+		calls = 0;
+	}
+	const struct lw_crew_job job = { .arg = (void *)(uintptr_t)graph, .threads = runs < 2 ? 1 : threads, .enter = enter, .visit = visit, .leave = leave };
+	unsigned used;
+	if (!result)
+		result = lw_crew_run(&job, piece, runs, &used);
+	free(run);
+	free(piece);
+	return result < 0 ? result : !result;
+}

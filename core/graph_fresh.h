@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * graph_fresh: does a stored graph still say what is in the tree?
+ *
+ * Each directory that was read is compared by its stamp, and each source in it, asked relative to the directory; no directory is read. So whatever
+ * was added, removed, renamed or edited is noticed, with one exception: what a dangling link leads to when it comes into being (the directory that holds the link
+ * does not change).
+ *
+ * The work is shared among the threads of a crew (crew.h), which have ended on return.
+ */
+#ifndef LW_GRAPH_FRESH_H
+#define LW_GRAPH_FRESH_H
+
+#include "graph.h"
+
+/** THREADS 0: as many as cores, more while calls wait. FOR_FRESH is loaded. 1: it does; 0: it does not, or that cannot be told; -ENOMEM. */
+int lw_graph_fresh(const lw_graph *graph, unsigned threads);
+
+#endif
