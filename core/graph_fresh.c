@@ -18,6 +18,13 @@ struct run {
 	uint32_t from, to;
 };
 
+struct question {
+	const lw_graph *graph;
+	uint32_t only;
+	const struct lw_graph_dir *dir;
+	const struct lw_graph_source *source;
+};
+
 static bool is_unchanged(int fd, const char *path, uint64_t stamp)
 {
 	struct lw_stat st;
@@ -32,35 +39,41 @@ static bool source_unchanged(const lw_graph *graph, int fd, const struct lw_grap
 	return is_unchanged(fd, name, source->stamp);
 }
 
-static bool dir_unchanged(const lw_graph *graph, const struct lw_graph_dir *dir, const struct lw_graph_source *source)
+/* Of its sources those to be compared: the first, and how many. */
+static uint32_t sources_of(const struct question *q, const struct lw_graph_dir *dir, uint32_t *first)
 {
-	const char *path = lw_graph_string(graph, dir->path);
-	if (!dir->count)
+	bool all = q->only == LW_GRAPH_NONE;
+	*first = all ? dir->sources : q->only;
+	return all ? dir->count : q->only >= dir->sources && q->only - dir->sources < dir->count;
+}
+
+static bool dir_unchanged(const struct question *q, const struct lw_graph_dir *dir)
+{
+	const char *path = lw_graph_string(q->graph, dir->path);
+	uint32_t first, count = sources_of(q, dir, &first);
+	if (!count)
 		return is_unchanged(AT_FDCWD, path, dir->stamp);
 	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
 	bool same = is_unchanged(fd, NULL, dir->stamp);
-	for (uint32_t i = 0; same && i < dir->count; i++)
-		same = source_unchanged(graph, fd, &source[dir->sources + i]);
+	for (uint32_t i = 0; same && i < count; i++)
+		same = source_unchanged(q->graph, fd, &q->source[first + i]);
 	close(fd);
 	return same;
 }
 
 static int visit(void *arg, struct lw_crew_worker *worker, void *piece)
 {
-	const lw_graph *graph = arg;
+	const struct question *q = arg;
 	const struct run *run = piece;
-	const struct lw_graph_dir *dir;
-	const struct lw_graph_source *source;
-	lw_graph_dirs(graph, &dir);
-	lw_graph_sources(graph, &source);
+	uint32_t first;
 	for (uint32_t i = run->from; i < run->to; i++) {
 		if (lw_crew_stopped(worker))
 			return 0;
-		if (!dir_unchanged(graph, &dir[i], source))
+		if (!dir_unchanged(q, &q->dir[i]))
 			return CHANGED;
-		worker->calls += dir[i].count + 3;
+		worker->calls += sources_of(q, &q->dir[i], &first) + 1;
 	}
 	return 0;
 }
@@ -74,15 +87,16 @@ static void leave(void *arg, struct lw_crew_worker *worker)
 {
 }
 
-int lw_graph_fresh(const lw_graph *graph, unsigned threads)
+int lw_graph_fresh(const lw_graph *graph, uint32_t only, unsigned threads)
 {
-	const struct lw_graph_dir *dir;
-	uint32_t count = lw_graph_dirs(graph, &dir), runs = 0;
+	struct question q = { .graph = graph, .only = only };
+	uint32_t count = lw_graph_dirs(graph, &q.dir), runs = 0, first;
+	lw_graph_sources(graph, &q.source);
 	struct run *run = malloc((count + 1) * sizeof(*run));
 	void **piece = malloc((count + 1) * sizeof(*piece));
 	int result = run && piece ? 0 : -ENOMEM;
 	for (uint32_t from = 0, at = 0, calls = 0; !result && at < count; at++) {
-		calls += dir[at].count + 3;
+		calls += sources_of(&q, &q.dir[at], &first) + 1;
 		if (calls < RUN && at + 1 < count)
 			continue;
 		run[runs] = (struct run){ from, at + 1 };
@@ -91,7 +105,7 @@ int lw_graph_fresh(const lw_graph *graph, unsigned threads)
 		from = at + 1;
 		calls = 0;
 	}
-	const struct lw_crew_job job = { .arg = (void *)(uintptr_t)graph, .threads = runs < 2 ? 1 : threads, .enter = enter, .visit = visit, .leave = leave };
+	const struct lw_crew_job job = { .arg = &q, .threads = runs < 2 ? 1 : threads, .enter = enter, .visit = visit, .leave = leave };
 	unsigned used;
 	if (!result)
 		result = lw_crew_run(&job, piece, runs, &used);

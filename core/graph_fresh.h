@@ -13,7 +13,10 @@
 
 #include "graph.h"
 
-/** THREADS 0: as many as cores, more while calls wait. FOR_FRESH is loaded. 1: it does; 0: it does not, or that cannot be told; -ENOMEM. */
-int lw_graph_fresh(const lw_graph *graph, unsigned threads);
+/**
+ * FOR_FRESH is loaded. ONLY: of the sources this one alone is compared, and all directories, which is what the answer to whom it imports rests on; NONE: all are.
+ * THREADS 0: as many as cores, more while calls wait. 1: it does; 0: it does not, or that cannot be told; -ENOMEM.
+ */
+int lw_graph_fresh(const lw_graph *graph, uint32_t only, unsigned threads);
 
 #endif

@@ -84,11 +84,11 @@ def build(builder: _live.GraphBuilder, threads: int, observed: Iterable[tuple[st
     return builder.finish()
 
 
-def load(roots: Sequence[str], threads: int = 0, observed: Iterable[tuple[str, str]] | None = None) -> _live.Graph:
-    """The graph of ROOTS (absolute paths), as the tree is now."""
+def load(roots: Sequence[str], threads: int = 0, observed: Iterable[tuple[str, str]] | None = None, only: str | None = None) -> _live.Graph:
+    """The graph of ROOTS (absolute paths), as the tree is now. ONLY: as far as the direct imports of this module go."""
     store = _store()
     builder = _live.GraphBuilder(list(roots), store)
-    if observed is None and (graph := builder.stored(threads)):
+    if observed is None and (graph := builder.stored(threads, only)):
         return graph
     graph, error = build(builder, threads, observed or ())
     if error and store and not store[3]:
@@ -340,7 +340,8 @@ def _dot(view: View) -> None:
 
 def main(options: Any) -> int:
     roots = _roots(options.roots)
-    view = View(load(roots, options.threads, _observed(options.observed) if options.observed else None), roots, options)
+    alone = options.imports and not options.importers and not options.transitive and all(part.isidentifier() for part in options.of.split("."))
+    view = View(load(roots, options.threads, _observed(options.observed) if options.observed else None, options.of if alone else None), roots, options)
     if options.format == "json":
         _json(view)
     elif options.format == "dot":

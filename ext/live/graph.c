@@ -562,23 +562,27 @@ static void look(builder *self)
 	lw_store_close(store);
 }
 
-static int find_fresh(builder *self, unsigned threads)
+static int find_fresh(builder *self, unsigned threads, const char *only)
 {
+	const struct lw_graph_node *nodes;
 	look(self);
-	if (!self->old || lw_graph_load(self->old, LW_GRAPH_FOR_FRESH))
+	if (!self->old || lw_graph_load(self->old, only ? LW_GRAPH_FOR_NAMES : LW_GRAPH_FOR_FRESH))
 		return 0;
-	return lw_graph_fresh(self->old, threads);
+	lw_graph_nodes(self->old, &nodes);
+	uint32_t node = only ? lw_graph_find(self->old, only, strlen(only)) : LW_GRAPH_NONE;
+	return lw_graph_fresh(self->old, node != LW_GRAPH_NONE ? nodes[node].source : LW_GRAPH_NONE, threads);
 }
 
 static PyObject *builder_stored(PyObject *object, PyObject *args)
 {
 	builder *self = (builder *)object;
 	unsigned threads = 0;
+	const char *only = NULL;
 	int fresh;
-	if (!PyArg_ParseTuple(args, "|I:stored", &threads) || !begin(self))
+	if (!PyArg_ParseTuple(args, "|Iz:stored", &threads, &only) || !begin(self))
 		return NULL;
 	Py_BEGIN_ALLOW_THREADS
-	fresh = find_fresh(self, threads);
+	fresh = find_fresh(self, threads, only);
 	Py_END_ALLOW_THREADS
 	PyObject *result = fresh < 0 ? os_error(fresh, NULL) : Py_NewRef(Py_None);
 	if (fresh > 0) {
@@ -950,7 +954,7 @@ static PyObject *builder_finish(PyObject *object, PyObject *unused)
 	return wrapped ? Py_BuildValue("(Ni)", wrapped, -unstored) : NULL;
 }
 
-PyDoc_STRVAR(builder_stored_doc, "stored($self, threads=0, /)\n--\n\nThe stored Graph if it still says what is in the tree, else None.");
+PyDoc_STRVAR(builder_stored_doc, "stored($self, threads=0, only=None, /)\n--\n\nThe stored Graph if it still says what is in the tree, else None. ONLY: as far as the imports of this name go.");
 PyDoc_STRVAR(builder_scan_doc, "scan($self, threads=0, /)\n--\n\nWalk the roots. Returns how many sources must be read. Raises OSError for a root that cannot be listed.");
 PyDoc_STRVAR(builder_gather_doc, "gather($self, tail, /)\n--\n\nTake what it can from the cache and from .pyc files, whose names end with TAIL (None: they are elsewhere). Returns [(number, path), ...]\n"
 	"of the sources that must be compiled.");
