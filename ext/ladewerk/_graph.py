@@ -77,8 +77,8 @@ def build(builder: _live.GraphBuilder, threads: int, observed: Iterable[tuple[st
     if left:
         from ladewerk._index import compile_all
 
-        for number, edges, readable in compile_all(left, threads, read):  # type: ignore[arg-type]
-            builder.put(number, edges, readable)  # type: ignore[arg-type]
+        for number, edges, readable in compile_all(left, threads, read):
+            builder.put(number, edges, readable)
     for importer, imported in observed:
         builder.observe(importer, imported)
     return builder.finish()
@@ -168,7 +168,7 @@ def _roots(given: Sequence[str]) -> list[str]:
 def _observed(paths: Sequence[str]) -> list[tuple[str, str]]:
     import json
 
-    pairs = {}
+    pairs: dict[tuple[str, str], None] = {}
     for path in paths:
         try:
             with open(path, encoding="utf-8") as file:

@@ -24,6 +24,7 @@ SHOWN = 10
 
 Job = tuple[int, str]
 AnyJob = TypeVar("AnyJob")
+Done = TypeVar("Done")
 Compiled = tuple[int, str, bytes, bytes | None, str]  # number, path, source, code or None, what is wrong with it
 
 
@@ -68,7 +69,7 @@ def _interrupts_later() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _in_processes(jobs: Sequence[AnyJob], workers: int, compile_one: Callable[[AnyJob], Compiled]) -> Iterator[Compiled]:
+def _in_processes(jobs: Sequence[AnyJob], workers: int, compile_one: Callable[[AnyJob], Done]) -> Iterator[Done]:
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
@@ -88,7 +89,7 @@ def _in_processes(jobs: Sequence[AnyJob], workers: int, compile_one: Callable[[A
         pool.shutdown(cancel_futures=True)
 
 
-def compile_all(jobs: Sequence[AnyJob], workers: int, compile_one: Callable[[AnyJob], Compiled]) -> Iterator[Compiled]:
+def compile_all(jobs: Sequence[AnyJob], workers: int, compile_one: Callable[[AnyJob], Done]) -> Iterator[Done]:
     """In the order of JOBS. WORKERS 0: as many as there are processors."""
     workers = min(workers or min(len(os.sched_getaffinity(0)), 8), len(jobs) // FEW + 1)
     return _in_processes(jobs, workers, compile_one) if workers > 1 else map(compile_one, jobs)
