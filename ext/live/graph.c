@@ -446,9 +446,10 @@ static int take_suffixes(builder *self)
 	return result;
 }
 
+/* LIST is a tuple. */
 static int take_roots(builder *self, PyObject *list)
 {
-	Py_ssize_t count = PyList_GET_SIZE(list);
+	Py_ssize_t count = PyTuple_GET_SIZE(list);
 	if (count < 1 || count > 4096) {
 		PyErr_SetString(PyExc_ValueError, "one root is needed, and no more than 4096");
 		return -1;
@@ -461,7 +462,7 @@ static int take_roots(builder *self, PyObject *list)
 	}
 	for (Py_ssize_t i = 0; i < count; i++) {
 		PyObject *bytes;
-		if (!PyUnicode_FSConverter(PyList_GET_ITEM(list, i), &bytes))
+		if (!PyUnicode_FSConverter(PyTuple_GET_ITEM(list, i), &bytes))
 			return -1;
 		PyTuple_SET_ITEM(self->roots, i, bytes);
 		self->root[i] = PyBytes_AS_STRING(bytes);
@@ -521,8 +522,11 @@ static PyObject *builder_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 		return NULL;
 	atomic_flag_clear(&self->busy);
 	self->graph_type = graph_type_of(type);
-	if (!self->graph_type || take_suffixes(self) < 0 || take_roots(self, roots) < 0 || (store != Py_None && take_store(self, store) < 0))
+	/* A list may change while we read it. */
+	PyObject *copy = self->graph_type ? PyList_AsTuple(roots) : NULL;
+	if (!copy || take_suffixes(self) < 0 || take_roots(self, copy) < 0 || (store != Py_None && take_store(self, store) < 0))
 		Py_CLEAR(self);
+	Py_XDECREF(copy);
 	return (PyObject *)self;
 }
 
@@ -741,9 +745,11 @@ static int append_edge(struct raw *raw, PyObject *edge)
 static int put(builder *self, uint32_t number, PyObject *edges, enum lw_graph_state state)
 {
 	struct raw raw = { 0 };
-	int result = append(&raw, "", 0), error = 0;
-	for (Py_ssize_t i = 0; !result && edges != Py_None && i < PyList_GET_SIZE(edges); i++)
-		result = append_edge(&raw, PyList_GET_ITEM(edges, i));
+	PyObject *copy = edges != Py_None ? PyList_AsTuple(edges) : PyTuple_New(0);
+	int result = copy ? append(&raw, "", 0) : -1, error = 0;
+	for (Py_ssize_t i = 0; !result && i < PyTuple_GET_SIZE(copy); i++)
+		result = append_edge(&raw, PyTuple_GET_ITEM(copy, i));
+	Py_XDECREF(copy);
 	if (!result)
 		error = lw_graph_build_put(self->build, number, raw.data, raw.size, state);
 	if (error)
