@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -217,10 +218,25 @@ static bool check(const lw_graph *graph, enum lw_graph_section section)
 	}
 }
 
+enum { HUGE = 2 << 20 };
+
+/* In large pages, where there are such: touching megabytes for the first time takes longer than reading them. */
+static char *allocate(size_t size)
+{
+	void *data;
+	if (size < HUGE / 2)
+		return malloc(size + 1);
+	size_t whole = (size + HUGE - 1) / HUGE * HUGE;
+	if (whole < size || posix_memalign(&data, HUGE, whole))
+		return NULL;
+	madvise(data, whole, MADV_HUGEPAGE);
+	return data;
+}
+
 static int load(lw_graph *graph, enum lw_graph_section section)
 {
 	const uint64_t at = graph->head.section[section].offset, size = graph->head.section[section].size;
-	char *data = graph->memory ? graph->memory + at : malloc(size + 1);
+	char *data = graph->memory ? graph->memory + at : allocate(size);
 	if (!data)
 		return -ENOMEM;
 	int error = graph->memory ? 0 : read_all(graph->fd, data, size, at);

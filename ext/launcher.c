@@ -5,7 +5,7 @@
  * `ladewerk run ...` is on the way of every accelerated start, so it is not a Python program that would start a second one: it sets LADEWERK=1
  * and executes the interpreter it was installed beside, with the rest of the command line. The program runs as stock
  * Python runs it (sys.argv, __main__, tracebacks); the shipped .pth activates Ladewerk, in its child processes too.
- * Every other command is Python: `python -m ladewerk ...`.
+ * Every other command is Python: `python -m ladewerk ...`, or what amounts to it.
  *
  * The interpreter is, in this order: pythonX.Y, python3 or python in our own directory (virtual environments, prefixes), the same in the directory of
  * the link that was called (installers that link files into environments), else pythonX.Y on PATH (`pip install --user`), which is sent
@@ -22,6 +22,9 @@
 #include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* What `-m ladewerk` does, without the modules that `-m` needs: those take longer than a question about the graph. */
+#define GRAPH "import sys; from ladewerk.cli import main; sys.exit(main(sys.argv[1:]))"
 
 enum { EX_USAGE = 2, EX_CANNOT_EXECUTE = 126, EX_NOT_FOUND = 127 };
 
@@ -242,8 +245,9 @@ int main(int argc, char **argv)
 	} else {
 		if (!is_run(argc, argv))
 			args[count++] = (char *)"-P"; /* no file in the current directory may stand in for a module of ours */
-		args[count++] = (char *)"-m";
-		args[count++] = (char *)"ladewerk";
+		bool graph = found && argc > 1 && strcmp(argv[1], "graph") == 0;
+		args[count++] = (char *)(graph ? "-c" : "-m");
+		args[count++] = (char *)(graph ? GRAPH : "ladewerk");
 	}
 	for (int i = from; i < argc; i++)
 		args[count++] = argv[i];
