@@ -14,6 +14,8 @@
 
 struct lw_graph {
 	int fd;				/* -1: it is all in memory */
+	dev_t dev;			/* of the file: descriptors are closed behind our back (daemons), and their numbers used for something else */
+	ino_t ino;
 	char *memory;
 	struct lw_graph_head head;
 	bool damaged;
@@ -74,6 +76,12 @@ static int read_all(int fd, void *data, size_t size, uint64_t at)
 	return 0;
 }
 
+static bool is_ours(const lw_graph *graph)
+{
+	struct stat st;
+	return !fstat(graph->fd, &st) && st.st_dev == graph->dev && st.st_ino == graph->ino;
+}
+
 static int open_either(lw_graph *graph, uint64_t size, struct lw_hash128 roots, lw_graph **out)
 {
 	int error = size < sizeof(graph->head) ? -EBADMSG : 0;
@@ -102,6 +110,8 @@ int lw_graph_open(int fd, struct lw_hash128 roots, lw_graph **out)
 		return error;
 	}
 	graph->fd = fd;
+	graph->dev = st.st_dev;
+	graph->ino = st.st_ino;
 	return open_either(graph, S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0, roots, out);
 }
 
@@ -122,7 +132,7 @@ void lw_graph_close(lw_graph *graph)
 {
 	if (!graph)
 		return;
-	if (graph->fd >= 0)
+	if (graph->fd >= 0 && is_ours(graph))
 		close(graph->fd);
 	for (unsigned i = 0; !graph->memory && i < LW_GRAPH_SECTIONS; i++)
 		free(graph->section[i]);
@@ -239,7 +249,7 @@ static int load(lw_graph *graph, enum lw_graph_section section)
 	char *data = graph->memory ? graph->memory + at : allocate(size);
 	if (!data)
 		return -ENOMEM;
-	int error = graph->memory ? 0 : read_all(graph->fd, data, size, at);
+	int error = graph->memory ? 0 : is_ours(graph) ? read_all(graph->fd, data, size, at) : -EBADF;
 	if (!error && lw_hash64(data, size) != graph->head.section[section].hash)
 		error = -EBADMSG;
 	graph->section[section] = data;

@@ -114,7 +114,7 @@ int lw_graph_open(int fd, struct lw_hash128 roots, lw_graph **out);
 int lw_graph_open_memory(void *data, size_t size, struct lw_hash128 roots, lw_graph **out);
 void lw_graph_close(lw_graph *graph);
 
-/** Load the sections of MASK (1 << section) and those that they point into. 0, -EBADMSG (of no use from then on) or -errno. */
+/** Load the sections of MASK (1 << section) and those that they point into. 0, -EBADMSG (of no use from then on) or -errno (-EBADF: the descriptor is something else's by now). */
 int lw_graph_load(lw_graph *graph, unsigned mask);
 enum {
 	LW_GRAPH_FOR_FRESH = 1 << LW_GRAPH_STRINGS | 1 << LW_GRAPH_DIRS | 1 << LW_GRAPH_SOURCES,

@@ -39,6 +39,7 @@ static PyObject *os_error(int error, PyObject *path)
 typedef struct {
 	PyObject_HEAD
 	pthread_mutex_t mutex;	/* around loading */
+	_Atomic unsigned loaded;	/* sections: whoever sees them here need not wait, not even in the child of a fork during a load */
 	lw_graph *graph;
 } graph_object;
 
@@ -69,9 +70,13 @@ static PyObject *graph_wrap(PyTypeObject *type, lw_graph *graph)
 static int need(graph_object *self, unsigned sections)
 {
 	int error;
+	if ((atomic_load_explicit(&self->loaded, memory_order_acquire) & sections) == sections)	/* with the store below */
+		return 0;
 	Py_BEGIN_ALLOW_THREADS
 	pthread_mutex_lock(&self->mutex);
 	error = lw_graph_load(self->graph, sections);
+	if (!error)
+		atomic_fetch_or_explicit(&self->loaded, sections, memory_order_release);
 	pthread_mutex_unlock(&self->mutex);
 	Py_END_ALLOW_THREADS
 	if (error)

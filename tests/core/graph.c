@@ -690,6 +690,31 @@ Test(graph, files_of_others_are_refused)
 	cr_assert_neq(lw_graph_key(one, 2).lo, lw_graph_key(two, 2).lo);
 }
 
+/* A program that closes all descriptors it does not know: ours is somebody else's then. */
+Test(graph, a_descriptor_that_was_taken_away)
+{
+	char path[PATH_MAX + 16];
+	void *image;
+	size_t size;
+	lw_graph *graph;
+	add_tree();
+	make_image(NULL, &image, &size);
+	snprintf(path, sizeof path, "%s/graph", root);
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	cr_assert_eq(write(fd, image, size), (ssize_t)size);
+	cr_assert_eq(lw_graph_open(fd, key(), &graph), 0);
+	cr_assert_eq(lw_graph_load(graph, LW_GRAPH_FOR_NAMES), 0);
+	int other = open(root, O_RDONLY | O_CLOEXEC);
+	cr_assert_eq(dup2(other, fd), fd);
+	cr_assert_eq(lw_graph_load(graph, LW_GRAPH_FOR_IMPORTS), -EBADF);
+	cr_assert_neq(lw_graph_find(graph, "b.c", 3), LW_GRAPH_NONE);
+	lw_graph_close(graph);
+	cr_assert_geq(fcntl(fd, F_GETFD), 0);
+	close(fd);
+	close(other);
+	free(image);
+}
+
 /* --- the store --- */
 
 Test(graph, it_comes_back_from_the_store, .timeout = 60)
