@@ -18,6 +18,7 @@ OK, FAILED, USAGE, CANNOT_EXECUTE, NOT_FOUND = 0, 1, 2, 126, 127
 FRESHNESS = ("stat", "watch", "frozen")
 BACKENDS = ("auto", "pool", "ring")
 WATCHERS = ("auto", "fanotify", "inotify", "rescan")
+FINDINGS = ("import", "syntax", "exit", "crash", "timeout", "unreadable", "shadowed", "stdlib", "clash", "masked", "unnameable", "circular")
 REPORTS = ("text", "importtime", "json", "chrome")
 GRAPHS = ("text", "json", "dot")
 
@@ -139,6 +140,7 @@ commands:
   watch     keep the index of source trees fresh, for all programs
   why       how a module name resolves, and what lost
   graph     who imports whom
+  check     import everything below given directories, and say what fails or is in the way
   doctor    what works here, what does not, and what to do about it
   enable    accelerate every start of this environment
   disable   stop doing so
@@ -359,6 +361,43 @@ Each ROOT stands for an entry of sys.path. What is imported and not found below 
 exit status: 0 answered, 1 NAME is not in the graph or a ROOT cannot be read, 2 wrong usage.
 """
 
+_CHECK = """\
+Import everything below the given directories or packages, and say what is wrong.
+
+Says, with file and line: what fails to import, hides another module, clashes with one, cannot be
+named by any import, or imports itself in a circle. Module bodies run, in other processes.
+"""
+
+_CHECK_END = """\
+A target is a directory as it stands in sys.path, a package or file by its path, or a module by its name.
+
+kinds of findings (* as a warning only, + sometimes):
+  import      a module body raises an exception, or a module it needs is not found
+  syntax      a source does not compile
+  exit        a module body raises SystemExit
+  crash       a module body ends or kills the process
+  timeout     a module body takes longer than --timeout
+  unreadable  a directory or source cannot be read; a link leads nowhere
+  shadowed+   a file has the name of a module, but another one is imported
+  stdlib+     a module hides one of the standard library, or is hidden by it
+  clash       two roots have a module of the same name; names that differ in case or by NFKC only
+  masked+     modules in a directory without __init__ that loses to a module of that name
+  unnameable* a source that no import statement can name
+  circular*   modules that import each other
+
+examples:
+  ladewerk check src                 all of a source tree
+  ladewerk check src --exclude 'migrations/*' --exclude conftest.py
+  ladewerk check shop --isolate      a package by its name; finds modules that lack an import of their own
+  ladewerk check src --strict --allow circular --json | jq .findings
+
+One process imports many modules, so one may profit from what was imported before it; one that fails
+there is tried again alone, and that counts. With --isolate each is alone. What is printed is
+dropped, standard input is empty. __main__.py files are compiled, not executed.
+
+exit status: 0 no error (with --strict: no finding), 1 errors, 2 wrong usage.
+"""
+
 _DOCTOR = """\
 What works here, what does not, and what to do about it.
 
@@ -441,6 +480,26 @@ def _misuse_of_graph(options: argparse.Namespace) -> str | None:
     return _graph.misuse(options)
 
 
+def _process_count(text: str) -> int:
+    from argparse import ArgumentTypeError
+
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 256:
+        raise ArgumentTypeError(f"{text!r} is not a number from 1 to 256")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    from argparse import ArgumentTypeError
+
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds < 1e9:
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
+
+
 def _parser() -> argparse.ArgumentParser:
     import argparse
 
@@ -491,6 +550,18 @@ def _parser() -> argparse.ArgumentParser:
     graph.add_argument("--format", choices=GRAPHS, default="text", help="text (default), json, or dot for Graphviz")
     graph.add_argument("--observed", action="append", default=[], metavar="FILE", help="add the imports in a report that `ladewerk run --report=json` has written")
     graph.add_argument("--threads", type=_thread_count, default=0, metavar="N", help="threads that compare, and processes that compile (default: one per processor)")
+    check = add("check", _CHECK, _CHECK_END)
+    check.add_argument("targets", nargs="+", metavar="TARGET", help="a directory, a package or a module")
+    check.add_argument("-j", "--jobs", type=_process_count, default=0, metavar="N", help="processes at a time (default: one per processor)")
+    check.add_argument("--isolate", action="store_true", help="import each module in a process of its own")
+    check.add_argument("--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="that one module may take (default: 60; 0: any)")
+    check.add_argument("--exclude", action="append", default=[], metavar="GLOB",
+                       help="neither import nor report what has such a name, path below its root, or module name; may be repeated")
+    check.add_argument("--allow", action="append", default=[], choices=FINDINGS, metavar="KIND", help="do not report findings of this kind; may be repeated")
+    check.add_argument("--strict", action="store_true", help="fail on warnings, too")
+    check.add_argument("--format", choices=("text", "json"), default="text", help="how to print what was found (default: text)")
+    check.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
+    check.add_argument("--quiet", action="store_true", help="print findings only: no progress, no summary")
     doctor = add("doctor", _DOCTOR, _DOCTOR_END)
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.add_argument("--reset", action="store_true", help="remove the marks of starts that died, then look")
@@ -544,6 +615,11 @@ def _dispatch(options: argparse.Namespace) -> int:
         from ladewerk import _graph
 
         return _graph.main(options)
+    if options.command == "check":
+        from ladewerk import _check
+
+        return _check.main(options.targets, workers=options.jobs, isolate=options.isolate, allow=options.allow, strict=options.strict,
+                           as_json=options.format == "json", quiet=options.quiet, timeout=options.timeout, exclude=options.exclude)
     if options.command == "doctor":
         from ladewerk import _doctor
 
