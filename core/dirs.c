@@ -491,6 +491,32 @@ const char *lw_dir_name(const struct lw_dir *dir, const struct lw_entry *entry)
 	return lw_index_string(dir->indexed.index, entry->name, entry->len);
 }
 
+struct lw_listing *lw_dir_copy(const struct lw_dir *dir)
+{
+	const struct lw_entry *entry;
+	uint32_t count = lw_dir_entries(dir, &entry);
+	struct lw_listing *copy = NULL;
+	/* A name has 255 bytes at most. */
+	struct lw_entry *entries = malloc((count ? count : 1) * sizeof(*entries));
+	char *names = malloc((size_t)(count ? count : 1) * UINT8_MAX);
+	uint32_t at = 0;
+	for (uint32_t i = 0; entries && names && i < count; i++) {
+		const char *name = lw_dir_name(dir, &entry[i]);
+		if (!name)
+			goto done;
+		memcpy(names + at, name, entry[i].len);
+		entries[i] = entry[i];
+		entries[i].name = at;
+		at += entry[i].len;
+	}
+	if (entries && names)
+		copy = lw_listing_copy(entries, count, names);
+done:
+	free(entries);
+	free(names);
+	return copy;
+}
+
 /* What lies in an artifact has no stamp: the artifact itself, which changes with anything in it, and the directory's place there stand for it. */
 static uint64_t token_in(const lw_index *index, const struct lw_dir_record *record)
 {

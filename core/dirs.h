@@ -147,6 +147,8 @@ int lw_token_of(const char *path, int error, const struct lw_stat *st, uint64_t 
 uint32_t lw_dir_entries(const struct lw_dir *dir, const struct lw_entry **entries);
 /** The bytes of ENTRY's name, NULL if damaged. */
 const char *lw_dir_name(const struct lw_dir *dir, const struct lw_entry *entry);
+/** A copy of what a fresh DIR lists; NULL: no memory, or damaged. */
+struct lw_listing *lw_dir_copy(const struct lw_dir *dir);
 /** Make DIR current without its index, which has turned out to be damaged. 0 or -errno. */
 int lw_dirs_reread(struct lw_dirs *dirs, struct lw_dir *dir);
 

@@ -489,6 +489,43 @@ int lw_session_resolve(lw_session *session, lw_view *view, uint32_t start, const
 	return error;
 }
 
+/* --- directories --- */
+
+static int no_names(const struct lw_dir *dir)
+{
+	if (dir->flags & LW_DIR_MISSING)
+		return -ENOENT;
+	if (dir->flags & LW_DIR_NOTDIR)
+		return -ENOTDIR;
+	return dir->flags & LW_DIR_UNREADABLE ? -EACCES : 0;
+}
+
+static int list(struct lw_dirs *dirs, const char *path, size_t len, struct lw_listing **out)
+{
+	struct lw_dir *dir = lw_dirs_get(dirs, path, len);
+	int error = dir ? lw_dirs_fresh(dirs, dir) : -ENOMEM;
+	if (!error)
+		error = no_names(dir);
+	if (error)
+		return error;
+	*out = lw_dir_copy(dir);
+	if (!*out && dir->indexed.index) { /* damaged, as likely as not */
+		error = lw_dirs_reread(dirs, dir);
+		*out = error || no_names(dir) ? NULL : lw_dir_copy(dir);
+	}
+	return *out ? 0 : error ? error : no_names(dir) ? no_names(dir) : -ENOMEM;
+}
+
+int lw_session_listing(lw_session *session, const char *path, size_t len, struct lw_listing **out)
+{
+	*out = NULL;
+	lock(session);
+	lw_dirs_begin(&session->dirs);
+	int error = list(&session->dirs, path, len, out);
+	unlock(session);
+	return error;
+}
+
 /* --- code --- */
 
 /* A file that the artifact does not hold, although it is the truth there: what was learnt is no more than a hint. */

@@ -92,6 +92,12 @@ bool lw_session_quick(lw_session *session, const lw_view *view);
 /** See lw_view_resolve(). May do I/O. */
 int lw_session_resolve(lw_session *session, lw_view *view, uint32_t start, const char *name, size_t len, struct lw_hit *hit);
 
+/**
+ * The importable names of directory PATH (absolute, without trailing slashes), as fresh as an import would have them: *OUT is the caller's copy. May do I/O.
+ * 0; -ENOENT, -ENOTDIR, -EACCES; any other -errno: it cannot be told from here.
+ */
+int lw_session_listing(lw_session *session, const char *path, size_t len, struct lw_listing **out);
+
 /** Marshalled code. DATA is good until lw_session_release(). */
 struct lw_code {
 	const void *data;

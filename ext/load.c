@@ -436,3 +436,53 @@ PyObject *lw_load_source(lw_state *state, PyObject *name, struct lw_hit *hit, Py
 	Py_DECREF(prefix);
 	return loaded;
 }
+
+/* --- for those who run the bodies of modules themselves --- */
+
+/* A hit for the source file PATH, found as NAME in directory ENTRY. 1, 0, -1. */
+static int hit_of(lw_state *state, PyObject *name, PyObject *entry, PyObject *path, struct lw_hit *hit)
+{
+	enum lw_aside why;
+	PyObject *spec = NULL, *list = PyList_New(1);
+	if (!list)
+		return -1;
+	PyList_SET_ITEM(list, 0, Py_NewRef(entry));
+	enum lw_found found = lw_find(state, name, list, hit, &spec, &why);
+	Py_XDECREF(spec);
+	Py_DECREF(list);
+	if (found != LW_FOUND_SOURCE)
+		return found == LW_FOUND_ERROR ? -1 : 0;
+	PyObject *there = decode(hit->path, hit->len);
+	int same = there ? PyObject_RichCompareBool(there, path, Py_EQ) : -1;
+	Py_XDECREF(there);
+	return same;
+}
+
+PyObject *lw_source_code(PyObject *module, PyObject *args)
+{
+	lw_state *state = lw_state_of(module);
+	struct code_request request = { 0 };
+	PyObject *entry;
+	enum lw_aside why;
+	enum lw_served how;
+	if (!PyArg_ParseTuple(args, "UUUOO:source_code", &request.name, &entry, &request.path, &request.loader, &request.cached))
+		return NULL;
+	int known = state->installed && (PyObject *)Py_TYPE(request.loader) == state->source_loader ? lw_bootstrap_intact(state, &why) : 0;
+	PyObject *prefix = known > 0 ? lw_pycache_prefix(state) : NULL, *code = NULL;
+	if (known < 0 || (known && !prefix))
+		return NULL;
+	if (!known)
+		Py_RETURN_NONE;
+	request.bytecode_moved = prefix != state->pycache_prefix;
+	Py_DECREF(prefix);
+	request.hit = PyMem_RawMalloc(sizeof(*request.hit));
+	if (!request.hit)
+		return PyErr_NoMemory();
+	known = hit_of(state, request.name, entry, request.path, request.hit);
+	if (known > 0)
+		code = get_code(state, &request, &how);
+	if (code && code != Py_None)
+		lw_count(&state->served[how]);
+	PyMem_RawFree(request.hit);
+	return known ? code : Py_NewRef(Py_None);
+}

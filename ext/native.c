@@ -212,6 +212,74 @@ static PyObject *probe_uring(PyObject *module, PyObject *unused)
 	return Py_BuildValue("is", -error, text);
 }
 
+PyDoc_STRVAR(listing_doc, "listing(path, /)\n--\n\n"
+	"The importable names of a directory (an absolute path, as bytes), as fresh as an import would have them: a list of (name, may be a directory,\n"
+	"suffixes of files, whether one of these is a link or of unknown type). None: Ladewerk is not active, or cannot tell. Raises OSError.");
+
+PyDoc_STRVAR(source_code_doc, "source_code(name, entry, path, loader, cached, /)\n--\n\n"
+	"The code of the source file PATH that module NAME is found at in directory ENTRY, as fresh as an import would have it; LOADER is its\n"
+	"SourceFileLoader, CACHED its .pyc or None. None: Ladewerk is not active, or stock Python decides.");
+
+static PyObject *suffixes_of(const struct lw_suffixes *suffixes, lw_kinds kinds)
+{
+	PyObject *list = PyList_New(0);
+	for (unsigned i = 0; list && i < suffixes->count; i++) {
+		if (!(kinds & LW_KIND_SUFFIX(i)))
+			continue;
+		PyObject *text = PyUnicode_FromStringAndSize(suffixes->item[i].text, suffixes->item[i].len);
+		if (!text || PyList_Append(list, text) < 0)
+			Py_CLEAR(list);
+		Py_XDECREF(text);
+	}
+	PyObject *tuple = list ? PyList_AsTuple(list) : NULL;
+	Py_XDECREF(list);
+	return tuple;
+}
+
+static PyObject *list_of(const struct lw_suffixes *suffixes, const struct lw_listing *listing)
+{
+	PyObject *list = PyList_New(listing->count);
+	for (uint32_t i = 0; list && i < listing->count; i++) {
+		const struct lw_entry *entry = &listing->entries[i];
+		PyObject *name = PyUnicode_DecodeFSDefaultAndSize(listing->names + entry->name, entry->len);
+		PyObject *kinds = name ? suffixes_of(suffixes, entry->kinds) : NULL;
+		PyObject *item = kinds ? Py_BuildValue("OOOO", name, entry->kinds & LW_KIND_DIR ? Py_True : Py_False, kinds,
+			entry->flags & LW_ENTRY_DOUBT ? Py_True : Py_False) : NULL;
+		Py_XDECREF(name);
+		Py_XDECREF(kinds);
+		if (item)
+			PyList_SET_ITEM(list, i, item);
+		else
+			Py_CLEAR(list);
+	}
+	return list;
+}
+
+static PyObject *listing(PyObject *module, PyObject *path)
+{
+	lw_state *state = lw_state_of(module);
+	char *text;
+	Py_ssize_t len;
+	if (PyBytes_AsStringAndSize(path, &text, &len) < 0)
+		return NULL;
+	if (!state->session || !state->installed || text[0] != '/' || strlen(text) != (size_t)len)
+		Py_RETURN_NONE;
+	struct lw_listing *found;
+	int error;
+	Py_BEGIN_ALLOW_THREADS
+	error = lw_session_listing(state->session, text, (size_t)len, &found);
+	Py_END_ALLOW_THREADS
+	if (error == -ENOENT || error == -ENOTDIR || error == -EACCES) {
+		errno = -error;
+		return PyErr_SetFromErrnoWithFilename(PyExc_OSError, text);
+	}
+	if (error)
+		Py_RETURN_NONE;
+	PyObject *list = list_of(lw_session_suffixes(state->session), found);
+	lw_listing_destroy(found);
+	return list;
+}
+
 PyDoc_STRVAR(install_doc, "install(*, freshness=None, cache=None)\n--\n\n"
 	"Serve imports of this interpreter. Returns True if it does; else stats()['reason'] says why not. Idempotent; a second call may change freshness.");
 PyDoc_STRVAR(uninstall_doc, "uninstall()\n--\n\nGive the import system back to stock Python.");
@@ -236,6 +304,8 @@ static PyMethodDef methods[] = {
 	{ "place", (PyCFunction)(void (*)(void))lw_place, METH_FASTCALL | METH_KEYWORDS, place_doc },
 	{ "record", lw_record, METH_O, record_doc },
 	{ "records", lw_records, METH_NOARGS, records_doc },
+	{ "listing", listing, METH_O, listing_doc },
+	{ "source_code", lw_source_code, METH_VARARGS, source_code_doc },
 	{ "reset", (PyCFunction)(void (*)(void))lw_reset, METH_FASTCALL | METH_KEYWORDS, reset_doc },
 	{ NULL, NULL, 0, NULL },
 };

@@ -354,6 +354,9 @@ PyObject *lw_make_spec(lw_state *state, PyObject *name, const struct lw_hit *hit
 /** Load HIT, a source file (PyMem_RawMalloc; freed in any case), as _load_unlocked() would. MODULES is sys.modules. A new reference or NULL. */
 PyObject *lw_load_source(lw_state *state, PyObject *name, struct lw_hit *hit, PyObject *modules);
 
+/** Method of the module: the code of a source file as an import would have it, see native.c. */
+PyObject *lw_source_code(PyObject *module, PyObject *args);
+
 /* --- unmarshal.c --- */
 
 /** Whether code can be read here; if not, or if not WANTED, CPython reads it and state->unmarshal.reason says why. */

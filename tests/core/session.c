@@ -784,3 +784,53 @@ Test(session, settings)
 	cr_assert(strncmp(lw_session_path(session), place, strlen(place)) == 0);
 	lw_session_close(session);
 }
+
+/* What a session lists of src, as "NAME:KINDS ..." in alphabetical order of single letters; its error as a number. */
+static const char *listed(lw_session *session)
+{
+	static char text[256];
+	struct lw_listing *listing;
+	int error = lw_session_listing(session, src, strlen(src), &listing);
+	if (error) {
+		snprintf(text, sizeof(text), "%d", error);
+		cr_assert_null(listing);
+		return text;
+	}
+	text[0] = '\0';
+	for (char letter = 'a'; letter <= 'z'; letter++) {
+		const struct lw_entry *entry = lw_listing_find(listing, &letter, 1);
+		if (entry)
+			snprintf(text + strlen(text), sizeof(text) - strlen(text), "%c:%x ", letter, entry->kinds);
+	}
+	cr_assert_eq(strlen(text) / 4, listing->count);
+	lw_listing_destroy(listing);
+	return text;
+}
+
+Test(session, listings_are_as_fresh_as_imports)
+{
+	char gone[PATH_MAX];
+	tree_write(AT_FDCWD, facts_join(src, "a.py"), "");
+	facts_mkdir(src, "b");
+	facts_age();
+	for (unsigned round = 0; round < 2; round++) {
+		lw_session *session = open_session();
+		cr_assert_str_eq(listed(session), "a:4 b:1 ");
+		cr_assert_str_eq(listed(session), "a:4 b:1 ");
+		struct lw_session_stats stats = stats_of(session);
+		cr_assert_eq(stats.dirs.listings, round ? 0 : 1, "the second session has it from the index");
+		lw_session_close(session);
+	}
+	lw_session *session = open_session(), *frozen = open_frozen();
+	cr_assert_str_eq(listed(frozen), "a:4 b:1 ");
+	tree_write(AT_FDCWD, facts_join(src, "c.so"), "");
+	cr_assert_str_eq(listed(session), "a:4 b:1 c:2 ");
+	cr_assert_str_eq(listed(frozen), "a:4 b:1 ", "the index is the truth");
+	snprintf(gone, sizeof gone, "%s.gone", src);
+	cr_assert_eq(rename(src, gone), 0);
+	cr_assert_str_eq(listed(session), "-2");
+	tree_write(AT_FDCWD, src, "a file");
+	cr_assert_str_eq(listed(session), "-20");
+	lw_session_close(session);
+	lw_session_close(frozen);
+}
