@@ -8,6 +8,10 @@ In a program: ``install()``, ``uninstall()``, ``stats()``.
 # It imports nothing but the extension, which may be there already.
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ladewerk._autoload import Autoloader as Autoloader, registry as registry
+
 from ladewerk._native import __version__, install, stats, uninstall
 from ladewerk import _native
 
@@ -16,6 +20,8 @@ for _now in getattr(sys.modules.get("ladewerk_start"), "waiting", [])[:]:
 
 # What most programs never ask for, by the module that brings it: imported at its first use.
 _LATER: dict[str, str] = {
+    "Autoloader": "ladewerk._autoload",
+    "registry": "ladewerk._autoload",
 }
 
 

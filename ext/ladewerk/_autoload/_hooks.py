@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: MIT
+"""How packages get the names that are loaded at their first use, and how imports of managed modules are noticed.
+
+A package that is managed has a __getattr__ and a __dir__ (PEP 562) in its dictionary: they are asked for what is not there yet, and never for what is. A finder
+ahead of all others puts them there before the package's body runs: it takes what the others find, with a loader around theirs that steps out of the way before the
+body runs. Modules that nobody wants to hear of, and have no children, it leaves alone.
+"""
+import os
+import sys
+from importlib.machinery import ModuleSpec, NamespaceLoader, SourceFileLoader
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, Callable, Sequence
+
+from ladewerk import _native
+from ladewerk._autoload import _tree
+from ladewerk._autoload._errors import ExpectedNameError, NameClash, NamespaceConflict
+from ladewerk._autoload._tree import HIDDEN, MODULE, PACKAGE, ROOT, ImportLock, Node, Table
+
+if TYPE_CHECKING:
+    from ladewerk._autoload._loader import Autoloader
+
+_MISSING = object()
+_bootstrap: Any = sys.modules["_frozen_importlib"]  # importlib._bootstrap
+_loaders: dict[Table, "Autoloader"] = {}
+
+
+def _unseen(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As part of the import system: the import statement leaves its frames out of tracebacks."""
+    assert isinstance(function, FunctionType)
+    function.__code__ = function.__code__.replace(co_filename="<frozen importlib._bootstrap>")
+    return function
+
+
+def nodes_of(module: str) -> list[tuple[Table, Node]]:
+    """Who manages the module of that name."""
+    found = ((table, table.find(module)) for table in _tree.tables())
+    return [(table, node) for table, node in found if node]
+
+
+def initializing(module: object) -> bool:
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
+
+
+def same_file(path: str | None, other: str | None) -> bool:
+    if path == other or not path or not other:
+        return path == other
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False
+
+
+def is_from(node: Node, module: object) -> bool:
+    """Whether MODULE is what NODE stands for. (What a module has put in its own place is believed.)"""
+    if node.kind == ROOT or not isinstance(module, ModuleType):
+        return True
+    return same_file(node.file, getattr(module, "__file__", None))
+
+
+# --- packages ---
+
+def _child(package: str, attr: str) -> tuple[Table, Node] | None:
+    for table, node in nodes_of(package):
+        child = table.children(node).get(attr) if node.kind != HIDDEN else None
+        if child:
+            return table, child
+    return None
+
+
+def fetch(table: Table, node: Node) -> object:
+    """The module or class NODE stands for, imported if need be."""
+    try:
+        module = __import__(node.module, None, None, ("__name__",))
+    except AttributeError as error:  # would mean that there is no such name
+        raise ImportError(f"{node.module} cannot be loaded: {error}", name=node.module, path=node.file) from error
+    if not any(is_from(other, module) for _, other in [(table, node), *nodes_of(node.module)]):
+        raise NameClash(f"{node.module} is {getattr(module, '__file__', None) or 'a namespace package'}, and not {node.path}", name=node.module, path=node.path)
+    if node.kind != MODULE or not table.rules.inflect:
+        return module
+    value = getattr(module, node.attr, _MISSING)
+    if value is not _MISSING:
+        return value
+    if initializing(module):
+        raise ImportError(f"{node.name} is not there yet: {node.module} is being imported (most likely a circular use)", name=node.module, path=node.file)
+    raise _unexpected(node)
+
+
+def bind(table: Table, node: Node, value: object, package: str | None = None, names: dict[str, Any] | None = None) -> None:
+    """Let later uses find VALUE without us, unless the module has been unloaded meanwhile. NAMES is the dictionary of the package."""
+    with ImportLock():
+        module = sys.modules.get(node.module)
+        if table not in _tree.tables() or initializing(module) or not (value is module or getattr(module, node.attr, None) is value):
+            return
+        if node.spoken != node.module and module is not None:
+            sys.modules.setdefault(node.spoken, module)
+        if names is not None and package and getattr(sys.modules.get(package), "__dict__", None) is names:
+            names.setdefault(node.attr, value)
+
+
+def hook(module: ModuleType, package: str) -> None:
+    """Give a package its names. Again after its body has run, which may have defined the same functions."""
+    names = vars(module)
+    _extend_path(module, package)
+    inner, inner_dir = names.get("__getattr__"), names.get("__dir__")
+    if not hasattr(inner, "ladewerk_inner"):
+        def __getattr__(attr: str) -> object:
+            found = _child(package, attr)
+            if found:
+                value = fetch(*found)
+                bind(*found, value, package, names)
+                return value
+            if inner:
+                return inner(attr)
+            raise AttributeError(f"module {package!r} has no attribute {attr!r}")
+        setattr(__getattr__, "ladewerk_inner", inner)
+        names["__getattr__"] = __getattr__
+    if not hasattr(inner_dir, "ladewerk_inner"):
+        def __dir__() -> list[str]:
+            known = set(inner_dir() if inner_dir else names)
+            for table, node in nodes_of(package):
+                known.update(table.children(node) if node.kind != HIDDEN else ())
+            return sorted(known)
+        setattr(__dir__, "ladewerk_inner", inner_dir)
+        names["__dir__"] = __dir__
+
+
+def unhook(module: ModuleType) -> None:
+    names = vars(module)
+    for name in ("__getattr__", "__dir__"):
+        function = names.get(name)
+        if not hasattr(function, "ladewerk_inner"):
+            continue
+        if getattr(function, "ladewerk_inner"):
+            names[name] = getattr(function, "ladewerk_inner")
+        else:
+            del names[name]
+
+
+def _extend_path(module: ModuleType, package: str) -> None:
+    """Imports look in all directories in which the package's children are."""
+    wanted = [directory for _, node in nodes_of(package) for directory, home in node.dirs if home == package]
+    path = getattr(module, "__path__", None)
+    missing = [directory for directory in wanted if path is None or directory not in path]
+    if not missing:
+        return
+    if path is None:
+        raise NamespaceConflict(f"{package!r} is no package: {', '.join(missing)} cannot be part of it")
+    if isinstance(path, list):
+        path += missing
+    else:
+        setattr(module, "__path__", [*path, *missing])
+
+
+# --- imports ---
+
+def _unexpected(node: Node) -> ExpectedNameError:
+    return ExpectedNameError(f"{node.file} should define {node.attr}, and does not", name=node.module, path=node.file)
+
+
+@_unseen
+def _run(inner: Any, spec: ModuleSpec, module: ModuleType) -> None:
+    """The module's body, from the code that Ladewerk would take."""
+    code = None
+    if type(inner) is SourceFileLoader and spec.origin:
+        entry = os.path.dirname(spec.origin)
+        code = _native.source_code(spec.name, os.path.dirname(entry) if spec.submodule_search_locations is not None else entry, spec.origin, inner, spec.cached)
+    if code is None:
+        inner.exec_module(module)
+    else:
+        _bootstrap._call_with_frames_removed(exec, code, vars(module))
+
+
+def _note(table: Table, node: Node, module: object) -> None:
+    """A module has been loaded: whoever wants to know is told. With CPython's lock of that module, and none of ours."""
+    loader = _loaders.get(table)
+    value = getattr(module, node.attr) if node.kind == MODULE and table.rules.inflect else module
+    table.loaded[node.module] = module
+    if loader and node.kind in (PACKAGE, MODULE):
+        loader._tell(f"{node.name} loaded from {node.path}")
+        loader._call("load", node.name, value, node.path)
+
+
+class _Loader:
+    """Around the loader of a managed module, until its body runs."""
+
+    def __init__(self, inner: Any, nodes: list[tuple[Table, Node]]) -> None:
+        self._inner = inner
+        self._nodes = nodes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        module: ModuleType | None = self._inner.create_module(spec)
+        return module
+
+    @_unseen
+    def exec_module(self, module: ModuleType) -> None:
+        spec = module.__spec__
+        assert spec
+        spec.loader = module.__loader__ = self._inner
+        package = spec.submodule_search_locations is not None
+        if package:
+            hook(module, spec.name)
+            if not spec.has_location and not hasattr(module, "__file__"):
+                setattr(module, "__file__", None)  # as stock has it for namespace packages
+        _run(self._inner, spec, module)
+        now = sys.modules.get(spec.name, module)
+        for table, node in self._nodes:
+            if node.kind == MODULE and table.rules.inflect and not hasattr(now, node.attr):
+                raise _unexpected(node)
+        if package and isinstance(now, ModuleType):
+            hook(now, spec.name)
+        for table, node in self._nodes:
+            _note(table, node, now)
+
+
+class _AliasSpec(ModuleSpec):
+    """While an alias is imported its spec is the module's: relative imports go by the module's own package."""
+
+    true_parent = ""
+
+    @property
+    def parent(self) -> str:
+        return self.true_parent
+
+
+class _Alias:
+    """Imports a module under the name that it has without its collapsed directories: the module itself."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._spec: ModuleSpec | None = None
+
+    def create_module(self, spec: _AliasSpec) -> ModuleType:
+        module: ModuleType = __import__(self._name, None, None, ("__name__",))
+        self._spec = module.__spec__
+        spec.true_parent = self._spec.parent or "" if self._spec else ""
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._spec
+
+
+class Finder:
+    """Ahead of all others on sys.meta_path."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        nodes = nodes_of(fullname)
+        if not nodes:
+            return self._find_alias(fullname)
+        if not any(node.kind in (PACKAGE, ROOT) or _is_wanted(table, node) for table, node in nodes):
+            return None
+        spec = self._ask_others(fullname, path, target)
+        if not spec:
+            return None
+        if not any(_is_spec_of(node, spec) for _, node in nodes):
+            return None
+        nodes = [(table, node) for table, node in nodes if node.kind != HIDDEN]
+        inner: Any = spec.loader
+        if inner is None:  # a namespace package; stock would make the same
+            inner = NamespaceLoader.__new__(NamespaceLoader)
+            inner._path = spec.submodule_search_locations
+        spec.loader = _Loader(inner, nodes)  # type: ignore[assignment]
+        return spec
+
+    def _find_alias(self, name: str) -> ModuleSpec | None:
+        for table in _tree.tables():
+            node = table.find_spoken(name)
+            if node and node.kind != ROOT:
+                return _AliasSpec(name, _Alias(node.module), origin=node.file)  # type: ignore[arg-type]
+        return None
+
+    def _ask_others(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
+        finders = list(sys.meta_path)
+        for finder in finders[finders.index(self) + 1:] if self in finders else finders:
+            find = getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = find(fullname, path, target) if find else None
+            if spec:
+                return spec
+        return None
+
+
+def _is_spec_of(node: Node, spec: ModuleSpec) -> bool:
+    if node.kind in (ROOT, HIDDEN):
+        return node.kind == ROOT
+    return same_file(node.file, spec.origin) if node.file else not spec.has_location and spec.submodule_search_locations is not None
+
+
+def _is_wanted(table: Table, node: Node) -> bool:
+    loader = _loaders.get(table)
+    return node.kind == MODULE and (table.rules.inflect is not None or (loader is not None and loader._listens()))
+
+
+_finder = Finder()
+
+
+def replace(loader: "Autoloader", old: Table | None, new: Table | None) -> None:
+    """Under the import lock: from now on the names are those of NEW."""
+    if new:
+        _loaders[new] = loader
+    _tree.replace(old, new)
+    if old:
+        _loaders.pop(old, None)
+    if not _tree.tables():
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not _finder]
+    elif _finder not in sys.meta_path:
+        sys.meta_path.insert(0, _finder)

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: MIT
+"""What root directories hold: modules, their names, and who is shadowed.
+
+A Table is what an autoloader has found since setup() or the last reload. It grows as packages are looked into, each once; it is replaced as a
+whole, and what is in it never changes. Readers take no lock: entries are added under the import lock, CPython's own, while no foreign code runs.
+"""
+import _imp
+import glob
+import keyword
+import os
+import sys
+import unicodedata
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Callable, Iterable, Iterator, NamedTuple
+
+from ladewerk._autoload._errors import ExpectedNameError, NamespaceConflict
+from ladewerk._autoload._listing import find_init, listing
+
+ROOT, PACKAGE, MODULE, HIDDEN = "root", "package", "module", "hidden"
+
+
+class ImportLock:
+    """CPython's lock of the table of module locks, held for a few dictionary operations: it is re-entrant, and what the collector may run in between takes no other."""
+
+    def __enter__(self) -> None:
+        _imp.acquire_lock()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        _imp.release_lock()
+
+
+class Node:
+    """Something that has a name: NAME is what it is expected as, MODULE the module behind it, SPOKEN the module's name if no directory were collapsed away."""
+
+    __slots__ = ("kind", "attr", "name", "spoken", "module", "file", "dirs", "parent", "children")
+
+    def __init__(self, kind: str, attr: str, module: str, parent: "Node | None", stem: str = "", file: str | None = None,
+                 dirs: Iterable[tuple[str, str]] = ()) -> None:
+        def below(name: str) -> str:
+            return f"{parent.spoken}.{name}" if parent and parent.spoken else name
+        self.kind = kind
+        self.attr = attr
+        self.module = module
+        self.parent = parent
+        self.name = below(attr)
+        self.spoken = below(stem or attr)
+        self.file = file
+        self.dirs = list(dirs)  # of a package: where its children are, and the package that these are modules of
+        self.children: dict[str, Node] | None = None if self.dirs else {}
+
+    @property
+    def path(self) -> str:
+        return self.file or self.dirs[0][0]
+
+
+class _Candidate(NamedTuple):
+    kind: str
+    module: str
+    file: str | None
+    folder: str | None
+
+    @property
+    def path(self) -> str:
+        return self.file or self.folder or ""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What an autoloader was told, at setup() or a reload."""
+
+    roots: tuple[tuple[str, str], ...]  # directory, namespace ("" for none)
+    ignored: frozenset[str]
+    collapsed: frozenset[str]
+    inflect: Callable[[str, str], str] | None  # of the convention `class`
+
+
+def expand(patterns: Iterable[str]) -> frozenset[str]:
+    """The paths that patterns mean now; a pattern without wildcards means itself."""
+    return frozenset(path for pattern in patterns for path in (*glob.glob(pattern, recursive=True), *([] if glob.has_magic(pattern) else [pattern])))
+
+
+def is_below(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def is_within(path: str, directories: Iterable[str]) -> bool:
+    return any(is_below(path, directory) for directory in directories)
+
+
+def is_name(stem: str) -> bool:
+    """Whether source can say it."""
+    return stem.isidentifier() and not keyword.iskeyword(stem) and (stem.isascii() or unicodedata.normalize("NFKC", stem) == stem)
+
+
+class Table:
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.canon: dict[str, Node] = {}  # by module
+        self.spoken: dict[str, Node] = {}
+        self.roots: list[Node] = []
+        self.losers: dict[str, str] = {}  # path -> the winner's
+        self.loaded: dict[str, object] = {}  # by module: what was seen to be loaded
+        self._directories = frozenset(path for path, _ in rules.roots)
+        self._importable: dict[str, bool] = {}
+        by_namespace: dict[str, list[tuple[str, str]]] = {}
+        for path, namespace in rules.roots:
+            if os.path.isdir(path) and not is_within(path, rules.ignored):
+                by_namespace.setdefault(namespace, []).append((path, namespace))
+        for namespace in sorted(by_namespace, key=lambda name: (bool(name), name.count("."))):
+            self._add_root(namespace, by_namespace[namespace])
+
+    def _add_root(self, namespace: str, dirs: list[tuple[str, str]]) -> None:
+        node = self.find(namespace) or self.spoken.get(namespace) if namespace else None
+        if node and node.kind == MODULE:
+            raise NamespaceConflict(f"{namespace!r} is no package, but the module {node.file}")
+        if not node and namespace in sys.modules and not hasattr(sys.modules[namespace], "__path__"):
+            raise NamespaceConflict(f"{namespace!r} is no package: {', '.join(path for path, _ in dirs)} cannot be part of it")
+        if node:
+            node.dirs += [(path, node.module) for path, _ in dirs]
+            return
+        root = Node(ROOT, namespace, namespace, None, dirs=dirs)
+        self.roots.append(root)
+        self.canon[namespace] = self.spoken[namespace] = root
+        self.children(root)
+
+    def find(self, module: str) -> Node | None:
+        """By the name of the module; packages on the way are looked into."""
+        node = self.canon.get(module)
+        parent = module.rpartition(".")[0]
+        if node or not parent:
+            return node
+        above = self.find_spoken(parent)
+        if above:
+            self.children(above)
+        return self.canon.get(module)
+
+    def find_spoken(self, name: str) -> Node | None:
+        """By another name of the module, which a collapsed directory gives it."""
+        return self.find(name) or self.spoken.get(name)
+
+    def children(self, node: Node) -> dict[str, Node]:
+        if node.children is None:
+            self._look_into(node)
+        assert node.children is not None
+        return node.children
+
+    def walk(self) -> Iterator[Node]:
+        """All nodes with a name, parents first."""
+        todo = self.roots[::-1]
+        while todo:
+            node = todo.pop()
+            yield node
+            todo += reversed(list(self.children(node).values()))
+
+    # --- looking into directories ---
+
+    def holds(self, directory: str) -> bool:
+        """Whether anything below can be imported."""
+        if directory not in self._importable:
+            self._importable[directory] = any(self._is_importable(os.path.join(directory, name), name, is_dir, suffixes)
+                                              for name, is_dir, suffixes in listing(directory))
+        return self._importable[directory]
+
+    def _is_importable(self, path: str, name: str, is_dir: bool, suffixes: tuple[str, ...]) -> bool:
+        if suffixes and (name == "__init__" or is_name(name)) and any(path + suffix not in self.rules.ignored for suffix in suffixes) and name != "__main__":
+            return True
+        return is_dir and self._is_entered(path, name) and self.holds(path)
+
+    def _is_entered(self, path: str, name: str) -> bool:
+        return is_name(name) and name not in ("__pycache__", "node_modules") and path not in self.rules.ignored and path not in self._directories
+
+    def _collect(self, directory: str, package: str, found: dict[str, list[_Candidate]], folded: list[tuple[str, str]]) -> None:
+        for stem, is_dir, suffixes in listing(directory):
+            path, module = os.path.join(directory, stem), f"{package}.{stem}" if package else stem
+            if not is_name(stem) or (stem.startswith("__") and stem.endswith("__")):
+                continue
+            candidates = []
+            if is_dir and self._is_entered(path, stem):
+                if path in self.rules.collapsed:
+                    folded.append((path, module))
+                elif self.holds(path):
+                    candidates.append(_Candidate(PACKAGE, module, find_init(path), path))
+            candidates += [_Candidate(MODULE, module, path + suffix, None) for suffix in suffixes if path + suffix not in self.rules.ignored]
+            candidates.sort(key=lambda candidate: candidate.file is None)  # a directory without __init__ comes last
+            if candidates:
+                found.setdefault(stem, []).extend(candidates)
+
+    def _look_into(self, node: Node) -> None:
+        found: dict[str, list[_Candidate]] = {}
+        hidden, todo = [], list(node.dirs)
+        while todo:  # what the directories hold themselves comes before what collapsed ones hold
+            folded: list[tuple[str, str]] = []
+            for directory, package in todo:
+                self._collect(directory, package, found, folded)
+            hidden += [Node(HIDDEN, "", module, None, dirs=[(directory, module)]) for directory, module in folded]
+            todo = folded
+        children: dict[str, Node] = {}
+        losers: dict[str, str] = {}
+        for stem, candidates in found.items():
+            self._choose(node, stem, candidates, children, losers)
+        with ImportLock():
+            if node.children is not None:
+                return  # another thread was faster
+            for child in (*children.values(), *hidden):
+                self.canon.setdefault(child.module, child)
+                if child.kind != HIDDEN:
+                    self.spoken.setdefault(child.spoken, child)
+            for child in hidden:
+                child.children = {}
+            self.losers.update(losers)
+            node.children = children
+
+    def _choose(self, node: Node, stem: str, candidates: list[_Candidate], children: dict[str, Node], losers: dict[str, str]) -> None:
+        winner = next((candidate for candidate in candidates if candidate.file), candidates[0])
+        attr, dirs = stem, []
+        if winner.kind == MODULE and self.rules.inflect:
+            attr = self.rules.inflect(stem, winner.path)
+            if not is_name(attr):
+                raise ExpectedNameError(f"{winner.file}: the inflector gives it the name {attr!r}, which is none", name=winner.module, path=winner.file)
+        if winner.kind == PACKAGE:
+            packages = [winner, *(other for other in candidates if other.folder and other is not winner)]
+            dirs = [(other.folder or "", other.module) for other in packages]
+        child = Node(winner.kind, attr, winner.module, node, stem, winner.file, dirs)
+        for other in candidates:
+            if other is not winner and (other.file or winner.kind == MODULE):
+                losers[other.path] = winner.path
+        if attr in children:
+            losers[child.path] = children[attr].path
+        else:
+            children[attr] = child
+
+
+# Those in use, replaced as a whole.
+_tables: tuple[Table, ...] = ()
+
+
+def tables() -> tuple[Table, ...]:
+    return _tables
+
+
+def replace(old: Table | None, new: Table | None) -> None:
+    """Under the import lock."""
+    global _tables
+    kept = [table for table in _tables if table is not old]
+    at = _tables.index(old) if old in _tables and old else len(kept)
+    _tables = (*kept[:at], *([new] if new else []), *kept[at:])

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: MIT
+"""Taking modules out of a running program, while other threads import.
+
+An import looks for its package in sys.modules before its body runs and again afterwards, and for the module itself too: whatever goes meanwhile is a KeyError for
+it. It holds the module's lock from before the first look until after the last. So nothing is removed while a lock is alive of a module that would go or that
+lies below one that would; the import lock, under which locks are made, keeps new ones from being made until all is removed, in one step: children first.
+"""
+import importlib
+import sys
+import time
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ladewerk._autoload import _hooks, _tree
+from ladewerk._autoload._errors import ImportUnderWay
+from ladewerk._autoload._tree import HIDDEN, MODULE, ROOT, ImportLock, Node, Table
+
+if TYPE_CHECKING:
+    from ladewerk._autoload._loader import Autoloader
+
+_bootstrap: Any = sys.modules["_frozen_importlib"]  # importlib._bootstrap
+
+#: Seconds for which imports under way are waited for.
+PATIENCE = 60.0
+#: Seconds for a thread that has a lock in hand without holding it: it is about to take it, or about to drop it.
+_MOMENT = 1.0
+
+
+def plain_reload(loader: "Autoloader") -> None:
+    """Unload everything, and begin anew with what the directories hold now: Zeitwerk's way."""
+    importlib.invalidate_caches()
+    new = Table(loader._rules())
+    _withdraw(loader, new)
+
+
+def unload(loader: "Autoloader") -> None:
+    _withdraw(loader, None)
+
+
+def _locks_below(table: Table) -> list[Any]:
+    """The locks of imports that would miss what TABLE's modules are."""
+    def is_ours(name: str) -> bool:
+        while name:
+            node = table.canon.get(name) or table.spoken.get(name)
+            if node and node.kind != ROOT:
+                return True
+            name = name.rpartition(".")[0]
+        return False
+    found = [reference() for name, reference in list(getattr(_bootstrap, "_module_locks", {}).items()) if isinstance(name, str) and is_ours(name)]
+    return [lock for lock in found if lock is not None]
+
+
+def _owned(lock: Any) -> bool:
+    return getattr(lock, "owner", None) is not None
+
+
+def _wait_until_quiet(table: Table) -> None:
+    """Returns with the import lock held, and no import under way that would notice."""
+    begun = time.monotonic()
+    while True:
+        ImportLock().__enter__()
+        try:
+            locks = _locks_below(table)
+            waited = time.monotonic() - begun
+            if not locks or (waited > _MOMENT and not any(map(_owned, locks))):
+                return
+            mine = [lock.name for lock in locks if getattr(lock, "owner", None) == _bootstrap._thread.get_ident()]
+            names = sorted(lock.name for lock in locks)
+        except BaseException:
+            ImportLock().__exit__(None, None, None)
+            raise
+        del locks
+        ImportLock().__exit__(None, None, None)
+        if mine:
+            raise ImportUnderWay(f"{', '.join(mine)} cannot be unloaded: this thread is importing it")
+        if waited > PATIENCE:
+            raise ImportUnderWay(f"still being imported after {PATIENCE:g} s: {', '.join(names)}")
+        time.sleep(min(0.0005 + waited / 10, 0.02))
+
+
+def is_shared(table: Table, node: Node) -> bool:
+    """Whether another autoloader has loaded something in this package."""
+    prefix = node.module + "."
+    return node.kind != MODULE and any(other is not table and node.module in other.canon and any(name.startswith(prefix) and name in sys.modules for name in list(other.canon))
+                                       for other in _tree.tables())
+
+
+def loaded_nodes(table: Table) -> list[tuple[Node, Any]]:
+    """What is loaded, with its module (None: it has gone from sys.modules, and nobody knows it); children first."""
+    found = []
+    for name, node in list(table.canon.items()):
+        module = sys.modules.get(name, table.loaded.get(name))
+        if node.kind != ROOT and (module is not None or name in table.loaded) and _hooks.is_from(node, module) and not is_shared(table, node):
+            found.append((node, module))
+    return sorted(found, key=lambda pair: pair[0].module.count("."), reverse=True)
+
+
+def value_of(table: Table, node: Node, module: object) -> object:
+    return getattr(module, "__dict__", {}).get(node.attr) if node.kind == MODULE and table.rules.inflect else module
+
+
+def _unbind(name: str, attr: str, values: tuple[object, ...], graves: list[object]) -> None:
+    names = getattr(sys.modules.get(name), "__dict__", {})
+    if any(names.get(attr) is value for value in values if value is not None):
+        graves.append(names.pop(attr))
+
+
+def _remove(table: Table, pairs: list[tuple[Node, Any]], graves: list[object]) -> None:
+    """Out of the packages first, so that whoever has hold of one is led to us; then out of sys.modules."""
+    for node, module in pairs:
+        values = (module, value_of(table, node, module))
+        home, _, tail = node.module.rpartition(".")
+        _unbind(home, tail, values, graves)
+        if node.parent:
+            _unbind(node.parent.module, node.attr, values, graves)
+    for node, module in pairs:
+        for name in (node.spoken, node.module) if node.kind != HIDDEN else (node.module,):
+            if sys.modules.get(name) is module and module is not None:
+                graves.append(sys.modules.pop(name))
+
+
+def _withdraw(loader: "Autoloader", new: Table | None) -> None:
+    told: set[str] = set()
+    graves: list[object] = []  # what is dropped may run code of its own: not before the lock is released
+    while True:
+        old = loader._table
+        if old is None:
+            return
+        for node, module in loaded_nodes(old):
+            if node.kind != HIDDEN and node.module not in told:
+                told.add(node.module)
+                loader._call("unload", node.name, value_of(old, node, module), node.path)
+        _wait_until_quiet(old)
+        try:
+            pairs = loaded_nodes(old)
+            if loader._table is not old:
+                told.clear()  # somebody else has unloaded them
+                continue
+            if any(node.kind != HIDDEN and node.module not in told for node, _ in pairs):
+                continue
+            _remove(old, pairs, graves)
+            _hooks.replace(loader, old, new)
+            loader._table = new
+            for root in new.roots if new else []:
+                module = sys.modules.get(root.module)
+                if isinstance(module, ModuleType) and root.module:
+                    _hooks.hook(module, root.module)
+            break
+        finally:
+            ImportLock().__exit__(None, None, None)
+    for node, _ in pairs:
+        if node.kind != HIDDEN:
+            loader._tell(f"{node.name} unloaded")
+    graves.clear()
