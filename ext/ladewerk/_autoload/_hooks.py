@@ -88,8 +88,8 @@ def fetch(table: Table, node: Node) -> object:
 def bind(table: Table, node: Node, value: object, package: str | None = None, names: dict[str, Any] | None = None) -> None:
     """Let later uses find VALUE without us, unless the module has been unloaded meanwhile. NAMES is the dictionary of the package."""
     with ImportLock():
-        module = sys.modules.get(node.module)
-        if table not in _tree.tables() or initializing(module) or not (value is module or getattr(module, node.attr, None) is value):
+        module: Any = sys.modules.get(node.module)
+        if table not in _tree.tables() or initializing(module) or not (value is module or getattr(module, "__dict__", {}).get(node.attr) is value):
             return
         if node.spoken != node.module and module is not None:
             sys.modules.setdefault(node.spoken, module)
@@ -136,19 +136,39 @@ def unhook(module: ModuleType) -> None:
             del names[name]
 
 
+def retire(old: Table, new: Table | None) -> None:
+    """Packages that are not the autoloader's, but had modules of it, are left as they were; those that have some now get them."""
+    for package, directory in old.added:
+        path = getattr(sys.modules.get(package), "__path__", None)
+        if new and directory in [there for root in new.roots if root.module == package for there, _ in root.dirs]:
+            new.added.append((package, directory))
+        elif isinstance(path, list) and directory in path:
+            path.remove(directory)
+    for root in old.roots:
+        module = sys.modules.get(root.module)
+        if isinstance(module, ModuleType) and root.module and not nodes_of(root.module):
+            unhook(module)
+    for root in new.roots if new else []:
+        module = sys.modules.get(root.module)
+        if isinstance(module, ModuleType) and root.module:
+            hook(module, root.module)
+
+
 def _extend_path(module: ModuleType, package: str) -> None:
     """Imports look in all directories in which the package's children are."""
-    wanted = [directory for _, node in nodes_of(package) for directory, home in node.dirs if home == package]
+    wanted = [(table, directory) for table, node in nodes_of(package) for directory, home in node.dirs if home == package]
     path = getattr(module, "__path__", None)
-    missing = [directory for directory in wanted if path is None or directory not in path]
+    missing = [(table, directory) for table, directory in wanted if path is None or directory not in path]
     if not missing:
         return
     if path is None:
-        raise NamespaceConflict(f"{package!r} is no package: {', '.join(missing)} cannot be part of it")
-    if isinstance(path, list):
-        path += missing
-    else:
-        setattr(module, "__path__", [*path, *missing])
+        raise NamespaceConflict(f"{package!r} is no package: {', '.join(directory for _, directory in missing)} cannot be part of it")
+    if not isinstance(path, list):
+        path = list(path)
+        setattr(module, "__path__", path)
+    for table, directory in missing:
+        path.append(directory)
+        table.added.append((package, directory))
 
 
 # --- imports ---
@@ -200,8 +220,9 @@ class _Loader:
         assert spec
         spec.loader = module.__loader__ = self._inner
         package = spec.submodule_search_locations is not None
-        if package:
+        if package or any(node.kind == ROOT for _, node in self._nodes):
             hook(module, spec.name)
+        if package:
             if not spec.has_location and not hasattr(module, "__file__"):
                 setattr(module, "__file__", None)  # as stock has it for namespace packages
         _run(self._inner, spec, module)

@@ -191,14 +191,17 @@ class Autoloader:
         with ImportLock():
             if self._table:
                 return
-            for directory, namespace in self._roots.items():
-                if not namespace and directory not in map(os.path.abspath, sys.path):
-                    sys.path.append(directory)
-                    self._added.append(directory)
+            self._extend_sys_path()
             _hooks.replace(self, None, new)
             self._table = new
         _adopt(new)
         self._begun()
+
+    def _extend_sys_path(self) -> None:
+        for directory, namespace in self._roots.items():
+            if not namespace and directory not in map(os.path.abspath, sys.path):
+                sys.path.append(directory)
+                self._added.append(directory)
 
     def _begun(self) -> None:
         self._tell(f"set up: {', '.join(self._roots)}")
@@ -229,6 +232,7 @@ class Autoloader:
             table, self._table = self._table, None
             if table:
                 _hooks.replace(self, table, None)
+                _hooks.retire(table, None)
             Autoloader._registered = tuple(other for other in Autoloader._registered if other is not self)
             sys.path[:] = [path for path in sys.path if path not in self._added]
             self._added.clear()
@@ -333,8 +337,8 @@ class Autoloader:
         for name, is_dir, suffixes in listing(directory):
             if name != stem or not (dot + suffix in suffixes if dot else is_dir):
                 continue
-            if name == "__init__":
-                return ""
+            if _tree.is_special(name):
+                return "" if name == "__init__" and dot else None
             if not dot:
                 return name if Table(rules).holds(place) else None
             return rules.inflect(stem, place) if rules.inflect else stem

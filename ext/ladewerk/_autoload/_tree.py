@@ -88,6 +88,10 @@ def is_within(path: str, directories: Iterable[str]) -> bool:
     return any(is_below(path, directory) for directory in directories)
 
 
+def is_special(stem: str) -> bool:
+    return stem.startswith("__") and stem.endswith("__")
+
+
 def is_name(stem: str) -> bool:
     """Whether source can say it."""
     return stem.isidentifier() and not keyword.iskeyword(stem) and (stem.isascii() or unicodedata.normalize("NFKC", stem) == stem)
@@ -100,6 +104,7 @@ class Table:
         self.spoken: dict[str, Node] = {}
         self.roots: list[Node] = []
         self.losers: dict[str, str] = {}  # path -> the winner's
+        self.added: list[tuple[str, str]] = []  # packages and the directories that were added to their __path__
         self.loaded: dict[str, object] = {}  # by module: what was seen to be loaded
         self._directories = frozenset(path for path, _ in rules.roots)
         self._importable: dict[str, bool] = {}
@@ -163,17 +168,18 @@ class Table:
         return self._importable[directory]
 
     def _is_importable(self, path: str, name: str, is_dir: bool, suffixes: tuple[str, ...]) -> bool:
-        if suffixes and (name == "__init__" or is_name(name)) and any(path + suffix not in self.rules.ignored for suffix in suffixes) and name != "__main__":
+        nameable = name == "__init__" or (is_name(name) and not is_special(name))
+        if nameable and any(path + suffix not in self.rules.ignored for suffix in suffixes):
             return True
         return is_dir and self._is_entered(path, name) and self.holds(path)
 
     def _is_entered(self, path: str, name: str) -> bool:
-        return is_name(name) and name not in ("__pycache__", "node_modules") and path not in self.rules.ignored and path not in self._directories
+        return is_name(name) and not is_special(name) and name != "node_modules" and path not in self.rules.ignored and path not in self._directories
 
     def _collect(self, directory: str, package: str, found: dict[str, list[_Candidate]], folded: list[tuple[str, str]]) -> None:
         for stem, is_dir, suffixes in listing(directory):
             path, module = os.path.join(directory, stem), f"{package}.{stem}" if package else stem
-            if not is_name(stem) or (stem.startswith("__") and stem.endswith("__")):
+            if not is_name(stem) or is_special(stem):
                 continue
             candidates = []
             if is_dir and self._is_entered(path, stem):

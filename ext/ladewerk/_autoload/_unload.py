@@ -8,7 +8,6 @@ lies below one that would; the import lock, under which locks are made, keeps ne
 import importlib
 import sys
 import time
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ladewerk._autoload import _hooks, _tree
@@ -30,6 +29,7 @@ def plain_reload(loader: "Autoloader") -> None:
     """Unload everything, and begin anew with what the directories hold now: Zeitwerk's way."""
     importlib.invalidate_caches()
     new = Table(loader._rules())
+    loader._extend_sys_path()
     _withdraw(loader, new)
 
 
@@ -141,10 +141,7 @@ def _withdraw(loader: "Autoloader", new: Table | None) -> None:
             _remove(old, pairs, graves)
             _hooks.replace(loader, old, new)
             loader._table = new
-            for root in new.roots if new else []:
-                module = sys.modules.get(root.module)
-                if isinstance(module, ModuleType) and root.module:
-                    _hooks.hook(module, root.module)
+            _hooks.retire(old, new)
             break
         finally:
             ImportLock().__exit__(None, None, None)

@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: MIT
+"""ladewerk.Autoloader among threads. Interleavings are forced by events; where something is waited for, so long that only a deadlock takes longer."""
+import textwrap
+
+import pytest
+from autoloading import child  # noqa: F401
+
+FORCED = """
+    import time
+    def wait(event):
+        assert event.wait(30), "never came"
+    def run(function, *args):
+        def body():
+            try:
+                results.append(function(*args))
+            except BaseException as error:
+                results.append(error)
+        thread = threading.Thread(target=body, daemon=True)
+        thread.start()
+        return thread
+    def join(*threads):
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive(), "deadlock"
+    results = []
+    sys.modules["gates"] = gates = types.ModuleType("gates")
+    gates.inside, gates.go_on, gates.wait, gates.runs = threading.Event(), threading.Event(), wait, []
+"""
+SLOW = "import gates\ngates.runs.append(__name__)\ngates.inside.set()\ngates.wait(gates.go_on)\nX = 1\nclass Slow: pass\n"
+
+
+def forced(*code):
+    return "".join(map(textwrap.dedent, (FORCED, *code)))
+
+
+def test_two_threads_use_a_module_for_the_first_time(child):
+    child({"shop/slow.py": SLOW}, forced("""
+        start()
+        import shop
+        first = run(lambda: shop.slow)
+        wait(gates.inside)
+        second, third = run(lambda: shop.slow.X), run(importlib.import_module, "shop.slow")
+        assert results == []
+        gates.go_on.set()
+        join(first, second, third)
+        assert gates.runs == ["shop.slow"]
+        assert sorted(map(str, results)) == sorted(map(str, [shop.slow, 1, shop.slow]))
+    """))
+
+
+def test_the_control_of_first_uses(child):
+    """Without the import lock the body runs twice: what the test above would notice."""
+    child({"shop/slow.py": SLOW}, forced("""
+        start()
+        import shop
+        from ladewerk._autoload import _hooks
+        def fetch(table, node):
+            spec = importlib.util.spec_from_file_location(node.module, node.file)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module
+        _hooks.fetch = fetch
+        first, second = run(lambda: shop.slow), run(lambda: shop.slow)
+        while len(gates.runs) < 2:
+            time.sleep(0.001)
+        gates.go_on.set()
+        join(first, second)
+        assert gates.runs == ["shop.slow"] * 2 and results[0] is not results[1]
+    """))
+
+
+def test_nothing_of_ours_is_held_while_a_body_runs(child):
+    child({"shop/slow.py": SLOW, "shop/cart.py": "X = 2", "shop/admin/role.py": "X = 3", "other/one.py": "X = 4"}, forced("""
+        loader = start()
+        import shop
+        first = run(lambda: shop.slow)
+        wait(gates.inside)
+        def use():
+            import other
+            return shop.cart.X, shop.admin.role.X, other.one.X, len(ladewerk.registry()), sorted(loader.all_expected_modules().values())[-1], dir(shop)[-1]
+        second = run(use)
+        join(second)
+        assert results == [(2, 3, 4, 7, "shop.slow", "slow")]
+        gates.go_on.set()
+        join(first)
+    """))
+
+
+def test_a_body_that_waits_for_a_thread_that_uses_another_module(child):
+    child({"shop/waits.py": "import gates, shop\ngates.thread = gates.run(lambda: shop.cart.X)\ngates.join(gates.thread)\n", "shop/cart.py": "X = 2"}, forced("""
+        start()
+        gates.run, gates.join = run, join
+        import shop
+        shop.waits
+        assert results == [2]
+    """))
+
+
+def test_threads_that_use_each_others_modules(child):
+    """CPython ends such a circle by showing one of the two a module that is not finished."""
+    child({"shop/a.py": "import gates\ngates.meet.wait(30)\nimport shop.b\nX = 1", "shop/b.py": "import gates\ngates.meet.wait(30)\nimport shop.a\nX = 2"}, forced("""
+        gates.meet = threading.Barrier(2)
+        start()
+        import shop
+        join(run(lambda: shop.a.X), run(lambda: shop.b.X))
+        assert sorted(results) == [1, 2]
+    """))
+
+
+def test_aliases_and_modules_at_once(child):
+    child({"shop/models/slow.py": SLOW}, forced("""
+        loader = make()
+        loader.collapse(at("shop/models"))
+        loader.setup()
+        import shop
+        threads = [run(importlib.import_module, "shop.slow")]
+        wait(gates.inside)
+        threads += [run(lambda: shop.slow), run(importlib.import_module, "shop.models.slow"), run(importlib.import_module, "shop.slow")]
+        gates.go_on.set()
+        join(*threads)
+        assert gates.runs == ["shop.models.slow"] and len(set(map(id, results))) == 1
+        assert results[0].__spec__.name == "shop.models.slow" and sys.modules["shop.slow"] is results[0]
+    """))
+
+
+RELOAD = """
+    loader = start()
+    import shop
+    importing = run({use})
+    wait(gates.inside)
+    reloading = run(lambda: loader.reload() or "reloaded")
+"""
+
+
+@pytest.mark.parametrize("use", ['lambda: importlib.import_module("shop.slow").X', "lambda: shop.slow.X", 'lambda: __import__("shop.slow").slow.X',
+                                 'lambda: __import__("shop", fromlist=["slow"]).slow.X'], ids=["import_module", "attribute", "import", "from"])
+def test_a_reload_waits_for_imports_under_way(child, use):
+    child({"shop/__init__.py": "", "shop/slow.py": SLOW}, forced(RELOAD.format(use=use), """
+        reloading.join(0.1)
+        assert results == [] and sys.modules["shop"] is shop
+        gates.go_on.set()
+        join(importing, reloading)
+        assert sorted(map(str, results)) == ["1", "reloaded"], results
+        assert sys.modules.get("shop") is not shop
+    """))
+
+
+def test_a_reload_waits_for_modules_that_are_not_managed_but_lie_in_a_package_that_is(child):
+    child({"shop/__init__.py": "", "shop/slow.py": SLOW, "shop/cart.py": ""}, forced("""
+        loader = make()
+        loader.ignore(at("shop/slow.py"))
+        loader.setup()
+        import shop
+        importing = run(importlib.import_module, "shop.slow")
+        wait(gates.inside)
+        reloading = run(loader.reload)
+        reloading.join(0.1)
+        assert reloading.is_alive() and sys.modules["shop"] is shop
+        gates.go_on.set()
+        join(importing, reloading)
+        assert not [result for result in results if isinstance(result, BaseException)], results
+    """))
+
+
+@pytest.mark.parametrize("removed, error", [("pairs", "KeyError('shop.slow')"), ("[pair for pair in pairs if pair[0].module == 'shop']", "KeyError('shop')")], ids=["module", "package"])
+def test_the_control_of_reloads(child, removed, error):
+    """Without the wait an import under way loses its module, or its package."""
+    child({"shop/__init__.py": "", "shop/slow.py": SLOW}, forced(f"""
+        from ladewerk._autoload import _tree, _unload
+        _unload._wait_until_quiet = lambda table: _tree.ImportLock().__enter__()
+        remove = _unload._remove
+        _unload._remove = lambda table, pairs, graves: remove(table, {removed}, graves)
+        loader = start()
+        import shop
+        importing = run(importlib.import_module, "shop.slow")
+        wait(gates.inside)
+        loader.reload()
+        gates.go_on.set()
+        join(importing)
+        assert list(map(repr, results)) == [{error!r}], results
+    """))
+
+
+def test_the_old_or_the_new(child):
+    """Imports in all ways while modules are unloaded again and again: each finds what there was or loads what there is."""
+    child({"shop/__init__.py": "V = 1", "shop/cart.py": "import shop\nX = 1", "shop/admin/role.py": "from shop import cart\nX = cart.X", "shop/models/user.py": "X = 1"}, forced("""
+        sys.setswitchinterval(1e-5)
+        loader = make()
+        loader.collapse(at("shop/models"))
+        loader.setup()
+        stop = threading.Event()
+        def statement():
+            import shop.cart
+            import shop.admin.role as role
+            from shop.admin import role as again
+            return shop.cart.X + role.X + again.X
+        def attribute():
+            import shop
+            return shop.cart.X + shop.admin.role.X + shop.user.X
+        def module():
+            return sum(importlib.import_module(name).X for name in ("shop.user", "shop.models.user", "shop.admin.role"))
+        counts = []
+        def repeat(function):
+            count = 0
+            while not stop.is_set():
+                assert function() == 3
+                count += 1
+            counts.append(count)
+        threads = [run(repeat, function) for function in (statement, attribute, module)]
+        for i in range(150):
+            loader.reload()
+        stop.set()
+        join(*threads)
+        assert results == [None] * 3, results
+        assert all(counts), counts
+    """))
+
+
+def test_concurrent_reloads(child):
+    child({"shop/__init__.py": "", "shop/cart.py": "X = 1"}, forced("""
+        loader = make()
+        loader.on_unload("shop.cart", lambda name, value, path: seen.append(value))
+        loader.setup()
+        import shop
+        def several():
+            for i in range(20):
+                loader.reload()
+                assert shop.cart.X == 1
+        join(*[run(several) for i in range(3)])
+        assert results == [None] * 3, results
+        assert loader.unloadable("shop.cart") and shop.cart is sys.modules["shop.cart"]
+    """))
+
+
+def test_a_body_must_not_unload_itself(child):
+    child({"shop/cart.py": "import __main__\ntry:\n    __main__.loader.reload()\nexcept __main__.Autoloader.ImportUnderWay as error:\n    __main__.seen.append(str(error))\n"}, """
+        import __main__
+        __main__.__dict__.update(globals())
+        loader = __main__.loader = start()
+        import shop
+        assert shop.cart is sys.modules["shop.cart"]
+        assert seen == ["shop.cart cannot be unloaded: this thread is importing it"], seen
+    """)
+
+
+def test_a_reload_gives_up_in_the_end(child):
+    child({"shop/slow.py": SLOW}, forced("""
+        from ladewerk._autoload import _unload
+        _unload.PATIENCE = 0.05
+        loader = start()
+        import shop
+        importing = run(lambda: shop.slow.X)
+        wait(gates.inside)
+        error = raises(Autoloader.ImportUnderWay, loader.reload)
+        assert "shop.slow" in str(error) and sys.modules["shop"] is shop
+        gates.go_on.set()
+        join(importing)
+        assert results == [1]
+        loader.reload()
+    """))
+
+
+def test_what_a_thread_has_fetched_is_not_bound_after_an_unload(child):
+    child({"shop/cart.py": "class Cart: pass\n", "shop/item.py": "class Item: pass\n", "shop/__init__.py": ""}, forced("""
+        loader = start(convention="class")
+        import shop
+        from ladewerk._autoload import _hooks
+        bind, fetched, go_on = _hooks.bind, threading.Event(), threading.Event()
+        def late(*args):
+            fetched.set(), wait(go_on)
+            return bind(*args)
+        _hooks.bind = late
+        thread = run(lambda: shop.Cart)
+        wait(fetched)
+        _hooks.bind = bind
+        loader.reload()
+        import shop as new
+        go_on.set()
+        join(thread)
+        assert "Cart" not in vars(shop) and "Cart" not in vars(new)
+        assert new.Cart is not results[0] and shop.Cart is new.Cart
+    """))
+
+
+def test_the_control_of_late_bindings(child):
+    child({"shop/cart.py": "class Cart: pass\n", "shop/__init__.py": ""}, forced("""
+        loader = start(convention="class")
+        import shop
+        from ladewerk._autoload import _hooks
+        fetched, go_on = threading.Event(), threading.Event()
+        def careless(table, node, value, package, names):
+            fetched.set(), wait(go_on)
+            names[node.attr] = value
+        bind, _hooks.bind = _hooks.bind, careless
+        thread = run(lambda: shop.Cart)
+        wait(fetched)
+        _hooks.bind = bind
+        loader.reload()
+        go_on.set()
+        join(thread)
+        import shop as new
+        assert shop.Cart is results[0] and new.Cart is not results[0], "a class of old stays"
+    """))
+
+
+def test_a_registry_is_asked_while_others_load(child):
+    child({f"shop/m{i}.py": f"X = {i}" for i in range(40)}, forced("""
+        loader = start()
+        import shop
+        def load():
+            for i in range(40):
+                getattr(shop, f"m{i}")
+        def ask():
+            before = 0
+            while before < 40:
+                registry = ladewerk.registry()
+                loaded = [name for name in registry if name != "shop" and registry.module(name) is not registry.NotLoaded]
+                assert all(registry.module(name).X == int(name[6:]) for name in loaded) and len(loaded) >= before
+                before = len(loaded)
+            return "all"
+        join(*[run(ask), run(ask), run(load)])
+        assert sorted(map(str, results)) == ["None", "all", "all"], results
+    """))
+
+
+def test_fork(child):
+    child({"shop/cart.py": "X = 1", "shop/item.py": "X = 2"}, """
+        loader = start()
+        import shop
+        shop.cart
+        pid = os.fork()
+        if not pid:
+            try:
+                assert shop.item.X == 2
+                loader.reload()
+                assert shop.cart.X == 1
+                os._exit(0)
+            except BaseException:
+                import traceback
+                traceback.print_exc()
+            os._exit(1)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert "shop.item" not in sys.modules
+    """)
