@@ -37,4 +37,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LATER})
 
 
-__all__ = ["__version__", "install", "stats", "uninstall", *_LATER]
+__all__ = [
+    "__version__", "install", "stats", "uninstall",
+    "Autoloader", "registry",
+]

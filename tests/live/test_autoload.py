@@ -809,6 +809,28 @@ def test_eager_load(child):
     """)
 
 
+def test_packages_that_are_complete_for_good_are_left_alone(child):
+    child({"shop/cart.py": "", "shop/admin/role.py": "", "shop/own/__init__.py": "def __getattr__(name):\n    return name\n", "shop/own/x.py": "", "store/a.py": "", "store/b.py": ""}, """
+        loader = Autoloader()
+        loader.push_dir(root)
+        loader.do_not_eager_load(at("store/b.py"))
+        loader.setup()
+        loader.eager_load()
+        import shop, store
+        assert "__getattr__" not in vars(shop) and "__getattr__" not in vars(shop.admin) and shop.own.anything == "anything"
+        assert dir(shop)[-3:] == ["admin", "cart", "own"] and "__getattr__" in vars(store) and store.b
+        raises(AttributeError, lambda: shop.nobody)
+        loader.unload()
+        loader.setup()
+        import shop
+        assert shop.admin.role and "__getattr__" in vars(shop)
+        loader.unload(), loader.unregister()
+        loader = start()
+        loader.eager_load()
+        assert "__getattr__" in vars(sys.modules["shop"]), "a reload may bring new ones"
+    """)
+
+
 def test_eager_load_dir(child):
     child(EAGER, """
         loader = make()

@@ -93,7 +93,8 @@ def bind(table: Table, node: Node, value: object, package: str | None = None, na
             return
         if node.spoken != node.module and module is not None:
             sys.modules.setdefault(node.spoken, module)
-        if names is not None and package and getattr(sys.modules.get(package), "__dict__", None) is names:
+        still_there = bool(package) and getattr(sys.modules.get(package or ""), "__dict__", None) is names
+        if names is not None and still_there:
             names.setdefault(node.attr, value)
 
 
@@ -134,6 +135,17 @@ def unhook(module: ModuleType) -> None:
             names[name] = getattr(function, "ladewerk_inner")
         else:
             del names[name]
+
+
+def settle(table: Table) -> None:
+    """Packages that have all their children need no function any more: without one the interpreter reads attributes of modules faster still."""
+    with ImportLock():
+        for package, node in list(table.canon.items()):
+            module = sys.modules.get(package)
+            names = getattr(module, "__dict__", {})
+            wanted = {attr for other, there in nodes_of(package) for attr in (other.children(there) if there.kind != HIDDEN else ())}
+            if node.kind in (ROOT, PACKAGE) and isinstance(module, ModuleType) and wanted <= names.keys() and getattr(names.get("__getattr__"), "ladewerk_inner", module) is None:
+                del names["__getattr__"]
 
 
 def retire(old: Table, new: Table | None) -> None:

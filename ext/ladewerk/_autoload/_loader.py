@@ -247,7 +247,10 @@ class Autoloader:
 
     def eager_load(self, force: bool = False) -> None:
         """Load everything, but for do_not_eager_load() unless FORCE."""
-        self._load(self._ready().walk(), force)
+        table = self._ready()
+        self._load(table.walk(), force)
+        if not self._reloading:
+            _hooks.settle(table)
 
     @classmethod
     def eager_load_all(cls, force: bool = False) -> None:

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: MIT
+import store
+
+
+class User(store.Person):
+    pass
