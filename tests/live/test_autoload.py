@@ -464,6 +464,59 @@ def test_links(child):
     """)
 
 
+def test_names_are_those_that_imports_find(child):
+    """Random trees: what an autoloader loads is what stock imports find when they are asked for every name that could be there."""
+    child({}, """
+        import random
+        bytecode = importlib._bootstrap_external._code_to_timestamp_pyc(compile("", "x.py", "exec"))
+        sys.dont_write_bytecode = True
+        def grow(at, depth, chance):
+            at.mkdir()
+            for name in "abc":
+                if chance.random() < 0.4:
+                    suffix = chance.choice([".py", ".py", ".pyc", ".txt", "-x.py"])
+                    (at / (name + suffix)).write_bytes(bytecode if suffix == ".pyc" else b"")
+                if depth and chance.random() < 0.6:
+                    grow(at / name, depth - 1, chance)
+            if depth < 3 and chance.random() < 0.3:
+                (at / "__init__.py").write_bytes(b"")
+        def could_be(at, name=""):
+            for stem in sorted({path.name.partition(".")[0] for path in at.iterdir()}):
+                yield f"{name}{stem}"
+                if (at / stem).is_dir():
+                    yield from could_be(at / stem, f"{name}{stem}.")
+        def what(name):
+            try:
+                spec = importlib.util.find_spec(name)
+            except ModuleNotFoundError:
+                return None
+            return spec and (spec.origin or tuple(spec.submodule_search_locations))
+        compared = 0
+        for seed in range(60):
+            tree = root / str(seed)
+            grow(tree, 3, random.Random(seed))
+            loader = Autoloader()
+            loader.push_dir(tree)
+            expected = {name: path for path, name in loader.all_expected_modules().items() if name}  # of packages the __init__ comes last
+            shadowed = {path for path, by in loader.shadowed()}
+            sys.path.append(str(tree))
+            importlib.invalidate_caches()
+            found = {name: what(name) for name in could_be(tree) if name.rpartition(".")[2] in ("a", "b", "c")}
+            holding = {name: path for name, path in found.items() if path and (type(path) is str or name in expected)}
+            assert {name: path if os.path.isfile(path) else (path,) for name, path in expected.items()} == holding, seed
+            for name in set(found) - set(holding):  # namespace packages that hold nothing
+                assert not found[name] or not [other for other in holding if other.startswith(name + ".")], (seed, name)
+            files = {str(path) for path in tree.rglob("[abc].py*")}
+            assert files - set(loader.all_expected_modules()) == {path for path in files if any(path == other or path.startswith(other + "/") for other in shadowed)}, seed
+            compared += len(holding)
+            sys.path.pop()
+            for name in loaded("a", "b", "c"):
+                del sys.modules[name]
+            loader.unregister()
+        assert compared > 500
+    """)
+
+
 # --- ignore, collapse ---
 
 def test_ignored_files_and_directories(child):

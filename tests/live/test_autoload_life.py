@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """ladewerk.Autoloader: setup, reload, unload, callbacks, loggers. (The topics are listed in test_autoload.py.)"""
+import pytest
 from autoloading import child  # noqa: F401
 
 SHOP = {"shop/__init__.py": "V = 1\n", "shop/cart.py": "X = 1\n", "shop/item.py": "X = 1\n", "shop/admin/role.py": "X = 1\n"}
@@ -105,6 +106,23 @@ def test_same_size_edits_within_a_second(child, request):
             loader.reload()
             import shop
             assert (shop.V, shop.cart.X, shop.deep.W) == (i, i, i)
+    """)
+
+
+@pytest.mark.parametrize("freshness", ["stat", "watch", "frozen"])
+def test_freshness(child, tree, freshness, request):
+    if request.node.callspec.params["child"] == "stock":
+        return
+    child(SHOP, f"""
+        assert ladewerk.install(freshness={freshness!r})
+        loader = start()
+        import shop
+        loader.eager_load()
+        for i in range(20):
+            write("shop/__init__.py", f"V = {{i + 100}}\\n"), write("shop/cart.py", f"X = {{i + 100}}\\n"), write(f"shop/new{{i}}.py", f"X = {{i}}\\n"), write(f"shop/sub{{i}}/x.py")
+            loader.reload()
+            import shop
+            assert (shop.V, shop.cart.X, getattr(shop, f"new{{i}}").X) == (i + 100, i + 100, i) and getattr(shop, f"sub{{i}}").x
     """)
 
 

@@ -86,6 +86,27 @@ def test_nothing_of_ours_is_held_while_a_body_runs(child):
     """))
 
 
+def test_the_control_of_what_is_held(child):
+    """With a lock of our own around the import the other thread waits for the body."""
+    child({"shop/slow.py": SLOW, "shop/cart.py": "X = 2"}, forced("""
+        loader = start()
+        import shop
+        from ladewerk._autoload import _hooks
+        fetch, lock = _hooks.fetch, threading.RLock()
+        def locked(table, node):
+            with lock:
+                return fetch(table, node)
+        _hooks.fetch = locked
+        first = run(lambda: shop.slow)
+        wait(gates.inside)
+        second = run(lambda: shop.cart.X)
+        second.join(0.1)
+        assert second.is_alive() and "shop.cart" not in sys.modules
+        gates.go_on.set()
+        join(first, second)
+    """))
+
+
 def test_a_body_that_waits_for_a_thread_that_uses_another_module(child):
     child({"shop/waits.py": "import gates, shop\ngates.thread = gates.run(lambda: shop.cart.X)\ngates.join(gates.thread)\n", "shop/cart.py": "X = 2"}, forced("""
         start()
@@ -199,20 +220,19 @@ def test_the_old_or_the_new(child):
             return shop.cart.X + shop.admin.role.X + shop.user.X
         def module():
             return sum(importlib.import_module(name).X for name in ("shop.user", "shop.models.user", "shop.admin.role"))
-        counts = []
-        def repeat(function):
-            count = 0
+        counts = [0] * 3
+        def repeat(number, function):
             while not stop.is_set():
                 assert function() == 3
-                count += 1
-            counts.append(count)
-        threads = [run(repeat, function) for function in (statement, attribute, module)]
-        for i in range(150):
+                counts[number] += 1
+        threads = [run(repeat, *pair) for pair in enumerate((statement, attribute, module))]
+        reloads = 0
+        while not results and (reloads < 150 or min(counts) < 20):
             loader.reload()
+            reloads += 1
         stop.set()
         join(*threads)
         assert results == [None] * 3, results
-        assert all(counts), counts
     """))
 
 
@@ -230,6 +250,55 @@ def test_concurrent_reloads(child):
         assert results == [None] * 3, results
         assert loader.unloadable("shop.cart") and shop.cart is sys.modules["shop.cart"]
     """))
+
+
+TWO_RELOADS = """
+    from ladewerk._autoload import _tree, _unload
+    loader = make()
+    inside, go_on = threading.Event(), threading.Event()
+    def slowly(name, value, path):
+        if threading.current_thread() is not threading.main_thread():
+            inside.set(), wait(go_on)
+    loader.on_unload("shop.cart", slowly)
+    loader.setup()
+    import shop
+    shop.cart
+    other = run(loader.reload)
+    wait(inside)
+"""
+
+
+def test_a_reload_comes_between_anothers_beginning_and_end(child):
+    child({"shop/cart.py": "X = 1"}, forced(TWO_RELOADS, """
+        loader.reload()
+        go_on.set()
+        join(other)
+        assert results == [None] and _tree.tables() == (loader._table,)
+    """))
+
+
+def test_the_control_of_concurrent_reloads(child):
+    """Without a look at who was faster two generations are in use."""
+    child({"shop/cart.py": "X = 1"}, forced(TWO_RELOADS, """
+        loader.reload()
+        _unload.is_current = lambda loader, table: True
+        go_on.set()
+        join(other)
+        assert len(_tree.tables()) == 2, _tree.tables()
+    """))
+
+
+def test_a_lock_that_somebody_has_in_hand_is_not_waited_for_for_ever(child):
+    child({"shop/cart.py": "X = 1"}, """
+        from ladewerk._autoload import _unload
+        _unload._MOMENT = 0.01
+        loader = start()
+        import shop
+        shop.cart
+        lock = sys.modules["_frozen_importlib"]._get_module_lock("shop.cart")
+        loader.reload()
+        assert loaded() == [] and lock.owner is None
+    """)
 
 
 def test_a_body_must_not_unload_itself(child):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """How packages get the names that are loaded at their first use, and how imports of managed modules are noticed.
 
-A package that is managed has a __getattr__ and a __dir__ (PEP 562) in its dictionary: they are asked for what is not there yet, and never for what is. A finder
-ahead of all others puts them there before the package's body runs: it takes what the others find, with a loader around theirs that steps out of the way before the
-body runs. Modules that nobody wants to hear of, and have no children, it leaves alone.
+A package that is managed has a __getattr__ and a __dir__ (PEP 562) in its dictionary: they are asked for what is not there yet, and never for
+what is. A finder ahead of all others puts them there before the package's body runs: it takes what the others find, with a loader around theirs
+that steps out of the way before the body runs. Modules that nobody wants to hear of, and that have no children, it leaves alone.
 """
 import os
 import sys
@@ -74,14 +74,16 @@ def fetch(table: Table, node: Node) -> object:
     except AttributeError as error:  # would mean that there is no such name
         raise ImportError(f"{node.module} cannot be loaded: {error}", name=node.module, path=node.file) from error
     if not any(is_from(other, module) for _, other in [(table, node), *nodes_of(node.module)]):
-        raise NameClash(f"{node.module} is {getattr(module, '__file__', None) or 'a namespace package'}, and not {node.path}", name=node.module, path=node.path)
+        there = getattr(module, "__file__", None) or "a namespace package"
+        raise NameClash(f"{node.module} is {there}, and not {node.path}", name=node.module, path=node.path)
     if node.kind != MODULE or not table.rules.inflect:
         return module
     value = getattr(module, node.attr, _MISSING)
     if value is not _MISSING:
         return value
     if initializing(module):
-        raise ImportError(f"{node.name} is not there yet: {node.module} is being imported (most likely a circular use)", name=node.module, path=node.file)
+        raise ImportError(f"{node.name} is not there yet: {node.module} is being imported (most likely a circular use)", name=node.module,
+                          path=node.file)
     raise _unexpected(node)
 
 
@@ -144,7 +146,8 @@ def settle(table: Table) -> None:
             module = sys.modules.get(package)
             names = getattr(module, "__dict__", {})
             wanted = {attr for other, there in nodes_of(package) for attr in (other.children(there) if there.kind != HIDDEN else ())}
-            if node.kind in (ROOT, PACKAGE) and isinstance(module, ModuleType) and wanted <= names.keys() and getattr(names.get("__getattr__"), "ladewerk_inner", module) is None:
+            plain = getattr(names.get("__getattr__"), "ladewerk_inner", module) is None  # ours, and nobody's behind it
+            if plain and node.kind in (ROOT, PACKAGE) and wanted <= names.keys():
                 del names["__getattr__"]
 
 
@@ -174,7 +177,7 @@ def _extend_path(module: ModuleType, package: str) -> None:
     if not missing:
         return
     if path is None:
-        raise NamespaceConflict(f"{package!r} is no package: {', '.join(directory for _, directory in missing)} cannot be part of it")
+        raise NamespaceConflict(f"{package!r} is no package, and {missing[0][1]} cannot be part of it")
     if not isinstance(path, list):
         path = list(path)
         setattr(module, "__path__", path)
@@ -195,7 +198,9 @@ def _run(inner: Any, spec: ModuleSpec, module: ModuleType) -> None:
     code = None
     if type(inner) is SourceFileLoader and spec.origin:
         entry = os.path.dirname(spec.origin)
-        code = _native.source_code(spec.name, os.path.dirname(entry) if spec.submodule_search_locations is not None else entry, spec.origin, inner, spec.cached)
+        if spec.submodule_search_locations is not None:
+            entry = os.path.dirname(entry)
+        code = _native.source_code(spec.name, entry, spec.origin, inner, spec.cached)
     if code is None:
         inner.exec_module(module)
     else:

@@ -180,7 +180,8 @@ class Autoloader:
 
     def _rules(self) -> Rules:
         camelize = getattr(self.inflector, "camelize", self.inflector)
-        return Rules(tuple(self._roots.items()), _tree.expand(self._ignored), _tree.expand(self._collapsed), camelize if self.convention == "class" else None)
+        inflect = camelize if self.convention == "class" else None
+        return Rules(tuple(self._roots.items()), _tree.expand(self._ignored), _tree.expand(self._collapsed), inflect)
 
     def setup(self) -> None:
         """Begin. A second call does nothing."""
@@ -271,7 +272,8 @@ class Autoloader:
         table = self._ready()
         name = namespace if isinstance(namespace, str) else namespace.__name__
         node = table.find_spoken(name)
-        self._load((other for other in table.walk() if other is node or other.name.startswith(name + ".") or (node and other.name.startswith(node.name + "."))), False)
+        prefixes = (name + ".", (node.name if node else name) + ".")  # a module object of a collapsed package has its longer name
+        self._load((other for other in table.walk() if other is node or other.name.startswith(prefixes)), False)
 
     def _load(self, nodes: Iterator[Node], force: bool) -> None:
         left_out = frozenset() if force else _tree.expand(self._not_eager)

@@ -121,5 +121,6 @@ def registry() -> Registry:
     for node in nodes:
         module = modules.get(node.module)
         loaded = module is not None and not _hooks.initializing(module) and _hooks.is_from(node, module)
-        entries.setdefault(node.name, Entry(node.name, node.module, node.path, tuple(directory for directory, _ in node.dirs), module if loaded else NotLoaded))
+        directories = tuple(directory for directory, _ in node.dirs)
+        entries.setdefault(node.name, Entry(node.name, node.module, node.path, directories, module if loaded else NotLoaded))
     return Registry(entries)

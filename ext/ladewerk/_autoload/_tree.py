@@ -21,7 +21,7 @@ ROOT, PACKAGE, MODULE, HIDDEN = "root", "package", "module", "hidden"
 
 
 class ImportLock:
-    """CPython's lock of the table of module locks, held for a few dictionary operations: it is re-entrant, and what the collector may run in between takes no other."""
+    """CPython's lock of the table of module locks, held for a few dictionary operations. It is re-entrant, and our only one."""
 
     def __enter__(self) -> None:
         _imp.acquire_lock()
@@ -31,7 +31,7 @@ class ImportLock:
 
 
 class Node:
-    """Something that has a name: NAME is what it is expected as, MODULE the module behind it, SPOKEN the module's name if no directory were collapsed away."""
+    """Something with a name: NAME is what it is expected as, MODULE the module behind it, SPOKEN the module's name without collapsed directories."""
 
     __slots__ = ("kind", "attr", "name", "spoken", "module", "file", "dirs", "parent", "children")
 
@@ -106,6 +106,7 @@ class Table:
         self.losers: dict[str, str] = {}  # path -> the winner's
         self.added: list[tuple[str, str]] = []  # packages and the directories that were added to their __path__
         self.loaded: dict[str, object] = {}  # by module: what was seen to be loaded
+        self._tops: set[str] | None = None  # of the names of all that is managed; None: not known yet
         self._directories = frozenset(path for path, _ in rules.roots)
         self._importable: dict[str, bool] = {}
         by_namespace: dict[str, list[tuple[str, str]]] = {}
@@ -114,13 +115,14 @@ class Table:
                 by_namespace.setdefault(namespace, []).append((path, namespace))
         for namespace in sorted(by_namespace, key=lambda name: (bool(name), name.count("."))):
             self._add_root(namespace, by_namespace[namespace])
+        self._tops = {name.partition(".")[0] for name in (*self.canon, *self.spoken)}
 
     def _add_root(self, namespace: str, dirs: list[tuple[str, str]]) -> None:
         node = self.find(namespace) or self.spoken.get(namespace) if namespace else None
         if node and node.kind == MODULE:
             raise NamespaceConflict(f"{namespace!r} is no package, but the module {node.file}")
         if not node and namespace in sys.modules and not hasattr(sys.modules[namespace], "__path__"):
-            raise NamespaceConflict(f"{namespace!r} is no package: {', '.join(path for path, _ in dirs)} cannot be part of it")
+            raise NamespaceConflict(f"{namespace!r} is no package, and {dirs[0][0]} cannot be part of it")
         if node:
             node.dirs += [(path, node.module) for path, _ in dirs]
             return
@@ -131,6 +133,8 @@ class Table:
 
     def find(self, module: str) -> Node | None:
         """By the name of the module; packages on the way are looked into."""
+        if self._tops is not None and module.partition(".")[0] not in self._tops:
+            return None  # most imports of a program are none of ours
         node = self.canon.get(module)
         parent = module.rpartition(".")[0]
         if node or not parent:

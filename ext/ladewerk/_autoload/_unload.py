@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Taking modules out of a running program, while other threads import.
 
-An import looks for its package in sys.modules before its body runs and again afterwards, and for the module itself too: whatever goes meanwhile is a KeyError for
-it. It holds the module's lock from before the first look until after the last. So nothing is removed while a lock is alive of a module that would go or that
-lies below one that would; the import lock, under which locks are made, keeps new ones from being made until all is removed, in one step: children first.
+An import looks for its package in sys.modules before its body runs and again afterwards, and for the module itself too: whatever goes meanwhile
+is a KeyError for it. It holds the module's lock from before the first look until after the last. So nothing is removed while a lock is alive of a
+module that would go or that lies below one that would; the import lock, under which locks are made, keeps new ones from being made until all is
+removed, in one step: children first.
 """
 import importlib
 import sys
@@ -81,8 +82,8 @@ def _wait_until_quiet(table: Table) -> None:
 def is_shared(table: Table, node: Node) -> bool:
     """Whether another autoloader has loaded something in this package."""
     prefix = node.module + "."
-    return node.kind != MODULE and any(other is not table and node.module in other.canon and any(name.startswith(prefix) and name in sys.modules for name in list(other.canon))
-                                       for other in _tree.tables())
+    others = [other for other in _tree.tables() if other is not table and node.kind != MODULE and node.module in other.canon]
+    return any(name.startswith(prefix) and name in sys.modules for other in others for name in list(other.canon))
 
 
 def loaded_nodes(table: Table) -> list[tuple[Node, Any]]:
@@ -119,6 +120,11 @@ def _remove(table: Table, pairs: list[tuple[Node, Any]], graves: list[object]) -
                 graves.append(sys.modules.pop(name))
 
 
+def is_current(loader: "Autoloader", table: Table) -> bool:
+    """Whether no other thread has replaced it. Under the import lock."""
+    return loader._table is table
+
+
 def _withdraw(loader: "Autoloader", new: Table | None) -> None:
     told: set[str] = set()
     graves: list[object] = []  # what is dropped may run code of its own: not before the lock is released
@@ -133,7 +139,7 @@ def _withdraw(loader: "Autoloader", new: Table | None) -> None:
         _wait_until_quiet(old)
         try:
             pairs = loaded_nodes(old)
-            if loader._table is not old:
+            if not is_current(loader, old):
                 told.clear()  # somebody else has unloaded them
                 continue
             if any(node.kind != HIDDEN and node.module not in told for node, _ in pairs):
