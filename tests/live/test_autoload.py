@@ -550,6 +550,30 @@ def test_ignore_patterns_are_expanded_at_each_reload(child):
     """)
 
 
+def test_an_ignored_root_holds_nothing(child):
+    child(SHOP, """
+        loader = make()
+        loader.ignore(root)
+        loader.setup()
+        assert loader.all_expected_modules() == {} and loader.module_expected_at(root) is None
+        loader.eager_load()
+        assert loaded() == []
+    """)
+
+
+def test_collapse_patterns_are_expanded_at_each_reload(child):
+    child({"shop/a_models/x.py": "X = 1"}, """
+        loader = make()
+        loader.collapse(at("shop/*_models"))
+        loader.setup()
+        import shop
+        assert shop.x.X == 1
+        write("shop/b_models/y.py", "X = 2"), write("shop/a_models/deep_models/z.py", "")
+        loader.reload()
+        assert shop.y.X == 2 and shop.deep_models.z
+    """)
+
+
 def test_a_collapsed_directory_is_no_namespace(child):
     child({"shop/models/user.py": "from . import group\nfrom .group import G\nclass User: pass\n", "shop/models/group.py": "G = 1\n"}, """
         loader = make()
@@ -767,6 +791,20 @@ def test_for_package(child):
     """)
 
 
+def test_for_package_within_another_distribution(child):
+    child({"one/host/__init__.py": "__path__ = __import__('pkgutil').extend_path(__path__, __name__)\n", "two/host/ext/__init__.py": "import ladewerk\n"
+           "loader = ladewerk.Autoloader.for_package(__name__)\nloader.enable_reloading()\nloader.setup()\n", "two/host/ext/tool.py": "X = 1"}, """
+        sys.path += [at("one"), at("two")]
+        write("two/host/__init__.py", "__path__ = __import__('pkgutil').extend_path(__path__, __name__)\\n")
+        import host.ext
+        tool = host.ext.tool
+        assert tool.X == 1 and tool.__name__ == "host.ext.tool" and host.ext.loader.unloadable_names() == ["host.ext.tool"]
+        ext = host.ext
+        ext.loader.reload()
+        assert host.ext is ext and ext.tool is not tool
+    """)
+
+
 # --- exceptions, marshal ---
 
 def test_a_failed_load_can_be_repeated(child):
@@ -912,6 +950,28 @@ def test_eager_load_namespace(child):
         loader.eager_load_namespace(shop)
         assert "shop.cart" in loaded() and "top" not in sys.modules
         loader.eager_load_namespace("nobody"), loader.eager_load_namespace("sho")
+    """)
+
+
+def test_eager_load_with_namespaces_collapsed_and_nested_directories(child):
+    child({"app/shop/models/user.py": "", "app/shop/models/deep/x.py": "", "app/shop/cart.py": "", "plugins/pay.py": "", "plugins/far/off.py": "", "app/nested/top.py": "", "host/__init__.py": ""}, """
+        sys.path.append(str(root))
+        loader = make(root / "app", root / "app/nested")
+        loader.push_dir(root / "plugins", namespace="host.plugins")
+        loader.collapse(at("app/shop/models"))
+        write("host/plugins/__init__.py")
+        loader.setup()
+        loader.eager_load_dir(root / "app/shop/models")
+        assert {"shop.user", "shop.deep", "shop.deep.x"} <= set(loaded()) and "shop.cart" not in sys.modules
+        loader.reload()
+        loader.eager_load_namespace("shop.deep")
+        assert "shop.models.deep.x" in sys.modules and "shop.models.user" not in sys.modules
+        loader.eager_load_namespace("host")
+        assert {"host", "host.plugins", "host.plugins.pay", "host.plugins.far.off"} <= set(sys.modules) and "top" not in sys.modules
+        loader.eager_load_dir(root / "app")
+        assert "shop.cart" in sys.modules and sys.modules["host.plugins"].far.off
+        loader.eager_load()
+        assert "top" in sys.modules and "nested" not in sys.modules
     """)
 
 

@@ -372,6 +372,21 @@ def test_the_control_of_late_bindings(child):
     """))
 
 
+def test_setup_by_several_threads(child):
+    child({"shop/cart.py": "X = 1"}, forced("""
+        from ladewerk._autoload import _tree
+        loader, barrier = make(), threading.Barrier(4)
+        loader.on_setup(lambda: seen.append(1))
+        def begin():
+            barrier.wait(30)
+            loader.setup()
+            import shop
+            return shop.cart.X
+        join(*[run(begin) for i in range(4)])
+        assert results == [1] * 4 and seen == [1] and _tree.tables() == (loader._table,) and sys.path.count(str(root)) == 1
+    """))
+
+
 def test_a_registry_is_asked_while_others_load(child):
     child({f"shop/m{i}.py": f"X = {i}" for i in range(40)}, forced("""
         loader = start()
