@@ -404,6 +404,41 @@ def test_a_namespace_in_several_roots_is_one(child):
     """)
 
 
+def test_roots_that_are_on_sys_path_in_another_order(child):
+    child({"a/shop/both.py": "X = 'a'", "b/shop/both.py": "X = 'b'", "a/top.py": "X = 'a'", "b/top.py": "X = 'b'"}, """
+        sys.path[:0] = [at("b"), at("a")]
+        loader = start(root / "a", root / "b")
+        import shop, top
+        assert (shop.both.X, top.X) == ("b", "b"), "as imports have it"
+        assert loader.shadowed() == [(at("a/shop/both.py"), at("b/shop/both.py")), (at("a/top.py"), at("b/top.py"))]
+        loader.eager_load()
+    """)
+
+
+def test_a_root_that_is_on_sys_path_by_another_name(child):
+    child({"real/shop/__init__.py": "V = 1", "real/shop/cart.py": "X = 1", "real/store/x.py": "X = 2"}, """
+        os.symlink(root / "real", root / "link")
+        sys.path.insert(0, at("link"))
+        loader = start(root / "real")
+        import shop, store
+        assert (shop.cart.X, store.x.X) == (1, 2) and shop.cart is sys.modules["shop.cart"]
+        loader.eager_load()
+        assert loader.unloadable_names() == ["shop", "shop.cart", "store", "store.x"] and loader.shadowed() == []
+        loader.reload()
+        assert loaded("shop", "store") == []
+    """)
+
+
+def test_a_directory_with_brackets(child):
+    child({"x[1]/shop/cart.py": "X = 1", "x[1]/shop/old.py": ""}, """
+        loader = make(root / "x[1]")
+        loader.ignore(at("x[1]/shop/old.py"))
+        loader.setup()
+        import shop
+        assert shop.cart.X == 1 and "old" not in dir(shop)
+    """)
+
+
 def test_an_explicit_package_in_one_root_and_an_implicit_in_another(child):
     child({"a/shop/__init__.py": "V = 1", "a/shop/cart.py": "X = 'a'", "b/shop/item.py": "X = 'b'", "b/shop/sub/x.py": "X = 'sub'"}, """
         for order in ("ab", "ba"):

@@ -181,7 +181,10 @@ class Autoloader:
     def _rules(self) -> Rules:
         camelize = getattr(self.inflector, "camelize", self.inflector)
         inflect = camelize if self.convention == "class" else None
-        return Rules(tuple(self._roots.items()), _tree.expand(self._ignored), _tree.expand(self._collapsed), inflect)
+        order = {path: at for at, path in reversed(list(enumerate(map(os.path.abspath, sys.path))))}
+        # At the top level the first on sys.path wins; what is not there yet will come to its end.
+        roots = sorted(self._roots.items(), key=lambda root: len(sys.path) if root[1] else order.get(root[0], len(sys.path)))
+        return Rules(tuple(roots), _tree.expand(self._ignored), _tree.expand(self._collapsed), inflect)
 
     def setup(self) -> None:
         """Begin. A second call does nothing."""

@@ -76,8 +76,8 @@ class Rules:
 
 
 def expand(patterns: Iterable[str]) -> frozenset[str]:
-    """The paths that patterns mean now; a pattern without wildcards means itself."""
-    return frozenset(path for pattern in patterns for path in (*glob.glob(pattern, recursive=True), *([] if glob.has_magic(pattern) else [pattern])))
+    """The paths that patterns mean now; each means itself as well, there or not."""
+    return frozenset(path for pattern in patterns for path in (pattern, *glob.glob(pattern, recursive=True)))
 
 
 def is_below(path: str, directory: str) -> bool:

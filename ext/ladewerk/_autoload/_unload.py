@@ -8,6 +8,7 @@ removed, in one step: children first.
 """
 import importlib
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -65,8 +66,9 @@ def _wait_until_quiet(table: Table) -> None:
             waited = time.monotonic() - begun
             if not locks or (waited > _MOMENT and not any(map(_owned, locks))):
                 return
-            mine = [lock.name for lock in locks if getattr(lock, "owner", None) == _bootstrap._thread.get_ident()]
-            names = sorted(lock.name for lock in locks)
+            me = getattr(_bootstrap, "_thread", threading).get_ident()  # the one that importlib uses
+            mine = [getattr(lock, "name", "?") for lock in locks if getattr(lock, "owner", None) == me]
+            names = sorted(getattr(lock, "name", "?") for lock in locks)
         except BaseException:
             ImportLock().__exit__(None, None, None)
             raise
