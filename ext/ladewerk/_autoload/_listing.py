@@ -34,16 +34,8 @@ def _entries(path: str) -> list[tuple[str, bool, tuple[str, ...], bool]]:
 def listing(path: str) -> Iterator[tuple[str, bool, tuple[str, ...]]]:
     """Name, whether it is a directory, and the suffixes of its files in the order in which imports try them; by name."""
     for name, is_dir, suffixes, doubt in sorted(_entries(path)):
-        at = os.path.join(path, name)
         if doubt:
+            at = os.path.join(path, name)
             is_dir = is_dir and os.path.isdir(at)
             suffixes = tuple(suffix for suffix in suffixes if os.path.isfile(at + suffix))
         yield name, is_dir, suffixes
-
-
-def find_init(path: str) -> str | None:
-    """The __init__ file of a directory."""
-    for name, _, suffixes in listing(path):
-        if name == "__init__" and suffixes:
-            return os.path.join(path, name) + suffixes[0]
-    return None

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Callable, Iterable, Iterator, NamedTuple
 
 from ladewerk._autoload._errors import ExpectedNameError, NamespaceConflict
-from ladewerk._autoload._listing import find_init, listing
+from ladewerk._autoload._listing import listing
 
 ROOT, PACKAGE, MODULE, HIDDEN = "root", "package", "module", "hidden"
 
@@ -109,6 +109,7 @@ class Table:
         self._tops: set[str] | None = None  # of the names of all that is managed; None: not known yet
         self._directories = frozenset(path for path, _ in rules.roots)
         self._importable: dict[str, bool] = {}
+        self._peeked: dict[str, list[tuple[str, bool, tuple[str, ...]]]] = {}  # what directories hold that have not been looked into
         by_namespace: dict[str, list[tuple[str, str]]] = {}
         for path, namespace in rules.roots:
             if os.path.isdir(path) and not is_within(path, rules.ignored):
@@ -164,12 +165,23 @@ class Table:
 
     # --- looking into directories ---
 
+    def _peek(self, directory: str) -> list[tuple[str, bool, tuple[str, ...]]]:
+        found = self._peeked.get(directory)
+        if found is None:
+            found = self._peeked[directory] = list(listing(directory))
+        return found
+
     def holds(self, directory: str) -> bool:
         """Whether anything below can be imported."""
         if directory not in self._importable:
-            self._importable[directory] = any(self._is_importable(os.path.join(directory, name), name, is_dir, suffixes)
-                                              for name, is_dir, suffixes in listing(directory))
+            start = directory.rstrip("/") + "/"
+            self._importable[directory] = any(self._is_importable(start + name, name, is_dir, suffixes)
+                                              for name, is_dir, suffixes in self._peek(directory))
         return self._importable[directory]
+
+    def _find_init(self, directory: str) -> str | None:
+        suffixes = next((suffixes for name, _, suffixes in self._peek(directory) if name == "__init__"), ())
+        return f"{directory}/__init__{suffixes[0]}" if suffixes else None
 
     def _is_importable(self, path: str, name: str, is_dir: bool, suffixes: tuple[str, ...]) -> bool:
         nameable = name == "__init__" or (is_name(name) and not is_special(name))
@@ -181,8 +193,11 @@ class Table:
         return is_name(name) and not is_special(name) and name != "node_modules" and path not in self.rules.ignored and path not in self._directories
 
     def _collect(self, directory: str, package: str, found: dict[str, list[_Candidate]], folded: list[tuple[str, str]]) -> None:
-        for stem, is_dir, suffixes in listing(directory):
-            path, module = os.path.join(directory, stem), f"{package}.{stem}" if package else stem
+        found_there = self._peek(directory)
+        self._peeked.pop(directory, None)
+        start, home = directory.rstrip("/") + "/", package + "." if package else ""
+        for stem, is_dir, suffixes in found_there:
+            path, module = start + stem, home + stem
             if not is_name(stem) or is_special(stem):
                 continue
             candidates = []
@@ -190,7 +205,7 @@ class Table:
                 if path in self.rules.collapsed:
                     folded.append((path, module))
                 elif self.holds(path):
-                    candidates.append(_Candidate(PACKAGE, module, find_init(path), path))
+                    candidates.append(_Candidate(PACKAGE, module, self._find_init(path), path))
             candidates += [_Candidate(MODULE, module, path + suffix, None) for suffix in suffixes if path + suffix not in self.rules.ignored]
             candidates.sort(key=lambda candidate: candidate.file is None)  # a directory without __init__ comes last
             if candidates:
