@@ -22,7 +22,17 @@ for _now in getattr(sys.modules.get("ladewerk_start"), "waiting", [])[:]:
 _LATER: dict[str, str] = {
     "Autoloader": "ladewerk._autoload",
     "registry": "ladewerk._autoload",
+    "ReloadError": "ladewerk._reload",
+    "Reloaded": "ladewerk._reload",
+    "Reloader": "ladewerk._reload",
+    "pinned": "ladewerk._reload",
+    "reload": "ladewerk._reload",
 }
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ladewerk._autoload import Autoloader, registry
+    from ladewerk._reload import Reloaded, Reloader, ReloadError, pinned, reload
 
 
 def __getattr__(name: str) -> object:
@@ -40,4 +50,5 @@ def __dir__() -> list[str]:
 __all__ = [
     "__version__", "install", "stats", "uninstall",
     "Autoloader", "registry",
+    "ReloadError", "Reloaded", "Reloader", "pinned", "reload",
 ]

@@ -8,6 +8,10 @@
 static int (*const parts[])(PyObject *module) = {
 	lw_live_add_edges,
 	lw_live_add_graph,
+	lw_live_add_aside,
+	lw_live_add_swap,
+	lw_live_add_pins,
+	lw_live_add_events,
 	NULL,
 };
 

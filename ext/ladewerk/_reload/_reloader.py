@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: MIT
+"""Who reloads when: one reload at a time, those who come meanwhile share the next one; readers with a pin are waited for."""
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ladewerk import _live
+from . import _transaction
+from ._errors import Reloaded, ReloadError
+from ._pins import GATE
+from ._sources import Sources
+from ._transaction import Plan, Transaction, make_plan
+
+ANY = None
+
+
+class _Turn:
+    """The reload that somebody waits for, and what came of it."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self.result: Reloaded | None = None
+        self.error: BaseException | None = None
+
+
+class _One:
+    """Of the process: one transaction at a time, because import statements lead there."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.thread = 0
+
+
+_one = _One()
+
+
+def _after_fork() -> None:
+    transaction = _transaction.active
+    if transaction is not None and _one.thread != threading.get_ident():
+        transaction.end()
+    mine = _one.thread == threading.get_ident()
+    if not mine:
+        _one.lock = threading.Lock()
+        _one.thread = 0
+    for reloader in list(_reloaders):
+        reloader._forked(mine)
+
+
+class Reloader:
+    """Reloads what lies below ROOTS (None: everything but the standard library and site-packages). PATIENCE: seconds that a swap waits for pins.
+
+    WATCH: let the kernel tell what has changed (inotify, from the first reload on); where that is not to be had, or False, every source's stamp is compared.
+    """
+
+    def __init__(self, roots: Iterable[str | os.PathLike[str]] | None = None, patience: float = 5.0, watch: bool = True) -> None:
+        self.patience = patience
+        self._sources = Sources(roots)
+        self._wants_watch = watch
+        self._events: _live.Events | None = None
+        self._pending: set[str] = set()  # reported, not yet reloaded
+        self._everything = True  # compare all stamps
+        self._mutex = threading.Condition()
+        self._waiting: _Turn | None = None  # who comes now shares it
+        self._on_unload: list[tuple[str | None, Callable[[str, Any], object]]] = []
+        _reloaders.append(self)
+
+    def on_unload(self, callback: Callable[[str, Any], object], name: str | None = ANY) -> None:
+        """CALLBACK(name, module) after a reload has removed a module because its source is gone; those for a NAME before those for any."""
+        self._on_unload.append((name, callback))
+
+    # --- who ---
+
+    def reload(self, changed: Iterable[Any] | None = None, policy: str = "replace") -> Reloaded:
+        """Execute again what has changed (CHANGED: modules, names or paths; None: whatever has) and what depends on it. ReloadError: nothing was changed.
+
+        Without CHANGED, everything that was saved before the call is live when it returns; concurrent calls share one reload that begins after the last of them.
+        """
+        if policy != "replace":
+            raise ValueError(f"policy is 'replace', not {policy!r}")
+        if GATE.held():
+            raise ReloadError("reload() within pinned() would wait for itself; nothing was changed")
+        if _one.thread == threading.get_ident():
+            raise ReloadError("reload() within a reload, in a module body or a hook; nothing was changed")
+        if changed is not None:
+            if isinstance(changed, (str, bytes)):
+                raise TypeError("changed is an iterable of names, modules or paths")
+            return self._alone(list(changed))
+        with self._mutex:
+            turn = self._waiting
+            mine = turn is None
+            if turn is None:
+                turn = self._waiting = _Turn()
+            while not mine and not turn.done:
+                self._mutex.wait()
+        if mine:
+            self._lead(turn)
+        if isinstance(turn.error, ReloadError):
+            raise turn.error if mine else turn.error.again()
+        if turn.error is not None:
+            raise turn.error
+        assert turn.result is not None
+        return turn.result
+
+    def _lead(self, turn: _Turn) -> None:
+        try:
+            with _one.lock:
+                _one.thread = threading.get_ident()
+                try:
+                    with self._mutex:
+                        self._waiting = None  # from here on it is too late to share it
+                    turn.result = self._run(None)
+                finally:
+                    _one.thread = 0
+        except BaseException as error:
+            turn.error = error if isinstance(error, ReloadError) else error
+        finally:
+            with self._mutex:
+                if self._waiting is turn:
+                    self._waiting = None
+                turn.done = True
+                self._mutex.notify_all()
+
+    def _alone(self, changed: list[Any]) -> Reloaded:
+        with _one.lock:
+            _one.thread = threading.get_ident()
+            try:
+                return self._run(changed)
+            finally:
+                _one.thread = 0
+
+    # --- what ---
+
+    def prepare(self) -> None:
+        """What the first reload would have to do before it can tell what has changed."""
+        with _one.lock:
+            _one.thread = threading.get_ident()
+            try:
+                self._look()
+                self._sources.complete_graph()
+            finally:
+                _one.thread = 0
+
+    def _look(self) -> set[str]:
+        """Suspects among the modules; whoever is one stays one until a reload has succeeded."""
+        sources = self._sources
+        if self._wants_watch and self._events is None:
+            try:
+                self._events = _live.Events()
+            except OSError:
+                self._wants_watch = False
+            else:
+                sources.arm = self._arm
+                sources.rearm()
+                self._everything = True
+        if self._events is not None:
+            try:
+                told = sources.told(self._events.drain())
+            except OSError:
+                self._drop_events()
+                return self._look()
+            if told is None:
+                sources.rearm()
+                self._everything = True
+            else:
+                self._pending |= told
+        sources.meet()
+        if self._everything or self._events is None or self._blind:
+            self._pending |= sources.suspects()
+            self._everything = False
+        self._pending |= sources.unsure
+        return set(self._pending)
+
+    _blind = False  # a directory could not be armed
+
+    def _arm(self, directory: str) -> bool:
+        if self._events is None:
+            return False
+        armed = self._events.arm(directory)
+        if not armed:
+            self._blind = True
+        return armed
+
+    def _drop_events(self) -> None:
+        events, self._events = self._events, None
+        self._sources.arm = lambda directory: False
+        if events is not None:
+            events.close()
+        self._everything = True
+
+    def _forked(self, mine: bool) -> None:
+        """In the child: the queue is shared with the parent."""
+        self._drop_events()
+        self._mutex = threading.Condition()
+        self._waiting = None
+
+    def _run(self, changed: list[Any] | None) -> Reloaded:
+        begun = time.perf_counter()
+        sources = self._sources
+        suspects = self._look()
+        forced: set[str] = set()
+        if changed is not None:
+            forced, suspects = sources.named(changed), set()
+        plan = make_plan(sources, suspects, forced)
+        executed: tuple[str, ...] = ()
+        removed: list[tuple[str, Any]] = []
+        if plan:
+            executed, removed = self._transact(plan)
+        self._pending -= suspects | forced
+        for name, module in removed:
+            self._unloaded(name, module)
+        return Reloaded(tuple(plan.changed), executed, tuple(plan.removed), plan.skipped, time.perf_counter() - begun)
+
+    def _transact(self, plan: Plan) -> tuple[tuple[str, ...], list[tuple[str, Any]]]:
+        transaction = Transaction(self._sources, plan)
+        try:
+            transaction.begin()
+            transaction.execute()
+            changes = transaction.changes()
+            if not GATE.close(self.patience):
+                raise ReloadError(f"readers inside pinned() did not finish within {self.patience:g} s; nothing was changed")
+            try:
+                _live.swap(changes)
+            finally:
+                GATE.open()
+        finally:
+            transaction.end()
+        transaction.commit()
+        removed = [(name, transaction.old.get(name)) for name in plan.removed]
+        return tuple(transaction.order), removed
+
+    def _unloaded(self, name: str, module: Any) -> None:
+        for wanted in (name, ANY):
+            for key, callback in list(self._on_unload):
+                if key != wanted:
+                    continue
+                try:
+                    callback(name, module)
+                except Exception:
+                    sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """Give the watch back."""
+        self._drop_events()
+        self._wants_watch = False
+        if self in _reloaders:
+            _reloaders.remove(self)
+
+
+_reloaders: list[Reloader] = []
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,448 @@
+# SPDX-License-Identifier: MIT
+"""The modules that a reload looks after, what of their sources was executed, and which of them have changed since.
+
+A source is known by its stamp (mtime, ctime, size, inode, device) and, once it was executed by us, by its content. A stamp taken within a tick of the last change
+proves nothing (the file may change again without showing it): then contents are compared.
+"""
+from __future__ import annotations
+
+import os
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from importlib.machinery import SourceFileLoader
+from types import CodeType, ModuleType
+from typing import Any, NamedTuple
+
+from ladewerk import _live
+from ._imports import Imports, imports_of
+
+RACY_NS = 30_000_000  # two of the slowest ticks, and some
+Stamp = tuple[int, int, int, int, int]
+_NAMESPACE_LOADERS = ("NamespaceLoader", "_NamespaceLoader")
+
+
+class Record:
+    """A module that is looked after."""
+
+    __slots__ = ("name", "path", "stamp", "digest", "racy", "order", "code", "imports", "doubtful", "directory", "package", "why")
+
+    def __init__(self, name: str, path: str, order: int) -> None:
+        self.name, self.path, self.order = name, path, order
+        self.stamp: Stamp | None = None
+        self.digest: bytes | None = None  # of what was executed; None: not by us
+        self.racy = False
+        self.doubtful = False  # it may have changed between its import and our first look
+        self.code: CodeType | None = None
+        self.imports: Imports | None = None
+        self.directory = os.path.dirname(path)
+        self.package = ""
+        self.why = ""  # it is never executed again; "": it is
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev)
+
+
+def _racy(stamp: Stamp, now: int) -> bool:
+    return max(stamp[0], stamp[1]) > now - RACY_NS and stamp[1] > now - RACY_NS
+
+
+class Source(NamedTuple):
+    data: bytes
+    stamp: Stamp
+    digest: bytes
+    racy: bool
+
+
+def read(path: str) -> Source:
+    """Content and stamp that belong together, or a stamp that is not believed."""
+    now = time.time_ns()
+    with open(path, "rb", buffering=0) as file:
+        before = stamp_of(os.fstat(file.fileno()))
+        data = file.readall()
+        after = stamp_of(os.fstat(file.fileno()))
+    return Source(data, after, blake2b(data, digest_size=16).digest(), before != after or _racy(after, now))
+
+
+def _layout(pid: int | str) -> tuple[list[bytes], int]:
+    """Where the address space of PID begins (shared by a parent and the child it forked, until exec), and its parent; ([], 0) if it may not be asked."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        return [fields[23], fields[24], fields[25], fields[44], fields[47], fields[19]], int(fields[1])
+    except (OSError, IndexError, ValueError):
+        return [], 0
+
+
+def _started_ns() -> int:
+    """No module of this process was executed before. A child that was forked has modules of its parent, so its parent's start counts."""
+    own, parent = _layout("self")
+    if not own:
+        return 0
+    started = int(own[5])
+    while parent > 1:
+        above, next_parent = _layout(parent)
+        if not above or above[:5] != own[:5]:
+            break
+        started, parent = int(above[5]), next_parent
+    boot = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return boot + started * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+def _foreign_directories() -> tuple[str, ...]:
+    import sysconfig
+    paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return tuple(os.path.join(path, "") for path in paths if path)
+
+
+def _kind(spec: Any) -> str:
+    """"source", "namespace", or what it is that is never executed again."""
+    loader = getattr(spec, "loader", None)
+    if type(loader) is SourceFileLoader:
+        return "source"
+    if getattr(spec, "submodule_search_locations", None) is not None and spec.origin is None and (loader is None or type(loader).__name__ in _NAMESPACE_LOADERS):
+        return "namespace"
+    if type(loader).__name__ == "ExtensionFileLoader":
+        return "a C extension is never reloaded"
+    return f"its loader is a {type(loader).__name__}"
+
+
+class Sources:
+    """What is looked after. One thread at a time (the reloader's lock)."""
+
+    def __init__(self, roots: Iterable[str | os.PathLike[str]] | None) -> None:
+        self.roots = None if roots is None else tuple(os.path.join(os.path.abspath(root), "") for root in roots)
+        self._foreign = _foreign_directories()
+        self.records: dict[str, Record] = {}
+        self._seen: dict[str, Any] = {}  # all of sys.modules: weak references where they can be had
+        self._by_path: dict[str, set[str]] = {}
+        self._by_directory: dict[str, set[str]] = {}  # modules that are found in it: their own, and other entries of their parent's path
+        self.importers: dict[str, set[str]] = {}  # of a module's name or all of its names
+        self.takers: dict[str, dict[str, set[str]]] = {}  # m -> importer -> the n in its `from m import n`
+        self._without_imports: set[str] = set()
+        self.odd: set[str] = set()  # never executed again
+        self.unsure: set[str] = set()  # their stamps prove nothing (yet)
+        self._order = 0
+        self._looked_ns = _started_ns()
+        self._listings: dict[str, tuple[Stamp, bool]] = {}
+        self.arm: Callable[[str], bool] = lambda directory: False
+        self._armed: set[str] = set()
+
+    # --- which ---
+
+    def below_roots(self, path: str) -> bool:
+        if self.roots is not None:
+            return path.startswith(self.roots)
+        return not path.startswith(self._foreign) and "/site-packages/" not in path and "/dist-packages/" not in path and os.path.isabs(path)
+
+    def meet(self) -> None:
+        """Look at what sys.modules has that we have not seen."""
+        now = time.time_ns()
+        for name in _live.strangers(sys.modules, self._seen):
+            module = sys.modules.get(name)
+            self._see(name, module)
+            record = self._record(name, module)
+            if record is None:
+                self._forget(name)
+                continue
+            self._keep(record)
+            self._look(record, now)
+        self._looked_ns = now - RACY_NS
+
+    def _see(self, name: str, module: Any) -> None:
+        try:
+            self._seen[name] = weakref.ref(module)
+        except TypeError:
+            self._seen[name] = module
+
+    def _record(self, name: str, module: Any) -> Record | None:
+        if name.partition(".")[0] == "ladewerk" or not isinstance(module, ModuleType):
+            return None
+        spec = getattr(module, "__spec__", None)
+        if name == "__main__":
+            path = getattr(module, "__file__", None)
+            if not isinstance(path, str):
+                return self._odd(name, "", "__main__ is never executed again")
+            return self._odd(name, os.path.abspath(path), "__main__ is never executed again") if self.below_roots(os.path.abspath(path)) else None
+        if spec is None or getattr(spec, "name", None) != name:
+            return None
+        kind = _kind(spec)
+        if kind == "namespace":
+            portions = [path for path in spec.submodule_search_locations if self.below_roots(os.path.join(path, ""))]
+            if not portions:
+                return None
+            record = self._new(name, "")
+            record.directory = os.path.dirname(portions[0])
+            record.package = name
+            return record
+        path = getattr(spec, "origin", None)
+        if not isinstance(path, str) or not self.below_roots(path):
+            return None
+        if kind != "source":
+            return self._odd(name, path, kind)
+        record = self._new(name, path)
+        record.package = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
+        return record
+
+    def _new(self, name: str, path: str) -> Record:
+        self._order += 1
+        return Record(name, path, self._order)
+
+    def _odd(self, name: str, path: str, why: str) -> Record:
+        record = self._new(name, path)
+        record.why = why
+        record.package = str(getattr(sys.modules[name], "__package__", None) or "")
+        return record
+
+    def _look(self, record: Record, now: int) -> None:
+        """The first look at a module that others executed, some time since our last one."""
+        for directory in self._directories(record):
+            self._by_directory.setdefault(directory, set()).add(record.name)
+            self._arm(directory)
+        if not record.path:
+            return
+        try:
+            record.stamp = stamp_of(os.stat(record.path))
+        except OSError:
+            record.doubtful = True
+            self.unsure.add(record.name)
+            return
+        record.doubtful = record.stamp[1] > self._looked_ns and not record.why
+        record.racy = _racy(record.stamp, now)
+        if record.doubtful or record.racy:
+            self.unsure.add(record.name)
+
+    def _directories(self, record: Record) -> list[str]:
+        """Where another module of this name may appear."""
+        above = sys.modules.get(record.name.rpartition(".")[0]) if "." in record.name else None
+        path = getattr(above, "__path__", None) if above is not None else sys.path if "." not in record.name else None
+        found = [record.directory] if record.directory else []
+        if path is not None:
+            found += [entry for entry in (os.path.abspath(each) for each in path if isinstance(each, str)) if self.below_roots(os.path.join(entry, "")) and entry not in found]
+        if os.path.basename(record.path).startswith("__init__."):
+            found += [os.path.dirname(record.directory)]
+        return found
+
+    def _arm(self, directory: str) -> None:
+        if directory not in self._armed and self.arm(directory):
+            self._armed.add(directory)
+
+    def rearm(self) -> None:
+        self._armed.clear()
+        self._listings.clear()
+        for directory in self._by_directory:
+            self._arm(directory)
+
+    def _keep(self, record: Record) -> None:
+        self._forget(record.name)
+        self.records[record.name] = record
+        if record.why:
+            self.odd.add(record.name)
+        if record.path:
+            self._by_path.setdefault(record.path, set()).add(record.name)
+            self._without_imports.add(record.name)
+
+    def _forget(self, name: str) -> None:
+        old = self.records.pop(name, None)
+        if old is None:
+            return
+        self._unlink(old)
+        self._without_imports.discard(name)
+        self.unsure.discard(name)
+        self.odd.discard(name)
+        self._by_path.get(old.path, set()).discard(name)
+
+    # --- the graph ---
+
+    def _unlink(self, record: Record) -> None:
+        if record.imports is None:
+            return
+        for module in record.imports.modules:
+            self.importers.get(module, set()).discard(record.name)
+        for module, _ in record.imports.names:
+            self.takers.get(module, {}).pop(record.name, None)
+        for module, name in record.imports.names:
+            self.importers.get(f"{module}.{name}", set()).discard(record.name)
+
+    def set_imports(self, record: Record, imports: Imports) -> None:
+        self._unlink(record)
+        record.imports = imports
+        self._without_imports.discard(record.name)
+        for module in imports.modules:
+            self.importers.setdefault(module, set()).add(record.name)
+        for module, name in imports.names:
+            self.takers.setdefault(module, {}).setdefault(record.name, set()).add(name)
+            self.importers.setdefault(f"{module}.{name}", set()).add(record.name)
+
+    def complete_graph(self) -> None:
+        """Read the imports of all that have none yet."""
+        for name in list(self._without_imports):
+            record = self.records.get(name)
+            if record is None:
+                self._without_imports.discard(name)
+                continue
+            self.set_imports(record, self._imports(record))
+
+    def _imports(self, record: Record) -> Imports:
+        from ._imports import NOTHING
+        try:
+            if record.why:
+                if not record.path.endswith(".py"):
+                    return NOTHING
+                return imports_of(compile(read(record.path).data, record.path, "exec", dont_inherit=True), record.package)
+            code = SourceFileLoader(record.name, record.path).get_code(record.name)
+        except (OSError, SyntaxError, ValueError, ImportError):
+            return NOTHING
+        return imports_of(code, record.package) if code is not None else NOTHING
+
+    def dependants(self, changed: Iterable[str]) -> set[str]:
+        """Who must be executed again because of CHANGED: all that import them, and so on."""
+        todo, found = list(changed), set(changed)
+        direct = set(found)
+        while todo:
+            name = todo.pop()
+            more = set(self.importers.get(name, ()))
+            for importer, names in self.takers.get(name, {}).items():
+                if name in direct or any(f"{name}.{each}" not in sys.modules for each in names):
+                    more.add(importer)
+            for importer in more - found:
+                found.add(importer)
+                todo.append(importer)
+        return found - direct
+
+    # --- what has changed ---
+
+    def suspects(self) -> set[str]:
+        """By stamps: every source, every directory."""
+        found = {name for name, record in self.records.items() if self._suspicious(record)}
+        for directory in self._by_directory:
+            found |= self._listed(directory)
+        return found
+
+    def _suspicious(self, record: Record) -> bool:
+        if not record.path:
+            return True
+        try:
+            stamp = stamp_of(os.stat(record.path))
+        except OSError:
+            return True
+        return stamp != record.stamp or record.racy or record.doubtful
+
+    def _listed(self, directory: str) -> set[str]:
+        """Whom a change of the names in DIRECTORY may concern."""
+        now = time.time_ns()
+        try:
+            stamp = stamp_of(os.stat(directory))
+        except OSError:
+            self._listings.pop(directory, None)
+            return self.records.keys() & self._by_directory.get(directory, set())
+        known = self._listings.get(directory)
+        self._listings[directory] = (stamp, _racy(stamp, now))
+        if known is not None and known[0] == stamp and not known[1]:
+            return set()
+        return self.records.keys() & self._by_directory.get(directory, set())
+
+    def told(self, events: list[tuple[int, str, str]]) -> set[str] | None:
+        """Whom EVENTS may concern; None: anybody."""
+        found: set[str] = set()
+        for kind, directory, name in events:
+            if kind == _live.Events.ALL:
+                return None
+            if kind == _live.Events.SUBTREE:
+                below = os.path.join(directory, "")
+                self._armed = {each for each in self._armed if each != directory and not each.startswith(below)}
+                for each, names in self._by_directory.items():
+                    if each == directory or each.startswith(below):
+                        found |= names
+                        self._arm(each)
+                continue
+            concerned = self._by_directory.get(directory, set())
+            if not name:
+                found |= concerned
+                continue
+            if name.startswith("__pycache__"):
+                continue
+            path = os.path.join(directory, name)
+            found |= self._by_path.get(path, set())
+            if kind == _live.Events.NAMES:
+                stem = name.partition(".")[0]
+                found |= {each for each in concerned if each.rpartition(".")[2] == stem or each.rpartition(".")[2] == os.path.basename(directory)}
+        return self.records.keys() & found
+
+    def named(self, changed: Iterable[Any]) -> set[str]:
+        """What the user means by names, modules and paths."""
+        found: set[str] = set()
+        for each in changed:
+            if isinstance(each, ModuleType):
+                each = each.__name__
+            text = os.fspath(each)
+            if not isinstance(each, str) or os.sep in text or text.endswith(".py"):
+                path = os.path.abspath(text)
+                names = {name for name in self._by_path.get(path, set())}
+                if not names:
+                    raise ValueError(f"no module that is loaded and looked after comes from {path}")
+                found |= names
+            elif text not in sys.modules:
+                raise ValueError(f"module {text} is not loaded")
+            else:
+                found.add(text)
+        return found
+
+    # --- after a swap ---
+
+    def executed(self, name: str, module: Any, path: str, source: Source | None, code: CodeType | None, imports: Imports, package: str) -> None:
+        old = self.records.get(name)
+        record = self._new(name, path)
+        if old is not None:
+            record.order = old.order
+        record.package = package
+        if source is not None:
+            record.stamp, record.digest, record.racy = source.stamp, source.digest, source.racy
+            record.code = code
+        elif not path:
+            portions = list(getattr(module, "__path__", []))
+            record.directory = os.path.dirname(portions[0]) if portions else ""
+        self._see(name, module)
+        self._keep(record)
+        self.set_imports(record, imports)
+        if record.racy:
+            self.unsure.add(name)
+        for directory in self._directories(record):
+            self._by_directory.setdefault(directory, set()).add(name)
+            self._arm(directory)
+
+    def removed(self, name: str) -> None:
+        self._forget(name)
+        self._seen.pop(name, None)
+
+    # --- looking again ---
+
+    def differs(self, record: Record) -> bool:
+        """By its stamp, or because nothing is known of it."""
+        if record.doubtful or record.racy or record.stamp is None:
+            return True
+        try:
+            return stamp_of(os.stat(record.path)) != record.stamp
+        except OSError:
+            return True
+
+    def unchanged(self, record: Record, source: Source) -> None:
+        """Its content is what was executed."""
+        record.stamp, record.racy, record.doubtful = source.stamp, source.racy, False
+        if not source.racy:
+            self.unsure.discard(record.name)
+
+    def looked_again(self, record: Record) -> bool:
+        """For what is never executed again: its change is told once. True: it is one."""
+        try:
+            status = os.stat(record.path)
+        except OSError:
+            return False
+        stamp = stamp_of(status)
+        changed = record.stamp is not None and stamp != record.stamp
+        record.stamp, record.racy, record.doubtful = stamp, False, False
+        self.unsure.discard(record.name)
+        return changed

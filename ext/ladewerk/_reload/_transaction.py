@@ -1,0 +1,626 @@
+# SPDX-License-Identifier: MIT
+"""One reload, policy *replace*: new module objects, executed aside, put in the place of the old ones in one step.
+
+While bodies run, sys.modules has the old modules, and other threads see nothing of what goes on. The thread that reloads gets new modules from import statements and
+importlib (Detour), and reads and writes new ones where it comes by an old one (StandIn): see ext/live/aside.c.
+"""
+from __future__ import annotations
+
+import builtins
+import gc
+import importlib
+import sys
+from collections.abc import Iterable
+from importlib import _bootstrap  # type: ignore[attr-defined]
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from types import CodeType, ModuleType, TracebackType
+from typing import Any
+
+from ladewerk import _live
+from ._errors import ReloadError
+from ._imports import NOTHING, Imports, imports_of
+from ._sources import Record, Source, Sources, _kind, read
+
+_MISSING: Any = object()
+
+
+class Step:
+    """A module that is to be executed: its new spec, and what its source says now. No code: a namespace package."""
+
+    __slots__ = ("name", "spec", "code", "source", "imports", "package")
+
+    def __init__(self, name: str, spec: Any, code: CodeType | None, source: Source | None, imports: Imports) -> None:
+        self.name, self.spec, self.code, self.source, self.imports = name, spec, code, source, imports
+        self.package = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
+
+
+class Plan:
+    def __init__(self) -> None:
+        self.steps: dict[str, Step] = {}  # by name
+        self.changed: list[str] = []
+        self.removed: list[str] = []
+        self.skipped: dict[str, str] = {}
+        self.kept: set[str] = set()  # they depend on these, and have opted out
+
+    def __bool__(self) -> bool:
+        return bool(self.steps or self.removed)
+
+
+# --- planning ---
+
+
+def _line_in(path: str | None, error: BaseException) -> int | None:
+    if isinstance(error, SyntaxError) and error.filename == path:
+        return error.lineno
+    line, traceback = None, error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == path:
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    return line
+
+
+def failure(name: str, path: str | None, error: BaseException, chain: tuple[str, ...]) -> ReloadError:
+    line = _line_in(path, error)
+    where = f" ({path}{f', line {line}' if line else ''})" if path else ""
+    via = f"; imported by {', by '.join(chain[1:])}" if len(chain) > 1 else ""
+    result = ReloadError(f"{name}{where}: {type(error).__name__}: {error}{via}; nothing was changed", name=name, path=path, line=line, chain=chain)
+    result.__cause__ = error
+    return result
+
+
+def step_for(name: str, spec: Any) -> Step:
+    """Read and compile. OSError, SyntaxError, ValueError."""
+    if _kind(spec) == "namespace":
+        return Step(name, spec, None, None, NOTHING)
+    source = read(spec.origin)
+    code = compiled(name, spec.origin, source)
+    return Step(name, spec, code, source, imports_of(code, name if spec.submodule_search_locations is not None else name.rpartition(".")[0]))
+
+
+def compiled(name: str, path: str, source: Source) -> CodeType:
+    code = SourceFileLoader(name, path).source_to_code(source.data, path)
+    assert isinstance(code, CodeType)
+    return code
+
+
+def _search_path(name: str, plan: Plan) -> tuple[bool, Any]:
+    """Where module NAME is looked for: (there is such a place, the path)."""
+    parent = name.rpartition(".")[0]
+    if not parent:
+        return True, None
+    if parent in plan.removed:
+        return False, None
+    if parent in plan.steps:
+        path = plan.steps[parent].spec.submodule_search_locations
+    else:
+        path = getattr(sys.modules.get(parent), "__path__", None)
+    return path is not None, path
+
+
+def make_plan(sources: Sources, suspects: set[str], forced: set[str]) -> Plan:
+    """What must be executed because of SUSPECTS, if they have changed, and of FORCED. ReloadError: a source cannot be compiled."""
+    plan = Plan()
+    importlib.invalidate_caches()
+    todo = sorted(suspects | forced, reverse=True)  # packages before what is in them
+    done: set[str] = set()
+    while todo:
+        name = todo.pop()
+        if name in done:
+            continue
+        done.add(name)
+        record = sources.records.get(name)
+        if record is None:
+            if name in forced:
+                plan.skipped[name] = _kind(getattr(sys.modules[name], "__spec__", None)) if name in sys.modules else "it is not loaded"
+                if plan.skipped[name] in ("source", "namespace"):
+                    plan.skipped[name] = "it is not below the roots"
+            continue
+        if _plan_one(sources, record, plan, name in forced):
+            inside = name + "."
+            todo = sorted({*todo, *(each for each in sources.records if each.startswith(inside))} - done, reverse=True)
+    if plan:
+        sources.complete_graph()
+        _add_dependants(sources, plan)
+    return plan
+
+
+def _plan_one(sources: Sources, record: Record, plan: Plan, forced: bool) -> bool:
+    """True: where modules in it are found may have changed."""
+    name = record.name
+    if record.why or _keeps(name):
+        why = record.why or "__ladewerk_reload__ is False"
+        if forced or _touched(sources, record):
+            plan.skipped[name] = why
+        return False
+    there, path = _search_path(name, plan)
+    spec = _bootstrap._find_spec(name, path) if there else None
+    if spec is None:
+        plan.removed.append(name)
+        return True
+    kind = _kind(spec)
+    if kind not in ("source", "namespace"):
+        plan.skipped[name] = kind
+        return False
+    if kind == "namespace" and not record.path and not forced:
+        return False
+    try:
+        same_place = spec.origin == record.path
+        if same_place and not forced and record.digest is not None:
+            source = read(record.path)
+            if source.digest == record.digest:
+                sources.unchanged(record, source)
+                return False
+        elif same_place and not forced and not sources.differs(record):
+            return False
+        plan.steps[name] = step_for(name, spec)
+    except (SyntaxError, ValueError, OSError) as error:
+        raise failure(name, spec.origin, error, (name, *_static_chain(sources, name))) from error
+    plan.changed.append(name)
+    return spec.origin != record.path
+
+
+def _touched(sources: Sources, record: Record) -> bool:
+    return sources.differs(record) and sources.looked_again(record)
+
+
+def _keeps(name: str) -> bool:
+    return getattr(sys.modules.get(name), "__ladewerk_reload__", True) is False
+
+
+def _static_chain(sources: Sources, name: str) -> tuple[str, ...]:
+    """An importer of NAME, an importer of that, ..."""
+    chain: list[str] = []
+    while True:
+        importers = sorted({*sources.importers.get(name, ()), *sources.takers.get(name, ())} - {*chain, name}, key=lambda each: (each != "__main__", each))
+        if not importers or len(chain) > 20:
+            return tuple(chain)
+        name = importers[-1] if importers[-1] not in chain else importers[0]
+        chain.append(name)
+
+
+def _add_dependants(sources: Sources, plan: Plan) -> None:
+    for step in plan.steps.values():
+        sources.set_imports(sources.records[step.name], step.imports)
+    changed = {*plan.steps, *plan.removed}
+    while True:
+        new = [name for name in sources.dependants(changed) if name not in plan.steps and name not in plan.removed and name in sources.records and name not in plan.kept]
+        if not new:
+            return
+        for name in new:
+            record = sources.records[name]
+            if record.why or _keeps(name) or not record.path:
+                plan.kept.add(name)
+                continue
+            _add_dependant(sources, record, plan)
+        changed |= set(new)
+
+
+def _add_dependant(sources: Sources, record: Record, plan: Plan) -> None:
+    name = record.name
+    old = sys.modules[name].__spec__
+    spec = ModuleSpec(name, SourceFileLoader(name, record.path), origin=record.path, is_package=record.package == name)
+    spec.has_location = True
+    spec.cached = getattr(old, "cached", None)
+    if record.package == name:
+        spec.submodule_search_locations = list(getattr(old, "submodule_search_locations", None) or [])
+    try:
+        if record.code is not None and not record.racy and not sources.differs(record):
+            code, source = record.code, Source(b"", record.stamp or (0, 0, 0, 0, 0), record.digest or b"", record.racy)
+            plan.steps[name] = Step(name, spec, code, source, record.imports or NOTHING)
+        else:
+            plan.steps[name] = step_for(name, spec)
+            sources.set_imports(record, plan.steps[name].imports)
+    except (SyntaxError, ValueError, OSError) as error:
+        raise failure(name, record.path, error, (name, *_static_chain(sources, name))) from error
+
+
+# --- executing ---
+
+active: Transaction | None = None
+
+
+class Transaction:
+    """``execute()``, then ``changes()`` for _live.swap(), and ``end()`` in any case."""
+
+    def __init__(self, sources: Sources, plan: Plan) -> None:
+        self.sources, self.plan = sources, plan
+        self.new: dict[str, Any] = {}
+        self.order: list[str] = []
+        self.added: dict[str, Step] = {}  # loaded for the first time, below the roots
+        self.old: dict[str, Any] = {name: sys.modules[name] for name in (*plan.steps, *plan.removed) if name in sys.modules}
+        self._dicts = {name: vars(module) for name, module in self.old.items() if isinstance(module, ModuleType)}
+        self._states: dict[str, Any] = {}
+        self._stack: list[str] = []
+        self._gone = set(plan.removed)
+        self._failed: ReloadError | None = None
+        self._aside = _live.Aside(self.get, self._import, self._gcd_import)
+        self._import_detour: _live.Detour | None = None
+        self._gcd_detour: _live.Detour | None = None
+        self._collecting = False
+        self._bare: set[str] = set()  # packages that could not be made to show new children
+
+    # --- begin, end ---
+
+    def begin(self) -> None:
+        global active
+        self._before_hooks()
+        self._collecting = gc.isenabled()
+        gc.disable()
+        active = self
+        self._import_detour = _live.Detour(builtins.__import__)
+        self._gcd_detour = _live.Detour(_bootstrap._gcd_import, True)
+        for name, module in self.old.items():
+            if name not in self._gone:
+                self._aside.stand_in(module, name)
+            self._show_child(name)
+        self._aside.begin()
+        builtins.__import__ = self._import_detour
+        _bootstrap._gcd_import = self._gcd_detour
+
+    def _show_child(self, name: str) -> None:
+        """To this thread the parent, if it stays, has the new module."""
+        parent, _, child = name.rpartition(".")
+        package = sys.modules.get(parent) if parent and parent not in self.plan.steps and parent not in self._gone else None
+        if package is not None and name not in self._gone and object.__getattribute__(package, "__dict__").get(child, self.old.get(name)) is self.old.get(name):
+            self._aside.replace_child(package, child, name)
+
+    def end(self) -> None:
+        """All is to this thread what it is to others. May be called again, and by the child of another thread's fork."""
+        global active
+        if active is not self:
+            return
+        if self._import_detour is not None and builtins.__import__ is self._import_detour:
+            builtins.__import__ = self._import_detour.original
+        if self._gcd_detour is not None and _bootstrap._gcd_import is self._gcd_detour:
+            _bootstrap._gcd_import = self._gcd_detour.original
+        self._aside.end()
+        active = None
+        if self._collecting:
+            gc.enable()
+
+    def _before_hooks(self) -> None:
+        for name in self.plan.steps:
+            hook = self._dicts.get(name, {}).get("__ladewerk_before_reload__")
+            if hook is None:
+                continue
+            try:
+                self._states[name] = hook()
+            except Exception as error:
+                raise failure(name, self._path(name), error, (name,)) from error
+
+    def _path(self, name: str) -> str | None:
+        step = self.plan.steps.get(name) or self.added.get(name)
+        return step.spec.origin if step is not None else None
+
+    # --- what import gives ---
+
+    def get(self, name: str) -> Any:
+        """Module NAME as this reload has it; executed if it must be."""
+        module = self.new.get(name, _MISSING)
+        if module is not _MISSING:
+            return module
+        if name in self._gone:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        if name in self.plan.steps:
+            return self._load(name, self.plan.steps[name])
+        module = sys.modules.get(name, _MISSING)
+        if module is not _MISSING and module is not None:
+            return module
+        return self._first_import(name)
+
+    def _first_import(self, name: str) -> Any:
+        parent = name.rpartition(".")[0]
+        path = None
+        if parent:
+            package = self.get(parent)
+            if name in self.new:
+                return self.new[name]
+            path = getattr(package, "__path__", None)
+            if path is None:
+                raise ModuleNotFoundError(f"No module named {name!r}; {parent!r} is not a package", name=name)
+        if sys.modules.get(name, _MISSING) is None:
+            return self._original_gcd(name)
+        spec = _bootstrap._find_spec(name, path)
+        if spec is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        origin = spec.origin if _kind(spec) == "source" else next(iter(spec.submodule_search_locations or ()), None) if _kind(spec) == "namespace" else None
+        if origin is None or not self.sources.below_roots(origin):
+            return self._original_gcd(name)
+        step = step_for(name, spec)
+        self.added[name] = step
+        return self._load(name, step)
+
+    def _original_gcd(self, name: str) -> Any:
+        assert self._gcd_detour is not None
+        return self._gcd_detour.original(name)
+
+    def _concerns(self, name: str) -> bool:
+        """Whether importing NAME may give something else than sys.modules has."""
+        if sys.modules.get(name) is None:
+            return True
+        while name:
+            if name in self.plan.steps or name in self._gone or name in self.new:
+                return True
+            name = name.rpartition(".")[0]
+        return False
+
+    def _import(self, name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
+        """builtins.__import__ for this thread."""
+        assert self._import_detour is not None
+        try:
+            full = _bootstrap._resolve_name(name, _bootstrap._calc___package__(globals), level) if level > 0 else name
+        except Exception:
+            full = ""
+        if not isinstance(full, str) or not full or not (self._concerns(full) or any(self._concerns(f"{full}.{each}") for each in fromlist or () if isinstance(each, str))):
+            return self._import_detour.original(name, globals, locals, fromlist, level)
+        module = self.get_all(full)
+        if fromlist:
+            self._from(full, module, fromlist)
+            return module
+        if level == 0:
+            return self.get(full.partition(".")[0])
+        return self._import_detour.original(name, globals, locals, fromlist, level)
+
+    def get_all(self, name: str) -> Any:
+        """The packages above NAME first, as an import does."""
+        end = name.find(".")
+        while end >= 0:
+            self.get(name[:end])
+            end = name.find(".", end + 1)
+        return self.get(name)
+
+    def _from(self, full: str, module: Any, fromlist: Iterable[Any]) -> None:
+        """Submodules that ``from package import ...`` names."""
+        if not hasattr(module, "__path__"):
+            return
+        for each in fromlist:
+            if each == "*":
+                self._from(full, module, [one for one in getattr(module, "__all__", ()) if one != "*"])
+            elif isinstance(each, str) and not hasattr(module, each):
+                try:
+                    self.get(f"{full}.{each}")
+                except ModuleNotFoundError as error:
+                    if error.name != f"{full}.{each}":
+                        raise
+
+    def _gcd_import(self, name: str, package: Any = None, level: int = 0) -> Any:
+        """importlib._bootstrap._gcd_import for this thread."""
+        assert self._gcd_detour is not None
+        try:
+            _bootstrap._sanity_check(name, package, level)
+            full = _bootstrap._resolve_name(name, package, level) if level > 0 else name
+        except Exception:
+            full = ""
+        if not full or not self._concerns(full):
+            return self._gcd_detour.original(name, package, level)
+        return self.get_all(full)
+
+    # --- executing ---
+
+    def execute(self) -> None:
+        """ReloadError: a body failed."""
+        records = self.sources.records
+        for name in sorted(self.plan.steps, key=lambda each: records[each].order):
+            try:
+                self.get_all(name)
+            except (Exception, SystemExit) as error:
+                if self._failed is None:
+                    raise failure(name, self._path(name), error, (name, *_static_chain(self.sources, name))) from error
+            if self._failed is not None:
+                raise self._failed
+        self._after_hooks()
+        self._settle()
+
+    def _load(self, name: str, step: Step) -> Any:
+        parent, _, child = name.rpartition(".")
+        if parent:
+            self.get(parent)
+            if name in self.new:
+                return self.new[name]
+        module = _bootstrap.module_from_spec(step.spec)
+        self.new[name] = module
+        self._inherit_children(name, module)
+        before = sys.modules.get(name, _MISSING)
+        step.spec._initializing = True
+        self._stack.append(name)
+        try:
+            if step.code is not None:
+                exec(step.code, vars(module))
+        except BaseException as error:
+            self._fail(name, step, error)
+            raise
+        finally:
+            self._stack.pop()
+            step.spec._initializing = False
+            replaced = sys.modules.get(name, _MISSING)
+            if replaced is not before:  # the body has put something else there: that is its module
+                if before is _MISSING:
+                    del sys.modules[name]
+                else:
+                    sys.modules[name] = before
+        if replaced is not before and replaced is not _MISSING:
+            self.new[name] = module = replaced
+        self.order.append(name)
+        if parent in self.new:
+            setattr(self.new[parent], child, module)
+        elif parent and parent in sys.modules:
+            self._show_child(name)
+        return module
+
+    def _inherit_children(self, name: str, module: Any) -> None:
+        """A new package has the submodules that stay, as the old one has."""
+        old = self._dicts.get(name)
+        if old is None or not hasattr(module, "__path__"):
+            return
+        for attribute, value in old.items():
+            full = f"{name}.{attribute}"
+            if sys.modules.get(full, _MISSING) is value and full not in self.plan.steps and full not in self._gone:
+                setattr(module, attribute, value)
+
+    def _fail(self, name: str, step: Step, error: BaseException) -> None:
+        del self.new[name]
+        if name in self.added:
+            del self.added[name]
+        if self._failed is None and isinstance(error, (Exception, SystemExit)) and (name in self.plan.steps or any(each in self.plan.steps for each in self._stack)):
+            if name not in self.plan.steps:
+                return  # a new module: whoever imports it may do without
+            chain = tuple(reversed(self._stack))
+            at, path, cause = name, step.spec.origin, error
+            deepest = self._deepest(error)
+            if deepest is not None and deepest[0] != name:
+                at, path = deepest
+                chain = (at, *chain)
+            self._failed = failure(at, path, cause, chain + _static_chain(self.sources, chain[-1]))
+
+    def _deepest(self, error: BaseException) -> tuple[str, str] | None:
+        """The new module, first imported here, in whose body ERROR arose."""
+        traceback: TracebackType | None = error.__traceback__
+        found = None
+        while traceback is not None:
+            frame = traceback.tb_frame
+            if frame.f_code.co_name == "<module>":
+                found = (str(frame.f_globals.get("__name__")), frame.f_code.co_filename)
+            traceback = traceback.tb_next
+        return found
+
+    def _after_hooks(self) -> None:
+        for name in self.plan.steps:
+            hook = getattr(self.new.get(name), "__ladewerk_after_reload__", None)
+            if hook is None:
+                continue
+            try:
+                hook(self._states.get(name))
+            except Exception as error:
+                raise failure(name, self._path(name), error, (name,)) from error
+
+    def _settle(self) -> None:
+        """Where new modules have bound old ones (importlib.import_module() in foreign code, sys.modules[...]), they get the new."""
+        replacements = {id(self.old[name]): self.new[name] for name in self.new if name in self.old}
+        for name in self.order:
+            module = self.new[name]
+            if not isinstance(module, ModuleType):
+                continue
+            names = vars(module)
+            for key, value in list(names.items()):
+                other = replacements.get(id(value))
+                if other is not None:
+                    names[key] = other
+
+    # --- the step ---
+
+    def changes(self) -> list[Any]:
+        modules = sys.modules
+        changes: list[Any] = []
+        for name in self.new:
+            changes.append((modules, name, self.new[name]))
+        for name in self._gone:
+            changes.append((modules, name))
+        for name in (*self.new, *self._gone):
+            parent, _, child = name.rpartition(".")
+            package = modules.get(parent) if parent and parent not in self.new and parent not in self._gone else None
+            if not isinstance(package, ModuleType):
+                continue
+            names = object.__getattribute__(package, "__dict__")
+            there = names.get(child, _MISSING)
+            if name in self._gone:
+                if there is self.old.get(name):
+                    changes.append((names, child))
+            elif there is _MISSING or there is self.old.get(name):
+                changes.append((names, child, self.new[name]))
+        self._rebind(changes)
+        self._retire(changes)
+        return changes
+
+    def _rebind(self, changes: list[Any]) -> None:
+        """Names in modules that are not executed again."""
+        for name in sorted(self.sources.odd | self.plan.kept):
+            record, module = self.sources.records.get(name), sys.modules.get(name)
+            if record is not None and isinstance(module, ModuleType):
+                self._rebind_in(name, record, object.__getattribute__(module, "__dict__"), changes)
+
+    def _rebind_in(self, name: str, record: Record, names: dict[str, Any], changes: list[Any]) -> None:
+        wanted: dict[str, Any] = {}
+        by_identity = {id(self.old[each]): self.new[each] for each in self.new if each in self.old}
+        for key, value in list(names.items()):
+            other = by_identity.get(id(value))
+            if other is None:
+                other = self._same_definition(value)
+            if other is not None and other is not value:
+                wanted[key] = other
+        imports = record.imports or NOTHING
+        for source, attribute, alias in imports.bindings:
+            if source not in self.new or source not in self._dicts or alias in wanted or f"{source}.{attribute}" in self.old:
+                continue
+            before = self._dicts[source].get(attribute, _MISSING)
+            if before is _MISSING or names.get(alias, _MISSING) is not before:
+                continue
+            after = getattr(self.new[source], attribute, _MISSING)
+            if after is _MISSING:
+                error = ImportError(f"cannot import name {attribute!r} from {source!r}", name=source)
+                raise failure(name, record.path, error, (name,)) from error
+            wanted[alias] = after
+        for source in imports.stars:
+            self._rebind_star(source, names, wanted, changes)
+        changes += [(names, key, value) for key, value in wanted.items()]
+
+    def _same_definition(self, value: Any) -> Any:
+        """The new function or class of the same name, if VALUE is one that a replaced module defined and has."""
+        module = getattr(value, "__module__", None) if isinstance(value, (type, type(failure))) else None
+        name = getattr(value, "__name__", None)
+        if not isinstance(module, str) or not isinstance(name, str) or module not in self.new or self._dicts.get(module, {}).get(name) is not value:
+            return None
+        return getattr(self.new[module], name, None)
+
+    def _rebind_star(self, source: str, names: dict[str, Any], wanted: dict[str, Any], changes: list[Any]) -> None:
+        if source not in self.new or source not in self._dicts:
+            return
+        old, new = self._dicts[source], vars(self.new[source])
+        for key, value in old.items():
+            if not key.startswith("_") and names.get(key, _MISSING) is value and key not in new:
+                changes.append((names, key))
+        for key in new.get("__all__", [key for key in new if not key.startswith("_")]):
+            if key in new and key not in wanted and (key not in names or names[key] is old.get(key, _MISSING)):
+                wanted[key] = new[key]
+
+    def _retire(self, changes: list[Any]) -> None:
+        """Old modules keep old children: a package that stays, and that an old module has bound by `import package.child`, is for it a copy with what it had."""
+        copies: dict[int, ModuleType] = {}
+        stay: dict[str, ModuleType] = {}
+        for name in (*self.new, *self._gone):
+            parent = name.rpartition(".")[0]
+            while parent:
+                package = sys.modules.get(parent)
+                if parent not in self.new and parent not in self._gone and isinstance(package, ModuleType):
+                    stay[parent] = package
+                parent = parent.rpartition(".")[0]
+        if not stay:
+            return
+        packages = {id(package): name for name, package in stay.items()}
+        for names in self._dicts.values():
+            for key, value in list(names.items()):
+                if id(value) in packages:
+                    changes.append((names, key, self._copy(packages[id(value)], stay, copies)))
+
+    def _copy(self, name: str, stay: dict[str, ModuleType], copies: dict[int, ModuleType]) -> ModuleType:
+        package = stay[name]
+        copy = copies.get(id(package))
+        if copy is None:
+            copy = copies[id(package)] = ModuleType(name)
+            vars(copy).update(object.__getattribute__(package, "__dict__"))
+            inside = name + "."
+            for below in stay:
+                if below.startswith(inside) and "." not in below[len(inside):]:
+                    child = below[len(inside):]
+                    if vars(copy).get(child) is stay[below]:
+                        vars(copy)[child] = self._copy(below, stay, copies)
+        return copy
+
+    def commit(self) -> None:
+        """After the step: what is known of the sources."""
+        for name in self.order:
+            step = self.plan.steps.get(name) or self.added.get(name)
+            if step is not None and name in self.new:
+                self.sources.executed(name, self.new[name], step.spec.origin if step.code is not None else "", step.source, step.code, step.imports, step.package)
+        for name in self.plan.removed:
+            self.sources.removed(name)

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * aside: what one thread sees of modules that are being replaced, while all others see them as they were.
+ *
+ *     sys.modules["shop.a"] -> old module, its __class__ StandIn
+ *
+ *         any other thread          old.VERSION        what the old module has
+ *         the reloading thread      old.VERSION        what the new module has: asked for by get("shop.a")
+ *                                   shop.a             the new module, where package shop stays and its child a does not
+ *
+ * So a module body that is executed aside may say sys.modules[__name__], as dataclasses and typing do, and never touches the module that others use. What
+ * import statements and importlib.import_module() give is the new module itself: Detour stands where these two begin, and lets every other thread pass.
+ *
+ * The transaction under way is a variable of its thread: nothing is shared, nothing is locked.
+ */
+#include "live.h"
+
+#include <stdbool.h>
+#include <structmember.h>
+
+typedef struct {
+	PyObject_HEAD
+	PyObject *get;		/* get(full name) -> module */
+	PyObject *import;	/* what stands for builtins.__import__, and for importlib._bootstrap._gcd_import, on this thread */
+	PyObject *gcd_import;
+	PyObject *standins;	/* dict: old module -> its name */
+	PyObject *children;	/* dict: package -> dict: attribute -> full name */
+	PyObject *standin_type;
+	PyInterpreterState *interp;
+} aside;
+
+/* (this thread) Borrowed: begin() and end() hold a reference. */
+static _Thread_local aside *current;
+
+static aside *current_aside(void)
+{
+	return current && current->interp == PyInterpreterState_Get() ? current : NULL;
+}
+
+/* --- StandIn: the __class__ of modules meanwhile --- */
+
+/* The new module that MODULE stands for: strong; NULL without exception if for none. */
+static PyObject *stands_for(aside *tx, PyObject *module)
+{
+	PyObject *name = PyDict_GetItemWithError(tx->standins, module);
+	if (!name)
+		return NULL;
+	PyObject *get = Py_NewRef(tx->get);
+	Py_INCREF(name);
+	PyObject *other = PyObject_CallOneArg(get, name);
+	Py_DECREF(name);
+	Py_DECREF(get);
+	if (other == module)
+		Py_CLEAR(other);
+	return other;
+}
+
+/* The new child NAME of PACKAGE, likewise. */
+static PyObject *new_child(aside *tx, PyObject *package, PyObject *name)
+{
+	PyObject *children = PyDict_GetItemWithError(tx->children, package);
+	PyObject *full = children ? PyDict_GetItemWithError(children, name) : NULL;
+	if (!full)
+		return NULL;
+	Py_INCREF(full);
+	PyObject *child = PyObject_CallOneArg(tx->get, full);
+	Py_DECREF(full);
+	return child;
+}
+
+static PyObject *standin_getattro(PyObject *self, PyObject *name)
+{
+	aside *tx = current_aside();
+	if (tx) {
+		Py_INCREF(tx);
+		PyObject *other = stands_for(tx, self);
+		PyObject *result = other ? PyObject_GetAttr(other, name) : PyErr_Occurred() ? NULL : new_child(tx, self, name);
+		Py_XDECREF(other);
+		Py_DECREF(tx);
+		if (result || PyErr_Occurred())
+			return result;
+	}
+	return PyModule_Type.tp_getattro(self, name);
+}
+
+static int standin_setattro(PyObject *self, PyObject *name, PyObject *value)
+{
+	aside *tx = current_aside();
+	if (tx) {
+		Py_INCREF(tx);
+		PyObject *other = stands_for(tx, self);
+		int result = other ? PyObject_SetAttr(other, name, value) : 0;
+		bool done = other || PyErr_Occurred();
+		Py_XDECREF(other);
+		Py_DECREF(tx);
+		if (done)
+			return PyErr_Occurred() ? -1 : result;
+	}
+	return PyModule_Type.tp_setattro(self, name, value);
+}
+
+static PyType_Slot standin_slots[] = {
+	{ Py_tp_getattro, standin_getattro },
+	{ Py_tp_setattro, standin_setattro },
+	{ Py_tp_doc, "A module while a reload is under way: the new one to the thread that reloads, the old one to all others." },
+	{ 0, NULL },
+};
+
+static PyType_Spec standin_spec = {
+	.name = "ladewerk._live.StandIn",
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+	.slots = standin_slots,
+};
+
+static int set_class(PyObject *module, PyObject *class)
+{
+	PyObject *name = PyUnicode_InternFromString("__class__");
+	int result = name ? PyObject_GenericSetAttr(module, name, class) : -1;
+	Py_XDECREF(name);
+	return result;
+}
+
+/* Modules of a class of their own are left alone: 1, 0 (left alone), -1. */
+static int become_standin(aside *self, PyObject *module)
+{
+	if (Py_TYPE(module) == (PyTypeObject *)self->standin_type)
+		return 1;
+	if (!PyModule_CheckExact(module))
+		return 0;
+	return set_class(module, self->standin_type) < 0 ? -1 : 1;
+}
+
+/* --- Aside: a transaction --- */
+
+static int aside_init(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = { "get", "import_", "gcd_import", NULL };
+	aside *self = (aside *)object;
+	PyObject *get, *import, *gcd_import;
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO", names, &get, &import, &gcd_import))
+		return -1;
+	Py_XSETREF(self->get, Py_NewRef(get));
+	Py_XSETREF(self->import, Py_NewRef(import));
+	Py_XSETREF(self->gcd_import, Py_NewRef(gcd_import));
+	Py_XSETREF(self->standins, PyDict_New());
+	Py_XSETREF(self->children, PyDict_New());
+	self->interp = PyInterpreterState_Get();
+	PyObject *type = (PyObject *)Py_TYPE(object);
+	Py_XSETREF(self->standin_type, PyObject_GetAttrString(type, "StandIn"));
+	return self->standins && self->children && self->standin_type ? 0 : -1;
+}
+
+static int aside_traverse(PyObject *object, visitproc visit, void *arg)
+{
+	aside *self = (aside *)object;
+	Py_VISIT(Py_TYPE(object));
+	Py_VISIT(self->get);
+	Py_VISIT(self->import);
+	Py_VISIT(self->gcd_import);
+	Py_VISIT(self->standins);
+	Py_VISIT(self->children);
+	Py_VISIT(self->standin_type);
+	return 0;
+}
+
+static int aside_clear(PyObject *object)
+{
+	aside *self = (aside *)object;
+	Py_CLEAR(self->get);
+	Py_CLEAR(self->import);
+	Py_CLEAR(self->gcd_import);
+	Py_CLEAR(self->standins);
+	Py_CLEAR(self->children);
+	Py_CLEAR(self->standin_type);
+	return 0;
+}
+
+static void aside_dealloc(PyObject *object)
+{
+	PyTypeObject *type = Py_TYPE(object);
+	PyObject_GC_UnTrack(object);
+	aside_clear(object);
+	type->tp_free(object);
+	Py_DECREF(type);
+}
+
+static PyObject *aside_stand_in(PyObject *object, PyObject *args)
+{
+	aside *self = (aside *)object;
+	PyObject *module, *name;
+	if (!PyArg_ParseTuple(args, "OU", &module, &name))
+		return NULL;
+	int can = become_standin(self, module);
+	if (can < 0 || (can && PyDict_SetItem(self->standins, module, name) < 0))
+		return NULL;
+	return PyBool_FromLong(can);
+}
+
+static PyObject *aside_replace_child(PyObject *object, PyObject *args)
+{
+	aside *self = (aside *)object;
+	PyObject *package, *attribute, *name;
+	if (!PyArg_ParseTuple(args, "OUU", &package, &attribute, &name))
+		return NULL;
+	int can = become_standin(self, package);
+	if (can <= 0)
+		return can < 0 ? NULL : PyBool_FromLong(0);
+	PyObject *children = PyDict_GetItemWithError(self->children, package);
+	Py_XINCREF(children);
+	if (!children && !PyErr_Occurred() && (children = PyDict_New()) && PyDict_SetItem(self->children, package, children) < 0)
+		Py_CLEAR(children);
+	int result = children ? PyDict_SetItem(children, attribute, name) : -1;
+	Py_XDECREF(children);
+	return result < 0 ? NULL : PyBool_FromLong(1);
+}
+
+static PyObject *aside_begin(PyObject *object, PyObject *unused)
+{
+	if (current)
+		return PyErr_Format(PyExc_RuntimeError, "this thread is reloading already");
+	current = (aside *)Py_NewRef(object);
+	Py_RETURN_NONE;
+}
+
+static int classes_back(PyObject *modules, PyObject *type)
+{
+	PyObject *list = PyDict_Keys(modules);
+	if (!list)
+		return -1;
+	for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
+		PyObject *module = PyList_GET_ITEM(list, i);
+		if (Py_TYPE(module) == (PyTypeObject *)type && set_class(module, (PyObject *)&PyModule_Type) < 0) {
+			Py_DECREF(list);
+			return -1;
+		}
+	}
+	Py_DECREF(list);
+	return 0;
+}
+
+static PyObject *aside_end(PyObject *object, PyObject *unused)
+{
+	aside *self = (aside *)object;
+	if (current == self) {
+		current = NULL;
+		Py_DECREF(object);
+	}
+	if (classes_back(self->standins, self->standin_type) < 0 || classes_back(self->children, self->standin_type) < 0)
+		return NULL;
+	PyDict_Clear(self->standins);
+	PyDict_Clear(self->children);
+	Py_RETURN_NONE;
+}
+
+static PyMethodDef aside_methods[] = {
+	{ "stand_in", aside_stand_in, METH_VARARGS, "stand_in(module, name): to this thread MODULE is get(NAME). False: it has a class of its own." },
+	{ "replace_child", aside_replace_child, METH_VARARGS, "replace_child(package, attribute, name): to this thread package.ATTRIBUTE is get(NAME). False: likewise." },
+	{ "begin", aside_begin, METH_NOARGS, "From here on, for this thread." },
+	{ "end", aside_end, METH_NOARGS, "Modules are to this thread what they are to others. May be called again." },
+	{ NULL, NULL, 0, NULL },
+};
+
+static PyType_Slot aside_slots[] = {
+	{ Py_tp_init, aside_init },
+	{ Py_tp_traverse, aside_traverse },
+	{ Py_tp_clear, aside_clear },
+	{ Py_tp_dealloc, aside_dealloc },
+	{ Py_tp_methods, aside_methods },
+	{ Py_tp_doc, "What the calling thread sees of modules that are being replaced." },
+	{ 0, NULL },
+};
+
+static PyType_Spec aside_spec = {
+	.name = "ladewerk._live.Aside",
+	.basicsize = sizeof(aside),
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+	.slots = aside_slots,
+};
+
+/* --- Detour: in the place of __import__ and _gcd_import meanwhile --- */
+
+typedef struct {
+	PyObject_HEAD
+	PyObject *original;
+	int gcd_import;
+} detour;
+
+static int detour_init(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = { "original", "gcd_import", NULL };
+	detour *self = (detour *)object;
+	PyObject *original;
+	int gcd_import = 0;
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|p", names, &original, &gcd_import))
+		return -1;
+	Py_XSETREF(self->original, Py_NewRef(original));
+	self->gcd_import = gcd_import;
+	return 0;
+}
+
+static PyObject *detour_call(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+	detour *self = (detour *)object;
+	aside *tx = current_aside();
+	PyObject *target = !tx ? self->original : self->gcd_import ? tx->gcd_import : tx->import;
+	if (!target)
+		return PyErr_Format(PyExc_ImportError, "ladewerk: a detour that leads nowhere");
+	Py_INCREF(target);
+	PyObject *result = PyObject_Call(target, args, kwargs);
+	Py_DECREF(target);
+	return result;
+}
+
+static int detour_traverse(PyObject *object, visitproc visit, void *arg)
+{
+	Py_VISIT(Py_TYPE(object));
+	Py_VISIT(((detour *)object)->original);
+	return 0;
+}
+
+static int detour_clear(PyObject *object)
+{
+	Py_CLEAR(((detour *)object)->original);
+	return 0;
+}
+
+static void detour_dealloc(PyObject *object)
+{
+	PyTypeObject *type = Py_TYPE(object);
+	PyObject_GC_UnTrack(object);
+	detour_clear(object);
+	type->tp_free(object);
+	Py_DECREF(type);
+}
+
+static PyMemberDef detour_members[] = {
+	{ "original", T_OBJECT, offsetof(detour, original), READONLY, "where other threads go" },
+	{ NULL, 0, 0, 0, NULL },
+};
+
+static PyType_Slot detour_slots[] = {
+	{ Py_tp_init, detour_init },
+	{ Py_tp_call, detour_call },
+	{ Py_tp_traverse, detour_traverse },
+	{ Py_tp_clear, detour_clear },
+	{ Py_tp_dealloc, detour_dealloc },
+	{ Py_tp_members, detour_members },
+	{ Py_tp_doc, "A function that leads the thread of an Aside to its own." },
+	{ 0, NULL },
+};
+
+static PyType_Spec detour_spec = {
+	.name = "ladewerk._live.Detour",
+	.basicsize = sizeof(detour),
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+	.slots = detour_slots,
+};
+
+int lw_live_add_aside(PyObject *module)
+{
+	PyObject *bases = PyTuple_Pack(1, (PyObject *)&PyModule_Type);
+	PyObject *standin = bases ? PyType_FromModuleAndSpec(module, &standin_spec, bases) : NULL;
+	PyObject *type = standin ? PyType_FromModuleAndSpec(module, &aside_spec, NULL) : NULL;
+	PyObject *turn = type ? PyType_FromModuleAndSpec(module, &detour_spec, NULL) : NULL;
+	int result = turn ? PyObject_SetAttrString(type, "StandIn", standin) : -1;
+	if (!result)
+		result = PyModule_AddObjectRef(module, "StandIn", standin);
+	if (!result)
+		result = PyModule_AddObjectRef(module, "Aside", type);
+	if (!result)
+		result = PyModule_AddObjectRef(module, "Detour", turn);
+	Py_XDECREF(bases);
+	Py_XDECREF(standin);
+	Py_XDECREF(type);
+	Py_XDECREF(turn);
+	return result;
+}
