@@ -67,6 +67,7 @@ class Reloader:
         self._mutex = threading.Condition()
         self._waiting: _Turn | None = None  # who comes now shares it
         self._on_unload: list[tuple[str | None, Callable[[str, Any], object]]] = []
+        self._sources.meet()  # what is imported from here on was not imported earlier
         _reloaders.append(self)
 
     def on_unload(self, callback: Callable[[str, Any], object], name: str | None = ANY) -> None:

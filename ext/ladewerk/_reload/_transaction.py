@@ -170,6 +170,7 @@ def _keeps(name: str) -> bool:
 
 def _static_chain(sources: Sources, name: str) -> tuple[str, ...]:
     """An importer of NAME, an importer of that, ..."""
+    sources.complete_graph()
     chain: list[str] = []
     while True:
         importers = sorted({*sources.importers.get(name, ()), *sources.takers.get(name, ())} - {*chain, name}, key=lambda each: (each != "__main__", each))
