@@ -27,12 +27,14 @@ _LATER: dict[str, str] = {
     "Reloader": "ladewerk._reload",
     "pinned": "ladewerk._reload",
     "reload": "ladewerk._reload",
+    "watch": "ladewerk._reload",
 }
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ladewerk._autoload import Autoloader, registry
-    from ladewerk._reload import Reloaded, Reloader, ReloadError, pinned, reload
+    from ladewerk._reload import Reloaded, Reloader, ReloadError, pinned, reload, watch
+    from ladewerk._reload import Reloaded, Reloader, ReloadError, pinned, reload, watch
 
 
 def __getattr__(name: str) -> object:
@@ -50,5 +52,5 @@ def __dir__() -> list[str]:
 __all__ = [
     "__version__", "install", "stats", "uninstall",
     "Autoloader", "registry",
-    "ReloadError", "Reloaded", "Reloader", "pinned", "reload",
+    "ReloadError", "Reloaded", "Reloader", "pinned", "reload", "watch",
 ]

@@ -19,7 +19,6 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <structmember.h>
 #include <time.h>
 
 enum { SLICE_NS = 50 * 1000 * 1000 }; /* between two looks for signals */
@@ -99,10 +98,6 @@ static int init_locks(gate *self)
 
 /* --- Hold --- */
 
-static PyMemberDef hold_members[] = {
-	{ NULL, 0, 0, 0, NULL },
-};
-
 static void hold_dealloc(PyObject *object)
 {
 	PyTypeObject *type = Py_TYPE(object);
@@ -113,7 +108,6 @@ static void hold_dealloc(PyObject *object)
 
 static PyType_Slot hold_slots[] = {
 	{ Py_tp_dealloc, hold_dealloc },
-	{ Py_tp_members, hold_members },
 	{ Py_tp_doc, "One reader's hold on the generation that it began with." },
 	{ 0, NULL },
 };
@@ -440,6 +434,8 @@ int lw_live_add_pins(PyObject *module)
 	int result = gate ? PyObject_SetAttrString(gate, "Hold", hold) : -1;
 	if (!result)
 		result = PyModule_AddObjectRef(module, "Gate", gate);
+	if (!result)
+		result = PyModule_AddObjectRef(module, "Hold", hold);
 	if (!result)
 		result = PyModule_AddObjectRef(module, "Pin", pin);
 	Py_XDECREF(hold);

@@ -2,13 +2,15 @@
 """Reloads: ordered, all or nothing, thread-safe. See ext/RELOAD.md."""
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ._errors import Reloaded, ReloadError
 from ._pins import pinned
 from ._reloader import Reloader
+from ._watching import Watch
 
 _default: Reloader | None = None
 _mutex = threading.Lock()
@@ -27,4 +29,10 @@ def reload(changed: Iterable[Any] | None = None, policy: str = "replace") -> Rel
     return _of_process().reload(changed, policy)
 
 
-__all__ = ["ReloadError", "Reloaded", "Reloader", "pinned", "reload"]
+def watch(on_change: Callable[[Reloaded | ReloadError], object] | None = None, *, roots: Iterable[str | os.PathLike[str]] | None = None,
+          patience: float = 5.0) -> Watch:
+    """Reload when sources are saved, in a thread of its own, until ``stop()``. ON_CHANGE is given what came of it; without, it is logged (logger ``ladewerk``)."""
+    return Watch(_of_process() if roots is None and patience == 5.0 else Reloader(roots, patience), on_change)
+
+
+__all__ = ["ReloadError", "Reloaded", "Reloader", "Watch", "pinned", "reload", "watch"]

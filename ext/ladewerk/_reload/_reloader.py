@@ -146,6 +146,25 @@ class Reloader:
             finally:
                 _one.thread = 0
 
+    def note(self) -> bool | None:
+        """Take in what the kernel has told. None: no module is concerned; True: a reload may find something; False: not yet, a source is empty, or gone, that was not."""
+        with _one.lock:
+            before = set(self._pending) | self._sources.unsure
+            self._news = False
+            suspects = self._look()
+            if not self._news and suspects <= before:
+                return None
+            return not any(self._sources.being_written(name) for name in suspects)
+
+    def writing(self) -> bool:
+        """A source that is to be reloaded is empty, or gone."""
+        with _one.lock:
+            return any(self._sources.being_written(name) for name in self._pending)
+
+    def fileno(self) -> int:
+        """Readable when the kernel has told of something; -1: it tells nothing, or not of all."""
+        return self._events.fileno() if self._events is not None and not self._blind else -1
+
     def _look(self) -> set[str]:
         """Suspects among the modules; whoever is one stays one until a reload has succeeded."""
         sources = self._sources
@@ -169,6 +188,7 @@ class Reloader:
                 self._everything = True
             else:
                 self._pending |= told
+                self._news |= bool(told)
         sources.meet()
         if self._everything or self._events is None or self._blind:
             self._pending |= sources.suspects()
@@ -176,6 +196,7 @@ class Reloader:
         self._pending |= sources.unsure
         return set(self._pending)
 
+    _news = False  # somebody was told of since note() began
     _blind = False  # a directory could not be armed
 
     def _arm(self, directory: str) -> bool:
@@ -242,7 +263,7 @@ class Reloader:
                 try:
                     callback(name, module)
                 except Exception:
-                    sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+                    sys.excepthook(*sys.exc_info())
 
     def close(self) -> None:
         """Give the watch back."""

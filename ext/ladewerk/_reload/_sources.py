@@ -20,6 +20,7 @@ from ladewerk import _live
 from ._imports import Imports, imports_of
 
 RACY_NS = 30_000_000  # two of the slowest ticks, and some
+SAVING = 0.1  # seconds that an empty source is not believed
 Stamp = tuple[int, int, int, int, int]
 _NAMESPACE_LOADERS = ("NamespaceLoader", "_NamespaceLoader")
 
@@ -65,6 +66,15 @@ def read(path: str) -> Source:
         data = file.readall()
         after = stamp_of(os.fstat(file.fileno()))
     return Source(data, after, blake2b(data, digest_size=16).digest(), before != after or _racy(after, now))
+
+
+def read_saved(path: str, size: int) -> Source:
+    """The same, of a source that had SIZE bytes: it is empty while it is being saved, so wait a little for what comes."""
+    source, end = read(path), time.monotonic() + SAVING
+    while size and not source.data and time.monotonic() < end:
+        time.sleep(0.001)
+        source = read(path)
+    return source
 
 
 def _layout(pid: int | str) -> tuple[list[bytes], int]:
@@ -446,3 +456,13 @@ class Sources:
         record.stamp, record.racy, record.doubtful = stamp, False, False
         self.unsure.discard(record.name)
         return changed
+
+    def being_written(self, name: str) -> bool:
+        """Its source is empty, and was not."""
+        record = self.records.get(name)
+        if record is None or not record.path or record.stamp is None or record.stamp[2] == 0:
+            return False
+        try:
+            return os.stat(record.path).st_size == 0
+        except OSError:
+            return True  # removed, perhaps to be written anew

@@ -11,7 +11,6 @@ import gc
 import importlib
 import sys
 from collections.abc import Iterable
-from importlib import _bootstrap  # type: ignore[attr-defined]
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from types import CodeType, ModuleType, TracebackType
 from typing import Any
@@ -19,8 +18,9 @@ from typing import Any
 from ladewerk import _live
 from ._errors import ReloadError
 from ._imports import NOTHING, Imports, imports_of
-from ._sources import Record, Source, Sources, _kind, read
+from ._sources import Record, Source, Sources, _kind, read_saved
 
+_bootstrap: Any = sys.modules["importlib._bootstrap"]
 _MISSING: Any = object()
 
 
@@ -69,11 +69,12 @@ def failure(name: str, path: str | None, error: BaseException, chain: tuple[str,
     return result
 
 
-def step_for(name: str, spec: Any) -> Step:
-    """Read and compile. OSError, SyntaxError, ValueError."""
+def step_for(name: str, spec: Any, source: Source | None = None, size: int = 0) -> Step:
+    """Read (it had SIZE bytes, or SOURCE) and compile. OSError, SyntaxError, ValueError."""
     if _kind(spec) == "namespace":
         return Step(name, spec, None, None, NOTHING)
-    source = read(spec.origin)
+    if source is None:
+        source = read_saved(spec.origin, size)
     code = compiled(name, spec.origin, source)
     return Step(name, spec, code, source, imports_of(code, name if spec.submodule_search_locations is not None else name.rpartition(".")[0]))
 
@@ -145,19 +146,20 @@ def _plan_one(sources: Sources, record: Record, plan: Plan, forced: bool) -> boo
     if kind == "namespace" and not record.path and not forced:
         return False
     try:
-        same_place = spec.origin == record.path
+        same_place, source = spec.origin == record.path, None
+        size = record.stamp[2] if record.stamp is not None else 0
         if same_place and not forced and record.digest is not None:
-            source = read(record.path)
+            source = read_saved(record.path, size)
             if source.digest == record.digest:
                 sources.unchanged(record, source)
                 return False
         elif same_place and not forced and not sources.differs(record):
             return False
-        plan.steps[name] = step_for(name, spec)
+        plan.steps[name] = step_for(name, spec, source, size)
     except (SyntaxError, ValueError, OSError) as error:
         raise failure(name, spec.origin, error, (name, *_static_chain(sources, name))) from error
     plan.changed.append(name)
-    return spec.origin != record.path
+    return bool(spec.origin != record.path)
 
 
 def _touched(sources: Sources, record: Record) -> bool:
@@ -165,7 +167,7 @@ def _touched(sources: Sources, record: Record) -> bool:
 
 
 def _keeps(name: str) -> bool:
-    return getattr(sys.modules.get(name), "__ladewerk_reload__", True) is False
+    return bool(getattr(sys.modules.get(name), "__ladewerk_reload__", True) is False)
 
 
 def _static_chain(sources: Sources, name: str) -> tuple[str, ...]:

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""``watch()``: a thread that reloads when sources are saved."""
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+
+from ._errors import Reloaded, ReloadError
+from ._reloader import Reloader
+
+SETTLE = 0.002  # seconds without an event: a save is a truncation and one or more writes
+WRITING = 0.1  # for a file that is empty or gone at that moment
+AGAIN = 0.5  # where the kernel does not tell, and after readers did not let go
+
+
+def _log(what: Reloaded | ReloadError) -> None:
+    import logging
+    logger = logging.getLogger("ladewerk")
+    if isinstance(what, ReloadError):
+        logger.error("%s", what, exc_info=what.__cause__)
+    else:
+        logger.info("reloaded %s (%.1f ms)", ", ".join((*what.executed, *what.removed)), 1000 * what.duration)
+
+
+class Watch:
+    """What ``ladewerk.watch()`` returns: ``stop()`` it, or use it as a context manager. When it is there, every later save will be seen."""
+
+    def __init__(self, reloader: Reloader, on_change: Callable[[Reloaded | ReloadError], object] | None) -> None:
+        self.reloader = reloader
+        self._on_change = on_change or _log
+        self._stopping = self._by_itself = False
+        self._awake, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        reloader.prepare()
+        self._thread = threading.Thread(target=self._run, name="ladewerk.watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No reload begins after it has returned; from ON_CHANGE itself, too."""
+        if self._stopping:
+            return
+        self._by_itself = threading.current_thread() is self._thread
+        self._stopping = True
+        os.write(self._wake, b"x")
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+            self._close()
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    # --- the thread ---
+
+    def _run(self) -> None:
+        again = self._reload()  # what was saved before
+        while not self._stopping:
+            told = self._wait(AGAIN if again or self.reloader.fileno() < 0 else None)
+            if self._stopping:
+                break
+            if (not told or self._settled()) and not self._stopping:
+                again = self._reload()
+        if self._by_itself:
+            self._close()
+
+    def _close(self) -> None:
+        os.close(self._awake)
+        os.close(self._wake)
+
+    def _wait(self, timeout: float | None) -> bool:
+        """True: the kernel has told of something."""
+        poll = select.poll()
+        poll.register(self._awake, select.POLLIN)
+        fd = self.reloader.fileno()
+        if fd >= 0:
+            poll.register(fd, select.POLLIN)
+        ready = poll.poll(None if timeout is None else 1000 * timeout)
+        return any(each == fd for each, _ in ready)
+
+    def _settled(self) -> bool:
+        """Wait until whoever saves has finished, within bounds. Whether there is something to reload."""
+        end = time.monotonic() + WRITING
+        noted = self.reloader.note()
+        found = noted is not None
+        while found and not self._stopping and time.monotonic() < end:
+            if not self._wait(SETTLE) and noted is not False:
+                break
+            now = self.reloader.note()
+            noted = noted if now is None and noted is not False else not self.reloader.writing()
+        return found
+
+    def _reload(self) -> bool:
+        """True: once more, soon."""
+        try:
+            done = self.reloader.reload()
+        except ReloadError as error:
+            self._tell(error)
+            return error.name is None
+        if done or done.skipped:
+            self._tell(done)
+        return False
+
+    def _tell(self, what: Reloaded | ReloadError) -> None:
+        try:
+            self._on_change(what)
+        except Exception:
+            import logging
+            logging.getLogger("ladewerk").exception("on_change")
