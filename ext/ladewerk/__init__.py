@@ -34,7 +34,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ladewerk._autoload import Autoloader, registry
     from ladewerk._reload import Reloaded, Reloader, ReloadError, pinned, reload, watch
-    from ladewerk._reload import Reloaded, Reloader, ReloadError, pinned, reload, watch
 
 
 def __getattr__(name: str) -> object:
