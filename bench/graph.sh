@@ -38,8 +38,17 @@ export LADEWERK_CACHE=$place/cache
 sleep 1
 "$ladewerk" graph "$place/tree"
 pass="$python -P -c pass"
-for question in "--of p10.s10.m10 --imports" "--of p10.s10.m10 --importers" "--of p10.s10.m10 --importers --transitive --kind module" "--cycles"; do
-	echo
-	echo "$question"
-	"$python" "$here/pair.py" -n "$rounds" "$pass" "$ladewerk graph $place/tree $question"
-done
+ask() {
+	local question
+	for question in "--of p10.s10.m10 --imports" "--of p10.s10.m10 --importers" "--of p10.s10.m10 --importers --transitive --kind module" "--cycles"; do
+		echo
+		echo "$question$1"
+		"$python" "$here/pair.py" -n "$rounds" "$pass" "$ladewerk graph $place/tree $question"
+	done
+}
+LADEWERK_WATCH=0 ask ", no daemon"
+export LADEWERK_WATCH=$place/socket
+"$ladewerk" watch "$place/tree" &
+trap 'kill $! 2>/dev/null; wait; rm -rf "$place"' EXIT
+sleep 3
+ask ", ladewerk watch"

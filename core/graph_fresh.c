@@ -4,10 +4,12 @@
  */
 #include "crew.h"
 #include "graph_fresh.h"
+#include "index.h"
 #include "stamp.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -23,6 +25,7 @@ struct question {
 	uint32_t only;
 	const struct lw_graph_dir *dir;
 	const struct lw_graph_source *source;
+	bool *told;	/* of each directory, that nothing in it has changed; NULL: of none */
 };
 
 static bool is_unchanged(int fd, const char *path, uint64_t stamp)
@@ -63,6 +66,31 @@ static bool dir_unchanged(const struct question *q, const struct lw_graph_dir *d
 	return same;
 }
 
+/* By whoever looks after it. False: it must be compared. */
+static bool dir_told(const struct question *q, lw_fresh *fresh, const struct lw_graph_dir *dir)
+{
+	char path[PATH_MAX + UINT8_MAX + 8];
+	struct lw_index_dir found;
+	size_t len = dir->path_len;
+	uint32_t first, count = sources_of(q, dir, &first);
+	if (len > PATH_MAX || !dir->stamp || !lw_fresh_dir(fresh, lw_graph_string(q->graph, dir->path), len, &found) || found.record->stamp != dir->stamp)
+		return false;
+	memcpy(path, lw_graph_string(q->graph, dir->path), len);
+	path[len++] = '/';
+	for (uint32_t i = first; i < first + count; i++) {
+		const struct lw_graph_source *source = &q->source[i];
+		const struct lw_entry *entry;
+		const char *name = lw_graph_string(q->graph, source->name);
+		memcpy(path + len, name, source->name_len);
+		strcpy(path + len + source->name_len, ".py");
+		if (lw_index_dir_find(&found, name, source->name_len, &entry) != LW_OK || !source->stamp)
+			return false;
+		if (lw_fresh_file(fresh, path, len + source->name_len + 3, &found, entry) != source->stamp)
+			return false;
+	}
+	return true;
+}
+
 static int visit(void *arg, struct lw_crew_worker *worker, void *piece)
 {
 	const struct question *q = arg;
@@ -71,7 +99,7 @@ static int visit(void *arg, struct lw_crew_worker *worker, void *piece)
 	for (uint32_t i = run->from; i < run->to; i++) {
 		if (lw_crew_stopped(worker))
 			return 0;
-		if (!dir_unchanged(q, &q->dir[i]))
+		if (!(q->told && q->told[i]) && !dir_unchanged(q, &q->dir[i]))
 			return CHANGED;
 		worker->calls += sources_of(q, &q->dir[i], &first) + 1;
 	}
@@ -87,7 +115,7 @@ static void leave(void *arg, struct lw_crew_worker *worker)
 {
 }
 
-int lw_graph_fresh(const lw_graph *graph, uint32_t only, unsigned threads)
+int lw_graph_fresh(const lw_graph *graph, uint32_t only, lw_fresh *fresh, unsigned threads)
 {
 	struct question q = { .graph = graph, .only = only };
 	uint32_t count = lw_graph_dirs(graph, &q.dir), runs = 0, first;
@@ -95,8 +123,11 @@ int lw_graph_fresh(const lw_graph *graph, uint32_t only, unsigned threads)
 	struct run *run = malloc((count + 1) * sizeof(*run));
 	void **piece = malloc((count + 1) * sizeof(*piece));
 	int result = run && piece ? 0 : -ENOMEM;
+	q.told = fresh ? calloc(count + 1, sizeof(*q.told)) : NULL;
+	for (uint32_t i = 0; q.told && i < count; i++)
+		q.told[i] = dir_told(&q, fresh, &q.dir[i]);
 	for (uint32_t from = 0, at = 0, calls = 0; !result && at < count; at++) {
-		calls += sources_of(&q, &q.dir[at], &first) + 1;
+		calls += q.told && q.told[at] ? 0 : sources_of(&q, &q.dir[at], &first) + 1;
 		if (calls < RUN && at + 1 < count)
 			continue;
 		run[runs] = (struct run){ from, at + 1 };
@@ -109,6 +140,7 @@ int lw_graph_fresh(const lw_graph *graph, uint32_t only, unsigned threads)
 	unsigned used;
 	if (!result)
 		result = lw_crew_run(&job, piece, runs, &used);
+	free(q.told);
 	free(run);
 	free(piece);
 	return result < 0 ? result : !result;

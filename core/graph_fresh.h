@@ -6,17 +6,20 @@
  * was added, removed, renamed or edited is noticed, with one exception: what a dangling link leads to when it comes into being (the directory that holds the link
  * does not change).
  *
+ * Where somebody looks after the tree (fresh.h), what he knows of a directory and of all the sources in it needs no look.
+ *
  * The work is shared among the threads of a crew (crew.h), which have ended on return.
  */
 #ifndef LW_GRAPH_FRESH_H
 #define LW_GRAPH_FRESH_H
 
+#include "fresh.h"
 #include "graph.h"
 
 /**
  * FOR_FRESH is loaded. ONLY: of the sources this one alone is compared, and all directories, which is what the answer to whom it imports rests on; NONE: all are.
- * THREADS 0: as many as cores, more while calls wait. 1: it does; 0: it does not, or that cannot be told; -ENOMEM.
+ * FRESH may be NULL; lw_fresh_check() has just said true of it. THREADS 0: as many as cores, more while calls wait. 1: it does; 0: it does not, or that cannot be told; -ENOMEM.
  */
-int lw_graph_fresh(const lw_graph *graph, uint32_t only, unsigned threads);
+int lw_graph_fresh(const lw_graph *graph, uint32_t only, lw_fresh *fresh, unsigned threads);
 
 #endif

@@ -88,7 +88,9 @@ def load(roots: Sequence[str], threads: int = 0, observed: Iterable[tuple[str, s
     """The graph of ROOTS (absolute paths), as the tree is now. ONLY: as far as the direct imports of this module go."""
     store = _store()
     builder = _live.GraphBuilder(list(roots), store)
-    if observed is None and (graph := builder.stored(threads, only)):
+    env = {} if sys.flags.ignore_environment else os.environ
+    daemon = env.get("LADEWERK_FRESHNESS", "watch") == "watch"
+    if observed is None and (graph := builder.stored(threads, only, daemon, not sys.flags.ignore_environment)):
         return graph
     graph, error = build(builder, threads, observed or ())
     if error and store and not store[3]:

@@ -5,6 +5,8 @@
  * A Graph never changes, but for sections that are read when they are first needed (under its mutex, without Python); any number of
  * threads may ask it. A GraphBuilder is for one thread at a time, and says so.
  */
+#include "attach.h"
+#include "client.h"
 #include "edges.h"
 #include "graph_build.h"
 #include "graph_fresh.h"
@@ -571,7 +573,22 @@ static void look(builder *self)
 	lw_store_close(store);
 }
 
-static int find_fresh(builder *self, unsigned threads, const char *only)
+static void hear(void *arg, const struct lw_change *change)
+{
+}
+
+/* The daemon that looks after the tree, if it can tell right now; NULL: everything is compared. */
+static lw_fresh *ask_daemon(const builder *self, bool use_env)
+{
+	struct sockaddr_un address;
+	lw_fresh *client = lw_attach_address(&self->suffixes, use_env, false, &address) ? NULL : lw_client_create(&self->suffixes, &address);
+	if (client && lw_client_attach(client) && lw_fresh_check(client, hear, NULL))
+		return client;
+	lw_fresh_destroy(client);
+	return NULL;
+}
+
+static int find_fresh(builder *self, unsigned threads, const char *only, bool daemon, bool use_env)
 {
 	const struct lw_graph_node *nodes;
 	look(self);
@@ -579,7 +596,10 @@ static int find_fresh(builder *self, unsigned threads, const char *only)
 		return 0;
 	lw_graph_nodes(self->old, &nodes);
 	uint32_t node = only ? lw_graph_find(self->old, only, strlen(only)) : LW_GRAPH_NONE;
-	return lw_graph_fresh(self->old, node != LW_GRAPH_NONE ? nodes[node].source : LW_GRAPH_NONE, threads);
+	lw_fresh *fresh = daemon ? ask_daemon(self, use_env) : NULL;
+	int result = lw_graph_fresh(self->old, node != LW_GRAPH_NONE ? nodes[node].source : LW_GRAPH_NONE, fresh, threads);
+	lw_fresh_destroy(fresh);
+	return result;
 }
 
 static PyObject *builder_stored(PyObject *object, PyObject *args)
@@ -587,11 +607,11 @@ static PyObject *builder_stored(PyObject *object, PyObject *args)
 	builder *self = (builder *)object;
 	unsigned threads = 0;
 	const char *only = NULL;
-	int fresh;
-	if (!PyArg_ParseTuple(args, "|Iz:stored", &threads, &only) || !begin(self))
+	int fresh, daemon = false, use_env = false;
+	if (!PyArg_ParseTuple(args, "|Izpp:stored", &threads, &only, &daemon, &use_env) || !begin(self))
 		return NULL;
 	Py_BEGIN_ALLOW_THREADS
-	fresh = find_fresh(self, threads, only);
+	fresh = find_fresh(self, threads, only, daemon, use_env);
 	Py_END_ALLOW_THREADS
 	PyObject *result = fresh < 0 ? os_error(fresh, NULL) : Py_NewRef(Py_None);
 	if (fresh > 0) {
@@ -965,7 +985,9 @@ static PyObject *builder_finish(PyObject *object, PyObject *unused)
 	return wrapped ? Py_BuildValue("(Ni)", wrapped, -unstored) : NULL;
 }
 
-PyDoc_STRVAR(builder_stored_doc, "stored($self, threads=0, only=None, /)\n--\n\nThe stored Graph if it still says what is in the tree, else None. ONLY: as far as the imports of this name go.");
+PyDoc_STRVAR(builder_stored_doc, "stored($self, threads=0, only=None, daemon=False, use_env=False, /)\n--\n\n"
+	"The stored Graph if it still says what is in the tree, else None. ONLY: as far as the imports of this name go. DAEMON: a `ladewerk watch` may answer for what it\n"
+	"looks after, the one that LADEWERK_WATCH names if USE_ENV.");
 PyDoc_STRVAR(builder_scan_doc, "scan($self, threads=0, /)\n--\n\nWalk the roots. Returns how many sources must be read. Raises OSError for a root that cannot be listed.");
 PyDoc_STRVAR(builder_gather_doc, "gather($self, tail, /)\n--\n\nTake what it can from the cache and from .pyc files, whose names end with TAIL (None: they are elsewhere). Returns [(number, path), ...]\n"
 	"of the sources that must be compiled.");

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from watching import Daemon, until
 
 GUIDE = Path(__file__).parents[2] / "ext" / "GRAPH.md"
 
@@ -194,6 +196,59 @@ def test_each_change_is_seen(tree, change):
     assert not (tree.root / "none").exists()
 
 
+# --- with a daemon ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def watched(tree):
+    with Daemon(tree, tree.cwd, options=("--backend", "inotify")) as daemon:
+        tree.env.update(daemon.env)
+        yield tree
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_each_change_is_seen_by_a_daemon(watched, change):
+    nothing = {"LADEWERK_CACHE": str(watched.root / "none"), "LADEWERK_READONLY": "1", "LADEWERK_WATCH": "0"}
+    was = facts(watched)
+    assert was == facts(watched) == facts(watched, env=nothing)
+    CHANGES[change](watched)
+    now = facts(watched)
+    assert now == facts(watched, env=nothing) != was
+    watched.settle()
+    assert facts(watched) == facts(watched) == now
+
+
+def test_edits_beside_a_daemon(watched):
+    """Each question sees what was written just before it: sources and directories in turn."""
+    for i in range(12):
+        watched.write("app/c.py", f"import n{i % 10}\n")
+        assert names(watched, "--of", "app.c", "--imports") == {"imports": [f"n{i % 10}"]}
+        watched.write(f"lib/new_{i}.py", "import app.c\n")
+        assert len(names(watched, "--of", "app.c", "--importers")["importers"]) == i + 2
+
+
+def calls(shell, **env):
+    """The files below the tree that a question asked for."""
+    trace = shell.root / "trace"
+    done = subprocess.run(["strace", "-f", "-e", "trace=statx,openat", "-o", trace, shell.script, "graph", "--of", "app.a"], cwd=shell.cwd, env={**shell.env, **env},
+                          capture_output=True)
+    if done.returncode:
+        pytest.skip("strace is not allowed")
+    return {name for name in ("a.py", "b.py", "tool.py", "part.py") if f', "{name}"' in trace.read_text()}
+
+
+def test_a_daemon_spares_the_looks(watched):
+    if not shutil.which("strace"):
+        pytest.skip("no strace")
+    facts(watched)
+    assert calls(watched, LADEWERK_WATCH="0") == calls(watched, LADEWERK_FRESHNESS="stat") == {"a.py", "b.py", "tool.py", "part.py"}
+    # It may be at work just now, or be looking at what has changed: then the program looks itself.
+    assert until(lambda: facts(watched) and not calls(watched))
+
+
+# --- more of what is stored ---------------------------------------------------------------------------------------------
+
+
 def test_imports_of_one_module_alone(tree):
     """They rest on all directories, and on its source."""
     facts(tree)
@@ -207,7 +262,7 @@ def test_imports_of_one_module_alone(tree):
 
 def test_a_stored_graph_is_used(tree):
     """Nothing is read or written when nothing has changed."""
-    if not subprocess.run(["sh", "-c", "command -v strace"], capture_output=True).stdout:
+    if not shutil.which("strace"):
         pytest.skip("no strace")
     facts(tree)
     before = written(tree)

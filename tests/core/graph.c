@@ -357,21 +357,21 @@ Test(graph, each_change_is_noticed_and_only_what_changed_is_read)
 		lw_graph *graph = make(NULL);
 		cr_assert_eq(was_read, 4);
 		for (unsigned threads = 1; threads < 4; threads++)
-			cr_assert_eq(lw_graph_fresh(graph, LW_GRAPH_NONE, threads), 1);
+			cr_assert_eq(lw_graph_fresh(graph, LW_GRAPH_NONE, NULL, threads), 1);
 		lw_graph *same = make(graph);
 		cr_assert_eq(was_read, 0);
 		cr_assert_str_eq(edges_of(same), "a>b.c:1@1 b.c>d:1@1 ");
 		change(&changes[i]);
 		settle();
 		for (unsigned threads = 1; threads < 4; threads++)
-			cr_assert_eq(lw_graph_fresh(same, LW_GRAPH_NONE, threads), 0, "%zu", i);
+			cr_assert_eq(lw_graph_fresh(same, LW_GRAPH_NONE, NULL, threads), 0, "%zu", i);
 		lw_graph *next = make(same);
 		cr_assert_leq(was_read, 2, "%zu: %u", i, was_read);
 		char *edges = strdup(edges_of(next)), *nodes = strdup(nodes_of(next));
 		lw_graph *anew = make(NULL);
 		cr_assert_str_eq(edges, edges_of(anew), "%zu", i);
 		cr_assert_str_eq(nodes, nodes_of(anew), "%zu", i);
-		cr_assert_eq(lw_graph_fresh(next, LW_GRAPH_NONE, 2), 1, "%zu", i);
+		cr_assert_eq(lw_graph_fresh(next, LW_GRAPH_NONE, NULL, 2), 1, "%zu", i);
 		free(edges);
 		free(nodes);
 		lw_graph_close(graph);
@@ -389,10 +389,10 @@ Test(graph, one_source_alone)
 	lw_graph_nodes(graph, &node);
 	uint32_t c = node[lw_graph_find(graph, "b.c", 3)].source, d = node[lw_graph_find(graph, "d", 1)].source;
 	put_file("d.py", "0 0 a\n");
-	cr_assert_eq(lw_graph_fresh(graph, c, 2), 1);
-	cr_assert_eq(lw_graph_fresh(graph, d, 2), 0);
+	cr_assert_eq(lw_graph_fresh(graph, c, NULL, 2), 1);
+	cr_assert_eq(lw_graph_fresh(graph, d, NULL, 2), 0);
 	put_file("empty/new.py", "");
-	cr_assert_eq(lw_graph_fresh(graph, c, 2), 0);
+	cr_assert_eq(lw_graph_fresh(graph, c, NULL, 2), 0);
 	lw_graph_close(graph);
 }
 
@@ -404,7 +404,7 @@ Test(graph, what_is_too_young_is_not_believed)
 		put_file("a.py", "0 0 b\n");
 		lw_graph *graph = make(NULL);
 		put_file("a.py", "0 0 c\n");
-		cr_assert_eq(lw_graph_fresh(graph, LW_GRAPH_NONE, 1), 0);
+		cr_assert_eq(lw_graph_fresh(graph, LW_GRAPH_NONE, NULL, 1), 0);
 		lw_graph_close(graph);
 	}
 }
@@ -424,8 +424,59 @@ Test(graph, what_changes_while_it_is_read_makes_it_stale)
 	lw_graph_build_destroy(build);
 	cr_assert_eq(lw_graph_open_memory(image, size, key(), &graph), 0);
 	cr_assert_eq(lw_graph_load(graph, LW_GRAPH_FOR_FRESH), 0);
-	cr_assert_eq(lw_graph_fresh(graph, LW_GRAPH_NONE, 1), 0);
+	cr_assert_eq(lw_graph_fresh(graph, LW_GRAPH_NONE, NULL, 1), 0);
 	lw_graph_close(graph);
+}
+
+/* --- somebody looks after the tree --- */
+
+static struct {
+	const lw_graph *graph;
+	struct lw_dir_record record;
+	struct lw_entry entry;
+	const char *silent;	/* about this directory or source; "": about nothing */
+	unsigned asked;
+} keeper;
+
+static bool ends_with(const char *path, size_t len, const char *end)
+{
+	return *end && len >= strlen(end) && !memcmp(path + len - strlen(end), end, strlen(end));
+}
+
+/* What the graph says. */
+static bool keeper_dir(lw_fresh *fresh, const char *path, size_t len, struct lw_index_dir *out)
+{
+	const struct lw_graph_dir *dir;
+	for (uint32_t i = lw_graph_dirs(keeper.graph, &dir); i-- > 0; ) {
+		if (dir[i].path_len != len || memcmp(lw_graph_string(keeper.graph, dir[i].path), path, len) || ends_with(path, len, keeper.silent))
+			continue;
+		keeper.record = (struct lw_dir_record){ .stamp = dir[i].stamp, .count = 0 };
+		*out = (struct lw_index_dir){ .record = &keeper.record, .entries = &keeper.entry };
+		keeper.asked++;
+		return true;
+	}
+	return false;
+}
+
+static const struct lw_fresh_ops keeper_ops = { .dir = keeper_dir };
+
+Test(graph, what_is_looked_after_is_not_looked_at)
+{
+	lw_fresh fresh = { .ops = &keeper_ops };
+	add_tree();
+	keeper.graph = make(NULL);
+	keeper.silent = "";
+	/* Of directories without sources he says enough; the others' sources he does not know, so they are compared. */
+	put_file("empty/new.py", "");
+	cr_assert_eq(lw_graph_fresh(keeper.graph, LW_GRAPH_NONE, NULL, 2), 0);
+	cr_assert_eq(lw_graph_fresh(keeper.graph, LW_GRAPH_NONE, &fresh, 2), 1);
+	cr_assert_eq(keeper.asked, 4);
+	keeper.silent = "/empty";
+	cr_assert_eq(lw_graph_fresh(keeper.graph, LW_GRAPH_NONE, &fresh, 2), 0);
+	keeper.silent = "";
+	put_file("d.py", "0 0 x\n");
+	cr_assert_eq(lw_graph_fresh(keeper.graph, LW_GRAPH_NONE, &fresh, 2), 0);
+	lw_graph_close((lw_graph *)(uintptr_t)keeper.graph);
 }
 
 /* --- questions --- */
@@ -592,7 +643,7 @@ static void use_all(const lw_graph *graph)
 	for (uint32_t i = 0; i < count; i++)
 		if (via[i] != LW_GRAPH_NONE)
 			cr_assert_leq(lw_graph_cycle_through(graph, 255, via, i, via + count), count);
-	lw_graph_fresh(graph, LW_GRAPH_NONE, 1);
+	lw_graph_fresh(graph, LW_GRAPH_NONE, NULL, 1);
 	free(via);
 }
 
