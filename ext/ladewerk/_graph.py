@@ -207,7 +207,7 @@ class View:
         self.kinds = usual if options.kinds is None else options.kinds
 
     def shown(self, number: int) -> bool:
-        return not self.options.internal or self.graph.node(number)[1] != "external"
+        return not self.options.internal or self.graph.kind(number) != "external"
 
     def number(self) -> int:
         number = self.graph.find(self.options.of)
@@ -236,18 +236,22 @@ def _text_of(view: View) -> None:
     for title, back in view.sides():
         rows = view.related(number, back)
         print(f"\n{'imported by' if back else 'imports'}{', directly or not' if view.options.transitive else ''}: {len(rows):,}")
-        width = max((len(graph.node(row[0])[0]) for row in rows[:1000]), default=0)
+        width = max((len(graph.name(row[0])) for row in rows[:1000]), default=0)
+        out = []
         for node, kinds, line, via in rows:
-            remarks = [f"through {graph.node(via)[0]}" if via != number else ""] if view.options.transitive else [f"line {line}" if line else "", _words(kinds)]
-            remarks.append("external" if graph.node(node)[1] == "external" else "")
-            print(f"  {graph.node(node)[0]:{width}}  {', '.join(filter(None, remarks))}".rstrip())
+            remarks = [f"through {graph.name(via)}" if via != number else ""] if view.options.transitive else [f"line {line}" if line else "", _words(kinds)]
+            if graph.kind(node) == "external":
+                remarks.append("external")
+            out.append(f"  {graph.name(node):{width}}  {', '.join(filter(None, remarks))}".rstrip())
+        if out:
+            print("\n".join(out))
 
 
 def _text_cycles(view: View) -> None:
     cycles = view.graph.cycles(view.kinds)
     print("no cycles" if not cycles else "1 cycle" if len(cycles) == 1 else f"{len(cycles):,} cycles")
     for members, path in cycles:
-        names = [view.graph.node(node)[0] for node in path]
+        names = [view.graph.name(node) for node in path]
         more = len(members) - len(path)
         print(f"  {' -> '.join([*names, *names[:1]])}" + (f", and {more:,} more that import each other" if more else ""))
 
@@ -279,18 +283,18 @@ def _json_node(view: View, number: int) -> dict[str, object]:
 def _facts(view: View) -> dict[str, object]:
     graph = view.graph
     if view.options.cycles:
-        return {"cycles": [{"members": [graph.node(node)[0] for node in members], "path": [graph.node(node)[0] for node in path]}
+        return {"cycles": [{"members": [graph.name(node) for node in members], "path": [graph.name(node) for node in path]}
                            for members, path in graph.cycles(view.kinds)]}
     if view.options.of:
         number = view.number()
         facts = _json_node(view, number)
         for title, back in view.sides():
-            facts[title] = [{**_json_node(view, node), **({"via": graph.node(via)[0]} if view.options.transitive else {"when": _when(kinds), "line": line or None})}
+            facts[title] = [{**_json_node(view, node), **({"via": graph.name(via)} if view.options.transitive else {"when": _when(kinds), "line": line or None})}
                             for node, kinds, line, via in view.related(number, back)]
         return facts
     shown = [number for number in range(len(graph)) if view.shown(number)]
     return {"modules": [_json_node(view, number) for number in shown],
-            "edges": [{"importer": graph.node(number)[0], "imported": graph.node(node)[0], "when": _when(kinds), "line": line or None}
+            "edges": [{"importer": graph.name(number), "imported": graph.name(node), "when": _when(kinds), "line": line or None}
                       for number in shown for node, kinds, line in graph.edges(number, False, view.kinds) if view.shown(node)]}
 
 
@@ -336,7 +340,7 @@ def _dot(view: View) -> None:
     for number in sorted(nodes):
         for node, kinds, _ in graph.edges(number, False, view.kinds):
             if node in known and (direct is None or (number, node) in direct):
-                print(f"  {_quoted(graph.node(number)[0])} -> {_quoted(graph.node(node)[0])}{STYLES[_when(kinds)[0]]};")
+                print(f"  {_quoted(graph.name(number))} -> {_quoted(graph.name(node))}{STYLES[_when(kinds)[0]]};")
     print("}")
 
 

@@ -177,24 +177,41 @@ static PyObject *path_of(const graph_object *self, uint32_t source)
 	return whole;
 }
 
+/* The node that the int NUMBER stands for; NULL with an exception. */
+static const struct lw_graph_node *node_of(graph_object *self, PyObject *number)
+{
+	Py_ssize_t at = PyNumber_AsSsize_t(number, PyExc_IndexError);
+	return at == -1 && PyErr_Occurred() ? NULL : node_at(self, at);
+}
+
 static PyObject *graph_node(PyObject *object, PyObject *number)
 {
 	graph_object *self = (graph_object *)object;
-	Py_ssize_t at = PyNumber_AsSsize_t(number, PyExc_IndexError);
 	const struct lw_graph_source *sources;
-	if (at == -1 && PyErr_Occurred())
-		return NULL;
-	const struct lw_graph_node *node = node_at(self, at);
+	const struct lw_graph_node *node = node_of(self, number);
 	if (!node)
 		return NULL;
 	lw_graph_sources(self->graph, &sources);
-	PyObject *name = name_of(self, (uint32_t)at), *path = name ? path_of(self, node->source) : NULL;
+	PyObject *name = decode(lw_graph_string(self->graph, node->name), node->name_len), *path = name ? path_of(self, node->source) : NULL;
 	uint8_t state = node->source != LW_GRAPH_NONE ? sources[node->source].state : 0;
 	if (!path) {
 		Py_XDECREF(name);
 		return NULL;
 	}
 	return Py_BuildValue("(NsNs)", name, node_kinds[node->kind], path, state < Py_ARRAY_LENGTH(states) ? states[state] : "unreadable");
+}
+
+static PyObject *graph_name(PyObject *object, PyObject *number)
+{
+	const graph_object *self = (const graph_object *)object;
+	const struct lw_graph_node *node = node_of((graph_object *)object, number);
+	return node ? decode(lw_graph_string(self->graph, node->name), node->name_len) : NULL;
+}
+
+static PyObject *graph_kind(PyObject *object, PyObject *number)
+{
+	const struct lw_graph_node *node = node_of((graph_object *)object, number);
+	return node ? PyUnicode_InternFromString(node_kinds[node->kind]) : NULL;
 }
 
 static PyObject *graph_edges(PyObject *object, PyObject *args, PyObject *kwargs)
@@ -370,6 +387,8 @@ static PyObject *graph_cycles(PyObject *object, PyObject *args, PyObject *kwargs
 PyDoc_STRVAR(graph_find_doc, "find($self, name, /)\n--\n\nThe number of the node NAME, or -1.");
 PyDoc_STRVAR(graph_node_doc, "node($self, number, /)\n--\n\n(name, kind, path or None, 'read', 'broken' or 'unreadable') of node NUMBER. KIND is 'module', 'package', 'namespace',\n"
 	"'extension', 'bytecode' or 'external'.");
+PyDoc_STRVAR(graph_name_doc, "name($self, number, /)\n--\n\nThe first of these.");
+PyDoc_STRVAR(graph_kind_doc, "kind($self, number, /)\n--\n\nThe second.");
 PyDoc_STRVAR(graph_edges_doc, "edges($self, number, back=False, kinds=63)\n--\n\n"
 	"Whom node NUMBER imports, or BACK, who imports it, directly, by statements of KINDS (bits, numbered as in EDGE_KINDS): [(node, kinds, line), ...].");
 PyDoc_STRVAR(graph_reach_doc, "reach($self, number, back=False, kinds=63)\n--\n\nThe same, and so on, and the packages that modules are in: [(node, the one it was reached by), ...], nearest first.");
@@ -383,6 +402,8 @@ PyDoc_STRVAR(graph_doc, "Who imports whom below some roots; made by GraphBuilder
 static PyMethodDef graph_methods[] = {
 	{ "find", graph_find, METH_O, graph_find_doc },
 	{ "node", graph_node, METH_O, graph_node_doc },
+	{ "name", graph_name, METH_O, graph_name_doc },
+	{ "kind", graph_kind, METH_O, graph_kind_doc },
 	{ "edges", KEYWORDS(graph_edges), METH_VARARGS | METH_KEYWORDS, graph_edges_doc },
 	{ "reach", KEYWORDS(graph_reach), METH_VARARGS | METH_KEYWORDS, graph_reach_doc },
 	{ "imports", KEYWORDS(graph_imports), METH_VARARGS | METH_KEYWORDS, graph_imports_doc },

@@ -48,6 +48,7 @@ def test_questions(root):
     assert [graph.node(number) for number in range(len(graph))] == [
         ("a", "module", f"{root}/a.py", "read"), ("c", "module", f"{root}/c.py", "read"), ("d", "module", f"{root}/d.py", "read"),
         ("pkg", "package", f"{root}/pkg/__init__.py", "read"), ("pkg.b", "module", f"{root}/pkg/b.py", "read"), ("zlib", "external", None, "read")]
+    assert [(graph.name(number), graph.kind(number)) for number in range(len(graph))] == [graph.node(number)[:2] for number in range(len(graph))]
     assert graph.imports("a") == ["pkg.b", "zlib"] and graph.imports("a", True) == ["pkg.b", "zlib", "c", "pkg"]
     assert graph.importers("c") == ["d", "pkg.b"] and graph.importers("c", kinds=1) == ["pkg.b"] and graph.importers("c", transitive=True, kinds=1) == ["pkg.b", "a"]
     assert graph.importers("zlib", True) == ["a", "c", "d", "pkg.b"]
@@ -63,7 +64,7 @@ def test_what_it_is_asked(root):
         with pytest.raises(KeyError):
             graph.imports(name)
     for number in (-1, len(graph), 2**31, 2**62):
-        for ask in (graph.node, graph.edges, graph.reach):
+        for ask in (graph.node, graph.name, graph.kind, graph.edges, graph.reach):
             with pytest.raises(IndexError):
                 ask(number)
     with pytest.raises(IndexError):
