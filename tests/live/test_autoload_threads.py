@@ -188,7 +188,7 @@ def test_the_control_of_reloads(child, removed, error):
     """Without the wait an import under way loses its module, or its package."""
     child({"shop/__init__.py": "", "shop/slow.py": SLOW}, forced(f"""
         from ladewerk._autoload import _tree, _unload
-        _unload._wait_until_quiet = lambda table: _tree.ImportLock().__enter__()
+        _unload._wait_until_quiet = lambda table: _tree.ImportLock().__enter__() or []
         remove = _unload._remove
         _unload._remove = lambda table, pairs, graves: remove(table, {removed}, graves)
         loader = start()
@@ -288,17 +288,83 @@ def test_the_control_of_concurrent_reloads(child):
     """))
 
 
-def test_a_lock_that_somebody_has_in_hand_is_not_waited_for_for_ever(child):
-    child({"shop/cart.py": "X = 1"}, """
+def test_a_lock_that_somebody_has_in_hand(child):
+    """Whoever is about to take it takes it before or after, and not while modules are removed."""
+    child({"shop/cart.py": "X = 1"}, forced("""
         from ladewerk._autoload import _unload
-        _unload._MOMENT = 0.01
         loader = start()
         import shop
         shop.cart
         lock = sys.modules["_frozen_importlib"]._get_module_lock("shop.cart")
+        remove, taken = _unload._remove, []
+        def slowly(*args):
+            threads.append(run(lambda: lock.acquire() and (taken.append(1), lock.release())))
+            threads[0].join(0.1)
+            assert not taken and lock.owner is None
+            return remove(*args)
+        threads = []
+        _unload._remove = slowly
         loader.reload()
-        assert loaded() == [] and lock.owner is None
-    """)
+        join(*threads)
+        assert loaded() == [] and taken == [1]
+    """))
+
+
+def test_the_control_of_locks_in_hand(child):
+    child({"shop/cart.py": "X = 1"}, forced("""
+        from ladewerk._autoload import _unload
+        _unload._hold = lambda locks: []  # does not look
+        loader = start()
+        import shop
+        shop.cart
+        lock = sys.modules["_frozen_importlib"]._get_module_lock("shop.cart")
+        remove, taken = _unload._remove, threading.Event()
+        def slowly(*args):
+            run(lambda: lock.acquire() and (taken.set(), lock.release()))
+            wait(taken)
+            return remove(*args)
+        _unload._remove = slowly
+        loader.reload()
+    """))
+
+
+def test_an_alias_is_not_made_known_while_it_is_imported(child):
+    """An import that finds its own name in sys.modules after asking the finders loads what is there once more."""
+    child({"shop/models/user.py": "import gates\ngates.runs.append(1)\nX = 1"}, forced("""
+        from ladewerk._autoload import _hooks
+        loader = make()
+        loader.collapse(at("shop/models"))
+        loader.setup()
+        import shop
+        find = _hooks.Finder._find_alias
+        def slowly(self, name):
+            spec = find(self, name)
+            if spec:
+                shop.user  # as another thread may do at this moment
+            return spec
+        _hooks.Finder._find_alias = slowly
+        importlib.import_module("shop.user")
+        assert gates.runs == [1] and sys.modules["shop.user"] is sys.modules["shop.models.user"] is shop.user
+    """))
+
+
+def test_the_control_of_aliases(child):
+    child({"shop/models/user.py": "import gates\ngates.runs.append(1)\nX = 1"}, forced("""
+        from ladewerk._autoload import _hooks
+        loader = make()
+        loader.collapse(at("shop/models"))
+        loader.setup()
+        import shop
+        find = _hooks.Finder._find_alias
+        def early(self, name):
+            spec = find(self, name)
+            if spec:
+                sys.modules.setdefault("shop.user", shop.user)
+            return spec
+        _hooks.Finder._find_alias = early
+        importlib.import_module("shop.user")
+        assert gates.runs == [1, 1]
+    """))
 
 
 def test_a_body_must_not_unload_itself(child):

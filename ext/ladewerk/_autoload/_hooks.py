@@ -88,13 +88,14 @@ def fetch(table: Table, node: Node) -> object:
 
 
 def bind(table: Table, node: Node, value: object, package: str | None = None, names: dict[str, Any] | None = None) -> None:
-    """Let later uses find VALUE without us, unless the module has been unloaded meanwhile. NAMES is the dictionary of the package."""
+    """
+    Let later uses find VALUE without us, unless the module has been unloaded meanwhile. NAMES is the dictionary of the package. (An alias is not put
+    into sys.modules here: an import of it that is under way would take it for something that it has to load.)
+    """
     with ImportLock():
         module: Any = sys.modules.get(node.module)
         if table not in _tree.tables() or initializing(module) or not (value is module or getattr(module, "__dict__", {}).get(node.attr) is value):
             return
-        if node.spoken != node.module and module is not None:
-            sys.modules.setdefault(node.spoken, module)
         still_there = bool(package) and getattr(sys.modules.get(package or ""), "__dict__", None) is names
         if names is not None and still_there:
             names.setdefault(node.attr, value)

@@ -2,9 +2,9 @@
 """Taking modules out of a running program, while other threads import.
 
 An import looks for its package in sys.modules before its body runs and again afterwards, and for the module itself too: whatever goes meanwhile
-is a KeyError for it. It holds the module's lock from before the first look until after the last. So nothing is removed while a lock is alive of a
-module that would go or that lies below one that would; the import lock, under which locks are made, keeps new ones from being made until all is
-removed, in one step: children first.
+is a KeyError for it. It holds the module's lock from before the first look until after the last. So nothing is removed while somebody owns the lock
+of a module that would go, or of one below. Owners come and go: the import lock, under which locks are made, keeps new locks from being made; those that
+are there and nobody's stay so, because what a lock guards its owner with is held. Then all is removed in one step, children first.
 """
 import importlib
 import sys
@@ -23,8 +23,6 @@ _bootstrap: Any = sys.modules["_frozen_importlib"]  # importlib._bootstrap
 
 #: Seconds for which imports under way are waited for.
 PATIENCE = 60.0
-#: Seconds for a thread that has a lock in hand without holding it: it is about to take it, or about to drop it.
-_MOMENT = 1.0
 
 
 def plain_reload(loader: "Autoloader") -> None:
@@ -49,36 +47,55 @@ def _locks_below(table: Table) -> list[Any]:
             name = name.rpartition(".")[0]
         return False
     found = [reference() for name, reference in list(getattr(_bootstrap, "_module_locks", {}).items()) if isinstance(name, str) and is_ours(name)]
-    return [lock for lock in found if lock is not None]
+    return [lock for lock in found if lock is not None and hasattr(lock, "lock") and hasattr(lock, "owner")]
 
 
-def _owned(lock: Any) -> bool:
-    return getattr(lock, "owner", None) is not None
+def _hold(locks: list[Any]) -> list[Any] | None:
+    """Keep LOCKS from being taken; None if one is. Waits for nobody: a thread that is about to take one may be waiting for the import lock."""
+    held: list[Any] = []
+    for lock in locks:
+        if not lock.lock.acquire(False):
+            break
+        held.append(lock.lock)
+        if lock.owner is not None:
+            break
+    else:
+        return held
+    for guard in held:
+        guard.release()
+    return None
 
 
-def _wait_until_quiet(table: Table) -> None:
-    """Returns with the import lock held, and no import under way that would notice."""
+def _wait_until_quiet(table: Table) -> list[Any]:
+    """Returns with the import lock held, and no import under way that would notice; and with what _go_on() is to let go of."""
     begun = time.monotonic()
     while True:
         ImportLock().__enter__()
         try:
             locks = _locks_below(table)
-            waited = time.monotonic() - begun
-            if not locks or (waited > _MOMENT and not any(map(_owned, locks))):
-                return
+            held = _hold(locks)
+            if held is not None:
+                return held
             me = getattr(_bootstrap, "_thread", threading).get_ident()  # the one that importlib uses
-            mine = [getattr(lock, "name", "?") for lock in locks if getattr(lock, "owner", None) == me]
-            names = sorted(getattr(lock, "name", "?") for lock in locks)
+            mine = [lock.name for lock in locks if lock.owner == me]
+            names = sorted(lock.name for lock in locks)
         except BaseException:
             ImportLock().__exit__(None, None, None)
             raise
         del locks
         ImportLock().__exit__(None, None, None)
+        waited = time.monotonic() - begun
         if mine:
             raise ImportUnderWay(f"{', '.join(mine)} cannot be unloaded: this thread is importing it")
         if waited > PATIENCE:
             raise ImportUnderWay(f"still being imported after {PATIENCE:g} s: {', '.join(names)}")
         time.sleep(min(0.0002 + waited / 10, 0.002))  # often: where others import all the time there are short gaps only
+
+
+def _go_on(held: list[Any]) -> None:
+    for guard in held:
+        guard.release()
+    ImportLock().__exit__(None, None, None)
 
 
 def is_shared(table: Table, node: Node) -> bool:
@@ -138,7 +155,7 @@ def _withdraw(loader: "Autoloader", new: Table | None) -> None:
             if node.kind != HIDDEN and node.module not in told:
                 told.add(node.module)
                 loader._call("unload", node.name, value_of(old, node, module), node.path)
-        _wait_until_quiet(old)
+        held = _wait_until_quiet(old)
         try:
             pairs = loaded_nodes(old)
             if not is_current(loader, old):
@@ -152,7 +169,7 @@ def _withdraw(loader: "Autoloader", new: Table | None) -> None:
             _hooks.retire(old, new)
             break
         finally:
-            ImportLock().__exit__(None, None, None)
+            _go_on(held)
     for node, _ in pairs:
         if node.kind != HIDDEN:
             loader._tell(f"{node.name} unloaded")
