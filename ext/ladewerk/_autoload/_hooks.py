@@ -67,10 +67,26 @@ def _child(package: str, attr: str) -> tuple[Table, Node] | None:
     return None
 
 
+def _import(name: str) -> Any:
+    """
+    The module of that name. Where CPython does not wait for a package that another thread is loading (3.13.0, and 3.11 and 3.12), the package is out of
+    sys.modules for an instant at the end: a KeyError for whoever imports a module of it just then. What has been loaded by then is there when it is
+    asked for again, and nothing else has begun.
+    """
+    packages = [name[:at] for at, letter in enumerate(name) if letter == "."]
+    for _ in range(20):
+        try:
+            return __import__(name, None, None, ("__name__",))
+        except KeyError as error:
+            if list(error.args[:1]) not in [[package] for package in packages]:
+                raise
+    return __import__(name, None, None, ("__name__",))
+
+
 def fetch(table: Table, node: Node) -> object:
     """The module or class NODE stands for, imported if need be."""
     try:
-        module = __import__(node.module, None, None, ("__name__",))
+        module = _import(node.module)
     except AttributeError as error:  # would mean that there is no such name
         raise ImportError(f"{node.module} cannot be loaded: {error}", name=node.module, path=node.file) from error
     if not any(is_from(other, module) for _, other in [(table, node), *nodes_of(node.module)]):
@@ -272,7 +288,7 @@ class _Alias:
         self._spec: ModuleSpec | None = None
 
     def create_module(self, spec: _AliasSpec) -> ModuleType:
-        module: ModuleType = __import__(self._name, None, None, ("__name__",))
+        module: ModuleType = _import(self._name)
         self._spec = module.__spec__
         spec.true_parent = self._spec.parent or "" if self._spec else ""
         return module
