@@ -236,6 +236,7 @@ def _try(names: Names, scope: Scope, *, workers: int, isolate: bool, timeout: fl
 
 def _where(said: str, inside: tuple[str, ...]) -> tuple[str, int] | None:
     """The innermost frame inside, of what faulthandler has written."""
+    said = said.partition("C stack trace (most recent call first)")[0]  # which 3.14 and later add
     start = max(said.rfind("(most recent call first)"), 0)
     return next(((file, int(line)) for file, line in FRAME.findall(said, start) if file.startswith(inside)), None)
 

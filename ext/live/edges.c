@@ -14,19 +14,22 @@ const char *const lw_edge_kinds[LW_EDGE_KINDS] = { "module", "conditional", "laz
 
 /* --- what an opcode does, as far as we care --- */
 
-enum act { OTHER, EXTEND, IGNORE, CONST, SMALL_INT, NAME, NAME_SHIFTED, IMPORT, CALL, RETURN, RAISE, GOTO, BRANCH };
+enum act { OTHER, EXTEND, IGNORE, CONST, COMMON, SMALL_INT, NAME, NAME_SHIFTED, IMPORT, CALL, RETURN, RAISE, GOTO, BRANCH };
+
+#define NOWHERE UINT32_MAX
 
 struct ops {
 	uint8_t act[256];
 	uint8_t caches[256];
 	bool back[256];		/* it jumps backwards */
 	bool if_false[256];
+	uint32_t common_none;	/* the argument of LOAD_COMMON_CONSTANT that means None (3.15); NOWHERE: none does */
 	unsigned import_shift;	/* of the name in the argument of IMPORT_NAME: 3.15 has flags below it */
 };
 
 static const struct { const char *name; enum act act; } acts[] = {
 	{ "EXTENDED_ARG", EXTEND }, { "CACHE", IGNORE }, { "NOP", IGNORE }, { "PUSH_NULL", IGNORE }, { "PRECALL", IGNORE }, { "NOT_TAKEN", IGNORE },
-	{ "TO_BOOL", IGNORE }, { "LOAD_CONST", CONST }, { "LOAD_SMALL_INT", SMALL_INT }, { "LOAD_NAME", NAME }, { "LOAD_FROM_DICT_OR_GLOBALS", NAME },
+	{ "TO_BOOL", IGNORE }, { "LOAD_CONST", CONST }, { "LOAD_COMMON_CONSTANT", COMMON }, { "LOAD_SMALL_INT", SMALL_INT }, { "LOAD_NAME", NAME }, { "LOAD_FROM_DICT_OR_GLOBALS", NAME },
 	{ "LOAD_METHOD", NAME }, { "LOAD_GLOBAL", NAME_SHIFTED },
 	{ "LOAD_ATTR", PY_VERSION_HEX >= 0x030c0000 ? NAME_SHIFTED : NAME },
 	{ "IMPORT_NAME", IMPORT }, { "CALL", CALL }, { "RETURN_VALUE", RETURN }, { "RETURN_CONST", RETURN }, { "RAISE_VARARGS", RAISE }, { "RERAISE", RAISE },
@@ -99,19 +102,39 @@ static int take_caches(struct ops *ops, PyObject *opcode, PyObject *opmap)
 	if (entries && PyList_Check(entries)) {
 		for (Py_ssize_t i = 0; i < PyList_GET_SIZE(entries) && i < 256; i++)
 			ops->caches[i] = (uint8_t)PyLong_AsLong(PyList_GET_ITEM(entries, i));
-	} else if (entries && PyDict_Check(entries)) {
-		PyObject *key, *value;
-		Py_ssize_t at = 0;
+	} else if (entries) {
+		PyObject *items = PyMapping_Items(entries);	/* 3.15 has it frozen */
+		result = items ? 0 : -1;
 		int number;
-		while (!result && PyDict_Next(entries, &at, &key, &value)) {
-			const char *name = PyUnicode_AsUTF8(key);
+		for (Py_ssize_t i = 0; !result && i < PyList_GET_SIZE(items); i++) {
+			PyObject *item = PyList_GET_ITEM(items, i);
+			const char *name = PyUnicode_AsUTF8(PyTuple_GET_ITEM(item, 0));
 			result = name ? number_of(opmap, name, &number) : -1;
 			if (!result && number >= 0)
-				ops->caches[number] = (uint8_t)PyLong_AsLong(value);
+				ops->caches[number] = (uint8_t)PyLong_AsLong(PyTuple_GET_ITEM(item, 1));
 		}
+		Py_XDECREF(items);
 	}
 	Py_XDECREF(entries);
 	return result || PyErr_Occurred() ? -1 : 0;
+}
+
+/* Of the constants that code objects need not have themselves, None is the only one that says something of an import. */
+static int take_common(struct ops *ops, PyObject *opcode)
+{
+	PyObject *constants = PyObject_GetAttrString(opcode, "_common_constants");
+	ops->common_none = NOWHERE;
+	if (!constants) {
+		if (!PyErr_ExceptionMatches(PyExc_AttributeError))
+			return -1;
+		PyErr_Clear();
+		return 0;
+	}
+	for (Py_ssize_t i = 0; PyList_Check(constants) && i < PyList_GET_SIZE(constants); i++)
+		if (PyList_GET_ITEM(constants, i) == Py_None)
+			ops->common_none = (uint32_t)i;
+	Py_DECREF(constants);
+	return 0;
 }
 
 /* "import a, b" as this interpreter compiles it: what stands for name 1? */
@@ -136,7 +159,8 @@ static struct ops *read_ops(void)
 {
 	struct ops *ops = PyMem_RawCalloc(1, sizeof(*ops));
 	PyObject *opcode = ops ? PyImport_ImportModule("opcode") : PyErr_NoMemory(), *opmap = opcode ? PyObject_GetAttrString(opcode, "opmap") : NULL;
-	if (!opmap || take_acts(ops, opmap) < 0 || take_jumps(ops, opcode) < 0 || take_caches(ops, opcode, opmap) < 0 || take_shift(ops) < 0) {
+	if (!opmap || take_acts(ops, opmap) < 0 || take_jumps(ops, opcode) < 0 || take_caches(ops, opcode, opmap) < 0 || take_common(ops, opcode) < 0 ||
+	    take_shift(ops) < 0) {
 		PyMem_RawFree(ops);
 		ops = NULL;
 	}
@@ -183,8 +207,6 @@ struct body {
 	uint32_t searches;
 	uint64_t effort;	/* that may still be spent on them */
 };
-#define NOWHERE UINT32_MAX
-
 static enum act act_of(const struct body *body, uint32_t step)
 {
 	return (enum act)body->ops->act[body->step[step].op];
@@ -378,6 +400,8 @@ static int body_read(struct body *body, const struct ops *ops, PyObject *code)
 static PyObject *const_of(const struct body *body, uint32_t step)
 {
 	uint32_t at = body->step[step].arg;
+	if (act_of(body, step) == COMMON)
+		return at == body->ops->common_none ? Py_None : NULL;
 	return act_of(body, step) == CONST && at < (size_t)PyTuple_GET_SIZE(body->consts) ? PyTuple_GET_ITEM(body->consts, at) : NULL;
 }
 

@@ -227,7 +227,7 @@ def _nested(code):
 def _without_caches():
     entries = opcode._inline_cache_entries
     return [number for name, number in opcode.opmap.items()
-            if 0 < number < 256 and not (entries.get(name, 0) if isinstance(entries, dict) else entries[number]) and not name.startswith(("INSTRUMENTED", "ENTER_EXEC"))]
+            if 0 < number < 256 and not (entries[number] if isinstance(entries, list) else entries.get(name, 0)) and not name.startswith(("INSTRUMENTED", "ENTER_EXEC"))]
 
 
 def test_damaged_code():
