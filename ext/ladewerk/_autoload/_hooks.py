@@ -69,7 +69,7 @@ def _child(package: str, attr: str) -> tuple[Table, Node] | None:
 
 def _import(name: str) -> Any:
     """
-    The module of that name. Where CPython does not wait for a package that another thread is loading (3.11 to 3.13.0), the package is out of
+    The module of that name. Where CPython does not wait for a package that another thread is loading (3.11, 3.12, early 3.13), the package is out of
     sys.modules for an instant at the end: a KeyError for whoever imports a module of it just then. What has been loaded by then is there when it is
     asked for again, and nothing else has begun.
     """
