@@ -151,7 +151,7 @@ class Reloader:
         with _one.lock:
             before = set(self._pending) | self._sources.unsure
             self._news = False
-            suspects = self._look()
+            suspects = self._look(hurry=True)
             if not self._news and suspects <= before:
                 return None
             return not any(self._sources.being_written(name) for name in suspects)
@@ -165,8 +165,8 @@ class Reloader:
         """Readable when the kernel has told of something; -1: it tells nothing, or not of all."""
         return self._events.fileno() if self._events is not None and not self._blind else -1
 
-    def _look(self) -> set[str]:
-        """Suspects among the modules; whoever is one stays one until a reload has succeeded."""
+    def _look(self, hurry: bool = False) -> set[str]:
+        """Suspects among the modules; whoever is one stays one until a reload has succeeded. HURRY: only among those that we know, if one of these was told of."""
         sources = self._sources
         if self._wants_watch and self._events is None:
             try:
@@ -189,7 +189,8 @@ class Reloader:
             else:
                 self._pending |= told
                 self._news |= bool(told)
-        sources.meet()
+        if not (hurry and self._news and not self._everything):
+            sources.meet()
         if self._everything or self._events is None or self._blind:
             self._pending |= sources.suspects()
             self._everything = False

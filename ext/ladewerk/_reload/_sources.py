@@ -405,10 +405,11 @@ class Sources:
 
     def executed(self, name: str, module: Any, path: str, source: Source | None, code: CodeType | None, imports: Imports, package: str) -> None:
         old = self.records.get(name)
-        record = self._new(name, path)
+        same_place = old is not None and bool(path) and old.path == path and not old.why
+        record = old if old is not None and same_place else self._new(name, path)
         if old is not None:
             record.order = old.order
-        record.package = package
+        record.package, record.doubtful = package, False
         if source is not None:
             record.stamp, record.digest, record.racy = source.stamp, source.digest, source.racy
             record.code = code
@@ -416,10 +417,16 @@ class Sources:
             portions = list(getattr(module, "__path__", []))
             record.directory = os.path.dirname(portions[0]) if portions else ""
         self._see(name, module)
-        self._keep(record)
-        self.set_imports(record, imports)
+        if record is not old:
+            self._keep(record)
+        if record.imports is not imports:
+            self.set_imports(record, imports)
         if record.racy:
             self.unsure.add(name)
+        else:
+            self.unsure.discard(name)
+        if same_place and record.directory in self._armed:
+            return
         for directory in self._directories(record):
             self._by_directory.setdefault(directory, set()).add(name)
             self._arm(directory)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import builtins
 import gc
-import importlib
 import sys
 from collections.abc import Iterable
-from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
@@ -99,10 +98,22 @@ def _search_path(name: str, plan: Plan) -> tuple[bool, Any]:
     return path is not None, path
 
 
+def find_spec(name: str, path: Any) -> Any:
+    """What an import would find now. Finders may have kept what was in the directories."""
+    for finder in list(sys.meta_path):
+        forget = getattr(finder, "invalidate_caches", None)
+        if forget is not None and finder is not PathFinder:  # whose own would go through all directories there are
+            forget()
+    for entry in sys.path if path is None else path:
+        forget = getattr(sys.path_importer_cache.get(entry), "invalidate_caches", None)
+        if forget is not None:
+            forget()
+    return _bootstrap._find_spec(name, path)
+
+
 def make_plan(sources: Sources, suspects: set[str], forced: set[str]) -> Plan:
     """What must be executed because of SUSPECTS, if they have changed, and of FORCED. ReloadError: a source cannot be compiled."""
     plan = Plan()
-    importlib.invalidate_caches()
     todo = sorted(suspects | forced, reverse=True)  # packages before what is in them
     done: set[str] = set()
     while todo:
@@ -135,7 +146,7 @@ def _plan_one(sources: Sources, record: Record, plan: Plan, forced: bool) -> boo
             plan.skipped[name] = why
         return False
     there, path = _search_path(name, plan)
-    spec = _bootstrap._find_spec(name, path) if there else None
+    spec = find_spec(name, path) if there else None
     if spec is None:
         plan.removed.append(name)
         return True
@@ -324,7 +335,7 @@ class Transaction:
                 raise ModuleNotFoundError(f"No module named {name!r}; {parent!r} is not a package", name=name)
         if sys.modules.get(name, _MISSING) is None:
             return self._original_gcd(name)
-        spec = _bootstrap._find_spec(name, path)
+        spec = find_spec(name, path)
         if spec is None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         origin = spec.origin if _kind(spec) == "source" else next(iter(spec.submodule_search_locations or ()), None) if _kind(spec) == "namespace" else None

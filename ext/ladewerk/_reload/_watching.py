@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ._errors import Reloaded, ReloadError
 from ._reloader import Reloader
 
-SETTLE = 0.002  # seconds without an event: a save is a truncation and one or more writes
+SETTLE = 0.001  # seconds without an event: a save is a truncation and one or more writes
 WRITING = 0.1  # for a file that is empty or gone at that moment
 AGAIN = 0.5  # where the kernel does not tell, and after readers did not let go
 
