@@ -428,18 +428,18 @@ static PyType_Spec gate_spec = {
 
 int lw_live_add_pins(PyObject *module)
 {
-	PyObject *hold = PyType_FromModuleAndSpec(module, &hold_spec, NULL);
-	PyObject *pin = hold ? PyType_FromModuleAndSpec(module, &pin_spec, NULL) : NULL;
-	PyObject *gate = pin ? PyType_FromModuleAndSpec(module, &gate_spec, NULL) : NULL;
-	int result = gate ? PyObject_SetAttrString(gate, "Hold", hold) : -1;
+	PyObject *holds = PyType_FromModuleAndSpec(module, &hold_spec, NULL);
+	PyObject *pins = holds ? PyType_FromModuleAndSpec(module, &pin_spec, NULL) : NULL;
+	PyObject *gates = pins ? PyType_FromModuleAndSpec(module, &gate_spec, NULL) : NULL;
+	int result = gates ? PyObject_SetAttrString(gates, "Hold", holds) : -1;
 	if (!result)
-		result = PyModule_AddObjectRef(module, "Gate", gate);
+		result = PyModule_AddObjectRef(module, "Gate", gates);
 	if (!result)
-		result = PyModule_AddObjectRef(module, "Hold", hold);
+		result = PyModule_AddObjectRef(module, "Hold", holds);
 	if (!result)
-		result = PyModule_AddObjectRef(module, "Pin", pin);
-	Py_XDECREF(hold);
-	Py_XDECREF(pin);
-	Py_XDECREF(gate);
+		result = PyModule_AddObjectRef(module, "Pin", pins);
+	Py_XDECREF(holds);
+	Py_XDECREF(pins);
+	Py_XDECREF(gates);
 	return result;
 }
