@@ -25,6 +25,8 @@ _LATER: dict[str, str] = {
     "ReloadError": "ladewerk._reload",
     "Reloaded": "ladewerk._reload",
     "Reloader": "ladewerk._reload",
+    "load_ipython_extension": "ladewerk._reload._ipython",
+    "unload_ipython_extension": "ladewerk._reload._ipython",
     "pinned": "ladewerk._reload",
     "reload": "ladewerk._reload",
     "watch": "ladewerk._reload",
@@ -33,6 +35,7 @@ _LATER: dict[str, str] = {
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ladewerk._autoload import Autoloader, registry
+    from ladewerk._reload._ipython import load_ipython_extension, unload_ipython_extension
     from ladewerk._reload import Reloaded, Reloader, ReloadError, pinned, reload, watch
 
 
@@ -53,3 +56,5 @@ __all__ = [
     "Autoloader", "registry",
     "ReloadError", "Reloaded", "Reloader", "pinned", "reload", "watch",
 ]
+__all__ = ["__version__", "install", "stats", "uninstall"]
+__all__ += ["ReloadError", "Reloaded", "Reloader", "load_ipython_extension", "pinned", "reload", "unload_ipython_extension", "watch"]
