@@ -32,7 +32,7 @@ def reader(number):
             violations.append(got)
         time.sleep(0.0005)
 
-threads = [threading.Thread(target=reader, args=(i,)) for i in range(8)]
+threads = [threading.Thread(target=reader, args=(i,), daemon=True) for i in range(8)]
 for thread in threads:
     thread.start()
 refs, failed, version = [], 0, 0
@@ -431,4 +431,39 @@ def test_concurrent_reloads_share_one(tree):
         for other in others:
             other.join()
         assert len(errors) == len({id(error) for error in errors}) == 6 and all(isinstance(error.__cause__, ZeroDivisionError) for error in errors)
+    """)
+
+
+def test_other_threads_import_while_reloads_run(tree):
+    """Function-level imports, first imports and removals in other threads: none fails, none waits for ever."""
+    run(tree, {**FILES, **{f"lazy/m{i}.py": "import c, sys\nVERSION = c.VERSION\nSELF = sys.modules[__name__].__name__\n" for i in range(40)}, "lazy/__init__.py": ""}, """
+        import a, b, entry, importlib
+        stop, errors, done = threading.Event(), [], [0] * 4
+        def importer(number):
+            try:
+                while not stop.is_set():
+                    for i in range(number, 40, 4):
+                        name = f"lazy.m{i}"
+                        module = importlib.import_module(name)
+                        exec(f"from lazy import m{i}; import lazy.m{i} as again; assert again.SELF == '{name}', again.SELF", {})
+                        sys.modules.pop(name, None)
+                    done[number] += 1
+            except BaseException as error:
+                errors.append(error)
+                raise
+        threads = [threading.Thread(target=importer, args=(i,), daemon=True) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for i in range(1, 41):
+            write("c.py", "VERSION = %d\\nclass Made: VERSION = VERSION\\n" % i)
+            R.reload()
+            assert mod("b").VERSION == mod("a").VERSION == i
+        while not all(done) and not errors:
+            time.sleep(0.001)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert not errors, errors[0]
+        assert type(mod("c")) is types.ModuleType and type(mod("lazy")) is types.ModuleType
+        R.reload()
     """)

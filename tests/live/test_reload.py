@@ -191,6 +191,24 @@ def test_dataclasses_enums_typing_and_sys_modules_in_a_body_belong_to_the_new_mo
         """})
 
 
+def test_a_body_executed_for_the_first_time_finds_itself_in_sys_modules(shop):
+    shop("""
+        import shop.other
+        body = "from __future__ import annotations\\nimport sys\\nfrom dataclasses import dataclass\\n@dataclass\\nclass P:\\n    x: int = 1\\nME = sys.modules[__name__]\\n"
+        write("shop/first.py", body)
+        write("shop/other.py", "from .first import P, ME\\nfrom . import first\\nfrom .first import P as Q\\n1 / 0\\n")
+        before = snapshot()
+        fails()
+        assert snapshot() == before and "shop.first" not in sys.modules and not hasattr(mod("shop"), "first")
+        write("shop/other.py", "from .first import P, ME\\nfrom . import first\\n")
+        done = R.reload()
+        assert done.executed == ("shop.first", "shop.other") and mod("shop.other").ME is mod("shop.first") is mod("shop").first, done
+        assert mod("shop.first").P.__init__.__globals__ is vars(mod("shop.first")) and not mod("shop.first").__spec__._initializing
+        write("shop/first.py", body + "NEW = 1\\n")
+        assert R.reload().executed == ("shop.first", "shop.other") and mod("shop.other").ME is mod("shop.first") and mod("shop.first").NEW
+    """)
+
+
 def test_importlib_gives_new_modules_to_bodies(shop):
     shop("""
         import plugins
@@ -402,6 +420,28 @@ def test_saves_by_rename(shop):
         for i in range(20):
             replace("shop/c.py", "VERSION = %d\\nclass Thing: pass\\n" % i)
             assert R.reload().changed == ("shop.c",) and mod("shop.b").VERSION == i
+    """)
+
+
+def test_a_source_that_is_empty_while_it_is_being_saved(shop):
+    """Control: what stays empty is believed in the end."""
+    shop("""
+        import shop.other
+        import ladewerk._reload._sources as sources
+        sources.SAVING = 30
+        def save():
+            time.sleep(0.02)
+            write("shop/other.py", "VERSION = 1\\n")
+        (ROOT / "shop/other.py").write_text("")
+        saver = threading.Thread(target=save)
+        saver.start()
+        R.reload()
+        assert mod("shop.other").VERSION == 1
+        saver.join()
+        sources.SAVING = 0.01
+        write("shop/other.py", "")
+        R.reload()
+        assert not hasattr(mod("shop.other"), "VERSION")
     """)
 
 

@@ -204,7 +204,7 @@ class Sources:
     def _odd(self, name: str, path: str, why: str) -> Record:
         record = self._new(name, path)
         record.why = why
-        record.package = str(getattr(sys.modules[name], "__package__", None) or "")
+        record.package = str(getattr(sys.modules.get(name), "__package__", None) or "")
         return record
 
     def _look(self, record: Record, now: int) -> None:

@@ -124,7 +124,7 @@ def make_plan(sources: Sources, suspects: set[str], forced: set[str]) -> Plan:
         record = sources.records.get(name)
         if record is None:
             if name in forced:
-                plan.skipped[name] = _kind(getattr(sys.modules[name], "__spec__", None)) if name in sys.modules else "it is not loaded"
+                plan.skipped[name] = _kind(getattr(sys.modules.get(name), "__spec__", None))
                 if plan.skipped[name] in ("source", "namespace"):
                     plan.skipped[name] = "it is not below the roots"
             continue
@@ -140,6 +140,9 @@ def make_plan(sources: Sources, suspects: set[str], forced: set[str]) -> Plan:
 def _plan_one(sources: Sources, record: Record, plan: Plan, forced: bool) -> bool:
     """True: where modules in it are found may have changed."""
     name = record.name
+    if name not in sys.modules:
+        sources.removed(name)
+        return False
     if record.why or _keeps(name):
         why = record.why or "__ladewerk_reload__ is False"
         if forced or _touched(sources, record):
@@ -159,6 +162,8 @@ def _plan_one(sources: Sources, record: Record, plan: Plan, forced: bool) -> boo
     try:
         same_place, source = spec.origin == record.path, None
         size = record.stamp[2] if record.stamp is not None else 0
+        if not size and _has_names(name):
+            size = 1  # our first look at it fell into a save
         if same_place and not forced and record.digest is not None:
             source = read_saved(record.path, size)
             if source.digest == record.digest:
@@ -171,6 +176,12 @@ def _plan_one(sources: Sources, record: Record, plan: Plan, forced: bool) -> boo
         raise failure(name, spec.origin, error, (name, *_static_chain(sources, name))) from error
     plan.changed.append(name)
     return bool(spec.origin != record.path)
+
+
+def _has_names(name: str) -> bool:
+    """Whether more than nothing was executed."""
+    inside = name + "."
+    return any(not key.startswith("__") and inside + key not in sys.modules for key in list(getattr(sys.modules.get(name), "__dict__", ())))
 
 
 def _touched(sources: Sources, record: Record) -> bool:
@@ -212,7 +223,11 @@ def _add_dependants(sources: Sources, plan: Plan) -> None:
 
 def _add_dependant(sources: Sources, record: Record, plan: Plan) -> None:
     name = record.name
-    old = sys.modules[name].__spec__
+    module = sys.modules.get(name)
+    if module is None:  # somebody has removed it: whoever imports it gets it anew
+        sources.removed(name)
+        return
+    old = getattr(module, "__spec__", None)
     spec = ModuleSpec(name, SourceFileLoader(name, record.path), origin=record.path, is_package=record.package == name)
     spec.has_location = True
     spec.cached = getattr(old, "cached", None)
@@ -242,10 +257,12 @@ class Transaction:
         self.new: dict[str, Any] = {}
         self.order: list[str] = []
         self.added: dict[str, Step] = {}  # loaded for the first time, below the roots
-        self.old: dict[str, Any] = {name: sys.modules[name] for name in (*plan.steps, *plan.removed) if name in sys.modules}
+        found = ((name, sys.modules.get(name)) for name in (*plan.steps, *plan.removed))
+        self.old: dict[str, Any] = {name: module for name, module in found if module is not None}
         self._dicts = {name: vars(module) for name, module in self.old.items() if isinstance(module, ModuleType)}
         self._states: dict[str, Any] = {}
         self._stack: list[str] = []
+        self._placed: list[str] = []  # in sys.modules already: they were not there before
         self._gone = set(plan.removed)
         self._failed: ReloadError | None = None
         self._aside = _live.Aside(self.get, self._import, self._gcd_import)
@@ -289,6 +306,8 @@ class Transaction:
         if self._gcd_detour is not None and _bootstrap._gcd_import is self._gcd_detour:
             _bootstrap._gcd_import = self._gcd_detour.original
         self._aside.end()
+        if not any(name in self.new and sys.modules.get(name) is self.new[name] for name in self.old):  # the step was not made
+            self._take_back()
         active = None
         if self._collecting:
             gc.enable()
@@ -427,15 +446,34 @@ class Transaction:
         self._settle()
 
     def _load(self, name: str, step: Step) -> Any:
-        parent, _, child = name.rpartition(".")
+        parent = name.rpartition(".")[0]
         if parent:
             self.get(parent)
             if name in self.new:
                 return self.new[name]
+        if sys.modules.get(name) is not None:
+            return self._execute(name, step, sys.modules[name])
+        with _bootstrap._ModuleLockManager(name):  # as at any first import, so that other threads wait for it
+            there = sys.modules.get(name)
+            if there is None:
+                return self._execute(name, step, None)
+        if name not in self.plan.steps:  # another thread was faster
+            self.added.pop(name, None)
+            return there
+        return self._execute(name, step, there)
+
+    def _execute(self, name: str, step: Step, before: Any) -> Any:
+        """BEFORE is what sys.modules has, and keeps meanwhile; None: nothing, so that it has the new module as at any first import."""
+        parent, _, child = name.rpartition(".")
         module = _bootstrap.module_from_spec(step.spec)
+        if before is None:
+            sys.modules[name] = before = module
+            self._placed.append(name)
+        elif name not in self.old:  # somebody has put it there since we planned
+            self.old[name] = before
+            self._aside.stand_in(before, name)
         self.new[name] = module
         self._inherit_children(name, module)
-        before = sys.modules.get(name, _MISSING)
         step.spec._initializing = True
         self._stack.append(name)
         try:
@@ -447,20 +485,37 @@ class Transaction:
         finally:
             self._stack.pop()
             step.spec._initializing = False
-            replaced = sys.modules.get(name, _MISSING)
-            if replaced is not before:  # the body has put something else there: that is its module
-                if before is _MISSING:
-                    del sys.modules[name]
-                else:
-                    sys.modules[name] = before
-        if replaced is not before and replaced is not _MISSING:
+            replaced = sys.modules.get(name)
+            if replaced is not before and before is not module:  # the body has put something else there: that is its module
+                sys.modules[name] = before
+        if replaced is not before and replaced is not None:
             self.new[name] = module = replaced
         self.order.append(name)
         if parent in self.new:
             setattr(self.new[parent], child, module)
-        elif parent and parent in sys.modules:
+        if name in self._placed:
+            self._bind_placed(parent, child, module)
+        if parent and parent not in self.new:
             self._show_child(name)
         return module
+
+    def _bind_placed(self, parent: str, child: str, module: Any) -> None:
+        """For other threads that import it."""
+        package = sys.modules.get(parent)
+        if isinstance(package, ModuleType):
+            object.__getattribute__(package, "__dict__").setdefault(child, module)
+
+    def _take_back(self) -> None:
+        """What was imported for the first time was not."""
+        for name in self._placed:
+            module, (parent, _, child) = self.new.get(name), name.rpartition(".")
+            if module is not None and sys.modules.get(name) is module:
+                del sys.modules[name]
+            package = sys.modules.get(parent)
+            names = object.__getattribute__(package, "__dict__") if isinstance(package, ModuleType) else {}
+            if module is not None and names.get(child) is module:
+                del names[child]
+        self._placed.clear()
 
     def _inherit_children(self, name: str, module: Any) -> None:
         """A new package has the submodules that stay, as the old one has."""
@@ -473,7 +528,11 @@ class Transaction:
                 setattr(module, attribute, value)
 
     def _fail(self, name: str, step: Step, error: BaseException) -> None:
-        del self.new[name]
+        module = self.new.pop(name)
+        if name in self._placed:
+            self._placed.remove(name)
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
         if name in self.added:
             del self.added[name]
         if self._failed is None and isinstance(error, (Exception, SystemExit)) and (name in self.plan.steps or any(each in self.plan.steps for each in self._stack)):
