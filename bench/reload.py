@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Save -> new code live: Ladewerk, importlib.reload (of the one module, told which), IPython's autoreload; see reload.sh.
 
-Contenders take turns, round by round, each in a process of its own that has the same modules loaded; ratios are formed within a round.
+Contenders take turns, round by round, each in a process of its own that has the same modules loaded.
 """
 from __future__ import annotations
 

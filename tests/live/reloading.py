@@ -9,7 +9,7 @@ import gc, os, pathlib, sys, threading, time, types, weakref
 import ladewerk
 from ladewerk import Reloader, ReloadError, pinned
 ROOT = pathlib.Path(os.environ["PYTHONPATH"])
-R = Reloader([ROOT], watch=WATCH)
+R = Reloader([ROOT], patience=60, watch=WATCH)
 
 def write(name, text):
     path = ROOT / name
