@@ -54,7 +54,5 @@ def __dir__() -> list[str]:
 __all__ = [
     "__version__", "install", "stats", "uninstall",
     "Autoloader", "registry",
-    "ReloadError", "Reloaded", "Reloader", "pinned", "reload", "watch",
+    "ReloadError", "Reloaded", "Reloader", "load_ipython_extension", "pinned", "reload", "unload_ipython_extension", "watch",
 ]
-__all__ = ["__version__", "install", "stats", "uninstall"]
-__all__ += ["ReloadError", "Reloaded", "Reloader", "load_ipython_extension", "pinned", "reload", "unload_ipython_extension", "watch"]
