@@ -375,6 +375,29 @@ def test_a_fork_forgets_the_pins_of_other_threads(tree):
     """)
 
 
+def test_the_control_of_forks(tree):
+    """Control: a child that is not told of its fork goes on counting pins of threads that it does not have."""
+    run(tree, FILES, """
+        import ctypes, warnings
+        warnings.simplefilter("ignore")
+        from ladewerk._reload._pins import GATE
+        held, done = threading.Event(), threading.Event()
+        def reader():
+            with pinned():
+                held.set()
+                done.wait(30)
+        thread = threading.Thread(target=reader)
+        thread.start()
+        held.wait(30)
+        child = ctypes.PyDLL(None).fork()
+        if child == 0:
+            os._exit(3 if GATE.holds == 1 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        done.set()
+        thread.join()
+    """)
+
+
 def test_a_fork_while_another_thread_reloads(tree):
     run(tree, {**FILES, "steps.py": "__ladewerk_reload__ = False\n"}, """
         import a, b, steps, warnings, builtins

@@ -483,24 +483,40 @@ def test_generators_and_threads_in_old_code_finish_in_old_code(shop):
     """, {"gen.py": "V = 1\ndef count():\n    yield V\n    yield V\n"})
 
 
+CENSUS = """
+import app
+refs = []
+for i in range(60):
+    write("shop/c.py", "from dataclasses import dataclass\\nVERSION = %d\\n@dataclass\\nclass Thing:\\n    VERSION: int = VERSION\\n" % i
+          + ("raise ValueError\\n" if i % 5 == 4 else ""))
+    if i % 5 == 4:
+        fails()
+    else:
+        R.reload()
+    refs += [weakref.ref(mod(name)) for name in ("app", "shop.a", "shop.b", "shop.c")]
+gc.collect()
+names = sum(1 for each in gc.get_objects() if type(each) is dict and each.get("__name__") == "shop.c" and "Thing" in each)
+alive = {id(ref()) for ref in refs if ref() is not None}
+assert alive == {id(mod(name)) for name in ("app", "shop.a", "shop.b", "shop.c")}, len(alive)
+assert names == 1, names
+"""
+
+
 def test_no_module_is_leaked(shop):
+    shop(CENSUS)
+
+
+def test_the_control_of_leaks(shop):
+    """Control: one old module that somebody has kept is noticed."""
     shop("""
-        import app
-        refs = []
-        for i in range(60):
-            write("shop/c.py", "from dataclasses import dataclass\\nVERSION = %d\\n@dataclass\\nclass Thing:\\n    VERSION: int = VERSION\\n" % i
-                  + ("raise ValueError\\n" if i % 5 == 4 else ""))
-            if i % 5 == 4:
-                fails()
-            else:
-                R.reload()
-            refs += [weakref.ref(mod(name)) for name in ("app", "shop.a", "shop.b", "shop.c")]
-        gc.collect()
-        names = sum(1 for each in gc.get_objects() if type(each) is dict and each.get("__name__") == "shop.c" and "Thing" in each)
-        alive = {id(ref()) for ref in refs if ref() is not None}
-        assert alive == {id(mod(name)) for name in ("app", "shop.a", "shop.b", "shop.c")}, len(alive)
-        assert names == 1, names
-    """)
+        kept = []
+        try:
+            exec(%r, globals())
+        except AssertionError as error:
+            assert str(error) == "5", error
+        else:
+            raise SystemExit("not noticed")
+    """ % CENSUS.replace("    refs +=", "    if i == 0:\n        kept.append(mod('shop.c'))\n    refs +="))
 
 
 def test_module_state_of_the_import_system_is_put_back(shop):
