@@ -6,6 +6,8 @@ collapse, ignore, inflector, top_level, shadowed_files, overloaded, conflicting_
 load_file, eager_load (_dir, _namespace), cpath_expected_at, all_expected_cpaths are here; reloading, unload, unloadable_cpath, unregister, callbacks, on_setup, on_load, on_unload and logging
 in test_autoload_life.py; concurrency in test_autoload_threads.py. ruby_compatibility, cref and ancestors have no counterpart: those are properties of constants.
 """
+import pytest
+
 from autoloading import child  # noqa: F401
 
 SHOP = {"shop/cart.py": "import shop\nclass Cart:\n    def item(self):\n        return shop.item.Item()\n", "shop/item.py": "class Item: pass\n"}
@@ -143,6 +145,33 @@ def test_a_package_that_puts_something_else_in_its_place(child):
         start()
         import shop
         assert type(shop).__name__ == "M" and shop.cart.X == 1
+    """)
+
+
+MINE = "import sys, types\nclass M(types.ModuleType):\n    X = 1\nsys.modules[__name__] = M(__name__)\n"
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_modules_that_put_another_module_in_their_place(child, plain):
+    """Old names of modules, of ours and of others, and modules with properties."""
+    child({"shop/__init__.py": "", "shop/new.py": "X = 1", "shop/old.py": "import sys, shop.new\nsys.modules[__name__] = shop.new", "shop/mine.py": MINE,
+           "shop/other.py": "import json, sys\nsys.modules[__name__] = json", "shop/bag/__init__.py": MINE}, f"""
+        loader = start()
+        import json, shop
+        names = ["shop.old", "shop.mine", "shop.other", "shop.bag"]
+        for generation in range(2):
+            if {plain}:
+                import shop.mine, shop.other, shop.old, shop.bag
+            assert shop.old is shop.new and shop.other is json
+            assert type(shop.mine).__name__ == type(shop.bag).__name__ == "M" and shop.mine.X == shop.bag.X == 1
+            assert [sys.modules[name] for name in names] == [shop.old, shop.mine, shop.other, shop.bag]
+            assert loader.unloadable_names() == ["shop", "shop.bag", "shop.mine", "shop.new", "shop.old", "shop.other"]
+            loader.eager_load()
+            before = shop.mine
+            loader.reload()
+            assert loaded() == [] and sys.modules["json"] is json
+            import shop
+            assert shop.mine is not before
     """)
 
 

@@ -54,6 +54,8 @@ def is_from(node: Node, module: object) -> bool:
     """Whether MODULE is what NODE stands for. (What a module has put in its own place is believed.)"""
     if node.kind == ROOT or not isinstance(module, ModuleType):
         return True
+    if node.begun and getattr(vars(module).get("__spec__"), "name", None) != node.module:
+        return True  # no import of that name has made it: another module, or one made by hand
     return same_file(node.file, getattr(module, "__file__", None))
 
 
@@ -264,7 +266,7 @@ class _Loader:
         for table, node in self._nodes:
             if node.kind == MODULE and table.rules.inflect and not hasattr(now, node.attr):
                 raise _unexpected(node)
-        if package and isinstance(now, ModuleType):
+        if package and isinstance(now, ModuleType) and (now is module or hasattr(now, "__path__")):
             hook(now, spec.name)
         for table, node in self._nodes:
             _note(table, node, now)
@@ -304,6 +306,8 @@ class Finder:
         nodes = nodes_of(fullname)
         if not nodes:
             return self._find_alias(fullname)
+        for _, node in nodes:
+            node.begun = True
         if not any(node.kind in (PACKAGE, ROOT) or _is_wanted(table, node) for table, node in nodes):
             return None
         spec = self._ask_others(fullname, path, target)

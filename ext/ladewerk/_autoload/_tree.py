@@ -33,7 +33,7 @@ class ImportLock:
 class Node:
     """Something with a name: NAME is what it is expected as, MODULE the module behind it, SPOKEN the module's name without collapsed directories."""
 
-    __slots__ = ("kind", "attr", "name", "spoken", "module", "file", "dirs", "parent", "children")
+    __slots__ = ("kind", "attr", "name", "spoken", "module", "file", "dirs", "parent", "children", "begun")
 
     def __init__(self, kind: str, attr: str, module: str, parent: "Node | None", stem: str = "", file: str | None = None,
                  dirs: Iterable[tuple[str, str]] = ()) -> None:
@@ -48,6 +48,7 @@ class Node:
         self.file = file
         self.dirs = list(dirs)  # of a package: where its children are, and the package that these are modules of
         self.children: dict[str, Node] | None = None if self.dirs else {}
+        self.begun = False  # an import of it, since the last reload
 
     @property
     def path(self) -> str:
