@@ -501,3 +501,11 @@ def test_registry_imports(child):
         write("shop/item.py", "import shop.broken\\n")
         assert ladewerk.registry().imports("shop.item") == {"shop.broken"} and registry.imports("shop.item") == set()
     """)
+
+
+def test_the_registry_goes_past_sources_that_are_too_deep_for_the_parser(child):
+    child({"shop/a.py": "import shop.c", "shop/sum.py": "import shop.c\nX = " + "+".join(["1"] * 30000), "shop/nested.py": "import shop.c\nX = " + "-" * 30000 + "1", "shop/c.py": ""}, """
+        start()
+        registry = ladewerk.registry()
+        assert "shop.a" in registry.importers("shop.c")
+    """)

@@ -33,7 +33,7 @@ def _imports_of(path: str) -> Said:
             return known[1]
         with open(path, "rb") as file:
             tree = ast.parse(file.read())
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: it is too deep for the parser
         return Said()
     imports: list[tuple[int, str, tuple[str, ...] | None]] = []
     chains = set()
