@@ -139,6 +139,22 @@ def test_a_package_with_functions_of_its_own(child):
     """)
 
 
+@pytest.mark.parametrize("body", ["from shop.real import __getattr__, __dir__\n",
+                                  "import shop.real\nglobals().update({name: shop.real.__dict__[name] for name in ('__getattr__', '__dir__')})\n"])
+def test_a_package_that_takes_over_the_functions_of_another(child, body):
+    child({"shop/real/__init__.py": "", "shop/real/cart.py": "X = 'real'", "shop/real/item.py": "X = 'real'", "shop/again/__init__.py": body,
+           "shop/again/cart.py": "X = 'again'", "shop/again/own.py": ""}, """
+        loader = start()
+        for _ in range(2):
+            import shop.again
+            assert (shop.again.cart.X, shop.real.cart.X) == ("again", "real")
+            assert {"cart", "own"} <= set(dir(shop.again)) and "own" not in dir(shop.real)
+            importlib.reload(shop.again)
+            assert shop.again.own.__name__ == "shop.again.own"
+            loader.reload()
+    """)
+
+
 def test_a_package_that_puts_something_else_in_its_place(child):
     child({"shop/__init__.py": "import sys, types\nclass M(types.ModuleType): pass\nnew = M(__name__)\nnew.__dict__.update(vars(sys.modules[__name__]))\nsys.modules[__name__] = new\n",
            "shop/cart.py": "X = 1"}, """

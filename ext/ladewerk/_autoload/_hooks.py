@@ -124,7 +124,7 @@ def hook(module: ModuleType, package: str) -> None:
     names = vars(module)
     _extend_path(module, package)
     inner, inner_dir = names.get("__getattr__"), names.get("__dir__")
-    if not hasattr(inner, "ladewerk_inner"):
+    if getattr(inner, "ladewerk_package", None) != package:  # another package's, where one takes over all that another has
         def __getattr__(attr: str) -> object:
             found = _child(package, attr)
             if found:
@@ -134,15 +134,15 @@ def hook(module: ModuleType, package: str) -> None:
             if inner:
                 return inner(attr)
             raise AttributeError(f"module {package!r} has no attribute {attr!r}")
-        setattr(__getattr__, "ladewerk_inner", inner)
+        __getattr__.__dict__.update(ladewerk_inner=inner, ladewerk_package=package)
         names["__getattr__"] = __getattr__
-    if not hasattr(inner_dir, "ladewerk_inner"):
+    if getattr(inner_dir, "ladewerk_package", None) != package:
         def __dir__() -> list[str]:
             known = set(inner_dir() if inner_dir else names)
             for table, node in nodes_of(package):
                 known.update(table.children(node) if node.kind != HIDDEN else ())
             return sorted(known)
-        setattr(__dir__, "ladewerk_inner", inner_dir)
+        __dir__.__dict__.update(ladewerk_inner=inner_dir, ladewerk_package=package)
         names["__dir__"] = __dir__
 
 
