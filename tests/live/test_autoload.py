@@ -544,6 +544,18 @@ def test_links(child):
     """)
 
 
+def test_links_that_lead_nowhere(child):
+    """They are nothing, and what lies beside them is there."""
+    child({"shop/cart.py": "X = 1"}, """
+        os.symlink("loop", root / "shop/loop")
+        os.symlink("round.py", root / "shop/round.py")
+        os.symlink("missing", root / "shop/gone")
+        loader = start()
+        import shop
+        assert shop.cart.X == 1 and sorted(loader.all_expected_modules().values()) == ["", "shop", "shop.cart"]
+    """)
+
+
 def test_names_are_those_that_imports_find(child):
     """Random trees: what an autoloader loads is what stock imports find when they are asked for every name that could be there."""
     child({}, """

@@ -9,13 +9,20 @@ from ladewerk import _native
 _SUFFIXES = (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES, *BYTECODE_SUFFIXES)
 
 
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to where we must not look
+        return False
+
+
 def _scan(path: str) -> list[tuple[str, bool, tuple[str, ...], bool]]:
     """The same where Ladewerk is not active."""
     names: dict[str, tuple[bool, tuple[str, ...], bool]] = {}
     with os.scandir(path) as entries:
         for entry in entries:
             stem, dot, rest = entry.name.partition(".")
-            if not stem or (dot and dot + rest not in _SUFFIXES) or entry.is_dir() != (not dot):
+            if not stem or (dot and dot + rest not in _SUFFIXES) or _is_dir(entry) != (not dot):
                 continue
             is_dir, suffixes, doubt = names.get(stem, (False, (), False))
             suffixes = (*suffixes, dot + rest) if dot else suffixes
