@@ -84,14 +84,27 @@ def build(builder: _live.GraphBuilder, threads: int, observed: Iterable[tuple[st
     return builder.finish()
 
 
-def load(roots: Sequence[str], threads: int = 0, observed: Iterable[tuple[str, str]] | None = None, only: str | None = None) -> _live.Graph:
-    """The graph of ROOTS (absolute paths), as the tree is now. ONLY: as far as the direct imports of this module go."""
+def _can_be_read(graph: _live.Graph, sides: Iterable[bool]) -> bool:
+    """Whether what GRAPH says of imports, and BACK of importers, is all there: the file is read as far as it is needed, and may be damaged further on."""
+    try:
+        for back in sides if len(graph) else ():
+            graph.edges(0, back)
+    except OSError:
+        return False
+    return True
+
+
+def load(roots: Sequence[str], threads: int = 0, observed: Iterable[tuple[str, str]] | None = None, only: str | None = None,
+         sides: Iterable[bool] = (False, True)) -> _live.Graph:
+    """The graph of ROOTS (absolute paths), as the tree is now. ONLY: as far as the direct imports of this module go. SIDES: False for imports, True for importers."""
     store = _store()
     builder = _live.GraphBuilder(list(roots), store)
     env = {} if sys.flags.ignore_environment else os.environ
     daemon = env.get("LADEWERK_FRESHNESS", "watch") == "watch"
-    if observed is None and (graph := builder.stored(threads, only, daemon, not sys.flags.ignore_environment)):
-        return graph
+    if observed is None:
+        found = builder.stored(threads, only, daemon, not sys.flags.ignore_environment)
+        if found is not None and _can_be_read(found, sides):
+            return found
     graph, error = build(builder, threads, observed or ())
     if error and store and not store[3]:
         complain(f"graph: nothing was stored ({os.strerror(error)}), so the next question takes as long")
@@ -347,7 +360,9 @@ def _dot(view: View) -> None:
 def main(options: Any) -> int:
     roots = _roots(options.roots)
     alone = options.imports and not options.importers and not options.transitive and all(part.isidentifier() for part in options.of.split("."))
-    view = View(load(roots, options.threads, _observed(options.observed) if options.observed else None, options.of if alone else None), roots, options)
+    asked = {False, True} if options.imports == options.importers else {options.importers}
+    sides = asked | {False} if options.format == "dot" else asked if options.of else {False}
+    view = View(load(roots, options.threads, _observed(options.observed) if options.observed else None, options.of if alone else None, sides), roots, options)
     if options.format == "json":
         _json(view)
     elif options.format == "dot":

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -302,6 +303,28 @@ def test_a_damaged_file_is_replaced(tree, damage):
     if damage != "directory":
         assert path.is_file() and not path.is_symlink()
         assert facts(tree) == expected
+
+
+QUESTIONS = [("--of", "app.a"), ("--of", "app.a", "--imports"), ("--of", "app.a", "--importers", "--transitive"), ("--of", "app.b", "--importers", "--format", "dot"),
+             ("--cycles",), ()]
+SECTIONS = ["strings", "dirs", "sources", "nodes", "edges", "back", "raw"]
+
+
+@pytest.mark.parametrize("question", range(len(QUESTIONS)))
+def test_damage_anywhere_changes_no_answer(tree, question):
+    """Each question reads some of the sections: damage in these is found before anything is said."""
+    expected = lines(tree, *QUESTIONS[question])
+    path = stored(tree)[0]
+    good = path.read_bytes()
+    replaced = []
+    for i, section in enumerate(SECTIONS):
+        offset, size = struct.unpack_from("<QQ", good, 40 + 24 * i)
+        data = bytearray(good)
+        data[offset + size - 1] ^= 1
+        path.write_bytes(data)
+        assert lines(tree, *QUESTIONS[question]) == expected, section
+        replaced += [section] * (path.read_bytes() == good)
+    assert set(SECTIONS[:3]) <= set(replaced)  # that there is damage at all: every question reads these
 
 
 def test_no_cache(tree):
