@@ -69,6 +69,22 @@ def test_the_control_of_first_uses(child):
     """))
 
 
+def test_a_body_that_puts_something_else_in_its_place_while_others_wait(child):
+    child({"shop/mine.py": "import sys, types\nsys.modules['__main__'].another_waits()\nclass M(types.ModuleType):\n    X = 1\nsys.modules[__name__] = M(__name__)\n"}, """
+        import _frozen_importlib, time
+        start()
+        import shop
+        def another_waits():
+            other.start()
+            while not _frozen_importlib._module_locks["shop.mine"]().waiters:
+                time.sleep(0.001)
+        other = threading.Thread(target=lambda: seen.append(shop.mine))
+        mine = shop.mine
+        other.join()
+        assert type(mine).__name__ == "M" and seen == [mine]
+    """)
+
+
 def test_nothing_of_ours_is_held_while_a_body_runs(child):
     child({"shop/slow.py": SLOW, "shop/cart.py": "X = 2", "shop/admin/role.py": "X = 3", "other/one.py": "X = 4"}, forced("""
         loader = start()

@@ -89,6 +89,8 @@ def fetch(table: Table, node: Node) -> object:
     """The module or class NODE stands for, imported if need be."""
     try:
         module = _import(node.module)
+        # An import that has waited for another thread's gives what was there before; the body may have put something else there.
+        module = sys.modules.get(node.module, module)
     except AttributeError as error:  # would mean that there is no such name
         raise ImportError(f"{node.module} cannot be loaded: {error}", name=node.module, path=node.file) from error
     if not any(is_from(other, module) for _, other in [(table, node), *nodes_of(node.module)]):
