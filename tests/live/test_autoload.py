@@ -460,6 +460,23 @@ def test_roots_that_are_on_sys_path_in_another_order(child):
     """)
 
 
+def test_entries_of_sys_path_that_lead_nowhere(child):
+    """They are nothing to imports, and nothing to autoloaders."""
+    child({"shop/cart.py": "X = 1"}, """
+        import tempfile
+        gone = tempfile.mkdtemp()
+        os.chdir(gone)
+        os.rmdir(gone)
+        sys.path[:0] = ["", None, 5, os.fsencode(root), "relative"]
+        loader = start()
+        import shop
+        assert shop.cart.X == 1 and sys.path[-1] == str(root)
+        loader.reload()
+        import shop
+        assert shop.cart.X == 1 and sys.path.count(str(root)) == 1
+    """)
+
+
 def test_a_root_that_is_on_sys_path_by_another_name(child):
     child({"real/shop/__init__.py": "V = 1", "real/shop/cart.py": "X = 1", "real/store/x.py": "X = 2"}, """
         os.symlink(root / "real", root / "link")

@@ -181,7 +181,7 @@ class Autoloader:
     def _rules(self) -> Rules:
         camelize = getattr(self.inflector, "camelize", self.inflector)
         inflect = camelize if self.convention == "class" else None
-        order = {path: at for at, path in reversed(list(enumerate(map(os.path.abspath, sys.path))))}
+        order = {path: at for at, path in reversed(list(enumerate(_search_path())))}
         # At the top level the first on sys.path wins; what is not there yet will come to its end.
         roots = sorted(self._roots.items(), key=lambda root: len(sys.path) if root[1] else order.get(root[0], len(sys.path)))
         return Rules(tuple(roots), _tree.expand(self._ignored), _tree.expand(self._collapsed), inflect)
@@ -203,7 +203,7 @@ class Autoloader:
 
     def _extend_sys_path(self) -> None:
         for directory, namespace in self._roots.items():
-            if not namespace and directory not in map(os.path.abspath, sys.path):
+            if not namespace and directory not in _search_path():
                 sys.path.append(directory)
                 self._added.append(directory)
 
@@ -384,6 +384,17 @@ class Autoloader:
         table = self._table or Table(self._rules())
         elsewhere = [Shadowed(node.path, by) for node in table.walk() if node.parent and not node.parent.module for by in [_clash(node)] if by]
         return sorted([*map(Shadowed._make, table.losers.items()), *elsewhere])
+
+
+def _search_path() -> list[str]:
+    """sys.path in absolute paths. What is no str there, or is relative to a directory that has gone, is passed over, as imports do."""
+    found = []
+    for entry in list(sys.path):
+        try:
+            found += [os.path.abspath(entry)] if isinstance(entry, str) else []
+        except OSError:
+            pass
+    return found
 
 
 def _clash(node: Node) -> str | None:
