@@ -532,6 +532,8 @@ static int add_inner(PyObject *edges, const struct ops *ops, PyObject *code, enu
 {
 	PyCodeObject *inner = (PyCodeObject *)code;
 	const char *name = PyUnicode_AsUTF8(inner->co_name);
+	if (!name && !PyErr_ExceptionMatches(PyExc_UnicodeError))
+		return -1;
 	if (!name)
 		PyErr_Clear();
 	bool here = !(inner->co_flags & CO_OPTIMIZED) || (name && strncmp(name, "<generic parameters of ", 23) == 0);

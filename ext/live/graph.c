@@ -716,6 +716,8 @@ static int append_name(struct raw *raw, PyObject *name)
 {
 	PyObject *bytes = PyUnicode_Check(name) ? PyUnicode_EncodeFSDefault(name) : NULL;
 	if (!bytes) {
+		if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_UnicodeError))
+			return -1;
 		PyErr_Clear();
 		return 1;
 	}
@@ -938,7 +940,10 @@ static PyObject *gather(builder *self, const char *tail)
 {
 	char reason[LW_STORE_REASON];
 	unsigned refused;
-	struct codes codes = { .tail = tail, .magic = (uint32_t)PyImport_GetMagicNumber(), .store = open_store(self, false) };
+	const long magic = PyImport_GetMagicNumber();
+	if (magic == -1 && PyErr_Occurred())
+		return NULL;
+	struct codes codes = { .tail = tail, .magic = (uint32_t)magic, .store = open_store(self, false) };
 	if (codes.store && lw_store_load(codes.store, &codes.index, &codes.count, &refused, reason))
 		codes.count = 0;
 	PyObject *left = PyList_New(0);

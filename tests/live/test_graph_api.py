@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -217,3 +218,45 @@ def test_load(root, tmp_path, monkeypatch):
     assert _graph.load([str(root)]).importers("c") == ["d", "pkg.b"]
     write(root, e="import c")
     assert _graph.load([str(root)]).importers("c") == ["d", "e", "pkg.b"]
+
+
+MEMORY = """
+import _testcapi, sys
+from ladewerk import _live
+root = sys.argv[1]
+first = _live.GraphBuilder([root])
+first.scan()
+codes = [compile(open(path).read(), path, "exec") for number, path in first.gather(None)]
+
+def use():
+    builder = _live.GraphBuilder([root])
+    builder.scan()
+    builder.gather(None)
+    for number, code in enumerate(codes):
+        builder.put(number, _live.edges(code))
+    graph, _ = builder.finish()
+    for number in range(len(graph)):
+        graph.node(number), graph.edges(number), graph.edges(number, True), graph.reach(number), graph.reach(number, True), graph.kind(number)
+    return graph.imports("a", True), graph.importers("c"), graph.cycles(63)
+
+expected = use()
+failed = 0
+for start in range(1, 600):
+    found = None
+    _testcapi.set_nomemory(start, start + 1)
+    try:
+        found = use()
+    except MemoryError:
+        failed += 1
+    finally:
+        _testcapi.remove_mem_hooks()
+    assert found in (None, expected), start
+assert failed > 100, failed
+"""
+
+
+def test_without_memory(root):
+    """Each allocation in turn fails: a MemoryError, and nothing else."""
+    pytest.importorskip("_testcapi")
+    done = subprocess.run([sys.executable, "-c", MEMORY, str(root)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
