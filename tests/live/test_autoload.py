@@ -700,6 +700,20 @@ def test_a_collapsed_directory_is_no_namespace(child):
     """)
 
 
+def test_a_collapsed_directory_with_an_init_file_is_unloaded_too(child):
+    child({"shop/__init__.py": "", "shop/models/__init__.py": "NUMBER = 1", "shop/models/user.py": "from . import NUMBER"}, """
+        loader = make()
+        loader.collapse(at("shop/models"))
+        loader.setup()
+        for number in (1, 2, 3):
+            import shop
+            assert shop.user.NUMBER == number and shop.user.__name__ == "shop.models.user"
+            write("shop/models/__init__.py", f"NUMBER = {number + 1}  #" + "-" * number)
+            loader.reload()
+            assert loaded() == []
+    """)
+
+
 def test_collapsed_modules_agree_in_every_order(child):
     child({"shop/models/user.py": ""}, """
         import itertools

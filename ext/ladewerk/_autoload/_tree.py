@@ -219,7 +219,7 @@ class Table:
             folded: list[tuple[str, str]] = []
             for directory, package in todo:
                 self._collect(directory, package, found, folded)
-            hidden += [Node(HIDDEN, "", module, None, dirs=[(directory, module)]) for directory, module in folded]
+            hidden += [Node(HIDDEN, "", module, None, file=self._find_init(directory), dirs=[(directory, module)]) for directory, module in folded]
             todo = folded
         children: dict[str, Node] = {}
         losers: dict[str, str] = {}
