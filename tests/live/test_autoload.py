@@ -191,6 +191,29 @@ def test_modules_that_put_another_module_in_their_place(child, plain):
     """)
 
 
+def test_lazy_modules_stay_lazy(child):
+    """Neither a registry nor a reload has any use for their bodies, which would run under locks there."""
+    child({"shop/__init__.py": "", "shop/slow.py": "import sys\nsys.modules['__main__'].seen.append('body')\nX = 1"}, """
+        def put_off(name):
+            spec = importlib.util.find_spec(name)
+            spec.loader = importlib.util.LazyLoader(spec.loader)
+            sys.modules[name] = module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module
+        loader = start()
+        import shop
+        module = put_off("shop.slow")
+        assert loader.unloadable_names() == ["shop", "shop.slow"]
+        assert ladewerk.registry().module("shop.slow") is module
+        loader.reload()
+        assert seen == [], seen
+        assert loaded() == [], loaded()
+        import shop
+        module = put_off("shop.slow")
+        assert shop.slow.X == 1 and seen == ["body"]
+    """)
+
+
 def test_circular_uses_end_as_imports_do(child):
     child({"shop/a.py": "import shop\ndef f(): return shop.b.X\nY = shop.b.X + 1", "shop/b.py": "import shop\nX = 1\nfrom shop import a\nSEEN = sorted(n for n in vars(a) if len(n) == 1)"}, """
         start()

@@ -37,8 +37,14 @@ def nodes_of(module: str) -> list[tuple[Table, Node]]:
     return [(table, node) for table, node in found if node]
 
 
+def names_of(module: object) -> dict[str, Any]:
+    """What is in a module; nothing is in what has no dictionary. Lazy modules (importlib.util.LazyLoader) are not loaded by it, as by any other look at them."""
+    names: dict[str, Any] = object.__getattribute__(module, "__dict__") if isinstance(module, ModuleType) else getattr(module, "__dict__", {})
+    return names
+
+
 def initializing(module: object) -> bool:
-    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
+    return bool(getattr(names_of(module).get("__spec__"), "_initializing", False))
 
 
 def same_file(path: str | None, other: str | None) -> bool:
@@ -54,9 +60,9 @@ def is_from(node: Node, module: object) -> bool:
     """Whether MODULE is what NODE stands for. (What a module has put in its own place is believed.)"""
     if node.kind == ROOT or not isinstance(module, ModuleType):
         return True
-    if node.begun and getattr(vars(module).get("__spec__"), "name", None) != node.module:
+    if node.begun and getattr(names_of(module).get("__spec__"), "name", None) != node.module:
         return True  # no import of that name has made it: another module, or one made by hand
-    return same_file(node.file, getattr(module, "__file__", None))
+    return same_file(node.file, names_of(module).get("__file__"))
 
 
 # --- packages ---
@@ -114,9 +120,9 @@ def bind(table: Table, node: Node, value: object, package: str | None = None, na
     """
     with ImportLock():
         module: Any = sys.modules.get(node.module)
-        if table not in _tree.tables() or initializing(module) or not (value is module or getattr(module, "__dict__", {}).get(node.attr) is value):
+        if table not in _tree.tables() or initializing(module) or not (value is module or names_of(module).get(node.attr) is value):
             return
-        still_there = bool(package) and getattr(sys.modules.get(package or ""), "__dict__", None) is names
+        still_there = bool(package) and names_of(sys.modules.get(package or "")) is names
         if names is not None and still_there:
             names.setdefault(node.attr, value)
 
@@ -165,7 +171,7 @@ def settle(table: Table) -> None:
     with ImportLock():
         for package, node in list(table.canon.items()):
             module = sys.modules.get(package)
-            names = getattr(module, "__dict__", {})
+            names = names_of(module)
             wanted = {attr for other, there in nodes_of(package) for attr in (other.children(there) if there.kind != HIDDEN else ())}
             plain = getattr(names.get("__getattr__"), "ladewerk_inner", module) is None  # ours, and nobody's behind it
             if plain and node.kind in (ROOT, PACKAGE) and wanted <= names.keys():

@@ -116,11 +116,11 @@ def loaded_nodes(table: Table) -> list[tuple[Node, Any]]:
 
 
 def value_of(table: Table, node: Node, module: object) -> object:
-    return getattr(module, "__dict__", {}).get(node.attr) if node.kind == MODULE and table.rules.inflect else module
+    return _hooks.names_of(module).get(node.attr) if node.kind == MODULE and table.rules.inflect else module
 
 
 def _unbind(name: str, attr: str, values: tuple[object, ...], graves: list[object]) -> None:
-    names = getattr(sys.modules.get(name), "__dict__", {})
+    names = _hooks.names_of(sys.modules.get(name))
     if any(names.get(attr) is value for value in values if value is not None):
         graves.append(names.pop(attr))
 
