@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import gc
+import os
 import sys
 from collections.abc import Iterable
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -150,6 +151,8 @@ def _plan_one(sources: Sources, record: Record, plan: Plan, forced: bool) -> boo
         return False
     there, path = _search_path(name, plan)
     spec = find_spec(name, path) if there else None
+    if there and (spec is None or spec.origin != record.path) and _by_itself(record, path):
+        spec = in_place(record)
     if spec is None:
         plan.removed.append(name)
         return True
@@ -176,6 +179,25 @@ def _plan_one(sources: Sources, record: Record, plan: Plan, forced: bool) -> boo
         raise failure(name, spec.origin, error, (name, *_static_chain(sources, name))) from error
     plan.changed.append(name)
     return bool(spec.origin != record.path)
+
+
+def _by_itself(record: Record, path: Any) -> bool:
+    """Whether its source is there, in a directory that an import does not look into: it has left sys.path, or somebody has loaded it from its file."""
+    if not record.path or not os.path.isfile(record.path):
+        return False
+    directory = os.path.dirname(record.directory) if record.package == record.name else record.directory
+    return all(os.path.abspath(os.fsdecode(each)) != directory for each in (sys.path if path is None else path) if isinstance(each, (str, bytes)))
+
+
+def in_place(record: Record) -> ModuleSpec:
+    """To execute it where it was found before."""
+    old = getattr(sys.modules.get(record.name), "__spec__", None)
+    spec = ModuleSpec(record.name, SourceFileLoader(record.name, record.path), origin=record.path, is_package=record.package == record.name)
+    spec.has_location = True
+    spec.cached = getattr(old, "cached", None)
+    if record.package == record.name:
+        spec.submodule_search_locations = list(getattr(old, "submodule_search_locations", None) or [])
+    return spec
 
 
 def _has_names(name: str) -> bool:
@@ -223,16 +245,10 @@ def _add_dependants(sources: Sources, plan: Plan) -> None:
 
 def _add_dependant(sources: Sources, record: Record, plan: Plan) -> None:
     name = record.name
-    module = sys.modules.get(name)
-    if module is None:  # somebody has removed it: whoever imports it gets it anew
+    if sys.modules.get(name) is None:  # somebody has removed it: whoever imports it gets it anew
         sources.removed(name)
         return
-    old = getattr(module, "__spec__", None)
-    spec = ModuleSpec(name, SourceFileLoader(name, record.path), origin=record.path, is_package=record.package == name)
-    spec.has_location = True
-    spec.cached = getattr(old, "cached", None)
-    if record.package == name:
-        spec.submodule_search_locations = list(getattr(old, "submodule_search_locations", None) or [])
+    spec = in_place(record)
     try:
         if record.code is not None and not record.racy and not sources.differs(record):
             code, source = record.code, Source(b"", record.stamp or (0, 0, 0, 0, 0), record.digest or b"", record.racy)

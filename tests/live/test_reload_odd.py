@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: MIT
+"""Reloads in odd company: modules that are not where an import would look, lazy ones, ones with classes of their own, and other threads that go on meanwhile."""
+import pytest
+from reloading import run
+
+FILES = {"c.py": "VERSION = 1\n", "a.py": "from c import VERSION\n"}
+
+
+@pytest.mark.parametrize("watch", [True, False], ids=["watch", "stat"])
+def test_modules_that_an_import_would_not_find_stay_where_they_are(tree, watch):
+    """Their directory has left sys.path, or was never on it."""
+    run(tree, {"on/first.py": "V = 1\n", "off/plugin.py": "V = 1\n", "off/decimal.py": "V = 1\n"}, """
+        import importlib.util
+        sys.path.insert(0, str(ROOT / "on"))
+        import first
+        sys.path.remove(str(ROOT / "on"))
+        for name in ("plugin", "decimal"):
+            spec = importlib.util.spec_from_file_location(name, ROOT / "off" / f"{name}.py")
+            sys.modules[name] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(sys.modules[name])
+        del spec
+        R.reload()
+        write("on/beside.py", "")
+        write("off/beside.py", "")
+        assert not R.reload().removed and mod("decimal").V == 1
+        for place, name in (("on", "first"), ("off", "plugin"), ("off", "decimal")):
+            write(f"{place}/{name}.py", "V = 22\\n")
+            done = R.reload()
+            assert done.executed == (name,) and not done.removed and mod(name).V == 22, done
+            assert mod(name).__file__ == str(ROOT / place / f"{name}.py")
+            (ROOT / place / f"{name}.py").unlink()
+            done = R.reload()
+            assert done.removed == (name,) or name == "decimal", done
+    """, watch=watch)
