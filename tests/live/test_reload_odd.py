@@ -32,3 +32,19 @@ def test_modules_that_an_import_would_not_find_stay_where_they_are(tree, watch):
             done = R.reload()
             assert done.removed == (name,) or name == "decimal", done
     """, watch=watch)
+
+
+def test_names_that_come_while_they_are_looked_at(tree):
+    """Another thread binds names in a package, here at the worst moment."""
+    run(tree, {"pack/__init__.py": "V = 1\n", "pack/child.py": ""}, """
+        import pack.child
+        names = vars(mod("pack"))
+        class Name(str):
+            def __format__(self, how):
+                names[f"more{len(names)}"] = 1
+                return str(self)
+        names[Name("name")] = 1
+        write("pack/__init__.py", "V = 22\\n")
+        R.reload()
+        assert mod("pack").V == 22
+    """)

@@ -538,7 +538,7 @@ class Transaction:
         old = self._dicts.get(name)
         if old is None or not hasattr(module, "__path__"):
             return
-        for attribute, value in old.items():
+        for attribute, value in list(old.items()):
             full = f"{name}.{attribute}"
             if sys.modules.get(full, _MISSING) is value and full not in self.plan.steps and full not in self._gone:
                 setattr(module, attribute, value)
@@ -665,7 +665,7 @@ class Transaction:
         if source not in self.new or source not in self._dicts:
             return
         old, new = self._dicts[source], vars(self.new[source])
-        for key, value in old.items():
+        for key, value in list(old.items()):
             if not key.startswith("_") and names.get(key, _MISSING) is value and key not in new:
                 changes.append((names, key))
         for key in new.get("__all__", [key for key in new if not key.startswith("_")]):
