@@ -34,6 +34,20 @@ def test_modules_that_an_import_would_not_find_stay_where_they_are(tree, watch):
     """, watch=watch)
 
 
+def test_proxies_in_main_are_left_alone(tree):
+    run(tree, FILES, """
+        class Proxy:
+            @property
+            def __class__(self):
+                raise RuntimeError("working outside of a request")
+        proxy = Proxy()
+        import a
+        write("c.py", "VERSION = 22\\n")
+        R.reload()
+        assert mod("a").VERSION == 22
+    """)
+
+
 def test_names_that_come_while_they_are_looked_at(tree):
     """Another thread binds names in a package, here at the worst moment."""
     run(tree, {"pack/__init__.py": "V = 1\n", "pack/child.py": ""}, """

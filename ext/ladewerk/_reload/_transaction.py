@@ -655,7 +655,7 @@ class Transaction:
 
     def _same_definition(self, value: Any) -> Any:
         """The new function or class of the same name, if VALUE is one that a replaced module defined and has."""
-        module = getattr(value, "__module__", None) if isinstance(value, (type, type(failure))) else None
+        module = getattr(value, "__module__", None) if issubclass(type(value), (type, type(failure))) else None  # not isinstance(): proxies may answer that with an error
         name = getattr(value, "__name__", None)
         if not isinstance(module, str) or not isinstance(name, str) or module not in self.new or self._dicts.get(module, {}).get(name) is not value:
             return None
