@@ -34,6 +34,17 @@ def test_modules_that_an_import_would_not_find_stay_where_they_are(tree, watch):
     """, watch=watch)
 
 
+def test_a_package_that_is_replaced_by_an_object_without_names(tree):
+    run(tree, {"pack/__init__.py": "import sys\nclass Facade:\n    __slots__ = ('__path__', '__spec__', 'child')\n"
+                                   "one = Facade()\none.__path__, one.__spec__ = __path__, __spec__\nsys.modules[__name__] = one\n",
+               "pack/child.py": "V = 1\n"}, """
+        import pack.child
+        write("pack/child.py", "V = 22\\n")
+        R.reload()
+        assert mod("pack.child").V == 22
+    """)
+
+
 def test_proxies_in_main_are_left_alone(tree):
     run(tree, FILES, """
         class Proxy:

@@ -309,7 +309,7 @@ class Transaction:
         """To this thread the parent, if it stays, has the new module."""
         parent, _, child = name.rpartition(".")
         package = sys.modules.get(parent) if parent and parent not in self.plan.steps and parent not in self._gone else None
-        if package is not None and name not in self._gone and object.__getattribute__(package, "__dict__").get(child, self.old.get(name)) is self.old.get(name):
+        if isinstance(package, ModuleType) and name not in self._gone and object.__getattribute__(package, "__dict__").get(child, self.old.get(name)) is self.old.get(name):
             self._aside.replace_child(package, child, name)
 
     def end(self) -> None:
