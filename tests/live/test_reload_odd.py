@@ -73,3 +73,32 @@ def test_names_that_come_while_they_are_looked_at(tree):
         R.reload()
         assert mod("pack").V == 22
     """)
+
+
+def test_what_a_thread_binds_while_the_swap_waits_is_kept(tree):
+    run(tree, {**FILES, "c.py": "VERSION = 1\ndef function(): pass\n"}, """
+        from c import function
+        import a
+        write("c.py", "VERSION = 22\\ndef function(): pass\\n")
+        with_pin, go_on = threading.Event(), threading.Event()
+        def reader():
+            with pinned():
+                with_pin.set()
+                go_on.wait(30)
+        threads = [threading.Thread(target=reader), threading.Thread(target=R.reload)]
+        threads[0].start()
+        with_pin.wait(30)
+        threads[1].start()
+        def entered():
+            pin = pinned()
+            if pin.try_enter():
+                pin.__exit__()
+                return True
+        while entered():
+            time.sleep(0.001)
+        function = "mine"
+        go_on.set()
+        for thread in threads:
+            thread.join()
+        assert mod("a").VERSION == 22 and function == "mine", function
+    """)

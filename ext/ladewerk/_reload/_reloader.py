@@ -243,11 +243,10 @@ class Reloader:
         try:
             transaction.begin()
             transaction.execute()
-            changes = transaction.changes()
-            if not GATE.close(self.patience):
-                raise ReloadError(f"readers inside pinned() did not finish within {self.patience:g} s; nothing was changed")
             try:
-                _live.swap(changes)
+                if not GATE.close(self.patience):
+                    raise ReloadError(f"readers inside pinned() did not finish within {self.patience:g} s; nothing was changed")
+                _live.swap(transaction.changes())  # as names are now: while we waited, other threads went on
             finally:
                 GATE.open()
         finally:
