@@ -34,6 +34,35 @@ def test_modules_that_an_import_would_not_find_stay_where_they_are(tree, watch):
     """, watch=watch)
 
 
+def test_lazy_modules_are_not_loaded_by_a_look(tree):
+    run(tree, {**FILES, "lazy.py": "import builtins\nbuiltins.LOADED = True\nfrom c import VERSION\n", "broken.py": "1 / 0\n"}, """
+        import builtins, importlib.util, a
+        for name in ("lazy", "broken"):
+            spec = importlib.util.find_spec(name)
+            spec.loader = importlib.util.LazyLoader(spec.loader)
+            module = sys.modules[name] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        R.reload()
+        write("c.py", "VERSION = 22\\n")
+        R.reload()
+        assert not hasattr(builtins, "LOADED"), "a reload has loaded it"
+        lazy = mod("lazy")
+        assert lazy.VERSION == 22
+        write("c.py", "VERSION = 333\\n")
+        assert "lazy" in R.reload().executed and mod("lazy").VERSION == 333
+    """)
+
+
+def test_getattr_of_modules_is_not_asked_for_our_names(tree):
+    body = "from c import VERSION\ndef __getattr__(name):\n    if name.startswith('__ladewerk'):\n        raise KeyError(name)\n    raise AttributeError(name)\n"
+    run(tree, {**FILES, "dynamic.py": body}, """
+        import dynamic
+        write("c.py", "VERSION = 22\\n")
+        R.reload()
+        assert mod("dynamic").VERSION == 22
+    """)
+
+
 def test_a_package_that_is_replaced_by_an_object_without_names(tree):
     run(tree, {"pack/__init__.py": "import sys\nclass Facade:\n    __slots__ = ('__path__', '__spec__', 'child')\n"
                                    "one = Facade()\none.__path__, one.__spec__ = __path__, __spec__\nsys.modules[__name__] = one\n",

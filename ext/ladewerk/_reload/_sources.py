@@ -120,6 +120,17 @@ def _kind(spec: Any) -> str:
     return f"its loader is a {type(loader).__name__}"
 
 
+def own(module: Any, name: str, default: Any = None) -> Any:
+    """What MODULE itself has by this name: its __getattr__ is not asked, and a module that is lazy stays so."""
+    names = object.__getattribute__(module, "__dict__") if isinstance(module, ModuleType) else {}
+    return names.get(name, default)
+
+
+def _is_lazy(module: Any) -> bool:
+    """By importlib.util.LazyLoader, and not loaded yet."""
+    return type(module).__name__ == "_LazyModule" and type(module).__module__ == "importlib.util"
+
+
 class Sources:
     """What is looked after. One thread at a time (the reloader's lock)."""
 
@@ -153,6 +164,8 @@ class Sources:
         now = time.time_ns()
         for name in _live.strangers(sys.modules, self._seen):
             module = sys.modules.get(name)
+            if _is_lazy(module):
+                continue
             self._see(name, module)
             record = self._record(name, module)
             if record is None:
@@ -171,9 +184,9 @@ class Sources:
     def _record(self, name: str, module: Any) -> Record | None:
         if name.partition(".")[0] == "ladewerk" or not isinstance(module, ModuleType):
             return None
-        spec = getattr(module, "__spec__", None)
+        spec = own(module, "__spec__")
         if name == "__main__":
-            path = getattr(module, "__file__", None)
+            path = own(module, "__file__")
             if not isinstance(path, str):
                 return self._odd(name, "", "__main__ is never executed again")
             return self._odd(name, os.path.abspath(path), "__main__ is never executed again") if self.below_roots(os.path.abspath(path)) else None
@@ -204,7 +217,7 @@ class Sources:
     def _odd(self, name: str, path: str, why: str) -> Record:
         record = self._new(name, path)
         record.why = why
-        record.package = str(getattr(sys.modules.get(name), "__package__", None) or "")
+        record.package = str(own(sys.modules.get(name), "__package__") or "")
         return record
 
     def _look(self, record: Record, now: int) -> None:
@@ -228,7 +241,7 @@ class Sources:
     def _directories(self, record: Record) -> list[str]:
         """Where another module of this name may appear."""
         above = sys.modules.get(record.name.rpartition(".")[0]) if "." in record.name else None
-        path = getattr(above, "__path__", None) if above is not None else sys.path if "." not in record.name else None
+        path = own(above, "__path__") if isinstance(above, ModuleType) else getattr(above, "__path__", None) if above is not None else sys.path if "." not in record.name else None
         found = [record.directory] if record.directory else []
         if path is not None:
             found += [entry for entry in (os.path.abspath(each) for each in path if isinstance(each, str)) if self.below_roots(os.path.join(entry, "")) and entry not in found]

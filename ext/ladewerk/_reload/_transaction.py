@@ -18,7 +18,7 @@ from typing import Any
 from ladewerk import _live
 from ._errors import ReloadError
 from ._imports import NOTHING, Imports, imports_of
-from ._sources import Record, Source, Sources, _kind, read_saved
+from ._sources import Record, Source, Sources, _kind, own, read_saved
 
 _bootstrap: Any = sys.modules["importlib._bootstrap"]
 _MISSING: Any = object()
@@ -125,7 +125,7 @@ def make_plan(sources: Sources, suspects: set[str], forced: set[str]) -> Plan:
         record = sources.records.get(name)
         if record is None:
             if name in forced:
-                plan.skipped[name] = _kind(getattr(sys.modules.get(name), "__spec__", None))
+                plan.skipped[name] = _kind(own(sys.modules.get(name), "__spec__"))
                 if plan.skipped[name] in ("source", "namespace"):
                     plan.skipped[name] = "it is not below the roots"
             continue
@@ -191,7 +191,7 @@ def _by_itself(record: Record, path: Any) -> bool:
 
 def in_place(record: Record) -> ModuleSpec:
     """To execute it where it was found before."""
-    old = getattr(sys.modules.get(record.name), "__spec__", None)
+    old = own(sys.modules.get(record.name), "__spec__")
     spec = ModuleSpec(record.name, SourceFileLoader(record.name, record.path), origin=record.path, is_package=record.package == record.name)
     spec.has_location = True
     spec.cached = getattr(old, "cached", None)
@@ -211,7 +211,7 @@ def _touched(sources: Sources, record: Record) -> bool:
 
 
 def _keeps(name: str) -> bool:
-    return bool(getattr(sys.modules.get(name), "__ladewerk_reload__", True) is False)
+    return bool(own(sys.modules.get(name), "__ladewerk_reload__", True) is False)
 
 
 def _static_chain(sources: Sources, name: str) -> tuple[str, ...]:
@@ -575,7 +575,7 @@ class Transaction:
 
     def _after_hooks(self) -> None:
         for name in self.plan.steps:
-            hook = getattr(self.new.get(name), "__ladewerk_after_reload__", None)
+            hook = own(self.new.get(name), "__ladewerk_after_reload__")
             if hook is None:
                 continue
             try:
@@ -655,8 +655,9 @@ class Transaction:
 
     def _same_definition(self, value: Any) -> Any:
         """The new function or class of the same name, if VALUE is one that a replaced module defined and has."""
-        module = getattr(value, "__module__", None) if issubclass(type(value), (type, type(failure))) else None  # not isinstance(): proxies may answer that with an error
-        name = getattr(value, "__name__", None)
+        if not issubclass(type(value), (type, type(failure))):  # not isinstance(): proxies may answer that with an error
+            return None
+        module, name = getattr(value, "__module__", None), getattr(value, "__name__", None)
         if not isinstance(module, str) or not isinstance(name, str) or module not in self.new or self._dicts.get(module, {}).get(name) is not value:
             return None
         return getattr(self.new[module], name, None)
