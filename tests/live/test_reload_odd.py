@@ -63,6 +63,24 @@ def test_getattr_of_modules_is_not_asked_for_our_names(tree):
     """)
 
 
+@pytest.mark.parametrize("link", ["os.symlink", "os.link"])
+def test_sources_that_have_another_name(tree, link):
+    run(tree, FILES, """
+        elsewhere = ROOT.parent / "elsewhere.py"
+        (ROOT / "c.py").rename(elsewhere)
+        %s(elsewhere, ROOT / "c.py")
+        time.sleep(0.05)
+        import a
+        R.reload()
+        R.reload(["c"])
+        for i in (22, 33):
+            time.sleep(0.05)
+            R.reload()
+            elsewhere.write_text("VERSION = %%d\\n" %% i)
+            assert R.reload().changed == ("c",) and mod("a").VERSION == i
+    """ % link)
+
+
 def test_a_package_that_is_replaced_by_an_object_without_names(tree):
     run(tree, {"pack/__init__.py": "import sys\nclass Facade:\n    __slots__ = ('__path__', '__spec__', 'child')\n"
                                    "one = Facade()\none.__path__, one.__spec__ = __path__, __spec__\nsys.modules[__name__] = one\n",
@@ -130,4 +148,20 @@ def test_what_a_thread_binds_while_the_swap_waits_is_kept(tree):
         for thread in threads:
             thread.join()
         assert mod("a").VERSION == 22 and function == "mine", function
+    """)
+
+
+def test_watch_sees_what_is_written_by_another_name(tree):
+    run(tree, FILES, """
+        elsewhere = ROOT.parent / "elsewhere.py"
+        (ROOT / "c.py").rename(elsewhere)
+        os.symlink(elsewhere, ROOT / "c.py")
+        import a, queue
+        told = queue.Queue()
+        with ladewerk.watch(told.put, roots=[ROOT]):
+            elsewhere.write_text("VERSION = 22\\n")
+            end = time.monotonic() + 30
+            while mod("a").VERSION != 22:
+                assert time.monotonic() < end
+                time.sleep(0.01)
     """)

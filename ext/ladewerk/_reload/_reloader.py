@@ -165,6 +165,10 @@ class Reloader:
         """Readable when the kernel has told of something; -1: it tells nothing, or not of all."""
         return self._events.fileno() if self._events is not None and not self._blind else -1
 
+    def told_of_all(self) -> bool:
+        """No source needs to be looked at again and again."""
+        return self.fileno() >= 0 and not self._sources.has_links()
+
     def _look(self, hurry: bool = False) -> set[str]:
         """Suspects among the modules; whoever is one stays one until a reload has succeeded. HURRY: only among those that we know, if one of these was told of."""
         sources = self._sources
@@ -194,7 +198,7 @@ class Reloader:
         if self._everything or self._events is None or self._blind:
             self._pending |= sources.suspects()
             self._everything = False
-        self._pending |= sources.unsure
+        self._pending |= sources.unsure | sources.linked()
         return set(self._pending)
 
     _news = False  # somebody was told of since note() began

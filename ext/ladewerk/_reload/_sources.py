@@ -7,6 +7,7 @@ proves nothing (the file may change again without showing it): then contents are
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 import weakref
@@ -149,6 +150,7 @@ class Sources:
         self._order = 0
         self._looked_ns = _started_ns()
         self._listings: dict[str, tuple[Stamp, bool]] = {}
+        self._linked: set[str] = set()  # their sources have other names, too: what is written by those is told to nobody
         self.arm: Callable[[str], bool] = lambda directory: False
         self._armed: set[str] = set()
 
@@ -227,6 +229,7 @@ class Sources:
             self._arm(directory)
         if not record.path:
             return
+        self._note_links(record)
         try:
             record.stamp = stamp_of(os.stat(record.path))
         except OSError:
@@ -253,6 +256,21 @@ class Sources:
         if directory not in self._armed and self.arm(directory):
             self._armed.add(directory)
 
+    def _note_links(self, record: Record) -> None:
+        try:
+            status = os.lstat(record.path)
+            linked = stat.S_ISLNK(status.st_mode) or status.st_nlink > 1
+        except OSError:
+            linked = False
+        (self._linked.add if linked else self._linked.discard)(record.name)
+
+    def has_links(self) -> bool:
+        return bool(self._linked)
+
+    def linked(self) -> set[str]:
+        """Suspects among those."""
+        return {name for name in self._linked if self._suspicious(self.records[name])}
+
     def rearm(self) -> None:
         self._armed.clear()
         self._listings.clear()
@@ -275,6 +293,7 @@ class Sources:
         self._unlink(old)
         self._without_imports.discard(name)
         self.unsure.discard(name)
+        self._linked.discard(name)
         self.odd.discard(name)
         self._by_path.get(old.path, set()).discard(name)
 
@@ -434,6 +453,8 @@ class Sources:
             self._keep(record)
         if record.imports is not imports:
             self.set_imports(record, imports)
+        if path:
+            self._note_links(record)
         if record.racy:
             self.unsure.add(name)
         else:
@@ -462,6 +483,7 @@ class Sources:
     def unchanged(self, record: Record, source: Source) -> None:
         """Its content is what was executed."""
         record.stamp, record.racy, record.doubtful = source.stamp, source.racy, False
+        self._note_links(record)
         if not source.racy:
             self.unsure.discard(record.name)
 

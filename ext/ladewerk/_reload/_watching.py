@@ -59,7 +59,7 @@ class Watch:
     def _run(self) -> None:
         again = self._reload()  # what was saved before
         while not self._stopping:
-            told = self._wait(AGAIN if again or self.reloader.fileno() < 0 else None)
+            told = self._wait(AGAIN if again or not self.reloader.told_of_all() else None)
             if self._stopping:
                 break
             if (not told or self._settled()) and not self._stopping:
