@@ -34,6 +34,25 @@ def test_modules_that_an_import_would_not_find_stay_where_they_are(tree, watch):
     """, watch=watch)
 
 
+def test_what_is_imported_by_other_threads_meanwhile_is_not_left_behind(tree):
+    run(tree, {**FILES, "late.py": "from c import VERSION\n", "later.py": "import late\nVERSION = late.VERSION\n", "steps.py": "__ladewerk_reload__ = False\n"}, """
+        import a, steps
+        steps.half, steps.go_on = threading.Event(), threading.Event()
+        write("c.py", "import steps\\nVERSION = 22\\nsteps.half.set()\\nsteps.go_on.wait(30)\\n")
+        done = []
+        thread = threading.Thread(target=lambda: done.append(R.reload()))
+        thread.start()
+        steps.half.wait(30)
+        import later
+        assert later.VERSION == 1
+        steps.go_on.set()
+        thread.join()
+        assert mod("a").VERSION == mod("late").VERSION == mod("later").VERSION == 22, (mod("late").VERSION, done)
+        assert done[0].changed == ("c",) and done[0].executed == ("c", "a", "late", "later"), done
+        assert not R.reload()
+    """)
+
+
 def test_lazy_modules_are_not_loaded_by_a_look(tree):
     run(tree, {**FILES, "lazy.py": "import builtins\nbuiltins.LOADED = True\nfrom c import VERSION\n", "broken.py": "1 / 0\n"}, """
         import builtins, importlib.util, a
@@ -164,4 +183,24 @@ def test_watch_sees_what_is_written_by_another_name(tree):
             while mod("a").VERSION != 22:
                 assert time.monotonic() < end
                 time.sleep(0.01)
+    """)
+
+
+def test_what_other_threads_imported_meanwhile_and_cannot_be_executed_again(tree):
+    run(tree, {**FILES, "c.py": "VERSION = OLD = 1\n", "late.py": "from c import OLD\n", "steps.py": "__ladewerk_reload__ = False\n"}, """
+        import a, steps
+        steps.half, steps.go_on = threading.Event(), threading.Event()
+        write("c.py", "import steps\\nVERSION = 22\\nsteps.half.set()\\nsteps.go_on.wait(30)\\n")
+        failed = []
+        thread = threading.Thread(target=lambda: failed.append(fails()))
+        thread.start()
+        steps.half.wait(30)
+        import late
+        steps.go_on.set()
+        thread.join()
+        assert failed[0].name == "late" and "nothing was changed" not in str(failed[0]) and "c, a" in str(failed[0]), failed
+        assert mod("a").VERSION == 22
+        assert fails().name == "late", "not forgotten"
+        write("late.py", "from c import VERSION\\n")
+        assert R.reload().executed == ("late",) and mod("late").VERSION == 22
     """)

@@ -17,6 +17,7 @@ from ._sources import Sources
 from ._transaction import Plan, Transaction, make_plan
 
 ANY = None
+MEANWHILE = 10  # rounds for what other threads import while a reload runs; the next reload goes on
 
 
 class _Turn:
@@ -233,14 +234,30 @@ class Reloader:
         if changed is not None:
             forced, suspects = sources.named(changed), set()
         plan = make_plan(sources, suspects, forced)
-        executed: tuple[str, ...] = ()
-        removed: list[tuple[str, Any]] = []
-        if plan:
-            executed, removed = self._transact(plan)
+        executed, removed = self._transact(plan) if plan else ((), [])
         self._pending -= suspects | forced
-        for name, module in removed:
-            self._unloaded(name, module)
+        try:
+            executed = self._catch_up(executed, removed)
+        finally:
+            for name, module in removed:
+                self._unloaded(name, module)
         return Reloaded(tuple(plan.changed), executed, tuple(plan.removed), plan.skipped, time.perf_counter() - begun)
+
+    def _catch_up(self, executed: tuple[str, ...], removed: list[tuple[str, Any]]) -> tuple[str, ...]:
+        """Execute again what other threads have imported meanwhile. -> all that was executed; REMOVED grows."""
+        last = executed
+        for _ in range(MEANWHILE):
+            late = self._sources.imported_meanwhile(last) if last else set()
+            if not late:
+                break
+            try:
+                last, gone = self._transact(make_plan(self._sources, late, set()))
+            except ReloadError as error:
+                text = f"{error.text.replace('; nothing was changed', '')}; another thread has imported it meanwhile and it keeps the old; replaced were {', '.join(executed)}"
+                raise ReloadError(text, name=error.name, path=error.path, line=error.line, chain=error.chain) from error.__cause__
+            executed = (*executed, *(name for name in last if name not in executed))
+            removed += gone
+        return executed
 
     def _transact(self, plan: Plan) -> tuple[tuple[str, ...], list[tuple[str, Any]]]:
         transaction = Transaction(self._sources, plan)
