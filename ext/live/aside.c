@@ -25,6 +25,7 @@ typedef struct {
 	PyObject *gcd_import;
 	PyObject *standins;	/* dict: old module -> its name */
 	PyObject *children;	/* dict: package -> dict: attribute -> full name */
+	PyObject *classes;	/* dict: module -> (its own class, the one it has meanwhile), for those that are not plain modules */
 	PyObject *standin_type;
 	PyInterpreterState *interp;
 } aside;
@@ -68,36 +69,74 @@ static PyObject *new_child(aside *tx, PyObject *package, PyObject *name)
 	return child;
 }
 
-static PyObject *standin_getattro(PyObject *self, PyObject *name)
+/* What this thread finds as SELF.NAME: strong; NULL without exception if what the old module has. */
+static PyObject *instead_get(PyObject *self, PyObject *name)
 {
 	aside *tx = current_aside();
-	if (tx) {
-		Py_INCREF(tx);
-		PyObject *other = stands_for(tx, self);
-		PyObject *result = other ? PyObject_GetAttr(other, name) : PyErr_Occurred() ? NULL : new_child(tx, self, name);
-		Py_XDECREF(other);
-		Py_DECREF(tx);
-		if (result || PyErr_Occurred())
-			return result;
-	}
-	return PyModule_Type.tp_getattro(self, name);
+	if (!tx)
+		return NULL;
+	Py_INCREF(tx);
+	PyObject *other = stands_for(tx, self);
+	PyObject *result = other ? PyObject_GetAttr(other, name) : PyErr_Occurred() ? NULL : new_child(tx, self, name);
+	Py_XDECREF(other);
+	Py_DECREF(tx);
+	return result;
+}
+
+/* SELF.NAME = VALUE (NULL: del) in this thread: 1: done; 0: that is for the old module; -1. */
+static int instead_set(PyObject *self, PyObject *name, PyObject *value)
+{
+	aside *tx = current_aside();
+	if (!tx)
+		return 0;
+	Py_INCREF(tx);
+	PyObject *other = stands_for(tx, self);
+	int result = other ? PyObject_SetAttr(other, name, value) < 0 ? -1 : 1 : PyErr_Occurred() ? -1 : 0;
+	Py_XDECREF(other);
+	Py_DECREF(tx);
+	return result;
+}
+
+static PyObject *standin_getattro(PyObject *self, PyObject *name)
+{
+	PyObject *result = instead_get(self, name);
+	return result || PyErr_Occurred() ? result : PyModule_Type.tp_getattro(self, name);
 }
 
 static int standin_setattro(PyObject *self, PyObject *name, PyObject *value)
 {
-	aside *tx = current_aside();
-	if (tx) {
-		Py_INCREF(tx);
-		PyObject *other = stands_for(tx, self);
-		int result = other ? PyObject_SetAttr(other, name, value) : 0;
-		bool done = other || PyErr_Occurred();
-		Py_XDECREF(other);
-		Py_DECREF(tx);
-		if (done)
-			return PyErr_Occurred() ? -1 : result;
-	}
-	return PyModule_Type.tp_setattro(self, name, value);
+	int done = instead_set(self, name, value);
+	return done ? done < 0 ? -1 : 0 : PyModule_Type.tp_setattro(self, name, value);
 }
+
+/* The same for classes made in Python, whose base is a module's own class. */
+static PyObject *instead(PyObject *unused, PyObject *args)
+{
+	PyObject *module, *name;
+	if (!PyArg_ParseTuple(args, "OU", &module, &name))
+		return NULL;
+	PyObject *found = instead_get(module, name);
+	if (!found)
+		return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+	PyObject *result = PyTuple_Pack(1, found);
+	Py_DECREF(found);
+	return result;
+}
+
+static PyObject *set_instead(PyObject *unused, PyObject *args)
+{
+	PyObject *module, *name, *value = NULL;
+	if (!PyArg_ParseTuple(args, "OU|O", &module, &name, &value))
+		return NULL;
+	int done = instead_set(module, name, value);
+	return done < 0 ? NULL : PyBool_FromLong(done);
+}
+
+static PyMethodDef functions[] = {
+	{ "instead", instead, METH_VARARGS, "instead(module, name): (what this thread finds there,), or None: what MODULE itself has." },
+	{ "set_instead", set_instead, METH_VARARGS, "set_instead(module, name[, value]): set it, or delete it, if this thread does so in another module. Whether it did." },
+	{ NULL, NULL, 0, NULL },
+};
 
 static PyType_Slot standin_slots[] = {
 	{ Py_tp_getattro, standin_getattro },
@@ -120,13 +159,34 @@ static int set_class(PyObject *module, PyObject *class)
 	return result;
 }
 
-/* Modules of a class of their own are left alone: 1, 0 (left alone), -1. */
-static int become_standin(aside *self, PyObject *module)
+/* MODULE, of a class of its own, gets CLASS: 1, 0 (it does not want it), -1. */
+static int dress(aside *self, PyObject *module, PyObject *class)
 {
-	if (Py_TYPE(module) == (PyTypeObject *)self->standin_type)
+	PyObject *own = Py_NewRef(Py_TYPE(module));
+	PyObject *both = PyTuple_Pack(2, own, class);
+	int result = both ? 1 : -1;
+	if (both && (set_class(module, class) < 0 || Py_TYPE(module) != (PyTypeObject *)class)) {
+		PyErr_Clear();
+		result = 0;
+	} else if (both && PyDict_SetItem(self->classes, module, both) < 0) {
+		PyObject *type, *value, *traceback;
+		PyErr_Fetch(&type, &value, &traceback);
+		set_class(module, own);
+		PyErr_Restore(type, value, traceback);
+		result = -1;
+	}
+	Py_XDECREF(both);
+	Py_DECREF(own);
+	return result;
+}
+
+/* CLASS is for modules with a class of their own; these are left alone without: 1, 0 (left alone), -1. */
+static int become_standin(aside *self, PyObject *module, PyObject *class)
+{
+	if (Py_TYPE(module) == (PyTypeObject *)self->standin_type || Py_TYPE(module) == (PyTypeObject *)class)
 		return 1;
 	if (!PyModule_CheckExact(module))
-		return 0;
+		return PyModule_Check(module) && class && PyType_Check(class) ? dress(self, module, class) : 0;
 	return set_class(module, self->standin_type) < 0 ? -1 : 1;
 }
 
@@ -144,10 +204,11 @@ static int aside_init(PyObject *object, PyObject *args, PyObject *kwargs)
 	Py_XSETREF(self->gcd_import, Py_NewRef(gcd_import));
 	Py_XSETREF(self->standins, PyDict_New());
 	Py_XSETREF(self->children, PyDict_New());
+	Py_XSETREF(self->classes, PyDict_New());
 	self->interp = PyInterpreterState_Get();
 	PyObject *type = (PyObject *)Py_TYPE(object);
 	Py_XSETREF(self->standin_type, PyObject_GetAttrString(type, "StandIn"));
-	return self->standins && self->children && self->standin_type ? 0 : -1;
+	return self->standins && self->children && self->classes && self->standin_type ? 0 : -1;
 }
 
 static int aside_traverse(PyObject *object, visitproc visit, void *arg)
@@ -159,6 +220,7 @@ static int aside_traverse(PyObject *object, visitproc visit, void *arg)
 	Py_VISIT(self->gcd_import);
 	Py_VISIT(self->standins);
 	Py_VISIT(self->children);
+	Py_VISIT(self->classes);
 	Py_VISIT(self->standin_type);
 	return 0;
 }
@@ -171,6 +233,7 @@ static int aside_clear(PyObject *object)
 	Py_CLEAR(self->gcd_import);
 	Py_CLEAR(self->standins);
 	Py_CLEAR(self->children);
+	Py_CLEAR(self->classes);
 	Py_CLEAR(self->standin_type);
 	return 0;
 }
@@ -187,10 +250,10 @@ static void aside_dealloc(PyObject *object)
 static PyObject *aside_stand_in(PyObject *object, PyObject *args)
 {
 	aside *self = (aside *)object;
-	PyObject *module, *name;
-	if (!PyArg_ParseTuple(args, "OU", &module, &name))
+	PyObject *module, *name, *class = NULL;
+	if (!PyArg_ParseTuple(args, "OU|O", &module, &name, &class))
 		return NULL;
-	int can = become_standin(self, module);
+	int can = become_standin(self, module, class);
 	if (can < 0 || (can && PyDict_SetItem(self->standins, module, name) < 0))
 		return NULL;
 	return PyBool_FromLong(can);
@@ -199,10 +262,10 @@ static PyObject *aside_stand_in(PyObject *object, PyObject *args)
 static PyObject *aside_replace_child(PyObject *object, PyObject *args)
 {
 	aside *self = (aside *)object;
-	PyObject *package, *attribute, *name;
-	if (!PyArg_ParseTuple(args, "OUU", &package, &attribute, &name))
+	PyObject *package, *attribute, *name, *class = NULL;
+	if (!PyArg_ParseTuple(args, "OUU|O", &package, &attribute, &name, &class))
 		return NULL;
-	int can = become_standin(self, package);
+	int can = become_standin(self, package, class);
 	if (can <= 0)
 		return can < 0 ? NULL : PyBool_FromLong(0);
 	PyObject *children = PyDict_GetItemWithError(self->children, package);
@@ -238,6 +301,21 @@ static int classes_back(PyObject *modules, PyObject *type)
 	return 0;
 }
 
+static int own_classes_back(PyObject *classes)
+{
+	PyObject *list = PyDict_Items(classes);
+	if (!list)
+		return -1;
+	int result = 0;
+	for (Py_ssize_t i = 0; !result && i < PyList_GET_SIZE(list); i++) {
+		PyObject *item = PyList_GET_ITEM(list, i), *module = PyTuple_GET_ITEM(item, 0), *both = PyTuple_GET_ITEM(item, 1);
+		if (Py_TYPE(module) == (PyTypeObject *)PyTuple_GET_ITEM(both, 1))
+			result = set_class(module, PyTuple_GET_ITEM(both, 0));
+	}
+	Py_DECREF(list);
+	return result;
+}
+
 static PyObject *aside_end(PyObject *object, PyObject *unused)
 {
 	aside *self = (aside *)object;
@@ -245,16 +323,17 @@ static PyObject *aside_end(PyObject *object, PyObject *unused)
 		current = NULL;
 		Py_DECREF(object);
 	}
-	if (classes_back(self->standins, self->standin_type) < 0 || classes_back(self->children, self->standin_type) < 0)
+	if (classes_back(self->standins, self->standin_type) < 0 || classes_back(self->children, self->standin_type) < 0 || own_classes_back(self->classes) < 0)
 		return NULL;
 	PyDict_Clear(self->standins);
 	PyDict_Clear(self->children);
+	PyDict_Clear(self->classes);
 	Py_RETURN_NONE;
 }
 
 static PyMethodDef aside_methods[] = {
-	{ "stand_in", aside_stand_in, METH_VARARGS, "stand_in(module, name): to this thread MODULE is get(NAME). False: it has a class of its own." },
-	{ "replace_child", aside_replace_child, METH_VARARGS, "replace_child(package, attribute, name): to this thread package.ATTRIBUTE is get(NAME). False: likewise." },
+	{ "stand_in", aside_stand_in, METH_VARARGS, "stand_in(module, name[, class]): to this thread MODULE is get(NAME). False: it has a class of its own, and cannot have CLASS." },
+	{ "replace_child", aside_replace_child, METH_VARARGS, "replace_child(package, attribute, name[, class]): to this thread package.ATTRIBUTE is get(NAME). False: likewise." },
 	{ "begin", aside_begin, METH_NOARGS, "From here on, for this thread." },
 	{ "end", aside_end, METH_NOARGS, "Modules are to this thread what they are to others. May be called again." },
 	{ NULL, NULL, 0, NULL },
@@ -363,6 +442,8 @@ int lw_live_add_aside(PyObject *module)
 	PyObject *type = standin ? PyType_FromModuleAndSpec(module, &aside_spec, NULL) : NULL;
 	PyObject *turn = type ? PyType_FromModuleAndSpec(module, &detour_spec, NULL) : NULL;
 	int result = turn ? PyObject_SetAttrString(type, "StandIn", standin) : -1;
+	if (!result)
+		result = PyModule_AddFunctions(module, functions);
 	if (!result)
 		result = PyModule_AddObjectRef(module, "StandIn", standin);
 	if (!result)

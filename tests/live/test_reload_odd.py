@@ -53,6 +53,53 @@ def test_what_is_imported_by_other_threads_meanwhile_is_not_left_behind(tree):
     """)
 
 
+def test_modules_with_a_class_of_their_own(tree):
+    run(tree, {"own.py": "import sys, types\nV = 1\nclass Own(types.ModuleType):\n    __eq__ = None\n    @property\n    def answer(self):\n        return self.V\n"
+                         "    def __getattr__(self, name):\n        if name == 'dynamic':\n            return self.V\n        raise AttributeError(name)\n"
+                         "sys.modules[__name__].__class__ = Own\nsys.modules[__name__].EXTRA = V\n",
+               "pack/__init__.py": "import sys, types\nclass Own(types.ModuleType): pass\nsys.modules[__name__].__class__ = Own\n",
+               "pack/child.py": "V = 1\n", "user.py": "import own, pack.child as child\nimport pack.child\nSEEN = own.answer, child.V, pack.child.V\n"}, """
+        import own, user
+        for i in (2, 3, 4):
+            old = [mod("own"), type(mod("own"))]
+            before = snapshot()
+            write("own.py", (ROOT / "own.py").read_text().replace("V = %d" % (i - 1), "V = %d" % i) + "1 / 0\\n")
+            fails()
+            assert snapshot() == before and type(mod("own")) is old[1], "the old one was written to"
+            write("own.py", (ROOT / "own.py").read_text().replace("1 / 0\\n", ""))
+            write("pack/child.py", "V = %d\\n" % i)
+            R.reload()
+            assert mod("user").SEEN == (i, i, i), mod("user").SEEN
+            assert type(mod("own")).__name__ == "Own" and type(mod("own")) is not old[1] and type(old[0]) is old[1]
+            assert mod("own").answer == mod("own").dynamic == mod("own").EXTRA == i and old[0].answer == old[0].dynamic == old[0].EXTRA == i - 1
+            assert type(mod("pack")).__name__ == "Own" and type(mod("pack")).__mro__[1] is types.ModuleType
+    """)
+
+
+def test_other_threads_see_modules_with_a_class_of_their_own_as_they_were(tree):
+    run(tree, {"own.py": "import sys, types, steps\nV = 1\nclass Own(types.ModuleType):\n    def __getattr__(self, name):\n        return name.upper(), self.V\n"
+                         "    def __getattribute__(self, name):\n        return 'mine' if name == 'special' else super().__getattribute__(name)\n"
+                         "    def __setattr__(self, name, value):\n        super().__setattr__(name, value + 1 if name == 'number' else value)\n"
+                         "sys.modules[__name__].__class__ = Own\nsteps.half.set()\nsteps.go_on.wait(30)\n",
+               "steps.py": "import threading\n__ladewerk_reload__ = False\nhalf, go_on = threading.Event(), threading.Event()\ngo_on.set()\n"}, """
+        import own, steps
+        steps.half.clear()
+        steps.go_on.clear()
+        write("own.py", (ROOT / "own.py").read_text().replace("V = 1", "V = 2"))
+        thread = threading.Thread(target=R.reload)
+        thread.start()
+        assert steps.half.wait(30)
+        old = own
+        seen = own.special, own.any, own.V, isinstance(own, own.Own)
+        own.number = 1
+        assert old.number == 2
+        steps.go_on.set()
+        thread.join()
+        assert seen == ("mine", ("ANY", 1), 1, True), seen
+        assert mod("own").any == ("ANY", 2)
+    """)
+
+
 def test_lazy_modules_are_not_loaded_by_a_look(tree):
     run(tree, {**FILES, "lazy.py": "import builtins\nbuiltins.LOADED = True\nfrom c import VERSION\n", "broken.py": "1 / 0\n"}, """
         import builtins, importlib.util, a

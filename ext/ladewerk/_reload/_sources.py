@@ -127,7 +127,7 @@ def own(module: Any, name: str, default: Any = None) -> Any:
     return names.get(name, default)
 
 
-def _is_lazy(module: Any) -> bool:
+def is_lazy(module: Any) -> bool:
     """By importlib.util.LazyLoader, and not loaded yet."""
     return type(module).__name__ == "_LazyModule" and type(module).__module__ == "importlib.util"
 
@@ -166,7 +166,7 @@ class Sources:
         now = time.time_ns()
         for name in _live.strangers(sys.modules, self._seen):
             module = sys.modules.get(name)
-            if _is_lazy(module):
+            if is_lazy(module):
                 continue
             self._see(name, module)
             record = self._record(name, module)

@@ -18,7 +18,7 @@ from typing import Any
 from ladewerk import _live
 from ._errors import ReloadError
 from ._imports import NOTHING, Imports, imports_of
-from ._sources import Record, Source, Sources, _kind, own, read_saved
+from ._sources import Record, Source, Sources, _kind, is_lazy, own, read_saved
 
 _bootstrap: Any = sys.modules["importlib._bootstrap"]
 _MISSING: Any = object()
@@ -262,6 +262,31 @@ def _add_dependant(sources: Sources, record: Record, plan: Plan) -> None:
 
 # --- executing ---
 
+
+def _class_for(own_class: Any) -> type | None:
+    """What a module whose class is not ModuleType has for a class meanwhile: to other threads like its own. None: there can be none."""
+    try:
+        class StandIn(own_class):  # type: ignore[misc]
+            __slots__ = ()
+            __eq__, __hash__ = object.__eq__, object.__hash__
+
+            def __getattribute__(self, name: str) -> Any:
+                found = _live.instead(self, name)
+                return super().__getattribute__(name) if found is None else found[0]
+
+            def __setattr__(self, name: str, value: Any) -> None:
+                if not _live.set_instead(self, name, value):
+                    super().__setattr__(name, value)
+
+            def __delattr__(self, name: str) -> None:
+                if not _live.set_instead(self, name):
+                    super().__delattr__(name)
+    except Exception:
+        return None
+    StandIn.__name__, StandIn.__qualname__, StandIn.__module__ = own_class.__name__, own_class.__qualname__, own_class.__module__
+    return StandIn
+
+
 active: Transaction | None = None
 
 
@@ -285,7 +310,7 @@ class Transaction:
         self._import_detour: _live.Detour | None = None
         self._gcd_detour: _live.Detour | None = None
         self._collecting = False
-        self._bare: set[str] = set()  # packages that could not be made to show new children
+        self._classes: dict[int, type | None] = {}  # of modules with a class of their own
 
     # --- begin, end ---
 
@@ -299,18 +324,25 @@ class Transaction:
         self._gcd_detour = _live.Detour(_bootstrap._gcd_import, True)
         for name, module in self.old.items():
             if name not in self._gone:
-                self._aside.stand_in(module, name)
+                self._aside.stand_in(module, name, self._class(module))
             self._show_child(name)
         self._aside.begin()
         builtins.__import__ = self._import_detour
         _bootstrap._gcd_import = self._gcd_detour
+
+    def _class(self, module: Any) -> type | None:
+        if type(module) is ModuleType or not isinstance(module, ModuleType) or type(module) is self._aside.StandIn or is_lazy(module):
+            return None
+        if id(module) not in self._classes:
+            self._classes[id(module)] = _class_for(type(module))
+        return self._classes[id(module)]
 
     def _show_child(self, name: str) -> None:
         """To this thread the parent, if it stays, has the new module."""
         parent, _, child = name.rpartition(".")
         package = sys.modules.get(parent) if parent and parent not in self.plan.steps and parent not in self._gone else None
         if isinstance(package, ModuleType) and name not in self._gone and object.__getattribute__(package, "__dict__").get(child, self.old.get(name)) is self.old.get(name):
-            self._aside.replace_child(package, child, name)
+            self._aside.replace_child(package, child, name, self._class(package))
 
     def end(self) -> None:
         """All is to this thread what it is to others. May be called again, and by the child of another thread's fork."""
@@ -487,7 +519,7 @@ class Transaction:
             self._placed.append(name)
         elif name not in self.old:  # somebody has put it there since we planned
             self.old[name] = before
-            self._aside.stand_in(before, name)
+            self._aside.stand_in(before, name, self._class(before))
         self.new[name] = module
         self._inherit_children(name, module)
         step.spec._initializing = True
