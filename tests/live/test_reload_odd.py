@@ -251,3 +251,68 @@ def test_what_other_threads_imported_meanwhile_and_cannot_be_executed_again(tree
         write("late.py", "from c import VERSION\\n")
         assert R.reload().executed == ("late",) and mod("late").VERSION == 22
     """)
+
+
+def test_an_interrupt_is_for_the_thread_that_was_interrupted(tree):
+    """Those who share its reload lead the next one."""
+    run(tree, {**FILES, "steps.py": "__ladewerk_reload__ = False\n"}, """
+        import a, steps
+        steps.half, steps.go_on = threading.Event(), threading.Event()
+        write("c.py", "import steps\\nVERSION = 2\\nsteps.half.set()\\nsteps.go_on.wait(30)\\n")
+        first = threading.Thread(target=R.reload)
+        first.start()
+        steps.half.wait(30)
+        write("c.py", "VERSION = 333\\nimport steps\\nsteps.interrupt()\\n")
+        def interrupt():
+            steps.interrupt = lambda: None
+            raise KeyboardInterrupt
+        steps.interrupt = interrupt
+        ended = []
+        def share():
+            try:
+                ended.append(R.reload())
+            except BaseException as error:
+                ended.append(error)
+        threads = [threading.Thread(target=share) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        while True:
+            with R._mutex:
+                if R._waiting is not None and len(R._mutex._waiters) == 2:
+                    break
+            time.sleep(0.001)
+        steps.go_on.set()
+        for thread in (first, *threads):
+            thread.join()
+        assert sorted(type(each).__name__ for each in ended) == ["KeyboardInterrupt", "Reloaded", "Reloaded"] and mod("a").VERSION == 333, ended
+    """)
+
+
+def test_a_signal_handler_that_reloads_while_its_thread_waits_for_its_turn(tree):
+    run(tree, {**FILES, "steps.py": "__ladewerk_reload__ = False\n"}, """
+        import a, signal, steps
+        steps.half, steps.go_on = threading.Event(), threading.Event()
+        write("c.py", "import steps\\nVERSION = 22\\nsteps.half.set()\\nsteps.go_on.wait(30)\\n")
+        first = threading.Thread(target=R.reload)
+        first.start()
+        steps.half.wait(30)
+        errors = []
+        def handler(number, frame):
+            errors.append(str(fails()))
+            steps.go_on.set()
+        signal.signal(signal.SIGUSR1, handler)
+        main = threading.main_thread().ident
+        def send():
+            while True:
+                with R._mutex:
+                    if R._waiting is not None:
+                        break
+                time.sleep(0.001)
+            signal.pthread_kill(main, signal.SIGUSR1)
+        sender = threading.Thread(target=send)
+        sender.start()
+        R.reload()
+        first.join()
+        sender.join()
+        assert "within a reload" in errors[0] and mod("a").VERSION == 22
+    """)

@@ -25,6 +25,7 @@ class _Turn:
 
     def __init__(self) -> None:
         self.done = False
+        self.thread = threading.get_ident()  # who leads it
         self.result: Reloaded | None = None
         self.error: BaseException | None = None
 
@@ -92,15 +93,20 @@ class Reloader:
             if isinstance(changed, (str, bytes)):
                 raise TypeError("changed is an iterable of names, modules or paths")
             return self._alone(list(changed))
-        with self._mutex:
-            turn = self._waiting
-            mine = turn is None
-            if turn is None:
-                turn = self._waiting = _Turn()
-            while not mine and not turn.done:
-                self._mutex.wait()
-        if mine:
-            self._lead(turn)
+        while True:
+            with self._mutex:
+                turn = self._waiting
+                mine = turn is None
+                if turn is None:
+                    turn = self._waiting = _Turn()
+                elif turn.thread == threading.get_ident():  # a signal handler's, while this thread waits
+                    raise ReloadError("reload() within a reload, in a signal handler; nothing was changed")
+                while not mine and not turn.done:
+                    self._mutex.wait()
+            if mine:
+                self._lead(turn)
+            if mine or turn.error is None or isinstance(turn.error, Exception):
+                break  # else it was the interrupt of the thread that led: somebody else must
         if isinstance(turn.error, ReloadError):
             raise turn.error if mine else turn.error.again()
         if turn.error is not None:
@@ -109,9 +115,10 @@ class Reloader:
         return turn.result
 
     def _lead(self, turn: _Turn) -> None:
+        me = threading.get_ident()
         try:
             with _one.lock:
-                _one.thread = threading.get_ident()
+                _one.thread = me
                 try:
                     with self._mutex:
                         self._waiting = None  # from here on it is too late to share it
@@ -128,8 +135,9 @@ class Reloader:
                 self._mutex.notify_all()
 
     def _alone(self, changed: list[Any]) -> Reloaded:
+        me = threading.get_ident()
         with _one.lock:
-            _one.thread = threading.get_ident()
+            _one.thread = me
             try:
                 return self._run(changed)
             finally:
