@@ -316,3 +316,21 @@ def test_a_signal_handler_that_reloads_while_its_thread_waits_for_its_turn(tree)
         sender.join()
         assert "within a reload" in errors[0] and mod("a").VERSION == 22
     """)
+
+
+def test_watch_survives_what_is_no_reload_error(tree):
+    run(tree, FILES, """
+        import a, queue
+        told = queue.Queue()
+        with ladewerk.watch(told.put, roots=[ROOT]) as watch:
+            write("c.py", "class Skipped(BaseException): pass\\nraise Skipped('all of it')\\n")
+            error = told.get(timeout=30)
+            while "all of it" not in str(error):
+                error = told.get(timeout=30)
+            assert isinstance(error, ReloadError) and mod("a").VERSION == 1
+            write("c.py", "VERSION = 22\\n")
+            end = time.monotonic() + 30
+            while mod("a").VERSION != 22:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+    """)

@@ -100,6 +100,11 @@ class Watch:
         except ReloadError as error:
             self._tell(error)
             return error.name is None
+        except BaseException as error:  # a finder's, or a body's that is no Exception: this thread goes on
+            other = ReloadError(f"{type(error).__name__}: {error}")
+            other.__cause__ = error
+            self._tell(other)
+            return False
         if done or done.skipped:
             self._tell(done)
         return False
