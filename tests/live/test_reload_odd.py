@@ -334,3 +334,19 @@ def test_watch_survives_what_is_no_reload_error(tree):
                 assert time.monotonic() < end
                 time.sleep(0.01)
     """)
+
+
+def test_a_child_that_leaves_a_watch_does_not_stop_its_parents(tree):
+    run(tree, FILES, """
+        import a, select, warnings
+        warnings.simplefilter("ignore")
+        with ladewerk.watch(lambda what: None, roots=[ROOT]) as watch:
+            child = os.fork()
+            if child == 0:
+                try:
+                    watch.stop()
+                finally:
+                    os._exit(0)
+            os.waitpid(child, 0)
+            assert not select.select([watch._awake], [], [], 0)[0], "its thread would reload for ever"
+    """)

@@ -31,6 +31,7 @@ class Watch:
     def __init__(self, reloader: Reloader, on_change: Callable[[Reloaded | ReloadError], object] | None) -> None:
         self.reloader = reloader
         self._on_change = on_change or _log
+        self._pid = os.getpid()
         self._stopping = self._by_itself = False
         self._awake, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         reloader.prepare()
@@ -43,6 +44,9 @@ class Watch:
             return
         self._by_itself = threading.current_thread() is self._thread
         self._stopping = True
+        if os.getpid() != self._pid:  # a child: the thread and the pipe's other end are its parent's
+            self._close()
+            return
         os.write(self._wake, b"x")
         if threading.current_thread() is not self._thread:
             self._thread.join()
