@@ -350,3 +350,22 @@ def test_a_child_that_leaves_a_watch_does_not_stop_its_parents(tree):
             os.waitpid(child, 0)
             assert not select.select([watch._awake], [], [], 0)[0], "its thread would reload for ever"
     """)
+
+
+def test_watches_give_their_instances_back(tree):
+    run(tree, FILES, """
+        def instances():
+            return sum(os.path.islink(f"/proc/self/fd/{fd}") and "inotify" in os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd"))
+        import a
+        R.reload()
+        before = instances()
+        for _ in range(3):
+            with ladewerk.watch(roots=[ROOT]):
+                assert instances() == before + 1
+        assert instances() == before
+        other = Reloader([ROOT])
+        other.reload()
+        del other
+        gc.collect()
+        assert instances() == before
+    """)

@@ -32,7 +32,8 @@ def reload(changed: Iterable[Any] | None = None, policy: str = "replace") -> Rel
 def watch(on_change: Callable[[Reloaded | ReloadError], object] | None = None, *, roots: Iterable[str | os.PathLike[str]] | None = None,
           patience: float = 5.0) -> Watch:
     """Reload when sources are saved, in a thread of its own, until ``stop()``. ON_CHANGE is given what came of it; without, it is logged (logger ``ladewerk``)."""
-    return Watch(_of_process() if roots is None and patience == 5.0 else Reloader(roots, patience), on_change)
+    own = roots is not None or patience != 5.0
+    return Watch(Reloader(roots, patience) if own else _of_process(), on_change, own)
 
 
 __all__ = ["ReloadError", "Reloaded", "Reloader", "Watch", "pinned", "reload", "watch"]

@@ -2,10 +2,12 @@
 """Who reloads when: one reload at a time, those who come meanwhile share the next one; readers with a pin are waited for."""
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -70,7 +72,7 @@ class Reloader:
         self._waiting: _Turn | None = None  # who comes now shares it
         self._on_unload: list[tuple[str | None, Callable[[str, Any], object]]] = []
         self._sources.meet()  # what is imported from here on was not imported earlier
-        _reloaders.append(self)
+        _reloaders.add(self)
 
     def on_unload(self, callback: Callable[[str, Any], object], name: str | None = ANY) -> None:
         """CALLBACK(name, module) after a reload has removed a module because its source is gone; those for a NAME before those for any."""
@@ -296,11 +298,11 @@ class Reloader:
 
     def close(self) -> None:
         """Give the watch back."""
-        self._drop_events()
-        self._wants_watch = False
-        if self in _reloaders:
-            _reloaders.remove(self)
+        with contextlib.nullcontext() if _one.thread == threading.get_ident() else _one.lock:
+            self._drop_events()
+            self._wants_watch = False
+        _reloaders.discard(self)
 
 
-_reloaders: list[Reloader] = []
+_reloaders: weakref.WeakSet[Reloader] = weakref.WeakSet()
 os.register_at_fork(after_in_child=_after_fork)

@@ -28,8 +28,8 @@ def _log(what: Reloaded | ReloadError) -> None:
 class Watch:
     """What ``ladewerk.watch()`` returns: ``stop()`` it, or use it as a context manager. When it is there, every later save will be seen."""
 
-    def __init__(self, reloader: Reloader, on_change: Callable[[Reloaded | ReloadError], object] | None) -> None:
-        self.reloader = reloader
+    def __init__(self, reloader: Reloader, on_change: Callable[[Reloaded | ReloadError], object] | None, own: bool = False) -> None:
+        self.reloader, self._own = reloader, own  # OWN: nobody else reloads with it
         self._on_change = on_change or _log
         self._pid = os.getpid()
         self._stopping = self._by_itself = False
@@ -74,6 +74,8 @@ class Watch:
     def _close(self) -> None:
         os.close(self._awake)
         os.close(self._wake)
+        if self._own:
+            self.reloader.close()
 
     def _wait(self, timeout: float | None) -> bool:
         """True: the kernel has told of something."""
