@@ -157,12 +157,15 @@ static enum entered try_enter(gate *self, hold *mine, hold *fresh)
 	return result;
 }
 
-static void leave(gate *self, hold *mine)
+/* Whether it has ended. */
+static bool leave(gate *self, hold *mine)
 {
 	pthread_mutex_lock(&self->mutex);
 	if (lasts(self, mine) && --mine->depth == 0 && --self->holds == 0)
 		pthread_cond_broadcast(&self->changed);
+	bool ended = !lasts(self, mine);
 	pthread_mutex_unlock(&self->mutex);
+	return ended;
 }
 
 /* --- Pin --- */
@@ -190,7 +193,10 @@ static int pin_take(pin *self, bool wait)
 		return -1;
 	}
 	hold *mine, *fresh = NULL;
-	if (context_hold(of, &mine) < 0 || !(fresh = (hold *)of->hold_type->tp_alloc(of->hold_type, 0))) {
+	if (context_hold(of, &mine) < 0)
+		return -1;
+	if (!(fresh = (hold *)of->hold_type->tp_alloc(of->hold_type, 0))) {
+		Py_XDECREF(mine);
 		return -1;
 	}
 	fresh->gate = (gate *)Py_NewRef(of);
@@ -221,9 +227,8 @@ static void pin_drop(pin *self)
 	PyObject *token = self->token;
 	self->hold = NULL;
 	self->token = NULL;
-	if (mine)
-		leave(self->gate, mine);
-	if (token && PyContextVar_Reset(self->gate->variable, token) < 0)
+	bool ended = !mine || leave(self->gate, mine); /* else another pin of this context has it still (generators take turns), and must find it */
+	if (token && ended && PyContextVar_Reset(self->gate->variable, token) < 0)
 		PyErr_Clear(); /* left in another context than it was entered in: what is in there has ended, and is taken for that */
 	Py_XDECREF(mine);
 	Py_XDECREF(token);

@@ -369,3 +369,72 @@ def test_watches_give_their_instances_back(tree):
         gc.collect()
         assert instances() == before
     """)
+
+
+def test_pins_left_in_another_order_than_entered(tree):
+    run(tree, FILES, """
+        from ladewerk._reload._pins import GATE
+        def part():
+            with pinned():
+                yield
+                with pinned():
+                    assert GATE.held()
+                yield
+        one, two = part(), part()
+        next(one), next(two)
+        one.close()
+        assert GATE.holds == 1 and GATE.held(), "the second has it still"
+        assert "wait for itself" in str(fails())
+        next(two)
+        two.close()
+        assert GATE.holds == 0 and not GATE.held()
+    """)
+
+
+INTERRUPTED = """
+import builtins, importlib._bootstrap as bootstrap
+from ladewerk._reload._pins import GATE
+import a, pack.child
+before = builtins.__import__, bootstrap._gcd_import
+OURS = os.sep + os.path.join("ladewerk", "_reload") + os.sep
+
+def interrupt_at(wanted):
+    \"\"\"As a signal does: where a function begins and where a call ends. False: it was over before.\"\"\"
+    count = 0
+    def profile(frame, event, arg):
+        nonlocal count
+        if OURS in frame.f_code.co_filename and event in ("call", "return", "c_return"):
+            count += 1
+            if count == wanted:
+                raise KeyboardInterrupt
+    sys.setprofile(profile)
+    try:
+        R.reload()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.setprofile(None)
+    return count >= wanted
+
+wanted = int(os.environ["FIRST"])
+rounds = 0
+while True:
+    for name in ("c", "pack/__init__"):
+        write(name + ".py", "VERSION = %d\\nimport fresh%d\\n" % (wanted, wanted))
+    write("fresh%d.py" % wanted, "V = 1\\n")
+    cut = interrupt_at(wanted)
+    state = builtins.__import__, bootstrap._gcd_import
+    assert state == before and gc.isenabled(), (wanted, state)
+    assert all(type(mod(name)) is types.ModuleType for name in ("a", "c", "pack", "pack.child")), wanted
+    pin = pinned()
+    assert pin.try_enter(), (wanted, "the gate is closed")
+    pin.__exit__()
+    assert mod("a").VERSION == mod("c").VERSION, wanted
+    R.reload()
+    assert mod("a").VERSION == mod("c").VERSION == mod("pack").VERSION == wanted and mod("pack").child is mod("pack.child"), wanted
+    rounds += 1
+    if not cut:
+        break
+    wanted += int(os.environ["STEP"])
+assert rounds > 20, rounds
+"""
