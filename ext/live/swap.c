@@ -26,9 +26,13 @@ static int parse(PyObject *item, struct change *change)
 	*change = (struct change){ PyTuple_GET_ITEM(item, 0), PyTuple_GET_ITEM(item, 1), size == 3 ? PyTuple_GET_ITEM(item, 2) : NULL, NULL };
 	if (!PyDict_CheckExact(change->dict) || !PyUnicode_CheckExact(change->key))
 		goto wrong;
+#if PY_VERSION_HEX >= 0x030d0000
+	return PyDict_GetItemRef(change->dict, change->key, &change->before) < 0 ? -1 : 0; /* free-threaded, somebody else may remove it at this moment */
+#else
 	change->before = PyDict_GetItemWithError(change->dict, change->key);
 	Py_XINCREF(change->before);
 	return change->before || !PyErr_Occurred() ? 0 : -1;
+#endif
 wrong:
 	PyErr_SetString(PyExc_TypeError, "changes are (dict, str, value) or, to remove a key, (dict, str)");
 	return -1;
