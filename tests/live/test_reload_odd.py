@@ -396,14 +396,14 @@ import builtins, importlib._bootstrap as bootstrap
 from ladewerk._reload._pins import GATE
 import a, pack.child
 before = builtins.__import__, bootstrap._gcd_import
-OURS = os.sep + os.path.join("ladewerk", "_reload") + os.sep
+OURS = tuple(os.path.join("ladewerk", "_reload", name) for name in ("_reloader.py", "_transaction.py"))
 
 def interrupt_at(wanted):
     \"\"\"As a signal does: where a function begins and where a call ends. False: it was over before.\"\"\"
     count = 0
     def profile(frame, event, arg):
         nonlocal count
-        if OURS in frame.f_code.co_filename and event in ("call", "return", "c_return"):
+        if frame.f_code.co_filename.endswith(OURS) and event in ("call", "return", "c_return"):
             count += 1
             if count == wanted:
                 raise KeyboardInterrupt
@@ -420,8 +420,8 @@ wanted = int(os.environ["FIRST"])
 rounds = 0
 while True:
     for name in ("c", "pack/__init__"):
-        write(name + ".py", "VERSION = %d\\nimport fresh%d\\n" % (wanted, wanted))
-    write("fresh%d.py" % wanted, "V = 1\\n")
+        write(name + ".py", "VERSION = %d\\nimport fresh\\n" % wanted)
+    sys.modules.pop("fresh", None)
     cut = interrupt_at(wanted)
     state = builtins.__import__, bootstrap._gcd_import
     assert state == before and gc.isenabled(), (wanted, state)
@@ -438,3 +438,8 @@ while True:
     wanted += int(os.environ["STEP"])
 assert rounds > 20, rounds
 """
+
+
+@pytest.mark.parametrize("first", range(4))
+def test_an_interrupt_at_any_moment_of_a_reload(tree, first):
+    run(tree, {**FILES, "pack/__init__.py": "VERSION = 0\n", "pack/child.py": "", "fresh.py": ""}, INTERRUPTED, watch=False, timeout=120, env={"FIRST": 1 + first, "STEP": 4})

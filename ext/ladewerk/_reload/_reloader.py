@@ -32,6 +32,9 @@ class _Turn:
         self.error: BaseException | None = None
 
 
+_ATTEMPTS = (1, 2, 3)
+
+
 class _One:
     """Of the process: one transaction at a time, because import statements lead there."""
 
@@ -96,45 +99,45 @@ class Reloader:
                 raise TypeError("changed is an iterable of names, modules or paths")
             return self._alone(list(changed))
         while True:
-            with self._mutex:
-                turn = self._waiting
-                mine = turn is None
-                if turn is None:
-                    turn = self._waiting = _Turn()
-                elif turn.thread == threading.get_ident():  # a signal handler's, while this thread waits
-                    raise ReloadError("reload() within a reload, in a signal handler; nothing was changed")
-                while not mine and not turn.done:
-                    self._mutex.wait()
-            if mine:
-                self._lead(turn)
-            if mine or turn.error is None or isinstance(turn.error, Exception):
+            fresh = _Turn()
+            try:
+                with self._mutex:
+                    turn = self._waiting
+                    if turn is None:
+                        turn = self._waiting = fresh
+                    elif turn.thread == fresh.thread:  # a signal handler's, while this thread waits
+                        raise ReloadError("reload() within a reload, in a signal handler; nothing was changed")
+                    while turn is not fresh and not turn.done:
+                        self._mutex.wait(1)  # an interrupt may have cut off the word that it is done
+                if turn is fresh:
+                    self._lead(fresh)
+            except BaseException as error:
+                fresh.error = error
+                raise
+            finally:
+                fresh.done = True
+                if self._waiting is fresh:
+                    self._waiting = None
+                with self._mutex:
+                    self._mutex.notify_all()
+            if turn is fresh or turn.error is None or isinstance(turn.error, Exception):
                 break  # else it was the interrupt of the thread that led: somebody else must
         if isinstance(turn.error, ReloadError):
-            raise turn.error if mine else turn.error.again()
+            raise turn.error.again()
         if turn.error is not None:
             raise turn.error
         assert turn.result is not None
         return turn.result
 
     def _lead(self, turn: _Turn) -> None:
-        me = threading.get_ident()
-        try:
-            with _one.lock:
-                _one.thread = me
-                try:
-                    with self._mutex:
-                        self._waiting = None  # from here on it is too late to share it
-                    turn.result = self._run(None)
-                finally:
-                    _one.thread = 0
-        except BaseException as error:
-            turn.error = error if isinstance(error, ReloadError) else error
-        finally:
-            with self._mutex:
-                if self._waiting is turn:
-                    self._waiting = None
-                turn.done = True
-                self._mutex.notify_all()
+        with _one.lock:
+            _one.thread = turn.thread
+            try:
+                with self._mutex:
+                    self._waiting = None  # from here on it is too late to share it
+                turn.result = self._run(None)
+            finally:
+                _one.thread = 0
 
     def _alone(self, changed: list[Any]) -> Reloaded:
         me = threading.get_ident()
@@ -281,7 +284,16 @@ class Reloader:
             finally:
                 GATE.open()
         finally:
-            transaction.end()
+            interrupt = None
+            for _ in _ATTEMPTS:  # (no call before `try`: a signal's handler runs where a call begins or ends)
+                if _transaction.active is not transaction:
+                    break
+                try:
+                    transaction.end()
+                except BaseException as error:
+                    interrupt = error
+            if interrupt is not None:
+                raise interrupt
         transaction.commit()
         removed = [(name, transaction.old.get(name)) for name in plan.removed]
         return tuple(transaction.order), removed

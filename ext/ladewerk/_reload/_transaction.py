@@ -317,9 +317,9 @@ class Transaction:
     def begin(self) -> None:
         global active
         self._before_hooks()
+        active = self  # from here on there is something to end
         self._collecting = gc.isenabled()
         gc.disable()
-        active = self
         self._import_detour = _live.Detour(builtins.__import__)
         self._gcd_detour = _live.Detour(_bootstrap._gcd_import, True)
         for name, module in self.old.items():
