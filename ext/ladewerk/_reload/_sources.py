@@ -357,10 +357,10 @@ class Sources:
 
     def imported_meanwhile(self, executed: Iterable[str]) -> set[str]:
         """Modules that other threads began to import while EXECUTED were made, and that depend on them: theirs may be the old ones."""
-        known = dict(self.records)
+        last = self._order
         self.meet()
         self.complete_graph()
-        late = {name for name in self.dependants(executed) if name in self.records and self.records[name] is not known.get(name) and not self.records[name].why}
+        late = {name for name in self.dependants(executed) if name in self.records and self.records[name].order > last and not self.records[name].why}
         for name in late:
             self.records[name].digest = b""  # what was executed is not what it should have been
             self.unsure.add(name)
