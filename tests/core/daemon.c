@@ -162,10 +162,19 @@ Test(daemon, what_was_lost_with_the_queue_is_believed_by_nobody)
 	lw_journal_destroy(reader);
 }
 
+static int filling[256];
+static unsigned fillings;
+
 static void fill_descriptors(void)
 {
-	while (dup(STDERR_FILENO) >= 0)
-		;
+	for (int fd; fillings < sizeof filling / sizeof *filling && (fd = dup(STDERR_FILENO)) >= 0; )
+		filling[fillings++] = fd;
+}
+
+static void give_back_descriptors(void)
+{
+	while (fillings)
+		close(filling[--fillings]);
 }
 
 /* All that there may be are open. The limit that was. */
@@ -297,19 +306,29 @@ Test(daemon, the_end_of_a_client_wakes_nobody)
 	end();
 }
 
-Test(daemon, who_has_gone_is_missed_when_descriptors_are)
+/* Whether the daemon has a descriptor for one who knocks while all are in use but that of its end of a connection whose client has just gone. */
+static bool misses_who_has_gone(void)
 {
-	start();
 	int later = make_socket();
 	lw_fresh *client = make_client();
 	const struct rlimit limit = use_up_descriptors();
 	lw_fresh_destroy(client);
 	fill_descriptors();
 	knock(later);
-	cr_expect(is_answered(later), "with the daemon's end of the connection");
+	bool answered = is_answered(later);
 	TREE_CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-	end();
-	cr_expect_eq(daemon_->attached, 1);
-	cr_expect_eq(daemon_->turned_away, 0);
+	give_back_descriptors();
 	close(later);
+	return answered;
+}
+
+Test(daemon, who_has_gone_is_missed_when_descriptors_are)
+{
+	bool missed = false;
+	start();
+	/* Others may wake it at any moment: then it has looked before. */
+	for (unsigned tries = 0; tries < 20 && !missed; tries++)
+		missed = misses_who_has_gone();
+	cr_expect(missed);
+	end();
 }
