@@ -268,7 +268,7 @@ def test_every_sudden_end_has_learnt_something(program):
 def test_sudden_end_loses_the_tail_of_the_first_run_only(program):
     """The second run has nothing but that tail to learn, the third is served; on a busy machine learning takes its time, and the tail is longer."""
     program.learn("import json, ladewerk")
-    for _ in range(4):
+    for _ in range(8):
         program.run(STATEMENTS)
     assert all_served(program, STATEMENTS_SERVED, env={"LADEWERK_READONLY": 1}) >= 8
 
