@@ -412,10 +412,12 @@ uint64_t lw_dirs_file_stamp(struct lw_dirs *dirs, const struct lw_dir *dir, cons
 	return told ? lw_fresh_file(dirs->fresh[LW_BY_DAEMON], path, len, &dir->indexed, entry) : 0;
 }
 
-static int compare(struct lw_dirs *dirs, struct lw_dir *dir)
+/* BARRED: we may not search a directory on the way there. */
+static int compare(struct lw_dirs *dirs, struct lw_dir *dir, bool *barred)
 {
 	struct lw_stat st;
 	int error = lw_dirs_stat(dirs, system_path(dir), &st);
+	*barred = error == -EACCES;
 	if (nothing_there(error)) {
 		set_nameless(dirs, dir, LW_DIR_MISSING, 0, false);
 		return 0;
@@ -443,11 +445,13 @@ static int compare(struct lw_dirs *dirs, struct lw_dir *dir)
 int lw_dirs_compare(struct lw_dirs *dirs, struct lw_dir *dir)
 {
 	enum lw_armed how;
+	bool barred;
 	uint8_t by = arm(dirs, dir, &how);
-	int error = compare(dirs, dir);
+	int error = compare(dirs, dir, &barred);
 	/* It may have become a directory after it was none. */
 	bool fits = how != LW_ARMED_ABOVE || dir->flags & (LW_DIR_MISSING | LW_DIR_NOTDIR);
-	dir->watched = !error && fits ? by : 0;
+	/* That a right was taken away is told by what holds when it is heard of: one that is back by then was never missed, but by us. */
+	dir->watched = !error && fits && !barred ? by : 0;
 	return error;
 }
 

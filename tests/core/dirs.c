@@ -444,6 +444,39 @@ Test(dirs, a_racy_stamp_of_the_daemons_proves_nothing)
 	cr_expect_not(is_seen_when_told(0), "the control: a stamp that is old enough is believed");
 }
 
+/* ARG may not be searched for a moment, in which we look at what is in it; nobody tells that this was so. */
+static int barred_for_a_moment(void *arg)
+{
+	struct facts_lender lender = facts_lender(NULL);
+	struct lw_dir *below = facts_dir(&dirs, facts_join(arg, "below")), *gone = facts_dir(&dirs, facts_join(arg, "gone"));
+	lender.fresh.ops = &(struct lw_fresh_ops){ .check = facts_check, .arm = facts_arm };
+	dirs.freshness = LW_WATCH;
+	dirs.fresh[LW_BY_DAEMON] = &lender.fresh;
+	lw_dirs_begin(&dirs);
+	FACTS_EXPECT(chmod(arg, 0600) == 0);
+	FACTS_EXPECT(lw_dirs_fresh(&dirs, below) == 0 && below->flags == LW_DIR_MISSING);
+	FACTS_EXPECT(chmod(arg, 0700) == 0);
+	FACTS_EXPECT(lw_dirs_fresh(&dirs, gone) == 0 && gone->flags == LW_DIR_MISSING);
+	facts_mkdir(arg, "gone");
+	lender.changed = arg;
+	lw_dirs_begin(&dirs);
+	FACTS_EXPECT(lw_dirs_fresh(&dirs, below) == 0 && below->flags != LW_DIR_MISSING);
+	/* The control: what was not there is believed not to be there until it is told. */
+	FACTS_EXPECT(lw_dirs_fresh(&dirs, gone) == 0 && gone->flags == LW_DIR_MISSING);
+	dirs.fresh[LW_BY_DAEMON] = NULL;
+	return 0;
+}
+
+Test(dirs, what_we_may_not_look_at_is_looked_after_by_nobody)
+{
+	NEEDS_ROOT();
+	const char *path = facts_mkdir(root, "private");
+	facts_mkdir(path, "below");
+	cr_assert_eq(chown(path, FACTS_USER, FACTS_USER), 0);
+	cr_assert_eq(chmod(path, 0700), 0);
+	cr_assert_eq(facts_as(FACTS_USER, barred_for_a_moment, (void *)path), 0);
+}
+
 Test(dirs, the_table_grows_and_keeps_its_pointers)
 {
 	enum { COUNT = 3000 };
