@@ -2,9 +2,13 @@
 # SPDX-License-Identifier: MIT
 #
 # Sets up whatever is missing and runs every test: C (plain, under sanitizers, fuzzing) and Python (the installed
-# package, one interpreter after the other). A failed step does not stop the others. The runners' own summaries
+# package, with several interpreters at once). A failed step does not stop the others. The runners' own summaries
 # come last; the logs are kept.
 set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=scripts/common.sh
+. "$here/common.sh"
 
 usage() {
 	cat <<'END'
@@ -22,6 +26,7 @@ environments are kept, so a second run takes a fraction of the first.
                     root, a network, 3 GB and 12 minutes the first time) and run the Python tests and the plain C
                     build in it as well, with the other settings that are given here; --python is not for the tree
   --tree DIR        --all-pythons with the tree in DIR (default: BUILD/tree)
+  --together N      test with N interpreters at once (default: one more than there are processors, since tests wait a lot)
   --cpython-suite   also run CPython's own import tests with each interpreter (scripts/cpython-tests.sh)
   --long            long settings: more rounds in the tests (LADEWERK_LONG=1), 3 minutes for each fuzz target
   --no-setup        do not install anything with apt-get
@@ -32,7 +37,7 @@ Exit code: 0 if everything passed.
 END
 }
 
-build='' quick='' run_c=1 run_python=1 suite='' setup=1 all_pythons='' tree=''
+build='' quick='' run_c=1 run_python=1 suite='' setup=1 all_pythons='' tree='' together=$(($(nproc) + 1))
 pythons=()
 while (($#)); do
 	case $1 in
@@ -45,18 +50,17 @@ while (($#)); do
 	--tree) all_pythons=1 tree=${2:?--tree needs a directory}; shift ;;
 	--cpython-suite) suite=1 ;;
 	--long) export LADEWERK_LONG=1 ;;
+	--together) together=${2:?--together needs a number}; shift ;;
 	--no-setup) setup='' ;;
 	--build-dir) build=${2:?--build-dir needs a directory}; shift ;;
 	*) usage >&2; exit 2 ;;
 	esac
 	shift
 done
+[[ $together =~ ^[1-9][0-9]?$ ]] || { say "test: --together needs a number from 1 to 99"; exit 2; }
 [[ $run_c || $run_python ]] || { say "test: --c-only and --python-only exclude each other"; exit 2; }
 
-here=$(cd "$(dirname "$0")" && pwd)
 build=$(realpath -m "${build:-$here/../build}")
-# shellcheck source=scripts/common.sh
-. "$here/common.sh"
 clean_environment
 in_tree=("$here/pythons-tree.sh" --build-dir "$build" --tree "${tree:-$build/tree}")
 [[ $setup ]] || in_tree+=(--no-setup)
@@ -79,22 +83,50 @@ record() {
 	printf '%s\t%s\n' "$1" "$2" >>"$logs/results"
 }
 
-# step NAME COMMAND...: run it with its output in a log.
-step() {
-	local name=$1 log=$logs/$1.log start=$SECONDS code=0
+declare -A running=() begun=() # by process: the step; by step: when
+
+# begin NAME COMMAND...: start it with its output in a log; finish() waits for it.
+begin() {
+	local name=$1 log=$logs/$1.log
 	shift
 	say "test: $name ..."
-	# Not in a condition: errexit would be off inside.
-	set +e
-	(set -e; "$@") >"$log" 2>&1 </dev/null
-	code=$?
-	set -e
+	begun[$name]=$SECONDS
+	set -m # a process group of its own, in which interrupts are not ignored
+	(set -e; "$@") >"$log" 2>&1 </dev/null &
+	set +m
+	running[$!]=$name
+}
+
+# Ctrl-C, or whoever ends this, ends what it has begun.
+stop() {
+	local process
+	for process in "${!running[@]}"; do
+		kill -s TERM -- "-$process" 2>/dev/null || true
+	done
+	exit "$1"
+}
+trap 'stop 130' INT
+trap 'stop 143' TERM
+
+# finish: the end of one of the steps that run.
+finish() {
+	local process code=0 name log
+	wait -n -p process "${!running[@]}" || code=$?
+	name=${running[$process]}
+	log=$logs/$name.log
+	unset "running[$process]"
 	record "$name" "$code"
 	case $code in
-	0) say "test: $name passed in $((SECONDS - start)) s" ;;
+	0) say "test: $name passed in $((SECONDS - begun[$name])) s" ;;
 	77) say "test: $name skipped: $(tail -n 1 "$log")" ;;
-	*) say "test: $name FAILED after $((SECONDS - start)) s ($log)" ;;
+	*) say "test: $name FAILED after $((SECONDS - begun[$name])) s ($log)" ;;
 	esac
+}
+
+# step NAME COMMAND...: alone.
+step() {
+	begin "$@"
+	finish
 }
 
 # c_build DIR OPTION...
@@ -215,7 +247,7 @@ python_tests() {
 where = os.path.realpath(ladewerk.__file__)
 if not where.startswith(os.path.realpath(sys.prefix)): sys.exit("not the installed package: " + where)'
 	# The checkout may be read-only.
-	XDG_CACHE_HOME=$work/cache PATH=$venv/bin:$PATH "$venv/bin/pytest" --color=no -o cache_dir="$work/pytest-cache" \
+	XDG_CACHE_HOME=$work/cache PATH=$venv/bin:$PATH "$venv/bin/pytest" --color=no --durations=30 -o cache_dir="$work/pytest-cache" \
 		"$repo/tests/ext" "$repo/tests/live" "$repo/tests/cli"
 }
 
@@ -274,12 +306,17 @@ if [[ $run_python ]]; then
 		step package package "${pythons[0]}"
 	fi
 	for python in "${pythons[@]}"; do
-		id=$(interpreter_id "$python")
-		step "python-$id" python_tests "$python"
-		if [[ $suite ]]; then
-			step "cpython-$id" cpython_suite "$python"
-		fi
+		((${#running[@]} < together)) || finish
+		begin "python-$(interpreter_id "$python")" python_tests "$python"
 	done
+	while ((${#running[@]})); do
+		finish
+	done
+	if [[ $suite ]]; then
+		for python in "${pythons[@]}"; do
+			step "cpython-$(interpreter_id "$python")" cpython_suite "$python"
+		done
+	fi
 fi
 
 if [[ $all_pythons ]]; then
