@@ -116,5 +116,8 @@ bool lw_mark_dead(int dir, const char *name)
 
 	if (!parse(name, &mark))
 		return false;
-	return mark.space == own_space() ? process_gone(&mark) : older_than_a_day(dir, name);
+	if (mark.space != own_space())
+		return older_than_a_day(dir, name);
+	/* Who ends in an orderly way removes it first: so it must be there after the process has gone. */
+	return process_gone(&mark) && faccessat(dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }

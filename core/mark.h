@@ -23,7 +23,7 @@ bool lw_mark_parse(const char *name, int *pid);
 /** Leave mark NAME in DIR. 0 or -errno. */
 int lw_mark_leave(int dir, const char *name);
 
-/** Whether the process that left mark NAME in DIR is gone without having removed it. */
+/** Whether the process that left mark NAME in DIR is gone without having removed it: it may have done so since DIR was listed. */
 bool lw_mark_dead(int dir, const char *name);
 
 #endif

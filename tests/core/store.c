@@ -1598,6 +1598,24 @@ Test(marks, are_judged_by_process_start_and_namespace)
 	}
 }
 
+/* It was listed, its process has ended in an orderly way, and then we look whether that lives. */
+Test(marks, a_mark_that_was_removed_is_nobodys)
+{
+	char own[LW_MARK_NAME], name[LW_MARK_NAME];
+	int pid;
+	unsigned long long start, space;
+
+	lw_mark_name(own);
+	cr_assert_eq(sscanf(own, "start-%d-%llu-%llu", &pid, &start, &space), 3);
+	snprintf(name, sizeof(name), "start-%d-%llu-%llu", dead_pid(), start, space);
+	lw_store_close(open_here());
+	int dir = open(keydir, O_RDONLY | O_DIRECTORY);
+	cr_assert(!lw_mark_dead(dir, name));
+	touch(in(keydir, name), 0);
+	cr_assert(lw_mark_dead(dir, name), "the control: it is still there");
+	close(dir);
+}
+
 Test(marks, ok_tells_the_last_use_once_a_day)
 {
 	const struct { time_t age; bool touched; } row[] = { { 3600, false }, { 20 * 3600, false }, { 25 * 3600, true }, { 400 * 86400, true } };
