@@ -119,7 +119,11 @@ finish() {
 	case $code in
 	0) say "test: $name passed in $((SECONDS - begun[$name])) s" ;;
 	77) say "test: $name skipped: $(tail -n 1 "$log")" ;;
-	*) say "test: $name FAILED after $((SECONDS - begun[$name])) s ($log)" ;;
+	*)
+		say "test: $name FAILED after $((SECONDS - begun[$name])) s ($log)"
+		# Should there be no time for more. The end of the log comes at the end.
+		grep -E '^(FAILED|ERROR) |\((Failed|Timeout|SEGFAULT)\)|(^|[^[:alpha:]])error:' "$log" | tail -n 20 >&2 || true
+		;;
 	esac
 }
 
@@ -222,14 +226,15 @@ build_sdist(sys.argv[1])' "$dir"
 	LADEWERK_CACHE=$dir/cache "$venv/bin/ladewerk" run -c 'import decimal, ladewerk; assert ladewerk.stats()["active"], ladewerk.stats()'
 }
 
-# python_tests PYTHON: the package as a user gets it. The working directory is an empty one and pytest is started as
+# python_tests PYTHON [OPTION...]: the package as a user gets it; pytest has the options. The working directory is an empty one and pytest is started as
 # a program, so that nothing of the checkout but the tests themselves can be imported; that is checked as well.
 python_tests() {
-	local id venv work
-	id=$(interpreter_id "$1")
+	local id venv work python=$1
+	shift
+	id=$(interpreter_id "$python")
 	venv=$build/venv-$id
 	work=$build/run-$id
-	make_venv "$1" "$venv"
+	make_venv "$python" "$venv"
 	if [[ -f $repo/tests/requirements.txt ]]; then
 		pip_install "$venv" -r "$repo/tests/requirements.txt"
 	else
@@ -239,7 +244,7 @@ python_tests() {
 	grep -v '^#' "$repo/tests/requirements-greenlets.txt" | while read -r package; do
 		pip_install "$venv" --only-binary :all: "$package" || echo "no $package for this interpreter"
 	done
-	install_ladewerk "$1" "$venv"
+	install_ladewerk "$python" "$venv"
 	rm -rf "$work"
 	mkdir -p "$work"
 	cd "$work"
@@ -247,7 +252,7 @@ python_tests() {
 where = os.path.realpath(ladewerk.__file__)
 if not where.startswith(os.path.realpath(sys.prefix)): sys.exit("not the installed package: " + where)'
 	# The checkout may be read-only.
-	XDG_CACHE_HOME=$work/cache PATH=$venv/bin:$PATH "$venv/bin/pytest" --color=no --durations=30 -o cache_dir="$work/pytest-cache" \
+	XDG_CACHE_HOME=$work/cache PATH=$venv/bin:$PATH "$venv/bin/pytest" --color=no --durations=30 -o cache_dir="$work/pytest-cache" "$@" \
 		"$repo/tests/ext" "$repo/tests/live" "$repo/tests/cli"
 }
 
@@ -305,9 +310,12 @@ if [[ $run_python ]]; then
 	if [[ ! $quick ]]; then
 		step package package "${pythons[0]}"
 	fi
+	others=()
 	for python in "${pythons[@]}"; do
 		((${#running[@]} < together)) || finish
-		begin "python-$(interpreter_id "$python")" python_tests "$python"
+		begin "python-$(interpreter_id "$python")" python_tests "$python" "${others[@]}"
+		# Commands that are C from end to end, but for their arguments, are tested with the first one; with --long, with each.
+		[[ ${LADEWERK_LONG-} ]] || others=(-m "not once")
 	done
 	while ((${#running[@]})); do
 		finish

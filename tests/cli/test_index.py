@@ -265,6 +265,7 @@ def test_without_stderr(tree):
     assert subprocess.run([tree.script, "index", "src"], cwd=tree.cwd, env=tree.env, preexec_fn=lambda: os.close(2)).returncode == 0
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("work", ["scan(roots, 1)", "scan(roots)", "measure(roots)", "measure(roots, 0, 'auto', True)"])
 def test_interrupt_while_directories_are_read(tree, work):
     """The walk takes as long as the disk does; it must not be waited for."""

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 NAMES = [f"n{i}" for i in range(12)]
 SUFFIXES = [".py", ".py", ".py", ".pyc", ".txt", ""]
 

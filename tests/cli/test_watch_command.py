@@ -17,6 +17,8 @@ import pytest
 
 from watching import LONG, PREPARE, Daemon, Program, instances, until
 
+pytestmark = pytest.mark.once
+
 PROGRAMS = 150
 NUMBERS = {"pid", "directories", "sources", "index_bytes", "armed", "watches", "events", "overflows", "unwatched", "marked", "folds", "bases", "generation",
            "journal_bytes", "journals", "clients", "attached", "turned_away", "rss_kib"}

@@ -15,6 +15,8 @@ import pytest
 
 from watching import LONG, PREPARE, Daemon, Program, instances, until
 
+pytestmark = pytest.mark.once
+
 KILLS = 500 if LONG else 20
 
 

@@ -460,7 +460,7 @@ def base():
 
 
 PROGRAM = 50  # steps
-ENOUGH = 100_000 if LONG else 5_000
+ENOUGH = 100_000 if LONG else 2_000
 
 
 def test_generated_programs(base, capsys):
@@ -480,7 +480,7 @@ def test_generated_programs(base, capsys):
         print(f" [{panel.steps} steps, {panel.queries} questions, {panel.found} found, {panel.aside} aside]", end="")
     assert panel.steps >= ENOUGH
     assert panel.found > panel.queries / 10, "the trees are too empty to prove anything"
-    assert panel.from_index > 1000, "the index was never used"
+    assert panel.from_index > ENOUGH // 5, "the index was hardly ever used"
     assert panel.aside < panel.queries * 0.05, panel.reasons
 
 
