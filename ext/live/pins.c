@@ -11,6 +11,8 @@
  * A hold belongs to a context (contextvars), so to a thread or a task. Whoever has one and enters again never waits, and makes it last until both have left: so does a task
  * or an executor's function that was given the context of one who holds.
  *
+ * Who has closed the gate may enter: what it runs until it opens it again (module bodies, callbacks of frameworks, signal handlers) would wait for itself.
+ *
  * Locks: the mutex protects the plain fields of gate and holds. Python code never runs and no reference is dropped while it is held; who waits has given up the GIL.
  * fork: forked() forgets all holds but the one of the calling context.
  */
@@ -29,6 +31,7 @@ typedef struct {
 	pthread_cond_t changed;
 	bool ready;			/* (once) the two above are there */
 	bool closed;			/* mutex */
+	pthread_t closer;		/* mutex: who has closed it */
 	unsigned holds;			/* mutex */
 	uint64_t epoch;			/* mutex: forks */
 	PyObject *variable;		/* (once) ContextVar: the hold of this context */
@@ -147,7 +150,7 @@ static enum entered try_enter(gate *self, hold *mine, hold *fresh)
 	if (lasts(self, mine)) {
 		mine->depth++;
 		result = ENTERED_AGAIN;
-	} else if (!self->closed) {
+	} else if (!self->closed || pthread_equal(self->closer, pthread_self())) {
 		fresh->depth = 1;
 		fresh->epoch = self->epoch;
 		self->holds++;
@@ -332,7 +335,10 @@ static PyObject *gate_close(PyObject *object, PyObject *arg)
 	int64_t until = patience > 1e9 ? INT64_MAX : now_ns() + (int64_t)(patience * 1e9);
 	pthread_mutex_lock(&self->mutex);
 	bool free = !self->closed, empty = is_empty(self);
-	self->closed = true;
+	if (free) {
+		self->closed = true;
+		self->closer = pthread_self();
+	}
 	pthread_mutex_unlock(&self->mutex);
 	if (!free)
 		return PyErr_Format(PyExc_RuntimeError, "closed already");
