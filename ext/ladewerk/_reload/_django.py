@@ -2,9 +2,10 @@
 """Django: what ext/RELOAD.md says in *Django*.
 
     begin       keep the registries as they are; models, receivers, admin classes, ... of modules that are executed again leave them
-    started     the settings module has been executed, if it must be: settings are read from it, apps that are new get their configurations, those that are gone leave
+    started     the settings module has been executed, if it must be: settings are read from it, apps that are new get their configurations, those that are gone leave,
+                models are executed
     (bodies)    register what they define, as at any start
-    executed    models of new apps, ready(), the admin's modules; then URLs, engines and middleware are made anew
+    executed    ready(), the admin's modules; then URLs, engines and middleware are made anew
     end         caches are emptied; or all registries are as they were
 """
 from __future__ import annotations
@@ -76,6 +77,7 @@ class Django(Adapter):
         self._configs = self._apps.app_configs
         self._registries.keep()
         self._models.keep()
+        self._engines.keep()
         self._begun = True
         self._kept_configs = [(config, dict(vars(config))) for config in self._configs.values()]
         self._replaced = {*transaction.plan.steps, *transaction.plan.removed}
@@ -93,6 +95,8 @@ class Django(Adapter):
         if self._settings.module in self._transaction.plan.steps:
             self._settings.switch()
         self._configure()
+        for config in self._apps.app_configs.values():
+            self._load_models(config)
 
     def _configure(self) -> None:
         """app_configs for INSTALLED_APPS as it is now. What has not changed keeps its configuration."""
@@ -141,12 +145,24 @@ class Django(Adapter):
         for name in going:
             transaction.forget(name)
 
+    def _load_models(self, config: Any) -> None:
+        """Before any other module, as django.setup() does; of apps, too, that are new, or may have models now."""
+        name = f"{config.name}.models"
+        if name in self._transaction.plan.removed:
+            config.models_module = None
+        elif config in self._new_configs or config.name in self._transaction.sources.records:
+            self._check_not_loaded(config, name)
+            config.import_models()
+
+    def _check_not_loaded(self, config: Any, name: str) -> None:
+        if config.label not in self._configs and name in sys.modules and name not in self._transaction.new:
+            raise ImportError(f"{name} was imported before its app was installed: start again", name=name)
+
     # --- after bodies ---
 
     def executed(self) -> None:
         from django.conf import settings
         transaction, apps = self._transaction, self._apps
-        self._load_models()
         self._models.check(apps.app_configs)
         for config in self._touched({*transaction.new, *self._replaced}):
             config.ready()
@@ -163,20 +179,6 @@ class Django(Adapter):
         for path in settings.MIDDLEWARE:
             transaction.get_all(path.rpartition(".")[0])  # what import_string() would not notice: it is gone
         self._middleware.renew()
-
-    def _load_models(self) -> None:
-        """Of apps that are new, or may have theirs now."""
-        for config in self._apps.app_configs.values():
-            name = f"{config.name}.models"
-            if name in self._transaction.plan.removed:
-                config.models_module = None
-            elif config in self._new_configs or config.name in self._transaction.sources.records:
-                self._check_not_loaded(config, name)
-                config.import_models()
-
-    def _check_not_loaded(self, config: Any, name: str) -> None:
-        if config.label not in self._configs and name in sys.modules and name not in self._transaction.new:
-            raise ImportError(f"{name} was imported before its app was installed: start again", name=name)
 
     def _touched(self, modules: set[str]) -> list[Any]:
         """Configurations that are new, and those of apps that one of MODULES belongs to."""
@@ -225,7 +227,6 @@ class Django(Adapter):
 
     def _undo(self) -> None:
         self._middleware.back()
-        self._engines.back()
         self._admin_urls.back(self._transaction.sources)
         self._apps.app_configs = self._configs
         for config, before in self._kept_configs:
@@ -234,4 +235,5 @@ class Django(Adapter):
         self._registries.restore()
         self._models.restore()
         self._settings.back()
+        self._engines.back()
         self._apps.clear_cache()

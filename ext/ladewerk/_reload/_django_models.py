@@ -115,7 +115,7 @@ class Models:
         """LookupError: a model of LABELS has a relation to one that is not there."""
         for label in labels:
             for model in self.apps.all_models[label].values():
-                for field in relations(model):
+                for field in relations(model) if not model._meta.auto_created else ():
                     target = getattr(field.remote_field, "model", None)
                     if isinstance(target, type) and not self._is_there(target) or isinstance(target, str) and not self._was_awaited(model, target):
                         name = target if isinstance(target, str) else target._meta.label  # type: ignore[attr-defined]

@@ -125,29 +125,38 @@ def check_urls(new: dict[str, Any]) -> None:
 
 
 class Engines:
-    """Made anew, if they have been used: they hold tags and filters, and parsed templates."""
+    """``keep()`` them; ``renew()``: made anew, if they have been used, since they hold tags and filters, and parsed templates."""
 
     def __init__(self) -> None:
         self._before: dict[str, Any] | None = None
 
+    def keep(self) -> None:
+        engines = _engines()
+        if engines is not None:
+            self._before = dict(vars(engines), _engines=dict(engines._engines))
+
     def renew(self) -> None:
-        engines: Any = getattr(sys.modules.get("django.template"), "engines", None)
+        engines = _engines()
         if engines is None:
             return
-        self._before = dict(vars(engines))
         fresh = type(engines)()
-        if vars(engines).get("_engines"):
+        if self._before is None or self._before["_engines"]:
             fresh.all()
-        vars(engines).pop("templates", None)
-        vars(engines).update(vars(fresh))
+        _become(engines, vars(fresh))
 
     def back(self) -> None:
-        if self._before is None:
-            return
-        engines: Any = sys.modules["django.template"].engines
+        if self._before is not None:
+            _become(_engines(), self._before)
+
+
+def _engines() -> Any:
+    return getattr(sys.modules.get("django.template"), "engines", None)
+
+
+def _become(engines: Any, content: dict[str, Any]) -> None:
+    vars(engines).update(content)
+    if "templates" not in content:
         vars(engines).pop("templates", None)
-        vars(engines).update(self._before)
-        self._before = None
 
 
 # --- middleware ---
