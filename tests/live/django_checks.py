@@ -3,6 +3,7 @@
 
 Each check begins with the project as it is in the repository, loaded; what it has edited is put back, and reloaded, after it.
 """
+import asyncio
 import contextlib
 import gc
 import json
@@ -39,7 +40,7 @@ from django.core import checks  # noqa: E402
 from django.core.handlers.wsgi import WSGIHandler  # noqa: E402
 from django.db import connection  # noqa: E402
 from django.db.models import signals  # noqa: E402
-from django.test import Client  # noqa: E402
+from django.test import AsyncClient, Client  # noqa: E402
 from django.urls import reverse  # noqa: E402
 
 R = ladewerk.Reloader([ROOT])
@@ -465,6 +466,15 @@ def test_middleware():
     write("proj/other.py", "def Other(get_response):\n    def answer(request):\n        response = get_response(request)\n        response['X-Other'] = 'yes'\n        return response\n    return answer\n")
     R.reload()
     assert CLIENT.get("/page")["X-Other"] == wsgi(handler, "/page")["X-Other"] == "yes"
+
+
+@check
+def test_middleware_of_asgi():
+    client = AsyncClient()
+    assert asyncio.run(client.get("/nothing"))["X-Mark"] == "first"
+    edit("proj/middleware.py", ('"first"', '"second"'))
+    R.reload()
+    assert asyncio.run(client.get("/nothing"))["X-Mark"] == "second"
 
 
 def wsgi(handler, path):

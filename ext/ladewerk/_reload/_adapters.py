@@ -15,6 +15,7 @@ and by the child of a fork.
 """
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._sources import Sources
     from ._transaction import Transaction
+
+
+def module(name: str) -> Any:
+    """A framework's. (Not by an import statement: Ladewerk is typed, and frameworks may be or not, and be there or not.)"""
+    return importlib.import_module(name)
 
 
 class Adapter:

@@ -16,10 +16,10 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ._adapters import Adapter
+from ._adapters import Adapter, module
 from . import _django_settings as settings_module
 from . import _django_web as web
-from ._django_models import Models, relations, targets
+from ._django_models import Models, forget_cached, relations, targets
 from ._django_registries import Registries
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Django(Adapter):
                         self._edges.setdefault(target.__module__, set()).add(model.__module__)
         changed = set(changed)
         found = set().union(*(self._edges.get(name, ()) for name in changed))
-        if self._settings.module in changed:
+        if self._settings.name in changed:
             found |= settings_module.importers(sources)
         return found - changed
 
@@ -89,43 +89,44 @@ class Django(Adapter):
         self._registries.forget(modules, set(self._models.gone.values()))
 
     def first(self) -> list[str]:
-        return [self._settings.module]
+        return [self._settings.name]
 
     def started(self) -> None:
-        if self._settings.module in self._transaction.plan.steps:
+        if self._settings.name in self._transaction.plan.steps:
             self._settings.switch()
+            for config in self._configs.values():
+                forget_cached(config)
         self._configure()
         for config in self._apps.app_configs.values():
             self._load_models(config)
 
     def _configure(self) -> None:
         """app_configs for INSTALLED_APPS as it is now. What has not changed keeps its configuration."""
-        from django.conf import settings
-        from django.core.exceptions import ImproperlyConfigured
         configs: dict[str, Any] = {}
-        for entry in settings.INSTALLED_APPS if self._settings.module else self._configs.values():
+        wrong = module("django.core.exceptions").ImproperlyConfigured
+        for entry in self._settings.settings.INSTALLED_APPS if self._settings.name else self._configs.values():
             config = self._config(entry)
             if config.label in configs:
-                raise ImproperlyConfigured(f"Application labels aren't unique, duplicates: {config.label}")
+                raise wrong(f"Application labels aren't unique, duplicates: {config.label}")
             configs[config.label] = config
         names = Counter(config.name for config in configs.values())
         if len(names) != len(configs):
-            raise ImproperlyConfigured(f"Application names aren't unique, duplicates: {', '.join(name for name, count in names.items() if count > 1)}")
+            raise wrong(f"Application names aren't unique, duplicates: {', '.join(name for name, count in names.items() if count > 1)}")
         self._apps.app_configs = configs
         self._apps.clear_cache()
         for label in self._configs.keys() - configs.keys():
             self._leave(self._configs[label])
 
     def _config(self, entry: Any) -> Any:
-        from django.apps import AppConfig
+        base = module("django.apps").AppConfig
         for config in self._configs.values():
             own_class = f"{type(config).__module__}.{type(config).__qualname__}"
             if entry in (config, config.name, own_class):
                 if not self._replaced & {config.name, f"{config.name}.apps", type(config).__module__}:
                     return config
-                entry = entry if isinstance(entry, str) else own_class if type(config) is not AppConfig else config.name
+                entry = entry if isinstance(entry, str) else own_class if type(config) is not base else config.name
                 break
-        config = AppConfig.create(entry)
+        config = base.create(entry)
         config.apps = self._apps
         config.models = self._apps.all_models[config.label]
         self._new_configs.append(config)
@@ -161,7 +162,6 @@ class Django(Adapter):
     # --- after bodies ---
 
     def executed(self) -> None:
-        from django.conf import settings
         transaction, apps = self._transaction, self._apps
         self._models.check(apps.app_configs)
         for config in self._touched({*transaction.new, *self._replaced}):
@@ -175,8 +175,8 @@ class Django(Adapter):
         self._engines.renew()
         if self._registries.sites_changed():
             self._admin_urls.renew(transaction.sources, transaction.new)
-        web.check_urls(transaction.new)
-        for path in settings.MIDDLEWARE:
+        web.check_urls(self._settings.settings, transaction.new)
+        for path in self._settings.settings.MIDDLEWARE:
             transaction.get_all(path.rpartition(".")[0])  # what import_string() would not notice: it is gone
         self._middleware.renew()
 
@@ -190,14 +190,12 @@ class Django(Adapter):
         """Modules that an app has only now."""
         if not self._apps.is_installed("django.contrib.admin"):
             return
-        from importlib import import_module
-
-        from django.utils.module_loading import module_has_submodule
+        has_submodule = module("django.utils.module_loading").module_has_submodule
         for config in self._apps.app_configs.values():
             name = f"{config.name}.admin"
             if config.name in self._transaction.sources.records or config in self._new_configs:
-                if name not in sys.modules and name not in self._transaction.new and module_has_submodule(config.module, "admin"):
-                    import_module(name)
+                if name not in sys.modules and name not in self._transaction.new and has_submodule(config.module, "admin"):
+                    module(name)
 
     def changes(self) -> list[Any]:
         """Global names of installed packages that are bound to replaced models (``UserModel`` in django.contrib.auth)."""
@@ -206,9 +204,9 @@ class Django(Adapter):
         found: list[Any] = []
         if not replaced:
             return found
-        for name, module in list(sys.modules.items()):
-            if name.startswith(packages) and isinstance(module, ModuleType) and name not in self._transaction.new:
-                names = object.__getattribute__(module, "__dict__")
+        for name, holder in list(sys.modules.items()):
+            if name.startswith(packages) and isinstance(holder, ModuleType) and name not in self._transaction.new:
+                names = object.__getattribute__(holder, "__dict__")
                 found += [(names, key, replaced[id(value)]) for key, value in list(names.items()) if id(value) in replaced]
         return found
 

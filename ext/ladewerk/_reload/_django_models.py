@@ -10,6 +10,8 @@ import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ._adapters import module
+
 
 def relations(model: Any) -> Iterator[Any]:
     """Fields of MODEL's own that lead to other models."""
@@ -25,11 +27,11 @@ def targets(field: Any) -> list[Any]:
     return [each for each in (getattr(rel, "model", None), getattr(rel, "through", None)) if isinstance(each, type)]
 
 
-def _forget_cached(thing: Any) -> None:
+def forget_cached(thing: Any) -> None:
     """What cached_property has kept in THING."""
-    from django.utils.functional import cached_property
+    cached = module("django.utils.functional").cached_property
     for name in list(vars(thing)):
-        if isinstance(getattr(type(thing), name, None), cached_property):
+        if isinstance(getattr(type(thing), name, None), cached):
             del vars(thing)[name]
 
 
@@ -41,8 +43,7 @@ class Models:
     """``keep()`` what there is, then ``forget()``; ``restore()`` puts back what was kept."""
 
     def __init__(self) -> None:
-        from django.apps import apps
-        self.apps: Any = apps
+        self.apps: Any = module("django.apps").apps
         self.gone: dict[tuple[str, str], Any] = {}  # (label, name) -> the old class
         self._pending: dict[Any, list[Any]] = {}
         self._registry: dict[str, dict[str, Any]] = {}
@@ -99,7 +100,7 @@ class Models:
         self._led += [(thing, dict(vars(thing))) for thing in (field, rel)]
         for thing in (field, rel, vars(model).get(field.name)):
             if hasattr(thing, "__dict__"):
-                _forget_cached(thing)
+                forget_cached(thing)
         if getattr(rel, "through", None) is old:
             rel.through = new
         if rel.model is not old:
@@ -170,4 +171,4 @@ class Models:
         for field in relations(model):
             descriptor = now.get(field.name)
             if hasattr(descriptor, "__dict__"):
-                _forget_cached(descriptor)
+                forget_cached(descriptor)

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from ladewerk import _live
+from ._adapters import module
 from ._sources import is_lazy, own
 
 _signals: weakref.WeakSet[Any] = weakref.WeakSet()  # all that modules have by a global name
@@ -28,19 +29,18 @@ def defined_in(thing: Any, modules: set[str]) -> bool:
 
 
 def _is_signal(thing: Any) -> bool:
-    from django.dispatch import Signal
-    return issubclass(type(thing), Signal)  # not isinstance(): proxies may answer that with an error
+    return issubclass(type(thing), module("django.dispatch").Signal)  # not isinstance(): proxies may answer that with an error
 
 
 def signals() -> list[Any]:
     for name in _live.strangers(sys.modules, _seen):
-        module = sys.modules.get(name)
+        holder = sys.modules.get(name)
         try:
-            _seen[name] = weakref.ref(module)
+            _seen[name] = weakref.ref(holder)
         except TypeError:
-            _seen[name] = module
-        if isinstance(module, ModuleType) and not is_lazy(module):
-            _signals.update(value for value in list(object.__getattribute__(module, "__dict__").values()) if _is_signal(value))
+            _seen[name] = holder
+        if isinstance(holder, ModuleType) and not is_lazy(holder):
+            _signals.update(value for value in list(object.__getattribute__(holder, "__dict__").values()) if _is_signal(value))
     return list(_signals)
 
 
@@ -65,11 +65,10 @@ class Registries:
         self._undo: list[Callable[[], None]] = []
 
     def keep(self) -> None:
-        from django.core.checks.registry import registry
-        from django.db.models.query_utils import RegisterLookupMixin
+        registry, lookups = module("django.core.checks.registry").registry, module("django.db.models.query_utils").RegisterLookupMixin
         self._sets = [(each, set(each)) for each in (registry.registered_checks, registry.deployment_checks)]
         self._receivers = [(signal, list(signal.receivers)) for signal in signals()]
-        dicts = [vars(each)["class_lookups"] for each in {RegisterLookupMixin, *_subclasses(RegisterLookupMixin)} if "class_lookups" in vars(each)]
+        dicts = [vars(each)["class_lookups"] for each in {lookups, *_subclasses(lookups)} if "class_lookups" in vars(each)]
         if "django.urls.converters" in sys.modules:
             dicts.append(sys.modules["django.urls.converters"].REGISTERED_CONVERTERS)
         for site in self.sites():
@@ -79,8 +78,7 @@ class Registries:
 
     def sites(self) -> list[Any]:
         """Of the admin."""
-        module = sys.modules.get("django.contrib.admin.sites")
-        return list(getattr(module, "all_sites", ())) if module is not None else []
+        return list(getattr(sys.modules.get("django.contrib.admin.sites"), "all_sites", ()))
 
     def sites_changed(self) -> bool:
         return any(dict(site._registry) != self._sites.get(site) for site in self.sites())
@@ -92,8 +90,8 @@ class Registries:
         for content, _ in self._dicts:
             for key in [key for key, value in content.items() if defined_in(value, modules)]:
                 del content[key]
-        for each, _ in self._sets:
-            each.difference_update([thing for thing in each if defined_in(thing, modules)])
+        for things, _ in self._sets:
+            things.difference_update([thing for thing in things if defined_in(thing, modules)])
         for signal, _ in self._receivers:
             self._forget_receivers(signal, modules, models)
         for site in self._sites:
@@ -116,10 +114,10 @@ class Registries:
 
     def lenient(self) -> None:
         """Until the end, this thread may register what was registered before with the admin, and unregister what was forgotten."""
-        module = sys.modules.get("django.contrib.admin.sites")
-        if module is None:
+        sites = sys.modules.get("django.contrib.admin.sites")
+        if sites is None:
             return
-        site_class, me, before = module.AdminSite, threading.get_ident(), self._sites
+        site_class, me, before = sites.AdminSite, threading.get_ident(), self._sites
         register, unregister = site_class.register, site_class.unregister
 
         def each(models: Any) -> list[Any]:
@@ -155,8 +153,8 @@ class Registries:
         """Receivers of other modules hear of new senders (MODELS: id of the old -> new), and new signals, as they did of the old ones."""
         replaced = set()
         for name in modules:
-            module = old_modules.get(name)
-            for key, signal in list(object.__getattribute__(module, "__dict__").items()) if isinstance(module, ModuleType) else ():
+            old = old_modules.get(name)
+            for key, signal in list(object.__getattribute__(old, "__dict__").items()) if isinstance(old, ModuleType) else ():
                 new = own(new_modules.get(name), key)
                 if new is not signal and _is_signal(signal) and _is_signal(new):
                     replaced.add(signal)
@@ -182,9 +180,9 @@ class Registries:
         self.leave()
         for content, before in self._dicts:
             _put_back(content, before)
-        for each, kept in self._sets:
-            each.clear()
-            each.update(kept)
+        for things, kept in self._sets:
+            things.clear()
+            things.update(kept)
         for signal, receivers in self._receivers:
             with signal.lock:
                 signal.receivers = list(receivers)
@@ -204,7 +202,6 @@ def _put_back(content: dict[Any, Any], before: dict[Any, Any]) -> None:
 
 
 def _forget_lookups() -> None:
-    from django.db.models.query_utils import RegisterLookupMixin
-    forget = getattr(RegisterLookupMixin, "_clear_cached_class_lookups", None)
+    forget = getattr(module("django.db.models.query_utils").RegisterLookupMixin, "_clear_cached_class_lookups", None)
     if forget is not None:
         forget()

@@ -7,6 +7,8 @@ import sys
 import time
 from typing import Any
 
+from ._adapters import module
+
 _UNCHANGEABLE = ("DATABASES",)  # connections are made already; the signal's receiver would only warn
 
 
@@ -15,49 +17,47 @@ def _values(settings: Any) -> dict[str, Any]:
 
 
 class SettingsSwitch:
-    """``module``: what the settings come from, "" if from no module or if they are overridden at the moment."""
+    """``settings``: Django's. ``name``: of the module that they come from, "" if from none or if they are overridden at the moment."""
 
     def __init__(self) -> None:
-        from django.conf import Settings, settings
-        self._settings: Any = settings
-        wrapped = settings._wrapped
-        self.module: str = wrapped.SETTINGS_MODULE if type(wrapped) is Settings else ""
+        conf = module("django.conf")
+        self.settings: Any = conf.settings
+        wrapped = self.settings._wrapped
+        self.name: str = wrapped.SETTINGS_MODULE if type(wrapped) is conf.Settings else ""
         self._old: Any = None  # once switched
 
     def switch(self) -> None:
         """Its module was executed again, aside: this thread imports the new one."""
-        from django.conf import Settings
-        import django.test.signals  # noqa: F401: Django's own receivers
-        old = self._settings._wrapped
+        module("django.test.signals")  # Django's own receivers of setting_changed
+        old = self.settings._wrapped
         timezone = os.environ.get("TZ")
         try:
-            new = Settings(self.module)
+            new = module("django.conf").Settings(self.name)
         except BaseException:
             _set_timezone(timezone)
             raise
         self._old = old
-        self._settings._wrapped = new
+        self.settings._wrapped = new
         self._tell(old, new, True)
 
     def back(self) -> None:
         if self._old is None:
             return
-        new, old, self._old = self._settings._wrapped, self._old, None
-        self._settings._wrapped = old
+        new, old, self._old = self.settings._wrapped, self._old, None
+        self.settings._wrapped = old
         _set_timezone(old.TIME_ZONE)
         self._tell(new, old, False)
 
     def _tell(self, old: Any, new: Any, enter: bool) -> None:
-        from django.core.signals import setting_changed
         before, after = _values(old), _values(new)
         changed = [key for key in {**before, **after} if (key in before) != (key in after) or before[key] != after[key]]
-        send = setting_changed.send if enter else setting_changed.send_robust
+        signal = module("django.core.signals").setting_changed
+        send = signal.send if enter else signal.send_robust
         for key in changed:
             if key not in _UNCHANGEABLE:
                 send(sender=type(new), setting=key, value=after.get(key), enter=enter)
         if "LOGGING" in changed or "LOGGING_CONFIG" in changed:
-            from django.utils.log import configure_logging
-            configure_logging(new.LOGGING_CONFIG, new.LOGGING)
+            module("django.utils.log").configure_logging(new.LOGGING_CONFIG, new.LOGGING)
 
 
 def _set_timezone(name: str | None) -> None:

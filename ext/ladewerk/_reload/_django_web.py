@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import sys
 import weakref
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+from ._adapters import module
 from ._sources import Sources, own
 
 #: Caches that hold classes, functions or names of a project: module, attribute, what empties it.
@@ -33,8 +33,8 @@ _CACHES = (
 
 def clear_caches() -> None:
     """They are filled again when they are used."""
-    for module, path, method in _CACHES:
-        thing: Any = sys.modules.get(module)
+    for holder, path, method in _CACHES:
+        thing: Any = sys.modules.get(holder)
         for name in (*path.split("."), *([method] if method else [])):
             thing = getattr(thing, name, None)
         if thing is not None:
@@ -112,13 +112,11 @@ def _forget_routes(resolver: Any) -> None:
     resolver._populated = False
 
 
-def check_urls(new: dict[str, Any]) -> None:
+def check_urls(settings: Any, new: dict[str, Any]) -> None:
     """ImproperlyConfigured and what importing raises: the project's URLs, if they have been used, could not be resolved."""
-    from django.conf import settings
     root = getattr(settings, "ROOT_URLCONF", None)
     if isinstance(root, str) and (root in sys.modules or root in new):
-        from django.urls import get_resolver
-        get_resolver(root).url_patterns
+        module("django.urls").get_resolver(root).url_patterns
 
 
 # --- templates ---
@@ -187,7 +185,7 @@ class _Chain:
 def _renewed(handler: Any) -> dict[str, Any]:
     """Its parts, of the middleware that settings name now. HANDLER itself has the old ones: others use it."""
     fresh = copy.copy(handler)
-    fresh.load_middleware(is_async=inspect.iscoroutinefunction(vars(handler)["_middleware_chain"]))
+    fresh.load_middleware(is_async=module("asgiref.sync").iscoroutinefunction(vars(handler)["_middleware_chain"]))
     return {part: vars(fresh).get(part) for part in _PARTS}
 
 
