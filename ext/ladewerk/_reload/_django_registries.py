@@ -44,7 +44,7 @@ def signals() -> list[Any]:
     return list(_signals)
 
 
-def _subclasses(of: type) -> Iterator[type]:
+def _subclasses(of: Any) -> Iterator[Any]:
     for each in of.__subclasses__():
         yield each
         yield from _subclasses(each)

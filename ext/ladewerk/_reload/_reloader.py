@@ -286,7 +286,7 @@ class Reloader:
 
     def _let_out(self) -> None:
         """Until GATE.open() nobody is inside pinned()."""
-        if not GATE.close(self.patience):
+        if not GATE.close(self.patience, True):
             raise ReloadError(f"readers inside pinned() did not finish within {self.patience:g} s; nothing was changed")
 
     def _make(self, transaction: Transaction) -> None:
