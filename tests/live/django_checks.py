@@ -13,7 +13,9 @@ import pickle
 import re
 import shutil
 import sys
+import threading
 import traceback
+import types
 import warnings
 import weakref
 
@@ -314,6 +316,49 @@ def failing(name):
 
 for each in FAILURES:
     CHECKS[f"test_failure_in_{each}_changes_nothing"] = failing(each)
+
+
+@check
+def test_an_interrupt_changes_nothing():
+    before = state()
+    edit("catalog/models.py", ('f"item', 'f"new'))
+    edit("catalog/views.py", ('TITLE = "title"', "raise KeyboardInterrupt"))
+    try:
+        R.reload()
+    except KeyboardInterrupt:
+        same(before, state())
+    else:
+        raise AssertionError("no interrupt")
+
+
+@check
+def test_a_fork_in_the_middle():
+    """The child of another thread finds everything as it was."""
+    before, codes = state(), []
+
+    def fork():
+        pid = os.fork()
+        if not pid:
+            try:
+                same(before, state())
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    def in_the_middle():
+        assert apps.get_model("catalog.Item") not in before["classes"], "new models are registered already"
+        thread = threading.Thread(target=fork)
+        thread.start()
+        thread.join()
+    sys.modules["middle"] = middle = types.ModuleType("middle")
+    middle.fork = in_the_middle
+    edit("catalog/models.py", ('f"item', 'f"new'))
+    edit("catalog/views.py", ('TITLE = "title"', "import middle\nmiddle.fork()"))
+    R.reload()
+    assert codes == [0] and page()["label"] == "[new cup]"
 
 
 # --- settings and apps ---

@@ -5,6 +5,7 @@ What a module that is executed again had registered is taken out before; what ha
 """
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import threading
@@ -42,6 +43,16 @@ def signals() -> list[Any]:
         if isinstance(holder, ModuleType) and not is_lazy(holder):
             _signals.update(value for value in list(object.__getattribute__(holder, "__dict__").values()) if _is_signal(value))
     return list(_signals)
+
+
+@contextlib.contextmanager
+def _locked(signal: Any) -> Iterator[None]:
+    taken = signal.lock.acquire(timeout=1)  # in the child of a fork a thread that is gone may have it
+    try:
+        yield
+    finally:
+        if taken:
+            signal.lock.release()
 
 
 def _subclasses(of: Any) -> Iterator[Any]:
@@ -105,7 +116,7 @@ class Registries:
         return bool(type(admin).__module__ == "django.contrib.admin.options" and admin.model._meta.app_config is not None)
 
     def _forget_receivers(self, signal: Any, modules: set[str], models: set[Any]) -> None:
-        with signal.lock:
+        with _locked(signal):
             signal.receivers = [entry for entry in signal.receivers if not self._goes(_receiver(entry), modules, models)]
             signal.sender_receivers_cache.clear()
 
@@ -184,7 +195,7 @@ class Registries:
             things.clear()
             things.update(kept)
         for signal, receivers in self._receivers:
-            with signal.lock:
+            with _locked(signal):
                 signal.receivers = list(receivers)
                 signal.sender_receivers_cache.clear()
         for site, registry in self._sites.items():
