@@ -132,6 +132,8 @@ def state():
         "checks": set(registry.registered_checks),
         "settings": settings._wrapped,
         "engines": engines.all(),
+        "middleware": [vars(CLIENT.handler)[part] for part in ("_middleware_chain", "_view_middleware", "_exception_middleware")],
+        "admin urls": [pattern for resolver in sys.modules["proj.urls"].urlpatterns[:1] for pattern in resolver.url_patterns],
         "urls": [reverse("admin:index"), reverse("catalog:page")],
         "modules": {name: module for name, module in sys.modules.items() if str(getattr(module, "__file__", "")).startswith(str(ROOT))},
     }
@@ -296,6 +298,7 @@ FAILURES = {
     "urls": [("proj/urls.py", "urlpatterns = [", "patterns = ["), ("proj/version.py", "0", "6")],
     "view": [("catalog/urls.py", "views.page", "views.nothing")],
     "ready": [("orders/apps.py", "from orders import receivers", "from orders import nothing as receivers"), ("catalog/models.py", 'f"item', 'f"new')],
+    "kept": [("orders/receivers.py", "LOG", "OTHER"), ("catalog/admin.py", "admin.site.register(Category)", ""), ("proj/middleware.py", "first", "new")],
     "user": [("accounts/models.py", '"nick"', '"nick" + 1')],
 }
 
@@ -514,6 +517,15 @@ def test_middleware():
 
 
 @check
+def test_middleware_that_is_gone():
+    page()
+    before = state()
+    (ROOT / "proj/middleware.py").unlink()
+    fails("proj.middleware")
+    same(before, state())
+
+
+@check
 def test_middleware_of_asgi():
     client = AsyncClient()
     assert asyncio.run(client.get("/nothing"))["X-Mark"] == "first"
@@ -586,7 +598,10 @@ def test_admin():
     edit("catalog/admin.py", ("admin.site.register(Category)\n", ""))
     R.reload()
     assert CLIENT.get("/admin/catalog/category/").status_code == 404 and "catalog/category" not in get("/admin/")
-    edit("orders/admin.py", ("@admin.register(Order)", "admin.site.unregister(User)\nadmin.site.register(User, type('Plain', (admin.ModelAdmin,), {'list_display': ['username']}))\n\n\n@admin.register(Order)"),
+    edit("catalog/admin.py", ("Category, Item\n", "Category, Item\nfrom django.contrib.contenttypes.models import ContentType\n\nadmin.site.register(ContentType)\n"))
+    assert R.reload().executed == ("catalog.admin",)
+    assert reverse("admin:contenttypes_contenttype_changelist") in get("/admin/")
+    edit("orders/admin.py", ("@admin.register(Order)", "admin.site.unregister(User)\n\n\n@admin.register(User)\nclass Plain(admin.ModelAdmin):\n    list_display = ['username']\n\n\n@admin.register(Order)"),
          ("from orders.models", "from accounts.models import User\nfrom orders.models"))
     R.reload()
     for text in ("['email']", "['last_name']"):
@@ -634,6 +649,8 @@ def test_nothing_to_do():
 
 
 def main(wanted):
+    page()
+    import proj.kept  # noqa: F401
     R.reload()
     results = {}
     for name, function in CHECKS.items():

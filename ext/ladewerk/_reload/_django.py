@@ -225,7 +225,7 @@ class Django(Adapter):
 
     def _undo(self) -> None:
         self._middleware.back()
-        self._admin_urls.back(self._transaction.sources)
+        self._admin_urls.back()
         self._apps.app_configs = self._configs
         for config, before in self._kept_configs:
             vars(config).clear()

@@ -95,21 +95,10 @@ class AdminUrls:
                     made[site] = site.get_urls()
                 self._before.append((patterns, list(patterns)))
                 patterns[:] = made[site]
-        for _, resolver in _all_resolvers(sources, new):
-            _forget_routes(resolver)
 
-    def back(self, sources: Sources) -> None:
+    def back(self) -> None:
         for patterns, before in self._before:
             patterns[:] = before
-        if self._before:
-            for _, resolver in _all_resolvers(sources):
-                _forget_routes(resolver)
-
-
-def _forget_routes(resolver: Any) -> None:
-    for kept in ("_reverse_dict", "_namespace_dict", "_app_dict", "_callback_strs"):
-        vars(resolver)[kept].clear()
-    resolver._populated = False
 
 
 def check_urls(settings: Any, new: dict[str, Any]) -> None:
