@@ -444,6 +444,69 @@ def test_an_app_comes_and_goes():
 
 
 @check
+def test_models_that_stay():
+    """Their module has opted out: every kind of relation of theirs leads to the new models."""
+    write("legacy/__init__.py", "")
+    write("legacy/models.py", """
+__ladewerk_reload__ = False
+from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
+from django.db import models
+
+
+class Many(models.Model):
+    item = models.ForeignKey("catalog.Item", models.CASCADE, related_name="manies", limit_choices_to={"name__gt": ""})
+    one = models.OneToOneField("catalog.Item", models.CASCADE, related_name="legacy_one")
+    items = models.ManyToManyField("catalog.Item", related_name="legacy_many")
+    sorted = models.ManyToManyField("accounts.User", through="catalog.Between", related_name="legacy_sorted")
+""")
+    edit("proj/settings.py", ('    "catalog",', '    "catalog",\n    "legacy",'))
+    edit("catalog/models.py", ("class Item(", """class Between(models.Model):
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
+    many = models.ForeignKey("legacy.Many", models.CASCADE)
+
+
+class Item("""))
+    R.reload()
+    many, between = model("legacy.Many"), model("catalog.Between")
+    with connection.schema_editor() as editor:
+        editor.create_model(many)
+        editor.create_model(between)
+    try:
+        cup = model("catalog.Item").objects.get()
+        one = many.objects.create(item=cup, one=cup)
+        for text in ("first", "second"):
+            edit("catalog/models.py", ('f"' + ("item" if text == "first" else "first"), 'f"' + text))
+            executed = R.reload().executed
+            assert "legacy.models" not in executed and model("legacy.Many") is many and model("catalog.Between") is not between
+            cup, user, between = model("catalog.Item").objects.get(), model("accounts.User").objects.get(), model("catalog.Between")
+            one = many.objects.select_related("item", "one").get()
+            assert one.item == one.one == cup and type(one.item) is type(one.one) is type(cup) and cup.label() == text + " cup"
+            assert cup.manies.get() == one == cup.legacy_one and many.objects.get(item__name="cup", one__name="cup") == one
+            one.items.add(cup)
+            assert one.items.get() == cup and cup.legacy_many.get() == one and many.objects.get(items=cup) == one
+            one.items.clear()
+            one.sorted.add(user)
+            assert one.sorted.get() == user == between.objects.get().user and user.legacy_sorted.get() == one and many.sorted.through is between
+            one.sorted.clear()
+            assert model("catalog.Item").objects.filter(manies=one, legacy_one=one).get() == cup
+            assert len(model("catalog.Item")._meta.related_fkey_lookups) == 1
+            try:
+                many(item=cup).legacy = many().one
+            except type(cup).DoesNotExist:
+                pass
+        before = state()
+        edit("catalog/models.py", ('f"second', 'f"third'), ("class Category", "class Kind"), ("ForeignKey(Category", "ForeignKey(Nothing"))
+        fails()
+        same(before, state())
+        assert many.objects.select_related("item").get().item == cup and cup.manies.get() == one
+        one.delete()
+    finally:
+        with connection.schema_editor() as editor:
+            editor.delete_model(model("catalog.Between"))
+            editor.delete_model(model("legacy.Many"))
+
+
+@check
 def test_an_app_that_is_still_imported_cannot_go():
     add_blog()
     post = model("blog.Post")

@@ -138,7 +138,7 @@ class Django(Adapter):
         defining = {model.__module__ for model in self._apps.all_models[config.label].values()} | {f"{config.name}.models"}
         models = {name for name in defining if name in sources.records and name in sys.modules}
         users = {name for name in sources.dependants(models) if name in sys.modules and name in sources.records}
-        outside = sorted(name for name in users if not _within(name, config.name))
+        outside = sorted(name for name in users if not _within(name, config.name) or self._apps.get_containing_app_config(name) is not None)
         if outside:
             raise LookupError(f"{outside[0]} imports models of {config.name}, which is not in INSTALLED_APPS any more")
         going = {name for name in (*models, *users) if name not in transaction.plan.removed}
@@ -156,7 +156,8 @@ class Django(Adapter):
             config.import_models()
 
     def _check_not_loaded(self, config: Any, name: str) -> None:
-        if config.label not in self._configs and name in sys.modules and name not in self._transaction.new:
+        loaded = name in sys.modules and name not in self._transaction.new and name not in self._transaction.plan.steps
+        if loaded and config.label not in self._configs:
             raise ImportError(f"{name} was imported before its app was installed: start again", name=name)
 
     # --- after bodies ---
@@ -177,7 +178,8 @@ class Django(Adapter):
             self._admin_urls.renew(transaction.sources, transaction.new)
         web.check_urls(self._settings.settings, transaction.new)
         for path in self._settings.settings.MIDDLEWARE:
-            transaction.get_all(path.rpartition(".")[0])  # what import_string() would not notice: it is gone
+            if path.rpartition(".")[0] in transaction.plan.removed:  # what import_string() would not notice
+                transaction.get_all(path.rpartition(".")[0])
         self._middleware.renew()
 
     def _touched(self, modules: set[str]) -> list[Any]:

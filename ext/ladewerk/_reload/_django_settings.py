@@ -24,7 +24,8 @@ class SettingsSwitch:
         self.settings: Any = conf.settings
         wrapped = self.settings._wrapped
         self.name: str = wrapped.SETTINGS_MODULE if type(wrapped) is conf.Settings else ""
-        self._old: Any = None  # once switched
+        self._old: Any = None  # once switched, until that was undone
+        self._new: Any = None
 
     def switch(self) -> None:
         """Its module was executed again, aside: this thread imports the new one."""
@@ -36,17 +37,17 @@ class SettingsSwitch:
         except BaseException:
             _set_timezone(timezone)
             raise
-        self._old = old
+        self._old, self._new = old, new
         self.settings._wrapped = new
         self._tell(old, new, True)
 
     def back(self) -> None:
         if self._old is None:
             return
-        new, old, self._old = self.settings._wrapped, self._old, None
-        self.settings._wrapped = old
-        _set_timezone(old.TIME_ZONE)
-        self._tell(new, old, False)
+        self.settings._wrapped = self._old
+        _set_timezone(self._old.TIME_ZONE)
+        self._tell(self._new, self._old, False)
+        self._old = None
 
     def _tell(self, old: Any, new: Any, enter: bool) -> None:
         before, after = _values(old), _values(new)

@@ -362,7 +362,10 @@ class Transaction:
         if not made:
             self._take_back()
         for adapter in reversed(self.plan.adapters):
-            adapter.end(made)
+            try:
+                adapter.end(made)
+            except Exception:  # the others' turn must come, and this must end
+                sys.excepthook(*sys.exc_info())
         active = None
         if self._collecting:
             gc.enable()
