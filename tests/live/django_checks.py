@@ -127,6 +127,7 @@ def state():
         "classes": {each: {key: id(value) for key, value in vars(each).items()} for each in models},
         "targets": {field: field.remote_field.model for each in models for field in (*each._meta.local_fields, *each._meta.local_many_to_many) if field.remote_field},
         "related": {each: {rel.get_accessor_name(): rel.related_model for rel in each._meta.related_objects} for each in models},
+        "limits": {each: list(each._meta.related_fkey_lookups) for each in models},
         "receivers": receivers(),
         "admin": dict(admin.site._registry),
         "checks": set(registry.registered_checks),
@@ -159,6 +160,7 @@ def test_orm_over_apps():
     assert found.item.other_orders.get() == found
     found.others.clear()
     assert {rel.related_model for rel in user._meta.related_objects if rel.related_model.__module__ == "catalog.models"} >= {item}
+    assert user._meta.related_fkey_lookups == [{"is_active": True}]
     assert old_item not in {rel.related_model for rel in user._meta.related_objects}
     with contextlib.suppress(item.DoesNotExist):
         item.objects.get(name="nothing")
@@ -500,6 +502,11 @@ class Item("""))
         same(before, state())
         assert many.objects.select_related("item").get().item == cup and cup.manies.get() == one
         one.delete()
+        edit("catalog/models.py", ('f"third', 'f"last'), ("class Kind", "class Category"), ("ForeignKey(Nothing", "ForeignKey(Category"),
+             ('    name = models.CharField(max_length=50)\n    category', '    code = models.AutoField(primary_key=True)\n    name = models.CharField(max_length=50)\n    category'))
+        R.reload()
+        field = many._meta.get_field("item")
+        assert field.remote_field.field_name == field.target_field.name == "code" and field.related_model is model("catalog.Item")
     finally:
         with connection.schema_editor() as editor:
             editor.delete_model(model("catalog.Between"))

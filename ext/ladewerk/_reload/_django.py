@@ -220,6 +220,7 @@ class Django(Adapter):
         self._registries.leave()
         if made:
             self._middleware.made()
+            self._apps.clear_cache()  # threads without a pin may have filled it in the middle
         else:
             self._undo()
         web.clear_caches()

@@ -14,7 +14,7 @@ class Item(models.Model):
 
     name = models.CharField(max_length=50)
     category = models.ForeignKey(Category, models.CASCADE, related_name="items")
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, null=True, related_name="owned")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, null=True, related_name="owned", limit_choices_to={"is_active": True})
     fans = models.ManyToManyField(settings.AUTH_USER_MODEL, related_name="likes")
 
     def label(self):
