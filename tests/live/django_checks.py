@@ -24,14 +24,18 @@ ROOT = pathlib.Path.cwd()
 sys.path.insert(0, str(ROOT))
 
 import ladewerk  # noqa: E402
-from ladewerk._reload import _transaction  # noqa: E402
+from ladewerk._reload import _adapters, _transaction  # noqa: E402
 
 if "without" in sys.argv:  # the control
     _transaction.adapters = lambda: []
 
 from setup_project import setup  # noqa: E402
 
+import django.apps  # noqa: E402, F401
+
+assert not _adapters.adapters(), "before django.setup() there is nothing to adapt"
 ANN = setup()
+assert len(_adapters.adapters()) == 1
 
 from django.apps import apps  # noqa: E402
 from django.conf import settings  # noqa: E402
