@@ -152,6 +152,8 @@ class Reloader:
 
     def prepare(self) -> None:
         """What the first reload would have to do before it can tell what has changed."""
+        if _one.thread == threading.get_ident():
+            raise ReloadError("watch() within a reload, in a module body or a hook; nothing was changed")
         with _one.lock:
             _one.thread = threading.get_ident()
             try:
