@@ -11,6 +11,8 @@
  * A hold belongs to a context (contextvars), so to a thread or a task. Whoever has one and enters again never waits, and makes it last until both have left: so does a task
  * or an executor's function that was given the context of one who holds.
  *
+ * Who closes the gate and runs code of others until it opens it again (module bodies, callbacks of frameworks) may enter meanwhile: it would wait for itself.
+ *
  * Locks: the mutex protects the plain fields of gate and holds. Python code never runs and no reference is dropped while it is held; who waits has given up the GIL.
  * fork: forked() forgets all holds but the one of the calling context.
  */
@@ -29,6 +31,8 @@ typedef struct {
 	pthread_cond_t changed;
 	bool ready;			/* (once) the two above are there */
 	bool closed;			/* mutex */
+	bool passes;			/* mutex: while it is closed, CLOSER may enter */
+	pthread_t closer;		/* mutex */
 	unsigned holds;			/* mutex */
 	uint64_t epoch;			/* mutex: forks */
 	PyObject *variable;		/* (once) ContextVar: the hold of this context */
@@ -147,7 +151,7 @@ static enum entered try_enter(gate *self, hold *mine, hold *fresh)
 	if (lasts(self, mine)) {
 		mine->depth++;
 		result = ENTERED_AGAIN;
-	} else if (!self->closed) {
+	} else if (!self->closed || (self->passes && pthread_equal(self->closer, pthread_self()))) {
 		fresh->depth = 1;
 		fresh->epoch = self->epoch;
 		self->holds++;
@@ -323,16 +327,21 @@ static void gate_dealloc(PyObject *object)
 	Py_DECREF(type);
 }
 
-static PyObject *gate_close(PyObject *object, PyObject *arg)
+static PyObject *gate_close(PyObject *object, PyObject *args)
 {
 	gate *self = (gate *)object;
-	double patience = PyFloat_AsDouble(arg);
-	if (patience == -1 && PyErr_Occurred())
+	double patience;
+	int passes = 0;
+	if (!PyArg_ParseTuple(args, "d|p", &patience, &passes))
 		return NULL;
 	int64_t until = patience > 1e9 ? INT64_MAX : now_ns() + (int64_t)(patience * 1e9);
 	pthread_mutex_lock(&self->mutex);
 	bool free = !self->closed, empty = is_empty(self);
-	self->closed = true;
+	if (free) {
+		self->closed = true;
+		self->passes = passes;
+		self->closer = pthread_self();
+	}
 	pthread_mutex_unlock(&self->mutex);
 	if (!free)
 		return PyErr_Format(PyExc_RuntimeError, "closed already");
@@ -403,7 +412,7 @@ static PyObject *gate_forked(PyObject *object, PyObject *unused)
 }
 
 static PyMethodDef gate_methods[] = {
-	{ "close", gate_close, METH_O, "close(patience): new pins wait. True: nobody holds any more. False: after PATIENCE seconds somebody still did, and it is open again." },
+	{ "close", gate_close, METH_VARARGS, "close(patience, passes=False): new pins wait, but, if it PASSES, those of this thread. True: nobody holds any more. False: after PATIENCE seconds somebody still did, and it is open again." },
 	{ "open", gate_open, METH_NOARGS, "Pins that wait go on." },
 	{ "held", gate_held, METH_NOARGS, "Whether the calling context holds." },
 	{ "forked", gate_forked, METH_NOARGS, "For the child after fork: other threads' holds have gone with them." },

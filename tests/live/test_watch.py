@@ -104,6 +104,17 @@ def test_without_inotify_stamps_are_compared(watched):
     """)
 
 
+def test_a_body_that_is_executed_again_cannot_watch(watched):
+    """It would wait for the reload it is part of; with a timer the process would not end by itself."""
+    watched("""
+        threading.Timer(50, os._exit, (1,)).start()
+        write("c.py", "import ladewerk\\nwatch = ladewerk.watch()\\nVERSION = 1\\n")
+        error = fails()
+        assert "watch() within a reload" in str(error) and error.name == "c" and mod("a").VERSION == 0
+        os._exit(0)
+    """)
+
+
 def test_readers_who_do_not_let_go_are_tried_again(watched):
     watched("""
         held, done = threading.Event(), threading.Event()

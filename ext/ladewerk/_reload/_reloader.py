@@ -152,6 +152,8 @@ class Reloader:
 
     def prepare(self) -> None:
         """What the first reload would have to do before it can tell what has changed."""
+        if _one.thread == threading.get_ident():
+            raise ReloadError("watch() within a reload, in a module body or a hook; nothing was changed")
         with _one.lock:
             _one.thread = threading.get_ident()
             try:
@@ -275,14 +277,27 @@ class Reloader:
     def _transact(self, plan: Plan) -> tuple[tuple[str, ...], list[tuple[str, Any]]]:
         transaction = Transaction(self._sources, plan)
         try:
+            if plan.adapters:  # bodies write to registries that readers read
+                self._let_out()
+            self._make(transaction)
+        finally:
+            GATE.open()
+        transaction.commit()
+        removed = [(name, transaction.old.get(name)) for name in plan.removed]
+        return tuple(transaction.order), removed
+
+    def _let_out(self) -> None:
+        """Until GATE.open() nobody is inside pinned()."""
+        if not GATE.close(self.patience, True):
+            raise ReloadError(f"readers inside pinned() did not finish within {self.patience:g} s; nothing was changed")
+
+    def _make(self, transaction: Transaction) -> None:
+        try:
             transaction.begin()
             transaction.execute()
-            try:
-                if not GATE.close(self.patience):
-                    raise ReloadError(f"readers inside pinned() did not finish within {self.patience:g} s; nothing was changed")
-                _live.swap(transaction.changes())  # as names are now: while we waited, other threads went on
-            finally:
-                GATE.open()
+            if not transaction.plan.adapters:
+                self._let_out()
+            _live.swap(transaction.changes())  # as names are now: while we waited, other threads went on
         finally:
             interrupt = None
             for _ in _ATTEMPTS:  # (no call before `try`: a signal's handler runs where a call begins or ends)
@@ -294,9 +309,6 @@ class Reloader:
                     interrupt = error
             if interrupt is not None:
                 raise interrupt
-        transaction.commit()
-        removed = [(name, transaction.old.get(name)) for name in plan.removed]
-        return tuple(transaction.order), removed
 
     def _unloaded(self, name: str, module: Any) -> None:
         for wanted in (name, ANY):

@@ -10,12 +10,13 @@ import builtins
 import gc
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
 from ladewerk import _live
+from ._adapters import Adapter, adapters
 from ._errors import ReloadError
 from ._imports import NOTHING, Imports, imports_of
 from ._sources import Record, Source, Sources, _kind, is_lazy, own, read_saved
@@ -41,6 +42,7 @@ class Plan:
         self.removed: list[str] = []
         self.skipped: dict[str, str] = {}
         self.kept: set[str] = set()  # they depend on these, and have opted out
+        self.adapters: list[Adapter] = []  # of the frameworks that are in use
 
     def __bool__(self) -> bool:
         return bool(self.steps or self.removed)
@@ -134,6 +136,7 @@ def make_plan(sources: Sources, suspects: set[str], forced: set[str]) -> Plan:
             todo = sorted({*todo, *(each for each in sources.records if each.startswith(inside))} - done, reverse=True)
     if plan:
         sources.complete_graph()
+        plan.adapters = adapters()
         _add_dependants(sources, plan)
     return plan
 
@@ -231,7 +234,8 @@ def _add_dependants(sources: Sources, plan: Plan) -> None:
         sources.set_imports(sources.records[step.name], step.imports)
     changed = {*plan.steps, *plan.removed}
     while True:
-        new = [name for name in sources.dependants(changed) if name not in plan.steps and name not in plan.removed and name in sources.records and name not in plan.kept]
+        dependants = sources.dependants(changed).union(*(adapter.dependants(sources, changed) for adapter in plan.adapters))
+        new = [name for name in dependants if name not in plan.steps and name not in plan.removed and name in sources.records and name not in plan.kept]
         if not new:
             return
         for name in new:
@@ -354,11 +358,20 @@ class Transaction:
         if self._gcd_detour is not None and _bootstrap._gcd_import is self._gcd_detour:
             _bootstrap._gcd_import = self._gcd_detour.original
         self._aside.end()
-        if not any(name in self.new and sys.modules.get(name) is self.new[name] for name in self.old):  # the step was not made
+        made = self._step_was_made()
+        if not made:
             self._take_back()
+        for adapter in reversed(self.plan.adapters):
+            try:
+                adapter.end(made)
+            except Exception:  # the others' turn must come, and this must end
+                sys.excepthook(*sys.exc_info())
         active = None
         if self._collecting:
             gc.enable()
+
+    def _step_was_made(self) -> bool:
+        return any(sys.modules.get(name) is self.new[name] for name in self.old if name in self.new) or any(name not in sys.modules for name in self.old if name in self._gone)
 
     def _before_hooks(self) -> None:
         for name in self.plan.steps:
@@ -477,12 +490,39 @@ class Transaction:
             return self._gcd_detour.original(name, package, level)
         return self.get_all(full)
 
+    def forget(self, name: str) -> None:
+        """For adapters: module NAME, loaded and not executed again, is removed in the step, as if its source were gone."""
+        self.plan.steps.pop(name, None)
+        self.plan.removed.append(name)
+        self._gone.add(name)
+        self.old[name] = sys.modules[name]
+
     # --- executing ---
 
     def execute(self) -> None:
-        """ReloadError: a body failed."""
-        records = self.sources.records
-        for name in sorted(self.plan.steps, key=lambda each: records[each].order):
+        """ReloadError: a body failed, or an adapter."""
+        records, plan = self.sources.records, self.plan
+        for adapter in plan.adapters:
+            self._adapt(adapter, adapter.begin, self)
+            self._execute_all(name for name in adapter.first() if name in plan.steps)
+            self._adapt(adapter, adapter.started)
+        self._execute_all(sorted(plan.steps, key=lambda each: records[each].order))
+        self._after_hooks()
+        for adapter in plan.adapters:
+            self._adapt(adapter, adapter.executed)
+        self._settle()
+
+    def _adapt(self, adapter: Adapter, call: Callable[..., None], *args: Any) -> None:
+        try:
+            call(*args)
+        except (Exception, SystemExit) as error:
+            if self._failed is None:
+                name, path = self._deepest(error) or (adapter.name, None)
+                self._failed = failure(name, path, error, (name,))
+            raise self._failed from self._failed.__cause__
+
+    def _execute_all(self, names: Iterable[str]) -> None:
+        for name in names:
             try:
                 self.get_all(name)
             except (Exception, SystemExit) as error:
@@ -490,8 +530,6 @@ class Transaction:
                     raise failure(name, self._path(name), error, (name, *_static_chain(self.sources, name))) from error
             if self._failed is not None:
                 raise self._failed
-        self._after_hooks()
-        self._settle()
 
     def _load(self, name: str, step: Step) -> Any:
         parent = name.rpartition(".")[0]
@@ -651,6 +689,8 @@ class Transaction:
                 changes.append((names, child, self.new[name]))
         self._rebind(changes)
         self._retire(changes)
+        for adapter in self.plan.adapters:
+            changes += adapter.changes()
         return changes
 
     def _rebind(self, changes: list[Any]) -> None:

@@ -33,8 +33,8 @@ class Watch:
         self._on_change = on_change or _log
         self._pid = os.getpid()
         self._stopping = self._by_itself = False
-        self._awake, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         reloader.prepare()
+        self._awake, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="ladewerk.watch", daemon=True)
         self._thread.start()
 
