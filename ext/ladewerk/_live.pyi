@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 from collections.abc import Callable
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, ClassVar, Literal, TypeAlias, final
 
 # --- edges.c, graph.c ---
@@ -59,7 +59,14 @@ class Detour:
 
 def instead(module: Any, name: str, /) -> tuple[Any] | None: ...
 def set_instead(module: Any, name: str, value: Any = ..., /) -> bool: ...
-def swap(changes: list[tuple[dict[str, Any], str, Any] | tuple[dict[str, Any], str]], /) -> None: ...
+_Change: TypeAlias = (
+    tuple[dict[str, Any], str, Any] | tuple[dict[str, Any], str] | tuple[type, str, Any] | tuple[type, str] | tuple[type, tuple[type, ...]]
+    | tuple[FunctionType, FunctionType] | tuple[Callable[[], object]]
+)
+
+def swap(changes: list[_Change], /) -> None: ...
+def set_globals(function: FunctionType, globals: dict[str, Any], /) -> None: ...
+def can_rebase(class_: type, bases: tuple[type, ...], /) -> bool: ...
 def strangers(modules: dict[str, Any], known: dict[str, Any], /) -> list[str]: ...
 
 @final

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One reload, policy *replace*: new module objects, executed aside, put in the place of the old ones in one step.
+"""One reload, policy *replace* (*in place* rests on it: _inplace.py): new module objects, executed aside, put in the place of the old ones in one step.
 
 While bodies run, sys.modules has the old modules, and other threads see nothing of what goes on. The thread that reloads gets new modules from import statements and
 importlib (Detour), and reads and writes new ones where it comes by an old one (StandIn): see ext/live/aside.c.
@@ -311,6 +311,8 @@ class Transaction:
         self._gcd_detour: _live.Detour | None = None
         self._collecting = False
         self._classes: dict[int, type | None] = {}  # of modules with a class of their own
+        self._made: dict[str, bool] = {}  # not empty: the step was made
+        self.replaced: tuple[str, ...] = ()  # in place: what did not keep its identity
 
     # --- begin, end ---
 
@@ -354,7 +356,7 @@ class Transaction:
         if self._gcd_detour is not None and _bootstrap._gcd_import is self._gcd_detour:
             _bootstrap._gcd_import = self._gcd_detour.original
         self._aside.end()
-        if not any(name in self.new and sys.modules.get(name) is self.new[name] for name in self.old):  # the step was not made
+        if not self._made:
             self._take_back()
         active = None
         if self._collecting:
@@ -630,11 +632,15 @@ class Transaction:
 
     # --- the step ---
 
+    def final(self, name: str) -> Any:
+        """What module NAME is after the step."""
+        return self.new[name]
+
     def changes(self) -> list[Any]:
         modules = sys.modules
-        changes: list[Any] = []
+        changes: list[Any] = [(self._made, "step", True)]
         for name in self.new:
-            changes.append((modules, name, self.new[name]))
+            changes.append((modules, name, self.final(name)))
         for name in self._gone:
             changes.append((modules, name))
         for name in (*self.new, *self._gone):
@@ -648,7 +654,7 @@ class Transaction:
                 if there is self.old.get(name):
                     changes.append((names, child))
             elif there is _MISSING or there is self.old.get(name):
-                changes.append((names, child, self.new[name]))
+                changes.append((names, child, self.final(name)))
         self._rebind(changes)
         self._retire(changes)
         return changes
@@ -662,7 +668,7 @@ class Transaction:
 
     def _rebind_in(self, name: str, record: Record, names: dict[str, Any], changes: list[Any]) -> None:
         wanted: dict[str, Any] = {}
-        by_identity = {id(self.old[each]): self.new[each] for each in self.new if each in self.old}
+        by_identity = {id(self.old[each]): self.final(each) for each in self.new if each in self.old}
         for key, value in list(names.items()):
             other = by_identity.get(id(value))
             if other is None:
@@ -743,6 +749,6 @@ class Transaction:
         for name in self.order:
             step = self.plan.steps.get(name) or self.added.get(name)
             if step is not None and name in self.new:
-                self.sources.executed(name, self.new[name], step.spec.origin if step.code is not None else "", step.source, step.code, step.imports, step.package)
+                self.sources.executed(name, self.final(name), step.spec.origin if step.code is not None else "", step.source, step.code, step.imports, step.package)
         for name in self.plan.removed:
             self.sources.removed(name)

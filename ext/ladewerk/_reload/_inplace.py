@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: MIT
+"""One reload, policy *in place*: executed aside like *replace*, and then modules, functions and classes that are there take the contents of the new ones.
+
+    1. twins         what is which (_twins.py); nothing is changed
+    2. rewriting     what new bodies have made refers to the old ones instead of their new twins (_rewrite.py); only this reload knows it
+    3. the step      _live.swap(): names of modules, attributes of classes, contents of functions, all or nothing
+
+2 and 3 happen while readers with a pin are kept out.
+"""
+from __future__ import annotations
+
+import _abc
+import abc
+import collections.abc
+import functools
+import gc
+import types
+from types import FunctionType, ModuleType
+from typing import Any
+
+from ladewerk import _live
+from ._rewrite import Rewriter
+from ._transaction import Transaction
+from ._twins import OWN_NAMES, Twins, defined, of_layout, rebasable
+
+_Names = dict[str, Any]
+
+
+class _Bell(abc.ABC):
+    """To register a class with it has every ABC look again at what it has said no to."""
+
+
+def _answer_again() -> None:
+    """ABCs are to look again at which methods a class has."""
+    for each in vars(collections.abc).values():
+        if isinstance(each, abc.ABCMeta):
+            _abc._reset_caches(each)
+    _Bell.register(type("Ring", (), {}))
+
+
+class InPlace(Transaction):
+    """``_transact`` uses it as it uses any Transaction."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._staying: dict[str, ModuleType] = {}  # modules that take the contents of new ones
+
+    def final(self, name: str) -> Any:
+        return self._staying.get(name, self.new.get(name))
+
+    def _retire(self, changes: list[Any]) -> None:
+        """Modules that stay have nothing old."""
+
+    def changes(self) -> list[Any]:
+        self._staying = {name: module for name, module in self.old.items() if isinstance(module, ModuleType) and isinstance(self.new.get(name), ModuleType)}
+        old = {name: self._dicts[name] for name in self._staying}
+        new = {name: object.__getattribute__(self.new[name], "__dict__") for name in self._staying}
+        made = _Young(new, self._collecting)
+        twins, rebased = _twins(old, new, made.classes)
+        for name, module in self._staying.items():
+            twins.link(module, self.new[name])
+        added = [object.__getattribute__(module, "__dict__") for name, module in self.new.items() if name not in new and isinstance(module, ModuleType)]
+        rewriter = _rewrite(twins, [*new.values(), *added], made, {id(names): old[name] for name, names in new.items()})
+        self.replaced = tuple(twins.replaced)
+        changes = [(cls, bases) for cls, bases in rebased]
+        for name in new:
+            changes += _entries(old[name], new[name])
+        return [*changes, *_of_twins(twins, rewriter), *super().changes()]
+
+    def commit(self) -> None:
+        super().commit()
+        for name, module in self._staying.items():
+            cls = type(self.new[name])
+            if type(module) is not cls and not isinstance(module, self._aside.StandIn):
+                try:
+                    object.__setattr__(module, "__class__", cls)
+                except TypeError:
+                    pass
+        self.new.clear()
+
+
+class _Young:
+    """Functions and instances that bodies have made, wherever they are: while bodies run nothing is collected, so all of it is in the youngest generation.
+
+    Empty where the program does without automatic collections, or the collector has no generations: then there is only what new modules lead to.
+    """
+
+    def __init__(self, new: dict[str, _Names], generations: bool) -> None:
+        self.functions: list[FunctionType] = []
+        self.classes: list[type] = []
+        self.others: list[Any] = []
+        ids = {id(names) for names in new.values()}
+        for each in gc.get_objects(generation=0) if generations else ():
+            kind = type(each)
+            if kind is FunctionType:
+                if id(each.__globals__) in ids:
+                    self.functions.append(each)
+            elif issubclass(kind, type):
+                if each.__module__ in new and "<locals>" in each.__qualname__:
+                    self.classes.append(each)
+            elif kind.__module__ in new:
+                self.others.append(each)
+
+
+def _twins(old: dict[str, _Names], new: dict[str, _Names], local: list[type]) -> tuple[Twins, list[tuple[type, tuple[type, ...]]]]:
+    """And classes without twin that get a base that stays."""
+    refused: set[int] = set()
+    while True:
+        twins, rebased, again = Twins(old, new, refused), [], False
+        classes: dict[int, type] = {id(each): each for each in local}
+        for names in new.values():
+            defined(list(names.values()), twins.new.owns, classes)
+        for cls in classes.values():
+            bases = tuple(twins.instead(each) for each in cls.__bases__)
+            if twins.of(cls) is not None or bases == cls.__bases__:
+                continue
+            if rebasable(cls, bases):
+                rebased.append((cls, bases))
+            else:
+                refused |= {id(each) for each in cls.__bases__ if twins.of(each) is not None}
+                again = True
+        if not again:
+            return twins, rebased
+
+
+def _rewrite(twins: Twins, dicts: list[_Names], made: _Young, globals_of: dict[int, _Names]) -> Rewriter:
+    rewriter = Rewriter(twins.instead, twins.new)
+    for names in dicts:
+        rewriter.names(names)
+    for _, function in twins.functions:
+        rewriter.function(function)
+    for _, cls in twins.classes:
+        rewriter.each(vars(cls).values())
+        for base in cls.__mro__:
+            if not twins.new.owns(base) and base.__flags__ & 1 << 9:
+                _registries(rewriter, twins, base)
+    for _, other in (*twins.caches, *twins.members):
+        rewriter.names(vars(other))
+    for function in made.functions:
+        rewriter.function(function)
+    rewriter.each(made.classes)
+    rewriter.each(made.others)
+    rewriter.finish()
+    rewriter.adopt()
+    for function in (*rewriter.functions, *made.functions):
+        names = globals_of.get(id(function.__globals__))
+        if names is not None:
+            _live.set_globals(function, names)
+    for before, function in twins.functions:
+        _keep_registrations(before, function, twins)
+    return rewriter
+
+
+def _registries(rewriter: Rewriter, twins: Twins, base: type) -> None:
+    """Containers in which a base class, elsewhere, notes who inherits from it."""
+    for container in list(vars(base).values()):
+        if type(container) is list:
+            for each in [each for each in container if twins.of(each) is not None]:
+                if any(other is twins.of(each) for other in container):
+                    container.remove(each)
+        if type(container) in (list, dict, set):
+            rewriter.value(container)
+
+
+def _keep_registrations(old: FunctionType, new: FunctionType, twins: Twins) -> None:
+    """A singledispatch function keeps what modules that are not executed again have registered."""
+    registry = getattr(new, "registry", None)
+    if type(registry) is not types.MappingProxyType or not hasattr(new, "dispatch"):
+        return
+    for cls, implementation in list(getattr(old, "registry", {}).items()):
+        if cls not in registry and not twins.old.owns(implementation):
+            new.register(cls, implementation)  # type: ignore[attr-defined]
+    new._clear_cache()  # type: ignore[attr-defined]
+
+
+# --- the step ---
+
+
+def _entries(old: _Names, new: _Names) -> list[Any]:
+    """OLD gets to have what NEW has."""
+    changes: list[Any] = [(old, name, value) for name, value in new.items() if name not in old or old[name] is not value]
+    return changes + [(old, name) for name in old if name not in new]
+
+
+def _of_twins(twins: Twins, rewriter: Rewriter) -> list[Any]:
+    changes: list[Any] = [(cls, twins.bases[id(cls)]) for cls, _ in twins.classes if id(cls) in twins.bases]
+    calls: list[Any] = []
+    methods = bool(twins.bases)
+    for cls, new in twins.classes:
+        attributes = _attributes(cls, new, rewriter)
+        changes += attributes
+        methods |= any(len(each) == 2 or each[1] not in vars(cls) for each in attributes)
+        if isinstance(cls, abc.ABCMeta):
+            calls.append((functools.partial(_abc._reset_caches, cls),))
+            for reference in _abc._get_dump(new)[0]:
+                if reference() is not None:
+                    calls.append((functools.partial(_abc._abc_register, cls, twins.instead(reference())),))
+    changes += twins.functions
+    for member, other in twins.members:
+        changes += _entries(vars(member), vars(other))
+    for cache, other in twins.caches:
+        changes += _entries(vars(cache), vars(other))
+        calls.append((cache.cache_clear,))
+    return changes + calls + ([(_answer_again,)] if methods else [])
+
+
+def _attributes(cls: type, new: type, rewriter: Rewriter) -> list[Any]:
+    """CLS gets to have what its twin has."""
+    before, after = vars(cls), vars(new)
+    changes: list[Any] = []
+    for name, value in list(after.items()):
+        if name not in OWN_NAMES and name != "__module__" and not of_layout(value):
+            value = rewriter.value(value)
+            if before.get(name, changes) is not value:
+                changes.append((cls, name, value))
+    return changes + [(cls, name) for name, value in list(before.items()) if name not in after and name not in OWN_NAMES and not of_layout(value)]

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: MIT
+"""Which function or class of new modules is which of the old: policy *in place*. Looks, and changes nothing.
+
+Twins are found by name: what module and class have by the same name, of the same kind and ``__qualname__``, both defined by these modules; then what these
+are made of (the function in a staticmethod, a property, an lru_cache; those in closures of decorators; members of classes and enums). A class that cannot
+take the contents of its twin has none, and neither has what is in it.
+"""
+from __future__ import annotations
+
+import enum
+import functools
+from collections.abc import Callable, Iterable
+from types import FunctionType, ModuleType
+from typing import Any
+
+from ladewerk import _live
+
+LRU = type(functools.lru_cache(maxsize=1)(lambda: None))
+# Of these, parts that are functions have twins; the object itself is new.
+_PARTS: dict[type, tuple[str, ...]] = {
+    staticmethod: ("__func__",),
+    classmethod: ("__func__",),
+    property: ("fget", "fset", "fdel"),
+    functools.cached_property: ("func",),
+    functools.partial: ("func",),
+    functools.partialmethod: ("func",),
+    functools.singledispatchmethod: ("func", "dispatcher"),
+}
+# Bound to the layout of one class, or with what others have told it: never taken from another.
+OWN_NAMES = frozenset(("__dict__", "__weakref__", "_abc_impl"))
+# Bits of __flags__ that say how instances are made and what they are: all but those that come and go.
+_LAYOUT_FLAGS = 0b1111_1111_1100_0000_0100_0000_1111_1100
+_MEMBER, _GETSET = type(FunctionType.__closure__), type(FunctionType.__code__)  # type: ignore[attr-defined]
+_mro = type.__dict__["mro"]
+
+
+def layout(cls: type) -> tuple[Any, ...]:
+    """What must be the same for instances of one to be instances of another."""
+    slots = sorted(name for name, value in vars(cls).items() if type(value) is _MEMBER)
+    fields = getattr(cls, "_fields", None) if issubclass(cls, tuple) else None  # of a NamedTuple
+    return cls.__basicsize__, cls.__itemsize__, cls.__dictoffset__, cls.__weakrefoffset__, cls.__flags__ & _LAYOUT_FLAGS, slots, fields
+
+
+def of_layout(value: Any) -> bool:
+    return type(value) in (_MEMBER, _GETSET)
+
+
+def cells(function: FunctionType) -> dict[str, Any]:
+    """What its free variables are, where they are something."""
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:
+            pass
+    return found
+
+
+class Side:
+    """The old modules, or the new: their names, and what they have defined."""
+
+    def __init__(self, modules: dict[str, dict[str, Any]]) -> None:
+        self.modules = modules
+        self._ids = {id(names) for names in modules.values()}
+
+    def owns(self, value: Any, depth: int = 3) -> bool:
+        """Whether the bodies of these modules have made VALUE, a function or class; wrappers from elsewhere by what they wrap."""
+        if type(value) is FunctionType:
+            if id(value.__globals__) in self._ids or value.__module__ in self.modules:
+                return True
+            return depth > 0 and any(self.owns(each, depth - 1) for each in cells(value).values())
+        if isinstance(value, type):
+            return value.__module__ in self.modules or any(self._made(each) for each in list(vars(value).values()))
+        return type(value) is LRU and self.owns(getattr(value, "__wrapped__", None))
+
+    def _made(self, value: Any) -> bool:
+        return type(value) is FunctionType and id(value.__globals__) in self._ids
+
+    def find(self, cls: type) -> Any:
+        """What these modules have by the name that CLASS was defined by."""
+        names: Any = self.modules.get(cls.__module__)
+        found = None
+        for part in cls.__qualname__.split("."):
+            found = names.get(part) if names is not None else None
+            names = vars(found) if isinstance(found, type) else None
+        return found
+
+
+class Twins:
+    """``of(new)`` is the old one that takes its contents, or None."""
+
+    def __init__(self, old: dict[str, dict[str, Any]], new: dict[str, dict[str, Any]], refused: set[int]) -> None:
+        self.old, self.new = Side(old), Side(new)
+        self._refused = refused  # ids of new classes that must have none
+        self._by_id: dict[int, tuple[Any, Any]] = {}
+        self._taken: set[int] = set()
+        self._decided: set[int] = set()
+        self.functions: list[tuple[FunctionType, FunctionType]] = []  # (old, new)
+        self.classes: list[tuple[type, type]] = []  # bases first
+        self.caches: list[tuple[Any, Any]] = []
+        self.members: list[tuple[Any, Any]] = []  # of enums
+        self.replaced: list[str] = []
+        self.bases: dict[int, tuple[type, ...]] = {}  # by the old class: what it has from then on, where that changes
+        for name in new:
+            self._by_name(old[name], new[name])
+        for name in new:
+            self._note_replaced(name)
+
+    def of(self, new: Any) -> Any:
+        pair = self._by_id.get(id(new))
+        return None if pair is None else pair[1]
+
+    def instead(self, new: Any) -> Any:
+        """The twin, or NEW."""
+        pair = self._by_id.get(id(new))
+        return new if pair is None else pair[1]
+
+    def link(self, old: Any, new: Any) -> None:
+        self._by_id[id(new)] = new, old
+        self._taken.add(id(old))
+
+    def _by_name(self, old: Any, new: Any) -> None:
+        for name, value in list(new.items()):
+            if name in old and name not in OWN_NAMES:
+                self._pair(old[name], value)
+
+    def _note_replaced(self, module: str) -> None:
+        new = self.new.modules[module]
+        for name, value in self.old.modules[module].items():
+            kept = id(value) in self._taken or new.get(name, value) is value
+            if not kept and issubclass(type(value), (FunctionType, LRU, type)) and value.__module__ == module:
+                self.replaced.append(f"{module}.{value.__qualname__}")
+
+    def _pair(self, old: Any, new: Any) -> None:
+        if old is new or id(new) in self._by_id or id(old) in self._taken:
+            return
+        if isinstance(new, type) and isinstance(old, type):
+            self._pair_classes(old, new)
+        elif type(old) is not type(new):
+            return
+        elif type(new) is FunctionType:
+            self._pair_functions(old, new)
+        elif type(new) is LRU:
+            self._pair_caches(old, new)
+        else:
+            self._pair_parts(old, new)
+
+    def _pair_functions(self, old: FunctionType, new: FunctionType) -> None:
+        if old.__qualname__ != new.__qualname__ or not self.old.owns(old) or not self.new.owns(new):
+            return
+        self.link(old, new)
+        self.functions.append((old, new))
+        self._by_name(cells(old), cells(new))
+        self._pair(getattr(old, "__wrapped__", None), getattr(new, "__wrapped__", None))
+
+    def _pair_caches(self, old: Any, new: Any) -> None:
+        before, after = getattr(old, "__wrapped__", None), getattr(new, "__wrapped__", None)
+        if old.cache_parameters() != new.cache_parameters():
+            return
+        self._pair(before, after)
+        if self.of(after) is before and before is not None:
+            self.link(old, new)
+            self.caches.append((old, new))
+
+    def _pair_parts(self, old: Any, new: Any) -> None:
+        for kind, parts in _PARTS.items():
+            if issubclass(type(new), kind):
+                for part in parts:
+                    self._pair(getattr(old, part, None), getattr(new, part, None))
+                return
+        if isinstance(new, ModuleType) or not hasattr(type(new), "__dict__"):
+            return
+        try:  # a decorator that is an object
+            before, after = object.__getattribute__(old, "__dict__"), object.__getattribute__(new, "__dict__")
+        except AttributeError:
+            return
+        if type(before) is dict and type(after) is dict and "__wrapped__" in before and "__wrapped__" in after:
+            self._pair(before["__wrapped__"], after["__wrapped__"])
+
+    # --- classes ---
+
+    def _pair_classes(self, old: type, new: type) -> None:
+        if id(new) in self._decided:
+            return
+        self._decided.add(id(new))
+        if (old.__qualname__, old.__module__) != (new.__qualname__, new.__module__) or not self.old.owns(old) or not self.new.owns(new):
+            return
+        for each in (*new.__bases__, type(new)):
+            self.decide(each)
+        if id(new) in self._refused or self.instead(type(new)) is not type(old) or layout(old) != layout(new) or not self._same_maker(old, new):
+            return
+        bases = tuple(self.instead(each) for each in new.__bases__)
+        if bases != old.__bases__:
+            if not rebasable(old, bases):
+                return
+            self.bases[id(old)] = bases
+        self.link(old, new)
+        self.classes.append((old, new))
+        self._by_name(vars(old), vars(new))
+        if isinstance(new, enum.EnumMeta):
+            self._pair_members(old, new)
+
+    def decide(self, new: type) -> None:
+        """Find the twin of a class of the new modules, if it has one."""
+        if id(new) not in self._decided and self.new.owns(new):
+            old = self.old.find(new)
+            if isinstance(old, type) and self.new.find(new) is new:
+                self._pair(old, new)
+
+    @staticmethod
+    def _same_maker(old: type, new: type) -> bool:
+        """CPython does not find the way back from a ``__new__`` to none."""
+        return "__new__" not in vars(old) or "__new__" in vars(new)
+
+    def _pair_members(self, old: Any, new: Any) -> None:
+        for name, member in new.__members__.items():
+            before = old.__members__.get(name)
+            if before is None or member.name != name or not _same_value(before, member):
+                continue
+            self.link(before, member)
+            self.members.append((before, member))
+
+
+def _same_value(old: Any, new: Any) -> bool:
+    try:
+        return type(old._value_) is type(new._value_) and bool(old._value_ == new._value_)
+    except Exception:
+        return False
+
+
+def rebasable(cls: type, bases: tuple[type, ...]) -> bool:
+    plain: Callable[..., Any] = getattr(type(cls), "mro")
+    return plain is _mro and _live.can_rebase(cls, bases)
+
+
+def defined(names: Iterable[Any], owns: Callable[[Any], bool], found: dict[int, type]) -> dict[int, type]:
+    """The classes among NAMES, and in these, that are owned."""
+    for each in names:
+        if isinstance(each, type) and id(each) not in found and owns(each):
+            found[id(each)] = each
+            defined(list(vars(each).values()), owns, found)
+    return found

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * patch: see patch.h.
+ *
+ * A frame takes code, globals and free variables from its function when it begins, and never looks there again: what runs in a function that takes other contents
+ * finishes in the old ones. The interpreter's shortcuts for calls go by the function's version, which PyFunction_SetClosure() resets.
+ *
+ * Free-threaded, another thread may have read a field and not yet counted its reference: swap.c holds what was there until the next swap.
+ */
+#include "patch.h"
+
+#include <stddef.h>
+
+/* Fields that are references, besides func_closure. */
+static const size_t fields[] = {
+	offsetof(PyFunctionObject, func_globals),
+	offsetof(PyFunctionObject, func_builtins),
+	offsetof(PyFunctionObject, func_name),
+	offsetof(PyFunctionObject, func_qualname),
+	offsetof(PyFunctionObject, func_code),
+	offsetof(PyFunctionObject, func_defaults),
+	offsetof(PyFunctionObject, func_kwdefaults),
+	offsetof(PyFunctionObject, func_doc),
+	offsetof(PyFunctionObject, func_dict),
+	offsetof(PyFunctionObject, func_module),
+	offsetof(PyFunctionObject, func_annotations),
+#if PY_VERSION_HEX >= 0x030c0000
+	offsetof(PyFunctionObject, func_typeparams),
+#endif
+#if PY_VERSION_HEX >= 0x030e0000
+	offsetof(PyFunctionObject, func_annotate),
+#endif
+};
+
+enum { COUNT = sizeof fields / sizeof *fields };
+
+static PyObject **field(PyObject *function, unsigned number)
+{
+	return (PyObject **)((char *)function + fields[number]);
+}
+
+static PyObject *or_none(PyObject *object)
+{
+	return Py_NewRef(object ? object : Py_None);
+}
+
+PyObject *lw_function_contents(PyObject *function)
+{
+	PyObject *contents = PyTuple_New(COUNT + 1);
+	if (!contents)
+		return NULL;
+	for (unsigned i = 0; i < COUNT; i++)
+		PyTuple_SET_ITEM(contents, i, or_none(*field(function, i)));
+	PyTuple_SET_ITEM(contents, COUNT, or_none(((PyFunctionObject *)function)->func_closure));
+	return contents;
+}
+
+/* Resets the version, too. Fails only for what is no tuple. */
+static void set_closure(PyObject *function, PyObject *closure)
+{
+	if (PyFunction_SetClosure(function, closure ? closure : Py_None) < 0)
+		PyErr_Clear();
+}
+
+void lw_function_take(PyObject *function, PyObject *other)
+{
+	for (unsigned i = 0; i < COUNT; i++) {
+		PyObject **place = field(function, i), *before = *place;
+		*place = Py_XNewRef(*field(other, i));
+		Py_XDECREF(before);
+	}
+	set_closure(function, ((PyFunctionObject *)other)->func_closure);
+}
+
+static PyObject *type_dict(PyObject *type)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+	return PyType_GetDict((PyTypeObject *)type);
+#else
+	return Py_XNewRef(((PyTypeObject *)type)->tp_dict);
+#endif
+}
+
+PyObject *lw_type_get(PyObject *type, PyObject *name)
+{
+	PyObject *names = type_dict(type);
+	PyObject *found = names ? PyDict_GetItemWithError(names, name) : NULL;
+	Py_XINCREF(found);
+	Py_XDECREF(names);
+	return found;
+}
+
+static int is_special(PyObject *name)
+{
+	Py_ssize_t size = PyUnicode_GET_LENGTH(name);
+	return size > 4 && PyUnicode_READ_CHAR(name, 0) == '_' && PyUnicode_READ_CHAR(name, 1) == '_' && PyUnicode_READ_CHAR(name, size - 1) == '_' &&
+	       PyUnicode_READ_CHAR(name, size - 2) == '_';
+}
+
+/* Names that no slot depends on: a metaclass may have a property of that name. */
+static int set_plain(PyObject *type, PyObject *name, PyObject *value)
+{
+	PyObject *names = type_dict(type);
+	int result = !names ? -1 : value ? PyDict_SetItem(names, name, value) : PyDict_DelItem(names, name);
+	Py_XDECREF(names);
+	PyType_Modified((PyTypeObject *)type);
+	return result;
+}
+
+int lw_type_set(PyObject *type, PyObject *name, PyObject *value)
+{
+	int result = is_special(name) ? PyType_Type.tp_setattro(type, name, value) : set_plain(type, name, value);
+	if (result < 0 && !value && (PyErr_ExceptionMatches(PyExc_AttributeError) || PyErr_ExceptionMatches(PyExc_KeyError))) {
+		PyErr_Clear();
+		return 0;
+	}
+	return result;
+}
+
+int lw_type_rebase(PyObject *type, PyObject *bases)
+{
+	PyObject *name = PyUnicode_InternFromString("__bases__");
+	int result = name ? PyType_Type.tp_setattro(type, name, bases) : -1;
+	Py_XDECREF(name);
+	return result;
+}
+
+/* --- for Python --- */
+
+static PyObject *set_globals(PyObject *module, PyObject *args)
+{
+	PyObject *function, *globals;
+	if (!PyArg_ParseTuple(args, "O!O!", &PyFunction_Type, &function, &PyDict_Type, &globals))
+		return NULL;
+	PyFunctionObject *self = (PyFunctionObject *)function;
+	Py_SETREF(self->func_globals, Py_NewRef(globals));
+	set_closure(function, self->func_closure);
+	Py_RETURN_NONE;
+}
+
+static PyObject *can_rebase(PyObject *module, PyObject *args)
+{
+	PyObject *type, *bases;
+	if (!PyArg_ParseTuple(args, "O!O!", &PyType_Type, &type, &PyTuple_Type, &bases))
+		return NULL;
+	PyObject *before = Py_NewRef(((PyTypeObject *)type)->tp_bases);
+	int can = lw_type_rebase(type, bases) == 0;
+	if (can && lw_type_rebase(type, before) < 0) {
+		Py_DECREF(before);
+		return NULL;
+	}
+	Py_DECREF(before);
+	PyErr_Clear();
+	return PyBool_FromLong(can);
+}
+
+static PyMethodDef methods[] = {
+	{ "set_globals", set_globals, METH_VARARGS, "set_globals(function, dict): the function, which no other thread knows, has DICT for its global names." },
+	{ "can_rebase", can_rebase, METH_VARARGS, "can_rebase(class, bases): whether class.__bases__ = BASES would do. Not for metaclasses with an mro() of their own." },
+	{ NULL, NULL, 0, NULL },
+};
+
+int lw_live_add_patch(PyObject *module)
+{
+	return PyModule_AddFunctions(module, methods);
+}
