@@ -14,14 +14,16 @@ import abc
 import collections.abc
 import functools
 import gc
+import sysconfig
 import types
 from types import FunctionType, ModuleType
 from typing import Any
 
 from ladewerk import _live
+from ._errors import ReloadError
 from ._rewrite import Rewriter
 from ._transaction import Transaction
-from ._twins import OWN_NAMES, Twins, defined, of_layout, rebasable
+from ._twins import OWN_NAMES, Twins, defined, module_of, of_layout, rebasable
 
 _Names = dict[str, Any]
 
@@ -52,6 +54,14 @@ class InPlace(Transaction):
         """Modules that stay have nothing old."""
 
     def changes(self) -> list[Any]:
+        try:
+            return self._changes()
+        except ReloadError:
+            raise
+        except Exception as error:  # of a foreign object, asked what it is or has
+            raise ReloadError(f"{type(error).__name__}: {error}; nothing was changed") from error
+
+    def _changes(self) -> list[Any]:
         self._staying = {name: module for name, module in self.old.items() if isinstance(module, ModuleType) and isinstance(self.new.get(name), ModuleType)}
         old = {name: self._dicts[name] for name in self._staying}
         new = {name: object.__getattribute__(self.new[name], "__dict__") for name in self._staying}
@@ -79,6 +89,12 @@ class InPlace(Transaction):
         self.new.clear()
 
 
+def collect_young() -> None:
+    """What was made aside, and has a twin, goes: its classes are not to be met in ``__subclasses__()`` of others. Costs what is young, not what there is."""
+    if gc.isenabled() and not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        gc.collect(1)
+
+
 class _Young:
     """Functions and instances that bodies have made, wherever they are: while bodies run nothing is collected, so all of it is in the youngest generation.
 
@@ -96,9 +112,9 @@ class _Young:
                 if id(each.__globals__) in ids:
                     self.functions.append(each)
             elif issubclass(kind, type):
-                if each.__module__ in new and "<locals>" in each.__qualname__:
+                if module_of(each) in new and "<locals>" in each.__qualname__:
                     self.classes.append(each)
-            elif kind.__module__ in new:
+            elif module_of(kind) in new:
                 self.others.append(each)
 
 

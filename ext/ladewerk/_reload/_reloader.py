@@ -14,7 +14,7 @@ from typing import Any
 from ladewerk import _live
 from . import _transaction
 from ._errors import Reloaded, ReloadError
-from ._inplace import InPlace
+from ._inplace import InPlace, collect_young
 from ._pins import GATE
 from ._sources import Sources
 from ._transaction import Plan, Transaction, make_plan
@@ -266,6 +266,8 @@ class Reloader:
         finally:
             for name, module in removed:
                 self._unloaded(name, module)
+        if policy == "in place" and executed:
+            collect_young()
         return Reloaded(tuple(plan.changed), executed, tuple(plan.removed), plan.skipped, time.perf_counter() - begun, tuple(replaced))
 
     def _catch_up(self, executed: tuple[str, ...], removed: list[tuple[str, Any]], policy: str, replaced: list[str]) -> tuple[str, ...]:

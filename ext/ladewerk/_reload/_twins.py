@@ -41,6 +41,12 @@ def layout(cls: type) -> tuple[Any, ...]:
     return cls.__basicsize__, cls.__itemsize__, cls.__dictoffset__, cls.__weakrefoffset__, cls.__flags__ & _LAYOUT_FLAGS, slots, fields
 
 
+def module_of(cls: type) -> str:
+    """What CLASS says, if it is a name at all."""
+    name = vars(cls).get("__module__")
+    return name if type(name) is str else ""
+
+
 def of_layout(value: Any) -> bool:
     return type(value) in (_MEMBER, _GETSET)
 
@@ -70,7 +76,7 @@ class Side:
                 return True
             return depth > 0 and any(self.owns(each, depth - 1) for each in cells(value).values())
         if isinstance(value, type):
-            return value.__module__ in self.modules or any(self._made(each) for each in list(vars(value).values()))
+            return module_of(value) in self.modules or any(self._made(each) for each in list(vars(value).values()))
         return type(value) is LRU and self.owns(getattr(value, "__wrapped__", None))
 
     def _made(self, value: Any) -> bool:
@@ -78,7 +84,7 @@ class Side:
 
     def find(self, cls: type) -> Any:
         """What these modules have by the name that CLASS was defined by."""
-        names: Any = self.modules.get(cls.__module__)
+        names: Any = self.modules.get(module_of(cls))
         found = None
         for part in cls.__qualname__.split("."):
             found = names.get(part) if names is not None else None
@@ -183,7 +189,7 @@ class Twins:
         if id(new) in self._decided:
             return
         self._decided.add(id(new))
-        if (old.__qualname__, old.__module__) != (new.__qualname__, new.__module__) or not self.old.owns(old) or not self.new.owns(new):
+        if (old.__qualname__, module_of(old)) != (new.__qualname__, module_of(new)) or not self.old.owns(old) or not self.new.owns(new):
             return
         for each in (*new.__bases__, type(new)):
             self.decide(each)
