@@ -90,14 +90,32 @@ PyObject *lw_type_get(PyObject *type, PyObject *name)
 	return found;
 }
 
-static int is_special(PyObject *name)
+/* Whether what TYPE itself has by NAME decides on assignments. -1 with an exception. */
+static int assigns(PyObject *type, PyObject *name)
 {
-	Py_ssize_t size = PyUnicode_GET_LENGTH(name);
-	return size > 4 && PyUnicode_READ_CHAR(name, 0) == '_' && PyUnicode_READ_CHAR(name, 1) == '_' && PyUnicode_READ_CHAR(name, size - 1) == '_' &&
-	       PyUnicode_READ_CHAR(name, size - 2) == '_';
+	PyObject *descriptor = lw_type_get(type, name);
+	int result = descriptor ? Py_TYPE(descriptor)->tp_descr_set != NULL : PyErr_Occurred() ? -1 : 0;
+	Py_XDECREF(descriptor);
+	return result;
 }
 
-/* Names that no slot depends on: a metaclass may have a property of that name. */
+/* Whether it is for type.__setattr__() to keep a slot or a flag in step with the name: __len__, __abstractmethods__. Not so what `type` answers itself, and a
+ * class may define for its instances: __class__, __name__. 0, 1, or -1 with an exception. */
+static int needs_setattr(PyObject *name)
+{
+	Py_ssize_t size = PyUnicode_GET_LENGTH(name);
+	if (size <= 4 || PyUnicode_READ_CHAR(name, 0) != '_' || PyUnicode_READ_CHAR(name, 1) != '_' || PyUnicode_READ_CHAR(name, size - 1) != '_' ||
+	    PyUnicode_READ_CHAR(name, size - 2) != '_')
+		return 0;
+	if (PyUnicode_CompareWithASCIIString(name, "__abstractmethods__") == 0)
+		return 1;
+	int found = assigns((PyObject *)&PyType_Type, name);
+	if (!found)
+		found = assigns((PyObject *)&PyBaseObject_Type, name);
+	return found < 0 ? -1 : !found;
+}
+
+/* Past the metaclass, which may have a property of that name. */
 static int set_plain(PyObject *type, PyObject *name, PyObject *value)
 {
 	PyObject *names = type_dict(type);
@@ -109,7 +127,8 @@ static int set_plain(PyObject *type, PyObject *name, PyObject *value)
 
 int lw_type_set(PyObject *type, PyObject *name, PyObject *value)
 {
-	int result = is_special(name) ? PyType_Type.tp_setattro(type, name, value) : set_plain(type, name, value);
+	int needs = needs_setattr(name);
+	int result = needs < 0 ? -1 : needs ? PyType_Type.tp_setattro(type, name, value) : set_plain(type, name, value);
 	if (result < 0 && !value && (PyErr_ExceptionMatches(PyExc_AttributeError) || PyErr_ExceptionMatches(PyExc_KeyError))) {
 		PyErr_Clear();
 		return 0;

@@ -3,12 +3,13 @@
  * swap: many entries of many dictionaries, and contents of functions and classes, change in one step.
  *
  *     1. look at all of it     what is there now is held, so that nothing is destroyed, and no Python code run, before the end
- *     2. classes               may fail: undone in reverse order, all is as it was
- *     3. new keys              may need memory: likewise
- *     4. functions, other values for keys that are there, keys that go: cannot fail
- *     5. calls                 Python code may run again
+ *     2. attributes of classes, new keys, bases of classes
+ *                              may need memory, or be refused (bases). Undone, which needs none but for bases, all is as it was
+ *     3. functions, other values for keys that are there, attributes and keys that go
+ *                              cannot fail
+ *     4. calls                 Python code may run again
  *
- * Dictionaries are plain ones, keys plain strings: comparing them runs no Python code. Under the GIL no other thread runs between 2 and 5. Free-threaded,
+ * Dictionaries are plain ones, keys plain strings: comparing them runs no Python code. Under the GIL no other thread runs between 2 and 4. Free-threaded,
  * other threads see single steps: whoever must not takes a pin (pins.c).
  */
 #include "live.h"
@@ -88,47 +89,47 @@ static int parse(PyObject *item, struct change *change)
 	return held(change, lw_function_contents(change->target));
 }
 
-static int patch_class(struct change *change, PyObject *value)
+/* What may fail, in this order. */
+enum stage { SET_ATTRIBUTES, ADD_KEYS, SET_BASES, STAGES };
+
+static int is_in(const struct change *change, enum stage stage)
 {
-	return change->kind == BASES ? lw_type_rebase(change->target, value) : lw_type_set(change->target, change->key, value);
+	switch (stage) {
+	case SET_ATTRIBUTES: return change->kind == ATTRIBUTE && change->value;
+	case ADD_KEYS: return change->kind == ENTRY && change->value && !change->before;
+	default: return change->kind == BASES;
+	}
 }
 
-static int is_of_class(const struct change *change)
+static int set(const struct change *change, PyObject *value)
 {
-	return change->kind == ATTRIBUTE || change->kind == BASES;
+	switch (change->kind) {
+	case ATTRIBUTE: return lw_type_set(change->target, change->key, value);
+	case BASES: return lw_type_rebase(change->target, value);
+	default: return value ? PyDict_SetItem(change->target, change->key, value) : PyDict_DelItem(change->target, change->key);
+	}
 }
 
-static int is_new_key(const struct change *change)
-{
-	return change->kind == ENTRY && change->value && !change->before;
-}
-
-/* Of the first COUNTs the changes of classes, and new keys, have been made: unmake them. */
-static void undo(struct change *changes, Py_ssize_t classes, Py_ssize_t keys)
+/* All stages before LAST, and the first COUNT changes in that one, have been made, or the last of these in part: unmake them. */
+static void undo(struct change *changes, Py_ssize_t all, enum stage last, Py_ssize_t count)
 {
 	PyObject *type, *value, *traceback;
 	PyErr_Fetch(&type, &value, &traceback);
-	for (Py_ssize_t i = 0; i < keys; i++)
-		if (is_new_key(&changes[i]) && PyDict_DelItem(changes[i].target, changes[i].key) < 0)
-			PyErr_Clear();
-	while (classes-- > 0)
-		if (is_of_class(&changes[classes]) && patch_class(&changes[classes], changes[classes].before) < 0)
-			PyErr_Clear();
+	for (int stage = last; stage >= 0; stage--)
+		for (Py_ssize_t i = stage == (int)last ? count : all; i-- > 0;)
+			if (is_in(&changes[i], (enum stage)stage) && set(&changes[i], changes[i].before) < 0)
+				PyErr_Clear();
 	PyErr_Restore(type, value, traceback);
 }
 
 static int apply_fallible(struct change *changes, Py_ssize_t count)
 {
-	for (Py_ssize_t i = 0; i < count; i++)
-		if (is_of_class(&changes[i]) && patch_class(&changes[i], changes[i].value) < 0) {
-			undo(changes, i + 1, 0); /* the one that failed may have been made in part */
-			return -1;
-		}
-	for (Py_ssize_t i = 0; i < count; i++)
-		if (is_new_key(&changes[i]) && PyDict_SetItem(changes[i].target, changes[i].key, changes[i].value) < 0) {
-			undo(changes, count, i);
-			return -1;
-		}
+	for (int stage = 0; stage < STAGES; stage++)
+		for (Py_ssize_t i = 0; i < count; i++)
+			if (is_in(&changes[i], (enum stage)stage) && set(&changes[i], changes[i].value) < 0) {
+				undo(changes, count, (enum stage)stage, i + 1);
+				return -1;
+			}
 	return 0;
 }
 
@@ -141,7 +142,7 @@ static void apply_rest(struct change *changes, Py_ssize_t count)
 		if (changes[i].kind == ENTRY && changes[i].value && changes[i].before && PyDict_SetItem(changes[i].target, changes[i].key, changes[i].value) < 0)
 			Py_FatalError("ladewerk: a key that is there could not be given another value");
 	for (Py_ssize_t i = 0; i < count; i++)
-		if (changes[i].kind == ENTRY && !changes[i].value && changes[i].before && PyDict_DelItem(changes[i].target, changes[i].key) < 0)
+		if ((changes[i].kind == ENTRY || changes[i].kind == ATTRIBUTE) && !changes[i].value && changes[i].before && set(&changes[i], NULL) < 0)
 			PyErr_Clear(); /* free-threaded: somebody else has removed it */
 }
 

@@ -2,6 +2,7 @@
 """Policy "in place": each row of the table in ext/RELOAD.md, then failures, threads and memory. Modules are reloaded in this process, from a directory of the test's own."""
 import gc
 import operator
+import os
 import pickle
 import sys
 import sysconfig
@@ -12,6 +13,8 @@ import weakref
 import pytest
 from ladewerk import Reloader, ReloadError, _live, pinned
 from ladewerk._reload import _reloader
+
+LONG = os.environ.get("LADEWERK_LONG", "0") != "0"
 
 
 class Place:
@@ -313,6 +316,78 @@ def test_what_a_body_has_given_away(place):
     assert type(instance) is m.C and instance.f() == 11
 
 
+def test_what_a_body_has_begun_goes_on(place):
+    """A thread and a generator of a body keep the names that body had; functions that they call are the ones that stay."""
+    user = "import threading\nturn, done = threading.Event(), threading.Event()\nsaid, threads, held = [], [], []\n"
+    text = ("import user, threading\nV = %d\ndef f():\n    return V\ndef worker(name):\n    n = V\n    user.done.wait(60)\n    user.said.append((n, V, f()))\n"
+            "def lines():\n    yield V\n    yield V, f()\nuser.threads.append(threading.Thread(target=worker, args=(1,)))\nuser.threads[-1].start()\n"
+            "user.held.append(lines())\nnext(user.held[-1])\n")
+    place.load(user=user, m=text % 1)
+    user = sys.modules["user"]
+    for number in range(2, 6):
+        place.save(m=text % number)
+    gc.collect()
+    user.done.set()
+    for thread in user.threads:
+        thread.join(60)
+    assert sorted(user.said)[-4:] == [(2, 2, 5), (3, 3, 5), (4, 4, 5), (5, 5, 5)]
+    assert [next(each) for each in user.held[-4:]] == [(2, 5), (3, 5), (4, 5), (5, 5)]
+
+
+def test_functions_that_exec_has_made(place):
+    """Their global names may be their own, and a frame borrows them: they are replaced, and what runs in them goes on."""
+    text = "space = {'__name__': __name__, 'V': %d}\nexec('def f():\\n    yield V\\n    yield V\\n', space)\nf = space['f']\nclass C:\n    g = f\ndel space\n"
+    m = place.load(m=text % 1)
+    C, held = m.C, m.C.g
+    running = m.f()
+    assert next(running) == 1
+    del held
+    for number in range(2, 5):
+        place.save(m=text % number)
+    gc.collect()
+    assert next(running) == 1 and list(m.f()) == [4, 4] and m.C is C and C.g is m.f
+
+
+def test_foreign_objects_that_answer_nothing(place):
+    user = """
+        class Proxy:
+            def _no(self, *args): raise RuntimeError("outside of a context")
+            __class__ = __dict__ = property(_no)
+            __getattr__ = __eq__ = __hash__ = __iter__ = __len__ = __bool__ = _no
+            __slots__ = ("inside",)
+        proxy, other = Proxy(), Proxy()
+    """
+    m = place.load(user=user, m="import user\np = user.proxy\nclass C:\n    p = user.proxy\n")
+    C = m.C
+    place.save(m="import user\np = user.other\nq = [user.proxy, (user.other,)]\nclass C:\n    p = user.other\n    def f(self, p=user.proxy): return 2\nuser.proxy.inside = C\n")
+    inside = vars(type(m.p))["inside"]
+    assert m.C is C and C().f() == 2 and inside.__get__(m.q[0]) is C
+
+
+def test_a_module_with_a_class_of_its_own(place):
+    text = "import sys, types\nclass M(types.ModuleType):\n    @property\n    def p(self): return %d\nsys.modules[__name__].__class__ = M\n"
+    m = place.load(m=text % 1)
+    M = m.M
+    assert m.p == 1 and type(m) is M
+    place.save(m=text % 2)
+    assert m.p == 2 and type(m) is M is m.M and sys.modules["m"] is m
+    place.save(m="V = 3\n")
+    assert m.V == 3 and not hasattr(m, "p")
+
+
+def test_without_the_collector_what_new_modules_lead_to_is_found(place):
+    gc.disable()
+    try:
+        text = "import user\nV = %d\nclass C:\n    def f(self):\n        return V, __class__\ndef f():\n    return V\nit = C()\ntable = {'f': f, 'l': lambda: V, 'c': [it]}\n"
+        m = place.load(user="kept = []\n", m=text % 1)
+        f, C = m.f, m.C
+        place.save(m=text % 2)
+        m.V = 3
+        assert m.f is f is m.table["f"] and f() == m.table["l"]() == 3 and m.C is C and m.it.f() == (3, C) and m.table["c"] == [m.it] and type(m.it) is C
+    finally:
+        gc.enable()
+
+
 # --- all or nothing ---
 
 TEXT = "V = 1\nclass B: pass\nclass X: pass\nclass C(B):\n    A = 1\n    def f(self):\n        return 1\ndef f(a=1):\n    return 1\n"
@@ -354,6 +429,16 @@ def test_on_failure_nothing_has_changed(place, monkeypatch, failure):
     assert _state(m) == before
     place.save(m=TEXT2 + "\n")
     assert m.C().f() == m.f() == len(m.C()) == m.W == 2 and not hasattr(m, "V") and m.C.__bases__ == (m.X, m.B)
+
+
+def test_failures_leave_nothing(place):
+    user = "__ladewerk_reload__ = False\nfrom m import V\ncensus = []\n"
+    more = "import user, weakref\nclass C: pass\ndef f(): pass\ndef g%d(): pass\nuser.census += map(weakref.ref, [C, f, g%d])\n"
+    place.load(m="V = 1\n", user=user)
+    for number in range(20):
+        assert "V" in str(place.fails(m=more % (number, number)))
+    gc.collect()
+    assert not [ref for ref in sys.modules["user"].census if ref() is not None] and sys.modules["m"].V == 1
 
 
 def _hold_pin(entered, leave):
@@ -413,6 +498,35 @@ def test_nobody_sees_a_module_half_changed(place, monkeypatch, variant):
     thread.join()
     assert bool(seen) == (variant != "in one step")
     assert m.N0 == m.C.V == m.f.__defaults__ == (number,)
+
+
+def test_calls_while_contents_change(place):
+    """For crashes: code, closures, defaults and methods change under threads that call them."""
+    shapes = ["def f(a=1, *, b=2):\n    return a + b\n", "import user\n@user.deco\ndef f():\n    return V\n", "def make(x):\n    def f():\n        return x, V\n    return f\nf = make(3)\n",
+              "def f():\n    yield V\n", "class C:\n    pass\ndef f(*args):\n    return [C() for _ in range(3)]\n"]
+    methods = "class K:\n    N = %d\n    @property\n    def p(self):\n        return self.N\n    def f(self):\n        return super().__hash__() and V\n    def __getitem__(self, key):\n        return key, self.p\n"
+    m = place.load(user=USER, m="V = 0\n" + methods % 0 + shapes[0])
+    stop, errors, rounds = threading.Event(), [], [0] * 2
+
+    def caller(number):
+        k, K, f = m.K(), m.K, m.f
+        while not stop.is_set():
+            try:
+                f()
+                assert k.f() >= 0 and k.p >= 0 and k[1][0] == 1 and type(m.K()) is K
+            except Exception as error:
+                errors.append(error)
+            rounds[number] += 1
+
+    threads = [threading.Thread(target=caller, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for number in range(1, 1000 if LONG else 25):
+        place.save(m=f"V = {number}\n" + methods % number + shapes[number % len(shapes)])
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not errors and all(rounds), errors[:3]
 
 
 # --- memory ---

@@ -14,9 +14,10 @@ import abc
 import collections.abc
 import functools
 import gc
-import sysconfig
+import sys
 import types
-from types import FunctionType, ModuleType
+import weakref
+from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
 from ladewerk import _live
@@ -26,6 +27,28 @@ from ._transaction import Transaction
 from ._twins import OWN_NAMES, Twins, defined, module_of, of_layout, rebasable
 
 _Names = dict[str, Any]
+GENERATIONS = "t" not in sys.abiflags  # free-threaded, the collector has none
+
+# The interpreter's frames borrow the global names of their function. A function that is given others keeps those that it had.
+_former: weakref.WeakKeyDictionary[FunctionType, list[_Names]] = weakref.WeakKeyDictionary()
+
+
+def _keep_globals(function: FunctionType) -> None:
+    kept = _former.setdefault(function, [])
+    if not any(each is function.__globals__ for each in kept):
+        kept.append(function.__globals__)
+
+
+def _frames_in(new: dict[str, _Names]) -> bool:
+    """Whether a thread runs in one of these modules."""
+    ids = {id(names) for names in new.values()}
+    for top in sys._current_frames().values():
+        frame: FrameType | None = top
+        while frame is not None:
+            if id(frame.f_globals) in ids:
+                return True
+            frame = frame.f_back
+    return False
 
 
 class _Bell(abc.ABC):
@@ -46,6 +69,8 @@ class InPlace(Transaction):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._staying: dict[str, ModuleType] = {}  # modules that take the contents of new ones
+        self._module_classes: dict[str, type] = {}
+        self._begun = True  # something that a body has begun may still run, with the new module's names
 
     def final(self, name: str) -> Any:
         return self._staying.get(name, self.new.get(name))
@@ -65,34 +90,47 @@ class InPlace(Transaction):
         self._staying = {name: module for name, module in self.old.items() if isinstance(module, ModuleType) and isinstance(self.new.get(name), ModuleType)}
         old = {name: self._dicts[name] for name in self._staying}
         new = {name: object.__getattribute__(self.new[name], "__dict__") for name in self._staying}
-        made = _Young(new, self._collecting)
+        made = _Young(new, self._collecting and GENERATIONS)
         twins, rebased = _twins(old, new, made.classes)
         for name, module in self._staying.items():
             twins.link(module, self.new[name])
         added = [object.__getattribute__(module, "__dict__") for name, module in self.new.items() if name not in new and isinstance(module, ModuleType)]
         rewriter = _rewrite(twins, [*new.values(), *added], made, {id(names): old[name] for name, names in new.items()})
+        self._begun = not (self._collecting and GENERATIONS) or made.generators or _frames_in(new)
+        self._module_classes = {name: twins.instead(type(self.new[name])) for name in new}
         self.replaced = tuple(twins.replaced)
         changes = [(cls, bases) for cls, bases in rebased]
         for name in new:
             changes += _entries(old[name], new[name])
         return [*changes, *_of_twins(twins, rewriter), *super().changes()]
 
+    def end(self) -> None:
+        super().end()
+        if not self._made:
+            self._forget()
+
     def commit(self) -> None:
         super().commit()
-        for name, module in self._staying.items():
-            cls = type(self.new[name])
-            if type(module) is not cls and not isinstance(module, self._aside.StandIn):
-                try:
-                    object.__setattr__(module, "__class__", cls)
-                except TypeError:
-                    pass
-        self.new.clear()
+        for name, cls in self._module_classes.items():
+            if type(self._staying[name]) is not cls:
+                object.__setattr__(self._staying[name], "__class__", cls)
+        self._forget()
+
+    def _forget(self) -> None:
+        """New modules that others stand for are no more; whoever still runs in them keeps their names."""
+        for name in self._staying:
+            new = self.new.pop(name, None)
+            if new is not None and not self._begun:
+                object.__getattribute__(new, "__dict__").clear()
 
 
 def collect_young() -> None:
     """What was made aside, and has a twin, goes: its classes are not to be met in ``__subclasses__()`` of others. Costs what is young, not what there is."""
-    if gc.isenabled() and not sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if gc.isenabled() and GENERATIONS:
         gc.collect(1)
+
+
+_GENERATORS: dict[type, str] = {types.GeneratorType: "gi_frame", types.CoroutineType: "cr_frame", types.AsyncGeneratorType: "ag_frame"}
 
 
 class _Young:
@@ -105,12 +143,16 @@ class _Young:
         self.functions: list[FunctionType] = []
         self.classes: list[type] = []
         self.others: list[Any] = []
+        self.generators = False  # that have begun, or may
         ids = {id(names) for names in new.values()}
         for each in gc.get_objects(generation=0) if generations else ():
             kind = type(each)
             if kind is FunctionType:
                 if id(each.__globals__) in ids:
                     self.functions.append(each)
+            elif kind in _GENERATORS:
+                frame = getattr(each, _GENERATORS[kind])
+                self.generators |= frame is not None and id(frame.f_globals) in ids
             elif issubclass(kind, type):
                 if module_of(each) in new and "<locals>" in each.__qualname__:
                     self.classes.append(each)
@@ -161,6 +203,7 @@ def _rewrite(twins: Twins, dicts: list[_Names], made: _Young, globals_of: dict[i
     for function in (*rewriter.functions, *made.functions):
         names = globals_of.get(id(function.__globals__))
         if names is not None:
+            _keep_globals(function)
             _live.set_globals(function, names)
     for before, function in twins.functions:
         _keep_registrations(before, function, twins)
@@ -195,7 +238,7 @@ def _keep_registrations(old: FunctionType, new: FunctionType, twins: Twins) -> N
 def _entries(old: _Names, new: _Names) -> list[Any]:
     """OLD gets to have what NEW has."""
     changes: list[Any] = [(old, name, value) for name, value in new.items() if name not in old or old[name] is not value]
-    return changes + [(old, name) for name in old if name not in new]
+    return changes + [(old, name) for name in list(old) if name not in new]
 
 
 def _of_twins(twins: Twins, rewriter: Rewriter) -> list[Any]:
@@ -211,7 +254,10 @@ def _of_twins(twins: Twins, rewriter: Rewriter) -> list[Any]:
             for reference in _abc._get_dump(new)[0]:
                 if reference() is not None:
                     calls.append((functools.partial(_abc._abc_register, cls, twins.instead(reference())),))
-    changes += twins.functions
+    for before, after in twins.functions:
+        if before.__globals__ is not after.__globals__:
+            _keep_globals(before)
+        changes.append((before, after))
     for member, other in twins.members:
         changes += _entries(vars(member), vars(other))
     for cache, other in twins.caches:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from ._twins import Side
+from ._twins import Side, is_class
 
 FOREIGN = 2  # objects of foreign classes that are looked into, one in another
 _MISSING: Any = object()
@@ -50,7 +50,7 @@ class Rewriter:
         make = _MAKERS.get(type(value))
         if make is not None:
             made = make(self, value)
-        elif isinstance(value, (tuple, frozenset)):
+        elif issubclass(type(value), (tuple, frozenset)):  # not isinstance(): proxies may answer that with an error
             made = self._members(value)
         else:
             self._todo.append((value, self._level))
@@ -107,14 +107,14 @@ class Rewriter:
     def _look_into(self, value: Any) -> None:
         kind = type(value)
         for base, look in _LOOKERS:
-            if kind is base or (base in (dict, list, set, deque, property) and isinstance(value, base)):
+            if kind is base or (base in (dict, list, set, deque, property) and issubclass(kind, base)):
                 look(self, value)
                 break
         else:
-            if isinstance(value, type):
+            if is_class(value):
                 self._class(value)
                 return
-            if isinstance(value, ModuleType):
+            if issubclass(kind, ModuleType):
                 return
         if kind not in _PLAIN:
             self._object(value)
@@ -238,7 +238,7 @@ class Rewriter:
             self._level += 1
         try:
             names = object.__getattribute__(value, "__dict__")
-        except AttributeError:
+        except Exception:  # it has none, or says so in its own way
             names = None
         if type(names) is dict:
             self.names(names)
@@ -256,7 +256,7 @@ class Rewriter:
             made = self.value(before)
             if made is not before:
                 member.__set__(value, made)
-        except (AttributeError, TypeError):
+        except AttributeError:
             pass
 
     def adopt(self) -> None:

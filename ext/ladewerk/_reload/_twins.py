@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import sys
 from collections.abc import Callable, Iterable
 from types import FunctionType, ModuleType
 from typing import Any
@@ -26,8 +27,8 @@ _PARTS: dict[type, tuple[str, ...]] = {
     functools.partialmethod: ("func",),
     functools.singledispatchmethod: ("func", "dispatcher"),
 }
-# Bound to the layout of one class, or with what others have told it: never taken from another.
-OWN_NAMES = frozenset(("__dict__", "__weakref__", "_abc_impl"))
+# What others have told a class (registrations): never taken from another.
+OWN_NAMES = frozenset(("_abc_impl",))
 # Bits of __flags__ that say how instances are made and what they are: all but those that come and go.
 _LAYOUT_FLAGS = 0b1111_1111_1100_0000_0100_0000_1111_1100
 _MEMBER, _GETSET = type(FunctionType.__closure__), type(FunctionType.__code__)  # type: ignore[attr-defined]
@@ -39,6 +40,11 @@ def layout(cls: type) -> tuple[Any, ...]:
     slots = sorted(name for name, value in vars(cls).items() if type(value) is _MEMBER)
     fields = getattr(cls, "_fields", None) if issubclass(cls, tuple) else None  # of a NamedTuple
     return cls.__basicsize__, cls.__itemsize__, cls.__dictoffset__, cls.__weakrefoffset__, cls.__flags__ & _LAYOUT_FLAGS, slots, fields
+
+
+def is_class(value: Any) -> bool:
+    """Not isinstance(): proxies may answer that with an error."""
+    return issubclass(type(value), type)
 
 
 def module_of(cls: type) -> str:
@@ -75,7 +81,7 @@ class Side:
             if id(value.__globals__) in self._ids or value.__module__ in self.modules:
                 return True
             return depth > 0 and any(self.owns(each, depth - 1) for each in cells(value).values())
-        if isinstance(value, type):
+        if is_class(value):
             return module_of(value) in self.modules or any(self._made(each) for each in list(vars(value).values()))
         return type(value) is LRU and self.owns(getattr(value, "__wrapped__", None))
 
@@ -88,7 +94,7 @@ class Side:
         found = None
         for part in cls.__qualname__.split("."):
             found = names.get(part) if names is not None else None
-            names = vars(found) if isinstance(found, type) else None
+            names = vars(found) if is_class(found) else None
         return found
 
 
@@ -140,7 +146,7 @@ class Twins:
     def _pair(self, old: Any, new: Any) -> None:
         if old is new or id(new) in self._by_id or id(old) in self._taken:
             return
-        if isinstance(new, type) and isinstance(old, type):
+        if is_class(new) and is_class(old):
             self._pair_classes(old, new)
         elif type(old) is not type(new):
             return
@@ -152,7 +158,7 @@ class Twins:
             self._pair_parts(old, new)
 
     def _pair_functions(self, old: FunctionType, new: FunctionType) -> None:
-        if old.__qualname__ != new.__qualname__ or not self.old.owns(old) or not self.new.owns(new):
+        if old.__qualname__ != new.__qualname__ or not self.old.owns(old) or not self.new.owns(new) or not _of_module(old):
             return
         self.link(old, new)
         self.functions.append((old, new))
@@ -161,7 +167,7 @@ class Twins:
 
     def _pair_caches(self, old: Any, new: Any) -> None:
         before, after = getattr(old, "__wrapped__", None), getattr(new, "__wrapped__", None)
-        if old.cache_parameters() != new.cache_parameters():
+        if not hasattr(old, "cache_parameters") or not hasattr(new, "cache_parameters") or old.cache_parameters() != new.cache_parameters():
             return
         self._pair(before, after)
         if self.of(after) is before and before is not None:
@@ -174,11 +180,11 @@ class Twins:
                 for part in parts:
                     self._pair(getattr(old, part, None), getattr(new, part, None))
                 return
-        if isinstance(new, ModuleType) or not hasattr(type(new), "__dict__"):
+        if issubclass(type(new), ModuleType):
             return
         try:  # a decorator that is an object
             before, after = object.__getattribute__(old, "__dict__"), object.__getattribute__(new, "__dict__")
-        except AttributeError:
+        except Exception:
             return
         if type(before) is dict and type(after) is dict and "__wrapped__" in before and "__wrapped__" in after:
             self._pair(before["__wrapped__"], after["__wrapped__"])
@@ -210,7 +216,7 @@ class Twins:
         """Find the twin of a class of the new modules, if it has one."""
         if id(new) not in self._decided and self.new.owns(new):
             old = self.old.find(new)
-            if isinstance(old, type) and self.new.find(new) is new:
+            if is_class(old) and self.new.find(new) is new:
                 self._pair(old, new)
 
     @staticmethod
@@ -225,6 +231,14 @@ class Twins:
                 continue
             self.link(before, member)
             self.members.append((before, member))
+
+
+def _of_module(function: FunctionType) -> bool:
+    """Whether its global names are a module's. Those of a function that exec() has made may be its own: frames borrow them."""
+    names = function.__globals__
+    name = names.get("__name__")
+    module = sys.modules.get(name) if type(name) is str else None
+    return issubclass(type(module), ModuleType) and object.__getattribute__(module, "__dict__") is names
 
 
 def _same_value(old: Any, new: Any) -> bool:
@@ -242,7 +256,7 @@ def rebasable(cls: type, bases: tuple[type, ...]) -> bool:
 def defined(names: Iterable[Any], owns: Callable[[Any], bool], found: dict[int, type]) -> dict[int, type]:
     """The classes among NAMES, and in these, that are owned."""
     for each in names:
-        if isinstance(each, type) and id(each) not in found and owns(each):
+        if is_class(each) and id(each) not in found and owns(each):
             found[id(each)] = each
             defined(list(vars(each).values()), owns, found)
     return found
