@@ -3,6 +3,7 @@
 import gc
 import operator
 import os
+import pathlib
 import pickle
 import sys
 import sysconfig
@@ -14,6 +15,7 @@ import pytest
 from ladewerk import Reloader, ReloadError, _live, pinned
 from ladewerk._reload import _reloader
 
+PAGE = pathlib.Path(__file__).resolve().parents[2] / "ext" / "RELOAD.md"
 LONG = os.environ.get("LADEWERK_LONG", "0") != "0"
 
 
@@ -237,6 +239,27 @@ def test_row(place, row):
     _check(place, row)
 
 
+def test_the_page_has_all_rows():
+    text = PAGE.read_text().partition("## Policy `in place`")[2].partition("## Hooks")[0]
+    named = [", ".join(row.strip("| ").split(" | ")[2:]) for row in text.splitlines() if row.startswith("| ")][1:]
+    left = set(ROWS)
+    for cell in named:
+        while cell:  # names of rows have commas: the longest that fits
+            row = max((row for row in ROWS if (cell + ", ").startswith(row + ", ")), key=len, default=None)
+            assert row is not None, cell
+            left.discard(row)
+            cell = cell[len(row) + 2:]
+    assert not left
+
+
+def test_the_control_of_rows(place, monkeypatch):
+    """Under replace the same rows fail: they are not true of any reload."""
+    monkeypatch.setattr(place.reloader, "policy", "replace")
+    for row in ("module", "function", "class", "subclass elsewhere", "Enum", "lru_cache"):
+        with pytest.raises(AssertionError):
+            _check(place, row)
+
+
 # --- dependants, modules that are not executed again ---
 
 
@@ -408,11 +431,7 @@ def test_on_failure_nothing_has_changed(place, monkeypatch, failure):
             "an object that cannot be asked": "class M(type):\n    def __hash__(cls):\n        if armed: 1 / 0\n        return 5\narmed = False\nclass K(metaclass=M): pass\nkeys = {K: C}\nkeys2 = {C: 1, K: 2}\narmed = True\n"}
     if failure == "the step":  # the last change is none that can be made: those before it are undone
         whole = _live.swap
-        monkeypatch.setattr(_reloader._live, "swap", lambda changes: whole([*changes, (m.C, (int,))]))
-        place.write({"m": TEXT2})
-        with pytest.raises(TypeError):
-            place.reloader.reload()
-        monkeypatch.undo()
+        _fail_in_the_step(place, monkeypatch, lambda changes: whole([*changes, (m.C, (int,))]))
     elif failure == "pin":
         place.reloader.patience = 0
         entered, leave = threading.Event(), threading.Event()
@@ -429,6 +448,27 @@ def test_on_failure_nothing_has_changed(place, monkeypatch, failure):
     assert _state(m) == before
     place.save(m=TEXT2 + "\n")
     assert m.C().f() == m.f() == len(m.C()) == m.W == 2 and not hasattr(m, "V") and m.C.__bases__ == (m.X, m.B)
+
+
+def _fail_in_the_step(place, monkeypatch, swap):
+    with monkeypatch.context() as patched:
+        patched.setattr(_reloader._live, "swap", swap)
+        place.write({"m": TEXT2})
+        with pytest.raises(TypeError):
+            place.reloader.reload()
+
+
+def test_the_control_of_failures(place, monkeypatch):
+    """A step that fails half-way, and undoes nothing, is noticed."""
+    m = place.load(m=TEXT)
+    before, whole = _state(m), _live.swap
+
+    def swap(changes):
+        for change in changes[len(changes) // 2:]:
+            whole([change])
+        whole([(m.C, (int,))])
+    _fail_in_the_step(place, monkeypatch, swap)
+    assert _state(m) != before
 
 
 def test_failures_leave_nothing(place):

@@ -9,7 +9,6 @@
 """
 from __future__ import annotations
 
-import _abc
 import abc
 import collections.abc
 import functools
@@ -26,6 +25,7 @@ from ._rewrite import Rewriter
 from ._transaction import Transaction
 from ._twins import OWN_NAMES, Twins, defined, module_of, of_layout, rebasable
 
+_abc: Any = sys.modules["_abc"]
 _Names = dict[str, Any]
 GENERATIONS = "t" not in sys.abiflags  # free-threaded, the collector has none
 
@@ -201,10 +201,10 @@ def _rewrite(twins: Twins, dicts: list[_Names], made: _Young, globals_of: dict[i
     rewriter.finish()
     rewriter.adopt()
     for function in (*rewriter.functions, *made.functions):
-        names = globals_of.get(id(function.__globals__))
-        if names is not None:
+        globals_then = globals_of.get(id(function.__globals__))
+        if globals_then is not None:
             _keep_globals(function)
-            _live.set_globals(function, names)
+            _live.set_globals(function, globals_then)
     for before, function in twins.functions:
         _keep_registrations(before, function, twins)
     return rewriter

@@ -163,9 +163,10 @@ class Rewriter:
         if not self._new.owns(function, 0) and "<locals>" not in function.__qualname__:
             return
         self.functions.append(function)
+        names = function.__globals__, getattr(function, "__builtins__", None)
         for each in gc.get_referents(function):
             if type(each) is dict:
-                if each is not function.__globals__ and each is not function.__builtins__:  # type: ignore[attr-defined]
+                if each is not names[0] and each is not names[1]:
                     self.value(each)  # attributes, defaults, annotations
             elif type(each) is tuple:
                 self._part(function, each)
@@ -199,7 +200,8 @@ class Rewriter:
         made = tuple(self.each(before))
         if not all(map(operator.is_, before, made)):
             name = getattr(value, "__name__", None) if hasattr(property, "__name__") else None
-            property.__init__(value, *made, value.__doc__)  # (not the old function's)
+            set_parts: Any = property.__init__
+            set_parts(value, *made, value.__doc__)  # (not the old function's)
             if name is not None:
                 value.__name__ = name  # type: ignore[attr-defined]
 

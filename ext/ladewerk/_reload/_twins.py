@@ -31,7 +31,7 @@ _PARTS: dict[type, tuple[str, ...]] = {
 OWN_NAMES = frozenset(("_abc_impl",))
 # Bits of __flags__ that say how instances are made and what they are: all but those that come and go.
 _LAYOUT_FLAGS = 0b1111_1111_1100_0000_0100_0000_1111_1100
-_MEMBER, _GETSET = type(FunctionType.__closure__), type(FunctionType.__code__)  # type: ignore[attr-defined]
+_MEMBER, _GETSET = type(FunctionType.__closure__), type(FunctionType.__code__)
 _mro = type.__dict__["mro"]
 
 
@@ -74,6 +74,7 @@ class Side:
     def __init__(self, modules: dict[str, dict[str, Any]]) -> None:
         self.modules = modules
         self._ids = {id(names) for names in modules.values()}
+        self._classes: dict[int, tuple[type, bool]] = {}
 
     def owns(self, value: Any, depth: int = 3) -> bool:
         """Whether the bodies of these modules have made VALUE, a function or class; wrappers from elsewhere by what they wrap."""
@@ -82,7 +83,10 @@ class Side:
                 return True
             return depth > 0 and any(self.owns(each, depth - 1) for each in cells(value).values())
         if is_class(value):
-            return module_of(value) in self.modules or any(self._made(each) for each in list(vars(value).values()))
+            known = self._classes.get(id(value))
+            if known is None:
+                known = self._classes[id(value)] = value, module_of(value) in self.modules or any(self._made(each) for each in list(vars(value).values()))
+            return known[1]
         return type(value) is LRU and self.owns(getattr(value, "__wrapped__", None))
 
     def _made(self, value: Any) -> bool:
