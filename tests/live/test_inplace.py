@@ -180,6 +180,10 @@ ROWS = {
     "class becomes function": ("class f:\n    X = 1\n", "def f():\n    return 2\n", "f = m.f", "f.X == 1 and m.f() == 2 and done.replaced == ('m.f',)"),
     "pickle": ("class C:\n    X = 1\ndef f(): pass\n", "class C:\n    X = 2\ndef f(): pass\n", "c = pickle.dumps(m.C()); f = pickle.dumps(m.f)",
                "pickle.loads(c).X == 2 and pickle.loads(f) is m.f and pickle.loads(pickle.dumps(m.C())).__class__ is m.C"),
+    "module in its own body": ("import importlib, sys\nSELF = sys.modules[__name__]\nsys.modules[__name__].EXTRA = 1\n",
+                               "import enum, importlib, sys\nSELF = [sys.modules[__name__]]\nvia = importlib.import_module(__name__)\nsetattr(sys.modules[__name__], 'EXTRA', 2)\n"
+                               "@enum.global_enum\nclass F(enum.IntFlag):\n    ONE = 1\n",
+                               "vars(m)[type('Name', (str,), {})('odd')] = 1", "m.SELF == [m] and m.via is m and m.EXTRA == 2 and m.ONE is m.F.ONE"),
     "self-reference": ("class C: pass\n", "class C: pass\nC.other = C\nC.loop = [C]\nC.loop.append(C.loop)\n", "C = m.C", "C.other is C and C.loop[0] is C and C.loop[1] is C.loop"),
 }
 USER = """

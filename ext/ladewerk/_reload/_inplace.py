@@ -235,10 +235,16 @@ def _keep_registrations(old: FunctionType, new: FunctionType, twins: Twins) -> N
 # --- the step ---
 
 
+def _names(names: Any) -> dict[str, Any]:
+    """Those of a dictionary that a program can say."""
+    return {name: value for name, value in list(names.items()) if type(name) is str}
+
+
 def _entries(old: _Names, new: _Names) -> list[Any]:
     """OLD gets to have what NEW has."""
-    changes: list[Any] = [(old, name, value) for name, value in new.items() if name not in old or old[name] is not value]
-    return changes + [(old, name) for name in list(old) if name not in new]
+    before, after = _names(old), _names(new)
+    changes: list[Any] = [(old, name, value) for name, value in after.items() if name not in before or before[name] is not value]
+    return changes + [(old, name) for name in before if name not in after]
 
 
 def _of_twins(twins: Twins, rewriter: Rewriter) -> list[Any]:
@@ -268,11 +274,11 @@ def _of_twins(twins: Twins, rewriter: Rewriter) -> list[Any]:
 
 def _attributes(cls: type, new: type, rewriter: Rewriter) -> list[Any]:
     """CLS gets to have what its twin has."""
-    before, after = vars(cls), vars(new)
+    before, after = _names(vars(cls)), _names(vars(new))
     changes: list[Any] = []
-    for name, value in list(after.items()):
+    for name, value in after.items():
         if name not in OWN_NAMES and name != "__module__" and not of_layout(value):
             value = rewriter.value(value)
             if before.get(name, changes) is not value:
                 changes.append((cls, name, value))
-    return changes + [(cls, name) for name, value in list(before.items()) if name not in after and name not in OWN_NAMES and not of_layout(value)]
+    return changes + [(cls, name) for name, value in before.items() if name not in after and name not in OWN_NAMES and not of_layout(value)]
