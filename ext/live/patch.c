@@ -173,8 +173,56 @@ static PyObject *can_rebase(PyObject *module, PyObject *args)
 	return PyBool_FromLong(can);
 }
 
+static int same_layout(PyTypeObject *a, PyTypeObject *b)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+	if (PyType_HasFeature(a, Py_TPFLAGS_INLINE_VALUES) || PyType_HasFeature(b, Py_TPFLAGS_INLINE_VALUES))
+		return 0;
+#endif
+	return a->tp_basicsize == b->tp_basicsize && a->tp_itemsize == b->tp_itemsize && a->tp_dictoffset == b->tp_dictoffset && a->tp_dealloc == b->tp_dealloc &&
+	       a->tp_weaklistoffset == b->tp_weaklistoffset && PyType_HasFeature(a, Py_TPFLAGS_HEAPTYPE) && PyType_HasFeature(b, Py_TPFLAGS_HEAPTYPE) &&
+	       PyType_IS_GC(a) == PyType_IS_GC(b);
+}
+
+/* For tuples and numbers with attributes, and where bases are about to change, which object.__class__ refuses. */
+static int set_type(PyObject *instance, PyTypeObject *class)
+{
+	PyTypeObject *before = Py_TYPE(instance);
+	if (!same_layout(before, class))
+		return -1;
+	PyErr_Clear();
+	if (before->tp_dictoffset) { /* attributes that are no dictionary yet go by the class */
+		PyObject *names = PyObject_GenericGetDict(instance, NULL);
+		if (!names)
+			return -1;
+		Py_DECREF(names);
+	}
+	Py_INCREF(class);
+	Py_SET_TYPE(instance, class);
+	Py_DECREF(before);
+	return 0;
+}
+
+static PyObject *set_class(PyObject *module, PyObject *args)
+{
+	PyObject *instance, *class;
+	if (!PyArg_ParseTuple(args, "OO!", &instance, &PyType_Type, &class))
+		return NULL;
+	PyObject *name = PyUnicode_InternFromString("__class__");
+	PyObject *descriptor = name ? lw_type_get((PyObject *)&PyBaseObject_Type, name) : NULL; /* its class may have one of its own */
+	Py_XDECREF(name);
+	if (!descriptor)
+		return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_SystemError, "object has no __class__");
+	int result = Py_TYPE(descriptor)->tp_descr_set(descriptor, instance, class);
+	Py_DECREF(descriptor);
+	if (result < 0 && PyErr_ExceptionMatches(PyExc_TypeError))
+		result = set_type(instance, (PyTypeObject *)class);
+	return result < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 static PyMethodDef methods[] = {
 	{ "set_globals", set_globals, METH_VARARGS, "set_globals(function, dict): the function, which no other thread knows, has DICT for its global names." },
+	{ "set_class", set_class, METH_VARARGS, "set_class(instance, class): the instance, which no other thread knows, gets another class of the same slots." },
 	{ "can_rebase", can_rebase, METH_VARARGS, "can_rebase(class, bases): whether class.__bases__ = BASES would do. Not for metaclasses with an mro() of their own." },
 	{ NULL, NULL, 0, NULL },
 };

@@ -23,7 +23,7 @@ from ladewerk import _live
 from ._errors import ReloadError
 from ._rewrite import Rewriter
 from ._transaction import Transaction
-from ._twins import OWN_NAMES, Twins, defined, module_of, of_layout, rebasable
+from ._twins import OWN_NAMES, Twins, bases_of, defined, flags_of, module_of, mro_of, names_of, of_layout, qualname_of, rebasable
 
 _abc: Any = sys.modules["_abc"]
 _Names = dict[str, Any]
@@ -154,7 +154,7 @@ class _Young:
                 frame = getattr(each, _GENERATORS[kind])
                 self.generators |= frame is not None and id(frame.f_globals) in ids
             elif issubclass(kind, type):
-                if module_of(each) in new and "<locals>" in each.__qualname__:
+                if module_of(each) in new and "<locals>" in qualname_of(each):
                     self.classes.append(each)
             elif module_of(kind) in new:
                 self.others.append(each)
@@ -169,13 +169,13 @@ def _twins(old: dict[str, _Names], new: dict[str, _Names], local: list[type]) ->
         for names in new.values():
             defined(list(names.values()), twins.new.owns, classes)
         for cls in classes.values():
-            bases = tuple(twins.instead(each) for each in cls.__bases__)
-            if twins.of(cls) is not None or bases == cls.__bases__:
+            bases = tuple(twins.instead(each) for each in bases_of(cls))
+            if twins.of(cls) is not None or bases == bases_of(cls):
                 continue
             if rebasable(cls, bases):
                 rebased.append((cls, bases))
             else:
-                refused |= {id(each) for each in cls.__bases__ if twins.of(each) is not None}
+                refused |= {id(each) for each in bases_of(cls) if twins.of(each) is not None}
                 again = True
         if not again:
             return twins, rebased
@@ -188,9 +188,9 @@ def _rewrite(twins: Twins, dicts: list[_Names], made: _Young, globals_of: dict[i
     for _, function in twins.functions:
         rewriter.function(function)
     for _, cls in twins.classes:
-        rewriter.each(vars(cls).values())
-        for base in cls.__mro__:
-            if not twins.new.owns(base) and base.__flags__ & 1 << 9:
+        rewriter.each(names_of(cls).values())
+        for base in mro_of(cls):
+            if not twins.new.owns(base) and flags_of(base) & 1 << 9:
                 _registries(rewriter, twins, base)
     for _, other in (*twins.caches, *twins.members):
         rewriter.names(vars(other))
@@ -212,7 +212,7 @@ def _rewrite(twins: Twins, dicts: list[_Names], made: _Young, globals_of: dict[i
 
 def _registries(rewriter: Rewriter, twins: Twins, base: type) -> None:
     """Containers in which a base class, elsewhere, notes who inherits from it."""
-    for container in list(vars(base).values()):
+    for container in list(names_of(base).values()):
         if type(container) is list:
             for each in [each for each in container if twins.of(each) is not None]:
                 if any(other is twins.of(each) for other in container):
@@ -254,7 +254,7 @@ def _of_twins(twins: Twins, rewriter: Rewriter) -> list[Any]:
     for cls, new in twins.classes:
         attributes = _attributes(cls, new, rewriter)
         changes += attributes
-        methods |= any(len(each) == 2 or each[1] not in vars(cls) for each in attributes)
+        methods |= any(len(each) == 2 or each[1] not in names_of(cls) for each in attributes)
         if isinstance(cls, abc.ABCMeta):
             calls.append((functools.partial(_abc._reset_caches, cls),))
             for reference in _abc._get_dump(new)[0]:
@@ -274,7 +274,7 @@ def _of_twins(twins: Twins, rewriter: Rewriter) -> list[Any]:
 
 def _attributes(cls: type, new: type, rewriter: Rewriter) -> list[Any]:
     """CLS gets to have what its twin has."""
-    before, after = _names(vars(cls)), _names(vars(new))
+    before, after = _names(names_of(cls)), _names(names_of(new))
     changes: list[Any] = []
     for name, value in after.items():
         if name not in OWN_NAMES and name != "__module__" and not of_layout(value):

@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterable
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from ._twins import Side, is_class
+from ladewerk import _live
+from ._twins import Side, flags_of, is_class, mro_of, names_of
 
 FOREIGN = 2  # objects of foreign classes that are looked into, one in another
 _MISSING: Any = object()
 _LEAVES = frozenset((int, str, bytes, float, complex, bool, type(None), type(Ellipsis), types.CodeType, types.BuiltinFunctionType, types.MemberDescriptorType,
                      types.GetSetDescriptorType, types.WrapperDescriptorType, types.MethodDescriptorType, types.FrameType, types.GeneratorType, types.CoroutineType))
-_set_class = object.__dict__["__class__"].__set__
 
 
 class Rewriter:
@@ -190,7 +190,7 @@ class Rewriter:
         if not self._new.owns(cls):
             return
         self._instance(cls)
-        for name, value in list(vars(cls).items()):
+        for name, value in list(names_of(cls).items()):
             made = self.value(value)
             if made is not value:
                 type.__setattr__(cls, name, made)
@@ -244,8 +244,8 @@ class Rewriter:
             names = None
         if type(names) is dict:
             self.names(names)
-        for cls in type(value).__mro__:
-            for name, member in list(vars(cls).items()) if cls.__flags__ & 1 << 9 else ():  # not of built-in classes
+        for cls in mro_of(type(value)):
+            for name, member in list(names_of(cls).items()) if flags_of(cls) & 1 << 9 else ():  # not of built-in classes
                 if type(member) is types.MemberDescriptorType:
                     self._slot(value, member)
         for each in gc.get_referents(value):
@@ -265,7 +265,7 @@ class Rewriter:
         """The instances get the class that stays."""
         for value, twin in self.instances:
             if type(value) is not twin:
-                _set_class(value, twin)
+                _live.set_class(value, twin)
 
 
 _MAKERS: dict[type, Callable[[Rewriter, Any], Any]] = {

@@ -33,13 +33,20 @@ OWN_NAMES = frozenset(("_abc_impl",))
 _LAYOUT_FLAGS = 0b1111_1111_1100_0000_0100_0000_1111_1100
 _MEMBER, _GETSET = type(FunctionType.__closure__), type(FunctionType.__code__)
 _mro = type.__dict__["mro"]
+# What classes say of themselves, past a __getattribute__ of their metaclass.
+mro_of: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
+bases_of: Callable[[type], tuple[type, ...]] = type.__dict__["__bases__"].__get__
+names_of: Callable[[type], Any] = type.__dict__["__dict__"].__get__
+qualname_of: Callable[[type], str] = type.__dict__["__qualname__"].__get__
+_shape: tuple[Callable[[type], Any], ...] = tuple(type.__dict__[name].__get__ for name in ("__basicsize__", "__itemsize__", "__dictoffset__", "__weakrefoffset__"))
+flags_of: Callable[[type], int] = type.__dict__["__flags__"].__get__
 
 
 def layout(cls: type) -> tuple[Any, ...]:
     """What must be the same for instances of one to be instances of another."""
-    slots = sorted(name for name, value in vars(cls).items() if type(value) is _MEMBER)
+    slots = sorted(name for name, value in names_of(cls).items() if type(value) is _MEMBER)
     fields = getattr(cls, "_fields", None) if issubclass(cls, tuple) else None  # of a NamedTuple
-    return cls.__basicsize__, cls.__itemsize__, cls.__dictoffset__, cls.__weakrefoffset__, cls.__flags__ & _LAYOUT_FLAGS, slots, fields
+    return *(each(cls) for each in _shape), flags_of(cls) & _LAYOUT_FLAGS, slots, fields
 
 
 def is_class(value: Any) -> bool:
@@ -49,7 +56,7 @@ def is_class(value: Any) -> bool:
 
 def module_of(cls: type) -> str:
     """What CLASS says, if it is a name at all."""
-    name = vars(cls).get("__module__")
+    name = names_of(cls).get("__module__")
     return name if type(name) is str else ""
 
 
@@ -85,7 +92,7 @@ class Side:
         if is_class(value):
             known = self._classes.get(id(value))
             if known is None:
-                known = self._classes[id(value)] = value, module_of(value) in self.modules or any(self._made(each) for each in list(vars(value).values()))
+                known = self._classes[id(value)] = value, module_of(value) in self.modules or any(self._made(each) for each in list(names_of(value).values()))
             return known[1]
         return type(value) is LRU and self.owns(getattr(value, "__wrapped__", None))
 
@@ -96,9 +103,9 @@ class Side:
         """What these modules have by the name that CLASS was defined by."""
         names: Any = self.modules.get(module_of(cls))
         found = None
-        for part in cls.__qualname__.split("."):
+        for part in qualname_of(cls).split("."):
             found = names.get(part) if names is not None else None
-            names = vars(found) if is_class(found) else None
+            names = names_of(found) if is_class(found) else None
         return found
 
 
@@ -144,7 +151,9 @@ class Twins:
         new = self.new.modules[module]
         for name, value in self.old.modules[module].items():
             kept = id(value) in self._taken or new.get(name, value) is value
-            if not kept and issubclass(type(value), (FunctionType, LRU, type)) and value.__module__ == module:
+            if not kept and is_class(value) and module_of(value) == module:
+                self.replaced.append(f"{module}.{qualname_of(value)}")
+            elif not kept and type(value) in (FunctionType, LRU) and value.__module__ == module:
                 self.replaced.append(f"{module}.{value.__qualname__}")
 
     def _pair(self, old: Any, new: Any) -> None:
@@ -199,24 +208,26 @@ class Twins:
         if id(new) in self._decided:
             return
         self._decided.add(id(new))
-        if (old.__qualname__, module_of(old)) != (new.__qualname__, module_of(new)) or not self.old.owns(old) or not self.new.owns(new):
+        if (qualname_of(old), module_of(old)) != (qualname_of(new), module_of(new)) or not self.old.owns(old) or not self.new.owns(new):
             return
-        for each in (*new.__bases__, type(new)):
-            self.decide(each)
+        for each in (*bases_of(new), type(new)):
+            self._decide(each)
+        for before, after in zip(bases_of(old), bases_of(new)):  # that have no name of their own: class P(namedtuple("P", ...))
+            self._pair(before, after)
         if id(new) in self._refused or self.instead(type(new)) is not type(old) or layout(old) != layout(new) or not self._same_maker(old, new):
             return
-        bases = tuple(self.instead(each) for each in new.__bases__)
-        if bases != old.__bases__:
+        bases = tuple(self.instead(each) for each in bases_of(new))
+        if bases != bases_of(old):
             if not rebasable(old, bases):
                 return
             self.bases[id(old)] = bases
         self.link(old, new)
         self.classes.append((old, new))
-        self._by_name(vars(old), vars(new))
+        self._by_name(names_of(old), names_of(new))
         if isinstance(new, enum.EnumMeta):
             self._pair_members(old, new)
 
-    def decide(self, new: type) -> None:
+    def _decide(self, new: type) -> None:
         """Find the twin of a class of the new modules, if it has one."""
         if id(new) not in self._decided and self.new.owns(new):
             old = self.old.find(new)
@@ -226,15 +237,21 @@ class Twins:
     @staticmethod
     def _same_maker(old: type, new: type) -> bool:
         """CPython does not find the way back from a ``__new__`` to none."""
-        return "__new__" not in vars(old) or "__new__" in vars(new)
+        return "__new__" not in names_of(old) or "__new__" in names_of(new)
 
     def _pair_members(self, old: Any, new: Any) -> None:
         for name, member in new.__members__.items():
             before = old.__members__.get(name)
-            if before is None or member.name != name or not _same_value(before, member):
+            if before is None or member.name != name or not self._same_value(before, member):
                 continue
             self.link(before, member)
             self.members.append((before, member))
+
+    def _same_value(self, old: Any, new: Any) -> bool:
+        try:
+            return self.instead(type(new._value_)) is type(old._value_) and bool(old._value_ == new._value_)
+        except Exception:
+            return False
 
 
 def _of_module(function: FunctionType) -> bool:
@@ -243,13 +260,6 @@ def _of_module(function: FunctionType) -> bool:
     name = names.get("__name__")
     module = sys.modules.get(name) if type(name) is str else None
     return issubclass(type(module), ModuleType) and object.__getattribute__(module, "__dict__") is names
-
-
-def _same_value(old: Any, new: Any) -> bool:
-    try:
-        return type(old._value_) is type(new._value_) and bool(old._value_ == new._value_)
-    except Exception:
-        return False
 
 
 def rebasable(cls: type, bases: tuple[type, ...]) -> bool:
@@ -262,5 +272,5 @@ def defined(names: Iterable[Any], owns: Callable[[Any], bool], found: dict[int, 
     for each in names:
         if is_class(each) and id(each) not in found and owns(each):
             found[id(each)] = each
-            defined(list(vars(each).values()), owns, found)
+            defined(list(names_of(each).values()), owns, found)
     return found
