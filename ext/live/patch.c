@@ -62,14 +62,25 @@ static void set_closure(PyObject *function, PyObject *closure)
 		PyErr_Clear();
 }
 
-void lw_function_take(PyObject *function, PyObject *other)
+int lw_is_closure(PyObject *function, PyObject *closure)
+{
+	PyCodeObject *code = (PyCodeObject *)PyFunction_GET_CODE(function);
+	if (!PyTuple_CheckExact(closure) || PyTuple_GET_SIZE(closure) != PyCode_GetNumFree(code))
+		return 0;
+	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(closure); i++)
+		if (!PyCell_Check(PyTuple_GET_ITEM(closure, i)))
+			return 0;
+	return 1;
+}
+
+void lw_function_take(PyObject *function, PyObject *other, PyObject *closure)
 {
 	for (unsigned i = 0; i < COUNT; i++) {
 		PyObject **place = field(function, i), *before = *place;
 		*place = Py_XNewRef(*field(other, i));
 		Py_XDECREF(before);
 	}
-	set_closure(function, ((PyFunctionObject *)other)->func_closure);
+	set_closure(function, closure ? closure : ((PyFunctionObject *)other)->func_closure);
 }
 
 static PyObject *type_dict(PyObject *type)
@@ -148,12 +159,14 @@ int lw_type_rebase(PyObject *type, PyObject *bases)
 
 static PyObject *set_globals(PyObject *module, PyObject *args)
 {
-	PyObject *function, *globals;
-	if (!PyArg_ParseTuple(args, "O!O!", &PyFunction_Type, &function, &PyDict_Type, &globals))
+	PyObject *function, *globals, *closure = NULL;
+	if (!PyArg_ParseTuple(args, "O!O!|O", &PyFunction_Type, &function, &PyDict_Type, &globals, &closure))
 		return NULL;
+	if (closure && !lw_is_closure(function, closure))
+		return PyErr_Format(PyExc_ValueError, "a closure is a tuple of a cell for each free variable");
 	PyFunctionObject *self = (PyFunctionObject *)function;
 	Py_SETREF(self->func_globals, Py_NewRef(globals));
-	set_closure(function, self->func_closure);
+	set_closure(function, closure ? closure : self->func_closure);
 	Py_RETURN_NONE;
 }
 
@@ -221,7 +234,7 @@ static PyObject *set_class(PyObject *module, PyObject *args)
 }
 
 static PyMethodDef methods[] = {
-	{ "set_globals", set_globals, METH_VARARGS, "set_globals(function, dict): the function, which no other thread knows, has DICT for its global names." },
+	{ "set_globals", set_globals, METH_VARARGS, "set_globals(function, dict[, closure]): the function, which no other thread knows, has DICT for its global names." },
 	{ "set_class", set_class, METH_VARARGS, "set_class(instance, class): the instance, which no other thread knows, gets another class of the same slots." },
 	{ "can_rebase", can_rebase, METH_VARARGS, "can_rebase(class, bases): whether class.__bases__ = BASES would do. Not for metaclasses with an mro() of their own." },
 	{ NULL, NULL, 0, NULL },

@@ -10,8 +10,12 @@
 /** All that function FUNCTION has, as a tuple: whoever keeps it keeps that alive. NULL with an exception. */
 PyObject *lw_function_contents(PyObject *function);
 
-/** FUNCTION takes code, closure, globals, defaults, attributes and names of OTHER. Cannot fail. The caller holds FUNCTION's lw_function_contents(). */
-void lw_function_take(PyObject *function, PyObject *other);
+/** Whether CLOSURE, a tuple of cells, would do for FUNCTION. */
+int lw_is_closure(PyObject *function, PyObject *closure);
+
+/** FUNCTION takes code, globals, defaults, attributes and names of OTHER, and CLOSURE, or OTHER's if NULL. Cannot fail. The caller holds FUNCTION's
+ * lw_function_contents(), and has asked lw_is_closure(OTHER, CLOSURE). */
+void lw_function_take(PyObject *function, PyObject *other, PyObject *closure);
 
 /** What class TYPE itself has by NAME: strong; NULL, with an exception or without. */
 PyObject *lw_type_get(PyObject *type, PyObject *name);

@@ -19,7 +19,7 @@ enum kind {
 	ENTRY,		/* (dict, key, value), (dict, key) */
 	ATTRIBUTE,	/* (class, name, value), (class, name) */
 	BASES,		/* (class, bases) */
-	FUNCTION,	/* (function, the one whose contents it takes) */
+	FUNCTION,	/* (function, the one whose contents it takes), and a closure, if it takes another */
 	CALL,		/* (function of no arguments,) */
 };
 
@@ -32,7 +32,7 @@ struct change {
 
 static int wrong(void)
 {
-	PyErr_SetString(PyExc_TypeError, "changes are (dict or class, str, value) or, to remove a key, (dict or class, str); (class, bases), (function, function) or (callable,)");
+	PyErr_SetString(PyExc_TypeError, "changes are (dict or class, str, value) or, to remove a key, (dict or class, str); (class, bases), (function, function[, closure]) or (callable,)");
 	return -1;
 }
 
@@ -82,10 +82,9 @@ static int parse(PyObject *item, struct change *change)
 		return of_class(change);
 	if (!PyFunction_Check(change->target))
 		return entry(change);
-	if (size != 2 || !PyFunction_Check(change->key))
+	if (!PyFunction_Check(change->key) || (change->value && !lw_is_closure(change->key, change->value)))
 		return wrong();
 	change->kind = FUNCTION;
-	change->value = change->key;
 	return held(change, lw_function_contents(change->target));
 }
 
@@ -137,7 +136,7 @@ static void apply_rest(struct change *changes, Py_ssize_t count)
 {
 	for (Py_ssize_t i = 0; i < count; i++)
 		if (changes[i].kind == FUNCTION)
-			lw_function_take(changes[i].target, changes[i].value);
+			lw_function_take(changes[i].target, changes[i].key, changes[i].value);
 	for (Py_ssize_t i = 0; i < count; i++)
 		if (changes[i].kind == ENTRY && changes[i].value && changes[i].before && PyDict_SetItem(changes[i].target, changes[i].key, changes[i].value) < 0)
 			Py_FatalError("ladewerk: a key that is there could not be given another value");
@@ -254,7 +253,7 @@ static PyObject *strangers(PyObject *self, PyObject *args)
 }
 
 static PyMethodDef methods[] = {
-	{ "swap", swap, METH_O, "swap([(dict or class, key, value) | (dict or class, key) | (class, bases) | (function, function) | (callable,), ...]): all of these changes in one step, or, if one "
+	{ "swap", swap, METH_O, "swap([(dict or class, key, value) | (dict or class, key) | (class, bases) | (function, function[, closure]) | (callable,), ...]): all of these changes in one step, or, if one "
 	  "of a class fails or there is no memory, none. A function takes the contents of the other; callables are called when all is done." },
 	{ "strangers", strangers, METH_VARARGS, "strangers(modules, known): the names in MODULES whose module is not what KNOWN (name -> weak reference or module) says." },
 	{ NULL, NULL, 0, NULL },

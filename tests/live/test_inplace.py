@@ -420,6 +420,18 @@ def test_without_the_collector_what_new_modules_lead_to_is_found(place):
         gc.enable()
 
 
+def test_a_class_that_a_body_has_given_away_goes_on_to_work(place):
+    """It is a second class; super() in it, and in the one that stays, is each one's own."""
+    user = "import types\nkept = types.SimpleNamespace()\nhidden = []\ndef keep(cls):\n    hidden.append(lambda: cls)\n    return cls\n"
+    text = "import user\nclass B:\n    def f(self):\n        return %d\n@user.keep\nclass C(B):\n    def f(self):\n        return super().f(), __class__, [super(__class__, self).f() for _ in range(1)]\n"
+    m = place.load(user=user, m=text % 1)
+    C = m.C
+    place.save(m=text % 2)
+    second = sys.modules["user"].hidden[-1]()
+    assert m.C is C and C().f() == (2, C, [2])
+    assert second is C or second().f() == (2, second, [2])
+
+
 # --- all or nothing ---
 
 TEXT = "V = 1\nclass B: pass\nclass X: pass\nclass C(B):\n    A = 1\n    def f(self):\n        return 1\ndef f(a=1):\n    return 1\n"

@@ -14,7 +14,7 @@ def test_values_change_keys_come_and_go():
     assert a == {"x": 10} and b == {"new": 3}
 
 
-@pytest.mark.parametrize("wrong", [("x", "y", 1), ({}, 1, 2), ({},), ({}, "a", 1, 2), (int, "a", 1), (int, (str,)), (len, len), (5,), (), [{}, "a", 1], (types.MappingProxyType({}), "a", 1)])
+@pytest.mark.parametrize("wrong", [("x", "y", 1), ({}, 1, 2), ({},), ({}, "a", 1, 2), (int, "a", 1), (int, (str,)), (len, len), (5,), (), ((lambda: 1), (lambda: 2), (3,)), ((lambda: 1), 5), [{}, "a", 1], (types.MappingProxyType({}), "a", 1)])
 def test_what_is_no_change_changes_nothing(wrong):
     names = {"a": 1}
     with pytest.raises(TypeError):

@@ -200,11 +200,13 @@ def _rewrite(twins: Twins, dicts: list[_Names], made: _Young, globals_of: dict[i
     rewriter.each(made.others)
     rewriter.finish()
     rewriter.adopt()
+    linked = {id(function) for _, function in twins.functions}
     for function in (*rewriter.functions, *made.functions):
         globals_then = globals_of.get(id(function.__globals__))
-        if globals_then is not None:
+        closure = rewriter.closure(function) if id(function) not in linked else None
+        if globals_then is not None or closure is not None:
             _keep_globals(function)
-            _live.set_globals(function, globals_then)
+            _live.set_globals(function, function.__globals__ if globals_then is None else globals_then, *([closure] if closure is not None else []))
     for before, function in twins.functions:
         _keep_registrations(before, function, twins)
     return rewriter
@@ -263,7 +265,8 @@ def _of_twins(twins: Twins, rewriter: Rewriter) -> list[Any]:
     for before, after in twins.functions:
         if before.__globals__ is not after.__globals__:
             _keep_globals(before)
-        changes.append((before, after))
+        closure = rewriter.closure(after)
+        changes.append((before, after) if closure is None else (before, after, closure))
     for member, other in twins.members:
         changes += _entries(vars(member), vars(other))
     for cache, other in twins.caches:

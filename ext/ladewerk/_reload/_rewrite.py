@@ -35,6 +35,7 @@ class Rewriter:
         self._todo: list[tuple[Any, int]] = []
         self._level = 0  # foreign objects above the one in hand
         self.functions: list[FunctionType] = []
+        self._class_cells: dict[int, CellType] = {}  # by the cell that is seen (and so kept)
         self.instances: list[tuple[Any, type]] = []  # whose class has a twin
 
     def value(self, value: Any) -> Any:
@@ -163,6 +164,9 @@ class Rewriter:
         if not self._new.owns(function, 0) and "<locals>" not in function.__qualname__:
             return
         self.functions.append(function)
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+            if name == "__class__":
+                self._seen[id(cell)] = cell, cell  # see closure()
         names = function.__globals__, getattr(function, "__builtins__", None)
         for each in gc.get_referents(function):
             if type(each) is dict:
@@ -184,6 +188,23 @@ class Rewriter:
             function.__type_params__ = made  # type: ignore[attr-defined]
         else:
             self.value(function.__annotations__)
+
+    def closure(self, function: FunctionType) -> tuple[CellType, ...] | None:
+        """What FUNCTION's is to be, for super(), where it is of a class with a twin. Its own is left alone: whoever elsewhere has the new class can go on to use it."""
+        names, own = function.__code__.co_freevars, function.__closure__ or ()
+        made = tuple(self._class_cell(cell) if name == "__class__" else cell for name, cell in zip(names, own))
+        return None if all(map(operator.is_, own, made)) else made
+
+    def _class_cell(self, cell: CellType) -> CellType:
+        known = self._class_cells.get(id(cell))
+        if known is None:
+            try:
+                twin = self._instead(cell.cell_contents)
+                known = cell if twin is cell.cell_contents else CellType(twin)
+            except ValueError:
+                known = cell
+            self._class_cells[id(cell)] = known
+        return known
 
     def _class(self, cls: type) -> None:
         """A class without twin: what it has. (One with a twin is that one's business; a foreign one is nobody's.)"""
