@@ -11,6 +11,7 @@ import textwrap
 import threading
 import weakref
 
+import ladewerk
 import pytest
 from ladewerk import Reloader, ReloadError, _live, pinned
 from ladewerk._reload import _reloader
@@ -332,6 +333,17 @@ def test_policies_one_after_another(place):
         place.reloader.reload(policy="sideways")
     with pytest.raises(ValueError):
         Reloader(policy="sideways")
+
+
+def test_watch_and_reload_take_a_policy(place, tmp_path):
+    m = place.load(m="class C:\n    V = 1\n")
+    C, seen, told = m.C, [], threading.Event()
+    with ladewerk.watch(lambda done: (seen.append(done), told.set()), roots=[tmp_path], policy="in place"):
+        place.write({"m": "class C:\n    V = 22\n"})
+        assert told.wait(60)
+    assert m.C is C and C.V == 22 and sys.modules["m"] is m, seen
+    place.write({"m": "class C:\n    V = 333\n"})
+    assert ladewerk.reload(["m"], policy="in place").executed == ("m",) and m.C is C and C.V == 333
 
 
 # --- functions that new modules do not lead to ---

@@ -90,11 +90,14 @@ class Side:
                 return True
             return depth > 0 and any(self.owns(each, depth - 1) for each in cells(value).values())
         if is_class(value):
-            known = self._classes.get(id(value))
-            if known is None:
-                known = self._classes[id(value)] = value, module_of(value) in self.modules or any(self._made(each) for each in list(names_of(value).values()))
-            return known[1]
+            return self._owns_class(value)
         return type(value) is LRU and self.owns(getattr(value, "__wrapped__", None))
+
+    def _owns_class(self, cls: type) -> bool:
+        known = self._classes.get(id(cls))
+        if known is None:
+            known = self._classes[id(cls)] = cls, module_of(cls) in self.modules or any(self._made(each) for each in list(names_of(cls).values()))
+        return known[1]
 
     def _made(self, value: Any) -> bool:
         return type(value) is FunctionType and id(value.__globals__) in self._ids
@@ -102,7 +105,7 @@ class Side:
     def find(self, cls: type) -> Any:
         """What these modules have by the name that CLASS was defined by."""
         names: Any = self.modules.get(module_of(cls))
-        found = None
+        found: Any = None
         for part in qualname_of(cls).split("."):
             found = names.get(part) if names is not None else None
             names = names_of(found) if is_class(found) else None
