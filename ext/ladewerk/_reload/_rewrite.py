@@ -26,6 +26,11 @@ _LEAVES = frozenset((int, str, bytes, float, complex, bool, type(None), type(Ell
                      types.GetSetDescriptorType, types.WrapperDescriptorType, types.MethodDescriptorType, types.FrameType, types.GeneratorType, types.CoroutineType))
 
 
+def _inert(values: Iterable[Any]) -> bool:
+    """Nothing but numbers, strings and the like: large tables are to cost little."""
+    return _LEAVES.issuperset(map(type, values))
+
+
 class Rewriter:
     """``value(x)`` is what stands for X; ``finish()`` when all has been given to it."""
 
@@ -74,7 +79,7 @@ class Rewriter:
     def _members(self, value: Any) -> Any:
         self._instance(value)
         members = list(tuple.__iter__(value) if isinstance(value, tuple) else frozenset.__iter__(value))
-        made = self.each(members)
+        made = members if _inert(members) else self.each(members)
         if all(map(operator.is_, members, made)):
             return value
         base: Any = tuple if isinstance(value, tuple) else frozenset
@@ -128,6 +133,8 @@ class Rewriter:
     def names(self, names: dict[Any, Any]) -> None:
         """What a dictionary has."""
         base: Any = OrderedDict if isinstance(names, OrderedDict) else dict
+        if _inert(list(base.values(names))) and _inert(list(base.keys(names))):
+            return
         items = list(base.items(names))
         made = [(self.value(key), self.value(value)) for key, value in items]
         if any(before[0] is not after[0] for before, after in zip(items, made)):
@@ -138,13 +145,16 @@ class Rewriter:
                 base.__setitem__(names, key, after)
 
     def _list(self, value: Any) -> None:
-        for at, each in enumerate(list(value)):
+        base: Any = list if issubclass(type(value), list) else deque
+        members = list(base.__iter__(value))
+        for at, each in enumerate([] if _inert(members) else members):
             made = self.value(each)
             if made is not each:
-                value[at] = made
+                base.__setitem__(value, at, made)
 
     def _set(self, value: set[Any]) -> None:
-        for each in list(set.__iter__(value)):
+        members = list(set.__iter__(value))
+        for each in [] if _inert(members) else members:
             made = self.value(each)
             if made is not each:
                 set.discard(value, each)
