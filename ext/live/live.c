@@ -9,6 +9,7 @@ static int (*const parts[])(PyObject *module) = {
 	lw_live_add_edges,
 	lw_live_add_graph,
 	lw_live_add_aside,
+	lw_live_add_patch,
 	lw_live_add_swap,
 	lw_live_add_pins,
 	lw_live_add_events,

@@ -1,69 +1,178 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * swap: many entries of many dictionaries change in one step.
+ * swap: many entries of many dictionaries, and contents of functions and classes, change in one step.
  *
  *     1. look at all of it     what is there now is held, so that nothing is destroyed, and no Python code run, before the end
- *     2. new keys              may need memory: the only thing that can fail. Undone, all is as it was
- *     3. other values          for keys that are there: cannot fail
- *     4. keys that go          likewise
+ *     2. attributes of classes, new keys, bases of classes
+ *                              may need memory, or be refused (bases). Undone, which needs none but for bases, all is as it was
+ *     3. functions, other values for keys that are there, attributes and keys that go
+ *                              cannot fail
+ *     4. calls                 Python code may run again
  *
  * Dictionaries are plain ones, keys plain strings: comparing them runs no Python code. Under the GIL no other thread runs between 2 and 4. Free-threaded,
  * other threads see single steps: whoever must not takes a pin (pins.c).
  */
 #include "live.h"
+#include "patch.h"
+
+enum kind {
+	ENTRY,		/* (dict, key, value), (dict, key) */
+	ATTRIBUTE,	/* (class, name, value), (class, name) */
+	BASES,		/* (class, bases) */
+	FUNCTION,	/* (function, the one whose contents it takes), and a closure, if it takes another */
+	CALL,		/* (function of no arguments,) */
+};
 
 struct change {
-	PyObject *dict, *key;	/* borrowed from the list */
+	enum kind kind;
+	PyObject *target, *key;	/* borrowed from the list; a key only where there is one */
 	PyObject *value;	/* borrowed; NULL: to be removed */
 	PyObject *before;	/* strong, or NULL: it was not there */
 };
 
-static int parse(PyObject *item, struct change *change)
+static int wrong(void)
 {
-	Py_ssize_t size = PyTuple_CheckExact(item) ? PyTuple_GET_SIZE(item) : 0;
-	if (size != 2 && size != 3)
-		goto wrong;
-	*change = (struct change){ PyTuple_GET_ITEM(item, 0), PyTuple_GET_ITEM(item, 1), size == 3 ? PyTuple_GET_ITEM(item, 2) : NULL, NULL };
-	if (!PyDict_CheckExact(change->dict) || !PyUnicode_CheckExact(change->key))
-		goto wrong;
-#if PY_VERSION_HEX >= 0x030d0000
-	return PyDict_GetItemRef(change->dict, change->key, &change->before) < 0 ? -1 : 0; /* free-threaded, somebody else may remove it at this moment */
-#else
-	change->before = PyDict_GetItemWithError(change->dict, change->key);
-	Py_XINCREF(change->before);
-	return change->before || !PyErr_Occurred() ? 0 : -1;
-#endif
-wrong:
-	PyErr_SetString(PyExc_TypeError, "changes are (dict, str, value) or, to remove a key, (dict, str)");
+	PyErr_SetString(PyExc_TypeError, "changes are (dict or class, str, value) or, to remove a key, (dict or class, str); (class, bases), (function, function[, closure]) or (callable,)");
 	return -1;
 }
 
-/* The first COUNT changes have been made if their keys are new: unmake them. */
-static void undo(struct change *changes, Py_ssize_t count)
+static int held(struct change *change, PyObject *before)
+{
+	change->before = before;
+	return before || !PyErr_Occurred() ? 0 : -1;
+}
+
+static int entry(struct change *change)
+{
+	if (!PyDict_CheckExact(change->target) || !PyUnicode_CheckExact(change->key))
+		return wrong();
+#if PY_VERSION_HEX >= 0x030d0000
+	return PyDict_GetItemRef(change->target, change->key, &change->before) < 0 ? -1 : 0; /* free-threaded, somebody else may remove it at this moment */
+#else
+	return held(change, Py_XNewRef(PyDict_GetItemWithError(change->target, change->key)));
+#endif
+}
+
+static int of_class(struct change *change)
+{
+	if (!PyType_HasFeature((PyTypeObject *)change->target, Py_TPFLAGS_HEAPTYPE))
+		return wrong();
+	if (PyUnicode_CheckExact(change->key)) {
+		change->kind = ATTRIBUTE;
+		return held(change, lw_type_get(change->target, change->key));
+	}
+	if (!PyTuple_CheckExact(change->key) || change->value)
+		return wrong();
+	change->kind = BASES;
+	change->value = change->key;
+	return held(change, Py_NewRef(((PyTypeObject *)change->target)->tp_bases));
+}
+
+static int parse(PyObject *item, struct change *change)
+{
+	Py_ssize_t size = PyTuple_CheckExact(item) ? PyTuple_GET_SIZE(item) : 0;
+	if (size < 1 || size > 3)
+		return wrong();
+	*change = (struct change){ ENTRY, PyTuple_GET_ITEM(item, 0), size > 1 ? PyTuple_GET_ITEM(item, 1) : NULL, size == 3 ? PyTuple_GET_ITEM(item, 2) : NULL, NULL };
+	if (size == 1) {
+		change->kind = CALL;
+		return PyCallable_Check(change->target) ? 0 : wrong();
+	}
+	if (PyType_Check(change->target))
+		return of_class(change);
+	if (!PyFunction_Check(change->target))
+		return entry(change);
+	if (!PyFunction_Check(change->key) || (change->value && !lw_is_closure(change->key, change->value)))
+		return wrong();
+	change->kind = FUNCTION;
+	return held(change, lw_function_contents(change->target));
+}
+
+/* What may fail, in this order. */
+enum stage { SET_ATTRIBUTES, ADD_KEYS, SET_BASES, STAGES };
+
+static int is_in(const struct change *change, enum stage stage)
+{
+	switch (stage) {
+	case SET_ATTRIBUTES: return change->kind == ATTRIBUTE && change->value;
+	case ADD_KEYS: return change->kind == ENTRY && change->value && !change->before;
+	default: return change->kind == BASES;
+	}
+}
+
+static int set(const struct change *change, PyObject *value)
+{
+	switch (change->kind) {
+	case ATTRIBUTE: return lw_type_set(change->target, change->key, value);
+	case BASES: return lw_type_rebase(change->target, value);
+	default: return value ? PyDict_SetItem(change->target, change->key, value) : PyDict_DelItem(change->target, change->key);
+	}
+}
+
+/* All stages before LAST, and the first COUNT changes in that one, have been made, or the last of these in part: unmake them. */
+static void undo(struct change *changes, Py_ssize_t all, enum stage last, Py_ssize_t count)
 {
 	PyObject *type, *value, *traceback;
 	PyErr_Fetch(&type, &value, &traceback);
-	for (Py_ssize_t i = 0; i < count; i++)
-		if (changes[i].value && !changes[i].before && PyDict_DelItem(changes[i].dict, changes[i].key) < 0)
-			PyErr_Clear();
+	for (int stage = last; stage >= 0; stage--)
+		for (Py_ssize_t i = stage == (int)last ? count : all; i-- > 0;)
+			if (is_in(&changes[i], (enum stage)stage) && set(&changes[i], changes[i].before) < 0)
+				PyErr_Clear();
 	PyErr_Restore(type, value, traceback);
 }
 
-static int apply(struct change *changes, Py_ssize_t count)
+static int apply_fallible(struct change *changes, Py_ssize_t count)
 {
-	for (Py_ssize_t i = 0; i < count; i++)
-		if (changes[i].value && !changes[i].before && PyDict_SetItem(changes[i].dict, changes[i].key, changes[i].value) < 0) {
-			undo(changes, i);
-			return -1;
-		}
-	for (Py_ssize_t i = 0; i < count; i++)
-		if (changes[i].value && changes[i].before && PyDict_SetItem(changes[i].dict, changes[i].key, changes[i].value) < 0)
-			Py_FatalError("ladewerk: a key that is there could not be given another value");
-	for (Py_ssize_t i = 0; i < count; i++)
-		if (!changes[i].value && changes[i].before && PyDict_DelItem(changes[i].dict, changes[i].key) < 0)
-			PyErr_Clear(); /* free-threaded: somebody else has removed it */
+	for (int stage = 0; stage < STAGES; stage++)
+		for (Py_ssize_t i = 0; i < count; i++)
+			if (is_in(&changes[i], (enum stage)stage) && set(&changes[i], changes[i].value) < 0) {
+				undo(changes, count, (enum stage)stage, i + 1);
+				return -1;
+			}
 	return 0;
 }
+
+static void apply_rest(struct change *changes, Py_ssize_t count)
+{
+	for (Py_ssize_t i = 0; i < count; i++)
+		if (changes[i].kind == FUNCTION)
+			lw_function_take(changes[i].target, changes[i].key, changes[i].value);
+	for (Py_ssize_t i = 0; i < count; i++)
+		if (changes[i].kind == ENTRY && changes[i].value && changes[i].before && PyDict_SetItem(changes[i].target, changes[i].key, changes[i].value) < 0)
+			Py_FatalError("ladewerk: a key that is there could not be given another value");
+	for (Py_ssize_t i = 0; i < count; i++)
+		if ((changes[i].kind == ENTRY || changes[i].kind == ATTRIBUTE) && !changes[i].value && changes[i].before && set(&changes[i], NULL) < 0)
+			PyErr_Clear(); /* free-threaded: somebody else has removed it */
+}
+
+static void call(PyObject *function)
+{
+	PyObject *result = PyObject_CallNoArgs(function);
+	if (!result)
+		PyErr_WriteUnraisable(function);
+	Py_XDECREF(result);
+}
+
+#ifdef Py_GIL_DISABLED
+/* Another thread may have read what was there and not counted its reference yet: it is held until the next swap. */
+static int retire(PyObject *module, struct change *changes, Py_ssize_t count)
+{
+	PyObject *list = PyList_New(0);
+	int result = list ? 0 : -1;
+	for (Py_ssize_t i = 0; i < count && !result; i++)
+		if (changes[i].before && changes[i].kind != ENTRY)
+			result = PyList_Append(list, changes[i].before);
+	if (!result && PyList_GET_SIZE(list))
+		result = PyObject_SetAttrString(module, "_retired", list);
+	Py_XDECREF(list);
+	return result;
+}
+#else
+static int retire(PyObject *module, struct change *changes, Py_ssize_t count)
+{
+	return 0;
+}
+#endif
 
 static PyObject *swap(PyObject *module, PyObject *list)
 {
@@ -77,7 +186,15 @@ static PyObject *swap(PyObject *module, PyObject *list)
 	for (; known < count && !result; known++)
 		result = parse(PyList_GET_ITEM(list, known), &changes[known]);
 	if (!result)
-		result = apply(changes, count);
+		result = retire(module, changes, count);
+	if (!result)
+		result = apply_fallible(changes, count);
+	if (!result) {
+		apply_rest(changes, count);
+		for (Py_ssize_t i = 0; i < count; i++)
+			if (changes[i].kind == CALL)
+				call(changes[i].target);
+	}
 	for (Py_ssize_t i = 0; i < known; i++)
 		Py_XDECREF(changes[i].before);
 	PyMem_Free(changes);
@@ -136,7 +253,8 @@ static PyObject *strangers(PyObject *self, PyObject *args)
 }
 
 static PyMethodDef methods[] = {
-	{ "swap", swap, METH_O, "swap([(dict, key, value) | (dict, key), ...]): all of these changes in one step, or, without memory, none." },
+	{ "swap", swap, METH_O, "swap([(dict or class, key, value) | (dict or class, key) | (class, bases) | (function, function[, closure]) | (callable,), ...]): all of these changes in one step, or, if one "
+	  "of a class fails or there is no memory, none. A function takes the contents of the other; callables are called when all is done." },
 	{ "strangers", strangers, METH_VARARGS, "strangers(modules, known): the names in MODULES whose module is not what KNOWN (name -> weak reference or module) says." },
 	{ NULL, NULL, 0, NULL },
 };

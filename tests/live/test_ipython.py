@@ -24,11 +24,34 @@ def test_before_each_cell(tree):
         assert (f(), T.V, shop.c.VERSION) == (2, 2, 2)
         write("shop/c.py", "1 /")
         shell.events["pre_run_cell"][0](None)
-        assert f() == 2
+        assert f() == 2 and f is shop.c.f and T is shop.c.Thing, "in place"
         ladewerk.unload_ipython_extension(shell)
         ladewerk.unload_ipython_extension(shell)
         assert not shell.events["pre_run_cell"]
     """ % C2)
+
+
+def test_the_policy_of_a_notebook(tree):
+    run(tree, FILES, """
+        hooks, magics = {}, {}
+        events = types.SimpleNamespace(register=lambda name, function: hooks.update({name: function}), unregister=lambda name, function: hooks.pop(name))
+        shell = types.SimpleNamespace(events=events, register_magic_function=lambda function, kind, name: magics.update({name: function}))
+        import shop.c
+        ladewerk.load_ipython_extension(shell)
+        before, text, said = [shop.c], "VERSION = %d\\n", []
+        for number, word in enumerate(("", "in place", "off", "replace", "in place"), 5):
+            if word:
+                magics["ladewerk"](" " + word + " ")
+            write("shop/c.py", text % number)
+            hooks["pre_run_cell"](None)
+            said.append((shop.c is before[0], shop.c.VERSION))
+        assert said == [(True, 5), (True, 6), (True, 6), (False, 8), (False, 9)], said
+        try:
+            magics["ladewerk"]("sideways")
+        except ValueError:
+            ladewerk.unload_ipython_extension(shell)
+        assert not hooks
+    """)
 
 
 def test_in_ipython(tree):

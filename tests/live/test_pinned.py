@@ -438,7 +438,7 @@ def test_concurrent_reloads_share_one(tree):
             other.start()
         while True:
             with R._mutex:
-                if R._waiting is not None and len(R._mutex._waiters) == 5:
+                if R._waiting and len(R._mutex._waiters) == 5:
                     break
             time.sleep(0.001)
         steps.go_on.set()

@@ -278,7 +278,7 @@ def test_an_interrupt_is_for_the_thread_that_was_interrupted(tree):
             thread.start()
         while True:
             with R._mutex:
-                if R._waiting is not None and len(R._mutex._waiters) == 2:
+                if R._waiting and len(R._mutex._waiters) == 2:
                     break
             time.sleep(0.001)
         steps.go_on.set()
@@ -305,7 +305,7 @@ def test_a_signal_handler_that_reloads_while_its_thread_waits_for_its_turn(tree)
         def send():
             while True:
                 with R._mutex:
-                    if R._waiting is not None:
+                    if R._waiting:
                         break
                 time.sleep(0.001)
             signal.pthread_kill(main, signal.SIGUSR1)

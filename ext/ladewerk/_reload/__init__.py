@@ -25,15 +25,15 @@ def _of_process() -> Reloader:
 
 
 def reload(changed: Iterable[Any] | None = None, policy: str = "replace") -> Reloaded:
-    """``Reloader().reload()`` with the one that the process shares."""
+    """``Reloader().reload()`` with the one that the process shares. POLICY: "replace" or "in place"."""
     return _of_process().reload(changed, policy)
 
 
 def watch(on_change: Callable[[Reloaded | ReloadError], object] | None = None, *, roots: Iterable[str | os.PathLike[str]] | None = None,
-          patience: float = 5.0) -> Watch:
+          patience: float = 5.0, policy: str = "replace") -> Watch:
     """Reload when sources are saved, in a thread of its own, until ``stop()``. ON_CHANGE is given what came of it; without, it is logged (logger ``ladewerk``)."""
-    own = roots is not None or patience != 5.0
-    return Watch(Reloader(roots, patience) if own else _of_process(), on_change, own)
+    own = roots is not None or patience != 5.0 or policy != "replace"
+    return Watch(Reloader(roots, patience, policy=policy) if own else _of_process(), on_change, own)
 
 
 __all__ = ["ReloadError", "Reloaded", "Reloader", "Watch", "pinned", "reload", "watch"]

@@ -29,6 +29,7 @@ class Reloaded:
     removed: tuple[str, ...] = ()  # their sources are gone
     skipped: dict[str, str] = field(default_factory=dict)  # changed, but never executed again: why
     duration: float = 0.0  # seconds
+    replaced: tuple[str, ...] = ()  # in place: functions and classes that could not keep their identity
 
     def __bool__(self) -> bool:
         return bool(self.executed or self.removed)

@@ -14,6 +14,7 @@ from typing import Any
 from ladewerk import _live
 from . import _transaction
 from ._errors import Reloaded, ReloadError
+from ._inplace import InPlace, collect_young
 from ._pins import GATE
 from ._sources import Sources
 from ._transaction import Plan, Transaction, make_plan
@@ -33,6 +34,13 @@ class _Turn:
 
 
 _ATTEMPTS = (1, 2, 3)
+POLICIES: dict[str, type[Transaction]] = {"replace": Transaction, "in place": InPlace}
+
+
+def check_policy(policy: str) -> str:
+    if policy not in POLICIES:
+        raise ValueError(f"policy is 'replace' or 'in place', not {policy!r}")
+    return policy
 
 
 class _One:
@@ -61,18 +69,20 @@ def _after_fork() -> None:
 class Reloader:
     """Reloads what lies below ROOTS (None: everything but the standard library and site-packages). PATIENCE: seconds that a swap waits for pins.
 
-    WATCH: let the kernel tell what has changed (inotify, from the first reload on); where that is not to be had, or False, every source's stamp is compared.
+    POLICY: of reloads that name none. WATCH: let the kernel tell what has changed (inotify, from the first reload on); where that is not to be had, or False, every source's stamp is compared.
     """
 
-    def __init__(self, roots: Iterable[str | os.PathLike[str]] | None = None, patience: float = 5.0, watch: bool = True) -> None:
+    def __init__(self, roots: Iterable[str | os.PathLike[str]] | None = None, patience: float = 5.0, watch: bool = True,
+                 policy: str = "replace") -> None:
         self.patience = patience
+        self.policy = check_policy(policy)
         self._sources = Sources(roots)
         self._wants_watch = watch
         self._events: _live.Events | None = None
         self._pending: set[str] = set()  # reported, not yet reloaded
         self._everything = True  # compare all stamps
         self._mutex = threading.Condition()
-        self._waiting: _Turn | None = None  # who comes now shares it
+        self._waiting: dict[str, _Turn] = {}  # by policy: who comes now shares it
         self._on_unload: list[tuple[str | None, Callable[[str, Any], object]]] = []
         self._sources.meet()  # what is imported from here on was not imported earlier
         _reloaders.add(self)
@@ -83,13 +93,14 @@ class Reloader:
 
     # --- who ---
 
-    def reload(self, changed: Iterable[Any] | None = None, policy: str = "replace") -> Reloaded:
+    def reload(self, changed: Iterable[Any] | None = None, policy: str | None = None) -> Reloaded:
         """Execute again what has changed (CHANGED: modules, names or paths; None: whatever has) and what depends on it. ReloadError: nothing was changed.
+
+        POLICY "replace": new module objects; "in place": modules, functions and classes stay, and take new contents; None: the Reloader's own.
 
         Without CHANGED, everything that was saved before the call is live when it returns; concurrent calls share one reload that begins after the last of them.
         """
-        if policy != "replace":
-            raise ValueError(f"policy is 'replace', not {policy!r}")
+        policy = self.policy if policy is None else check_policy(policy)
         if GATE.held():
             raise ReloadError("reload() within pinned() would wait for itself; nothing was changed")
         if _one.thread == threading.get_ident():
@@ -97,27 +108,27 @@ class Reloader:
         if changed is not None:
             if isinstance(changed, (str, bytes)):
                 raise TypeError("changed is an iterable of names, modules or paths")
-            return self._alone(list(changed))
+            return self._alone(list(changed), policy)
         while True:
             fresh = _Turn()
             try:
                 with self._mutex:
-                    turn = self._waiting
+                    turn = self._waiting.get(policy)
                     if turn is None:
-                        turn = self._waiting = fresh
+                        turn = self._waiting[policy] = fresh
                     elif turn.thread == fresh.thread:  # a signal handler's, while this thread waits
                         raise ReloadError("reload() within a reload, in a signal handler; nothing was changed")
                     while turn is not fresh and not turn.done:
                         self._mutex.wait(1)  # an interrupt may have cut off the word that it is done
                 if turn is fresh:
-                    self._lead(fresh)
+                    self._lead(fresh, policy)
             except BaseException as error:
                 fresh.error = error
                 raise
             finally:
                 fresh.done = True
-                if self._waiting is fresh:
-                    self._waiting = None
+                if self._waiting.get(policy) is fresh:
+                    del self._waiting[policy]
                 with self._mutex:
                     self._mutex.notify_all()
             if turn is fresh or turn.error is None or isinstance(turn.error, Exception):
@@ -129,22 +140,22 @@ class Reloader:
         assert turn.result is not None
         return turn.result
 
-    def _lead(self, turn: _Turn) -> None:
+    def _lead(self, turn: _Turn, policy: str) -> None:
         with _one.lock:
             _one.thread = turn.thread
             try:
                 with self._mutex:
-                    self._waiting = None  # from here on it is too late to share it
-                turn.result = self._run(None)
+                    del self._waiting[policy]  # from here on it is too late to share it
+                turn.result = self._run(None, policy)
             finally:
                 _one.thread = 0
 
-    def _alone(self, changed: list[Any]) -> Reloaded:
+    def _alone(self, changed: list[Any], policy: str) -> Reloaded:
         me = threading.get_ident()
         with _one.lock:
             _one.thread = me
             try:
-                return self._run(changed)
+                return self._run(changed, policy)
             finally:
                 _one.thread = 0
 
@@ -239,9 +250,9 @@ class Reloader:
         """In the child: the queue is shared with the parent."""
         self._drop_events()
         self._mutex = threading.Condition()
-        self._waiting = None
+        self._waiting = {}
 
-    def _run(self, changed: list[Any] | None) -> Reloaded:
+    def _run(self, changed: list[Any] | None, policy: str) -> Reloaded:
         begun = time.perf_counter()
         sources = self._sources
         suspects = self._look()
@@ -249,24 +260,27 @@ class Reloader:
         if changed is not None:
             forced, suspects = sources.named(changed), set()
         plan = make_plan(sources, suspects, forced)
-        executed, removed = self._transact(plan) if plan else ((), [])
+        replaced: list[str] = []
+        executed, removed = self._transact(plan, policy, replaced) if plan else ((), [])
         self._pending -= suspects | forced
         try:
-            executed = self._catch_up(executed, removed)
+            executed = self._catch_up(executed, removed, policy, replaced)
         finally:
             for name, module in removed:
                 self._unloaded(name, module)
-        return Reloaded(tuple(plan.changed), executed, tuple(plan.removed), plan.skipped, time.perf_counter() - begun)
+        if policy == "in place" and executed:
+            collect_young()
+        return Reloaded(tuple(plan.changed), executed, tuple(plan.removed), plan.skipped, time.perf_counter() - begun, tuple(replaced))
 
-    def _catch_up(self, executed: tuple[str, ...], removed: list[tuple[str, Any]]) -> tuple[str, ...]:
-        """Execute again what other threads have imported meanwhile. -> all that was executed; REMOVED grows."""
+    def _catch_up(self, executed: tuple[str, ...], removed: list[tuple[str, Any]], policy: str, replaced: list[str]) -> tuple[str, ...]:
+        """Execute again what other threads have imported meanwhile. -> all that was executed; REMOVED and REPLACED grow."""
         last = executed
         for _ in range(MEANWHILE):
             late = self._sources.imported_meanwhile(last) if last else set()
             if not late:
                 break
             try:
-                last, gone = self._transact(make_plan(self._sources, late, set()))
+                last, gone = self._transact(make_plan(self._sources, late, set()), policy, replaced)
             except ReloadError as error:
                 text = f"{error.text.replace('; nothing was changed', '')}; another thread has imported it meanwhile and it keeps the old; replaced were {', '.join(executed)}"
                 raise ReloadError(text, name=error.name, path=error.path, line=error.line, chain=error.chain) from error.__cause__
@@ -274,8 +288,9 @@ class Reloader:
             removed += gone
         return executed
 
-    def _transact(self, plan: Plan) -> tuple[tuple[str, ...], list[tuple[str, Any]]]:
-        transaction = Transaction(self._sources, plan)
+    def _transact(self, plan: Plan, policy: str, replaced: list[str]) -> tuple[tuple[str, ...], list[tuple[str, Any]]]:
+        # What bodies have told a framework of are the new classes: these must stay.
+        transaction = POLICIES["replace" if plan.adapters else policy](self._sources, plan)
         try:
             if plan.adapters:  # bodies write to registries that readers read
                 self._let_out()
@@ -283,6 +298,7 @@ class Reloader:
         finally:
             GATE.open()
         transaction.commit()
+        replaced += transaction.replaced
         removed = [(name, transaction.old.get(name)) for name in plan.removed]
         return tuple(transaction.order), removed
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One reload, policy *replace*: new module objects, executed aside, put in the place of the old ones in one step.
+"""One reload, policy *replace* (*in place* rests on it: _inplace.py): new module objects, executed aside, put in the place of the old ones in one step.
 
 While bodies run, sys.modules has the old modules, and other threads see nothing of what goes on. The thread that reloads gets new modules from import statements and
 importlib (Detour), and reads and writes new ones where it comes by an old one (StandIn): see ext/live/aside.c.
@@ -315,6 +315,8 @@ class Transaction:
         self._gcd_detour: _live.Detour | None = None
         self._collecting = False
         self._classes: dict[int, type | None] = {}  # of modules with a class of their own
+        self._made: dict[str, bool] = {}  # not empty: the step was made
+        self.replaced: tuple[str, ...] = ()  # in place: what did not keep its identity
 
     # --- begin, end ---
 
@@ -358,7 +360,7 @@ class Transaction:
         if self._gcd_detour is not None and _bootstrap._gcd_import is self._gcd_detour:
             _bootstrap._gcd_import = self._gcd_detour.original
         self._aside.end()
-        made = self._step_was_made()
+        made = bool(self._made)
         if not made:
             self._take_back()
         for adapter in reversed(self.plan.adapters):
@@ -369,9 +371,6 @@ class Transaction:
         active = None
         if self._collecting:
             gc.enable()
-
-    def _step_was_made(self) -> bool:
-        return any(sys.modules.get(name) is self.new[name] for name in self.old if name in self.new) or any(name not in sys.modules for name in self.old if name in self._gone)
 
     def _before_hooks(self) -> None:
         for name in self.plan.steps:
@@ -668,11 +667,15 @@ class Transaction:
 
     # --- the step ---
 
+    def final(self, name: str) -> Any:
+        """What module NAME is after the step."""
+        return self.new[name]
+
     def changes(self) -> list[Any]:
         modules = sys.modules
-        changes: list[Any] = []
+        changes: list[Any] = [(self._made, "step", True)]
         for name in self.new:
-            changes.append((modules, name, self.new[name]))
+            changes.append((modules, name, self.final(name)))
         for name in self._gone:
             changes.append((modules, name))
         for name in (*self.new, *self._gone):
@@ -686,7 +689,7 @@ class Transaction:
                 if there is self.old.get(name):
                     changes.append((names, child))
             elif there is _MISSING or there is self.old.get(name):
-                changes.append((names, child, self.new[name]))
+                changes.append((names, child, self.final(name)))
         self._rebind(changes)
         self._retire(changes)
         for adapter in self.plan.adapters:
@@ -702,7 +705,7 @@ class Transaction:
 
     def _rebind_in(self, name: str, record: Record, names: dict[str, Any], changes: list[Any]) -> None:
         wanted: dict[str, Any] = {}
-        by_identity = {id(self.old[each]): self.new[each] for each in self.new if each in self.old}
+        by_identity = {id(self.old[each]): self.final(each) for each in self.new if each in self.old}
         for key, value in list(names.items()):
             other = by_identity.get(id(value))
             if other is None:
@@ -783,6 +786,6 @@ class Transaction:
         for name in self.order:
             step = self.plan.steps.get(name) or self.added.get(name)
             if step is not None and name in self.new:
-                self.sources.executed(name, self.new[name], step.spec.origin if step.code is not None else "", step.source, step.code, step.imports, step.package)
+                self.sources.executed(name, self.final(name), step.spec.origin if step.code is not None else "", step.source, step.code, step.imports, step.package)
         for name in self.plan.removed:
             self.sources.removed(name)
