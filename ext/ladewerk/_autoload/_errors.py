@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What autoloaders raise: attributes of ladewerk.Autoloader."""
+from ladewerk._reload._errors import ReloadError
 
 
 class AutoloadError(Exception):
@@ -30,5 +31,5 @@ class NameClash(AutoloadError, ImportError):
     """A module of that name comes from elsewhere."""
 
 
-class ImportUnderWay(AutoloadError):
-    """Modules cannot be unloaded while they are being imported."""
+class ImportUnderWay(AutoloadError, ReloadError):
+    """Modules cannot be unloaded or replaced while they are being imported."""

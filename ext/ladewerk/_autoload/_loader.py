@@ -6,10 +6,11 @@ from types import ModuleType
 from typing import Any, Callable, ClassVar, Iterator, NamedTuple, TypeAlias, TypeVar
 
 from ladewerk import _native
-from ladewerk._autoload import _errors, _hooks, _tree, _unload
+from ladewerk._autoload import _errors, _hooks, _replace, _tree, _unload
 from ladewerk._autoload._inflector import Inflector
 from ladewerk._autoload._listing import listing
 from ladewerk._autoload._tree import HIDDEN, MODULE, ROOT, ImportLock, Node, Rules, Table, is_below, is_within
+from ladewerk._reload._errors import Reloaded
 
 #: Called with the expected name, the module or class, and its path.
 Callback: TypeAlias = Callable[[str, Any, str], object]
@@ -217,13 +218,17 @@ class Autoloader:
             raise _errors.SetupRequired("setup() comes first")
         return self._table
 
-    def reload(self) -> None:
-        """Unload all, and see anew what the root directories hold; what is used again is loaded again."""
+    def reload(self, everything: bool = False) -> Reloaded:
+        """
+        See anew what the root directories hold. What is loaded and has changed, and what depends on it, is executed aside and takes the place of the old in one step; what
+        else is loaded stays. ReloadError: nothing was changed. EVERYTHING: unload all instead; what is used again is loaded again.
+        """
         if not self._reloading:
             raise _errors.ReloadingDisabled("enable_reloading() comes first, before setup()")
         self._ready()
-        _unload.plain_reload(self)
+        done = Reloaded(removed=_unload.plain_reload(self)) if everything else _replace.reload(self)
         self._begun()
+        return done
 
     def unload(self) -> None:
         """Unload all; setup() begins anew."""
@@ -372,7 +377,7 @@ class Autoloader:
         """Whether a reload would unload it: it is managed, and loaded."""
         table = self._table
         node = self._node_named(table, name) if table else None
-        return bool(self._reloading and node and node.module in sys.modules and _hooks.is_from(node, sys.modules[node.module]))
+        return bool(self._reloading and table and node and node.module in sys.modules and _hooks.is_from(table, node, sys.modules[node.module]))
 
     def unloadable_names(self) -> list[str]:
         """All of these."""
@@ -382,7 +387,7 @@ class Autoloader:
     def shadowed(self) -> list[Shadowed]:
         """Files and directories that are not loaded because their names are others', with what is loaded instead."""
         table = self._table or Table(self._rules())
-        elsewhere = [Shadowed(node.path, by) for node in table.walk() if node.parent and not node.parent.module for by in [_clash(node)] if by]
+        elsewhere = [Shadowed(node.path, by) for node in table.walk() if node.parent and not node.parent.module for by in [_clash(table, node)] if by]
         return sorted([*map(Shadowed._make, table.losers.items()), *elsewhere])
 
 
@@ -397,12 +402,12 @@ def _search_path() -> list[str]:
     return found
 
 
-def _clash(node: Node) -> str | None:
+def _clash(table: Table, node: Node) -> str | None:
     """Where a name at the top level comes from, if not from NODE."""
     from importlib.util import find_spec
     module = sys.modules.get(node.module)
     if module is not None:
-        spec = None if _hooks.is_from(node, module) else getattr(module, "__spec__", None)
+        spec = None if _hooks.is_from(table, node, module) else getattr(module, "__spec__", None)
         return None if spec is None else spec.origin or node.module
     spec = find_spec(node.module)
     if not spec or (_hooks.same_file(spec.origin, node.file) if node.file else not spec.has_location):
@@ -415,5 +420,5 @@ def _adopt(table: Table) -> None:
     tops = {name.partition(".")[0] for name in list(table.canon)}
     for name, module in list(sys.modules.items()):
         node = table.find(name) if name.partition(".")[0] in tops else None
-        if node and node.kind not in (MODULE, HIDDEN) and isinstance(module, ModuleType) and _hooks.is_from(node, module):
+        if node and node.kind not in (MODULE, HIDDEN) and isinstance(module, ModuleType) and _hooks.is_from(table, node, module):
             _hooks.hook(module, name)

@@ -9,6 +9,7 @@ import glob
 import keyword
 import os
 import sys
+import threading
 import unicodedata
 from dataclasses import dataclass
 from types import TracebackType
@@ -33,7 +34,7 @@ class ImportLock:
 class Node:
     """Something with a name: NAME is what it is expected as, MODULE the module behind it, SPOKEN the module's name without collapsed directories."""
 
-    __slots__ = ("kind", "attr", "name", "spoken", "module", "file", "dirs", "parent", "children", "begun")
+    __slots__ = ("kind", "attr", "name", "spoken", "module", "file", "dirs", "parent", "children")
 
     def __init__(self, kind: str, attr: str, module: str, parent: "Node | None", stem: str = "", file: str | None = None,
                  dirs: Iterable[tuple[str, str]] = ()) -> None:
@@ -48,7 +49,6 @@ class Node:
         self.file = file
         self.dirs = list(dirs)  # of a package: where its children are, and the package that these are modules of
         self.children: dict[str, Node] | None = None if self.dirs else {}
-        self.begun = False  # an import of it, since the last reload
 
     @property
     def path(self) -> str:
@@ -107,6 +107,9 @@ class Table:
         self.losers: dict[str, str] = {}  # path -> the winner's
         self.added: list[tuple[str, str]] = []  # packages and the directories that were added to their __path__
         self.loaded: dict[str, object] = {}  # by module: what was seen to be loaded
+        self.begun: set[str] = set()  # modules of which an import has begun
+        self.stamps: dict[str, tuple[int, int, int, int, int]] = {}  # of their sources, before they were read, where these cannot have changed meanwhile
+        self.looked_at: set[str] = set()  # directories in which finders have looked since the last reload
         self._tops: set[str] | None = None  # of the names of all that is managed; None: not known yet
         self._directories = frozenset(path for path, _ in rules.roots)
         self._importable: dict[str, bool] = {}
@@ -257,17 +260,36 @@ class Table:
             children[attr] = child
 
 
-# Those in use, replaced as a whole.
-_tables: tuple[Table, ...] = ()
+# Those in use ("tables"), replaced as a whole. A dictionary, so that a reload's step can do that.
+in_use: dict[str, tuple[Table, ...]] = {"tables": ()}
+# Those that one thread sees instead, while it reloads: its identity, and they.
+_aside: tuple[int, tuple[Table, ...]] | None = None
 
 
 def tables() -> tuple[Table, ...]:
-    return _tables
+    aside = _aside
+    return in_use["tables"] if aside is None or aside[0] != threading.get_ident() else aside[1]
+
+
+def set_aside(those: tuple[Table, ...] | None) -> None:
+    """From here on this thread sees THOSE; None: what all see. One thread at a time."""
+    global _aside
+    _aside = None if those is None else (threading.get_ident(), those)
+
+
+def is_aside() -> bool:
+    """Whether this thread reloads."""
+    aside = _aside
+    return aside is not None and aside[0] == threading.get_ident()
+
+
+def replaced(old: Table | None, new: Table | None, those: tuple[Table, ...]) -> tuple[Table, ...]:
+    """THOSE with NEW in the place of OLD."""
+    kept = [table for table in those if table is not old]
+    at = those.index(old) if old in those and old else len(kept)
+    return (*kept[:at], *([new] if new else []), *kept[at:])
 
 
 def replace(old: Table | None, new: Table | None) -> None:
     """Under the import lock."""
-    global _tables
-    kept = [table for table in _tables if table is not old]
-    at = _tables.index(old) if old in _tables and old else len(kept)
-    _tables = (*kept[:at], *([new] if new else []), *kept[at:])
+    in_use["tables"] = replaced(old, new, in_use["tables"])

@@ -8,11 +8,11 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ladewerk import _live
-from . import _transaction
+from . import _share, _transaction
 from ._errors import Reloaded, ReloadError
 from ._pins import GATE
 from ._sources import Sources
@@ -74,7 +74,9 @@ class Reloader:
         self._mutex = threading.Condition()
         self._waiting: _Turn | None = None  # who comes now shares it
         self._on_unload: list[tuple[str | None, Callable[[str, Any], object]]] = []
+        self._sources.share = _share.make(None)
         self._sources.meet()  # what is imported from here on was not imported earlier
+        self._sources.share = _share.Share()
         _reloaders.add(self)
 
     def on_unload(self, callback: Callable[[str, Any], object], name: str | None = ANY) -> None:
@@ -129,6 +131,14 @@ class Reloader:
         assert turn.result is not None
         return turn.result
 
+    def reload_for(self, owner: Any) -> Reloaded:
+        """For who makes a Share of its own (_share.py): what has changed of the modules that it manages."""
+        if GATE.held():
+            raise ReloadError("reload() within pinned() would wait for itself; nothing was changed")
+        if _one.thread == threading.get_ident():
+            raise ReloadError("reload() within a reload, in a module body or a hook; nothing was changed")
+        return self._alone(None, owner)
+
     def _lead(self, turn: _Turn) -> None:
         with _one.lock:
             _one.thread = turn.thread
@@ -139,12 +149,12 @@ class Reloader:
             finally:
                 _one.thread = 0
 
-    def _alone(self, changed: list[Any]) -> Reloaded:
+    def _alone(self, changed: list[Any] | None, owner: Any = None) -> Reloaded:
         me = threading.get_ident()
         with _one.lock:
             _one.thread = me
             try:
-                return self._run(changed)
+                return self._run(changed, owner)
             finally:
                 _one.thread = 0
 
@@ -239,32 +249,52 @@ class Reloader:
         self._mutex = threading.Condition()
         self._waiting = None
 
-    def _run(self, changed: list[Any] | None) -> Reloaded:
+    def _run(self, changed: list[Any] | None, owner: Any = None) -> Reloaded:
+        while True:
+            try:
+                return self._run_once(changed, owner)
+            except _share.Overtaken:
+                pass
+
+    def _run_once(self, changed: list[Any] | None, owner: Any) -> Reloaded:
         begun = time.perf_counter()
         sources = self._sources
-        suspects = self._look()
-        forced: set[str] = set()
-        if changed is not None:
-            forced, suspects = sources.named(changed), set()
-        plan = make_plan(sources, suspects, forced)
-        executed, removed = self._transact(plan) if plan else ((), [])
+        with self._shared(owner) as share:
+            suspects = {name for name in self._look() if share.concerns(name)}
+            forced: set[str] = set()
+            if changed is not None:
+                forced, suspects = sources.named(changed), set()
+            plan = make_plan(sources, suspects, forced)
+            executed, removed = self._transact(plan)
         self._pending -= suspects | forced
         try:
-            executed = self._catch_up(executed, removed)
+            executed = self._catch_up(executed, removed, owner)
         finally:
             for name, module in removed:
                 self._unloaded(name, module)
         return Reloaded(tuple(plan.changed), executed, tuple(plan.removed), plan.skipped, time.perf_counter() - begun)
 
-    def _catch_up(self, executed: tuple[str, ...], removed: list[tuple[str, Any]]) -> tuple[str, ...]:
+    @contextlib.contextmanager
+    def _shared(self, owner: Any) -> Iterator[_share.Share]:
+        self._sources.share = _share.make(owner)
+        try:
+            with self._sources.share as share:
+                yield share
+        finally:
+            self._sources.share = _share.Share()
+
+    def _catch_up(self, executed: tuple[str, ...], removed: list[tuple[str, Any]], owner: Any) -> tuple[str, ...]:
         """Execute again what other threads have imported meanwhile. -> all that was executed; REMOVED grows."""
         last = executed
         for _ in range(MEANWHILE):
-            late = self._sources.imported_meanwhile(last) if last else set()
-            if not late:
+            if not last:
                 break
             try:
-                last, gone = self._transact(make_plan(self._sources, late, set()))
+                with self._shared(owner) as share:
+                    late = {name for name in self._sources.imported_meanwhile(last) if share.concerns(name)}
+                    if not late:
+                        break
+                    last, gone = self._transact(make_plan(self._sources, late, set()))
             except ReloadError as error:
                 text = f"{error.text.replace('; nothing was changed', '')}; another thread has imported it meanwhile and it keeps the old; replaced were {', '.join(executed)}"
                 raise ReloadError(text, name=error.name, path=error.path, line=error.line, chain=error.chain) from error.__cause__
@@ -273,16 +303,20 @@ class Reloader:
         return executed
 
     def _transact(self, plan: Plan) -> tuple[tuple[str, ...], list[tuple[str, Any]]]:
+        share = self._sources.share
+        if not plan:
+            self._swap(share, (), [])
+            share.committed(plan)
+            return (), []
+        share.settle([*plan.steps, *plan.removed])
         transaction = Transaction(self._sources, plan)
+        done = False
         try:
+            share.unloaded(plan)
             transaction.begin()
             transaction.execute()
-            try:
-                if not GATE.close(self.patience):
-                    raise ReloadError(f"readers inside pinned() did not finish within {self.patience:g} s; nothing was changed")
-                _live.swap(transaction.changes())  # as names are now: while we waited, other threads went on
-            finally:
-                GATE.open()
+            self._step(transaction, share)
+            done = True
         finally:
             interrupt = None
             for _ in _ATTEMPTS:  # (no call before `try`: a signal's handler runs where a call begins or ends)
@@ -292,11 +326,37 @@ class Reloader:
                     transaction.end()
                 except BaseException as error:
                     interrupt = error
+            if not done:
+                share.abandoned()
             if interrupt is not None:
                 raise interrupt
         transaction.commit()
+        share.committed(plan)
         removed = [(name, transaction.old.get(name)) for name in plan.removed]
         return tuple(transaction.order), removed
+
+    def _step(self, transaction: Transaction, share: _share.Share) -> None:
+        """All changes at once, when no reader has a pin and no import of what goes is under way."""
+        while True:
+            share.settle(transaction.names())
+            try:
+                if not GATE.close(self.patience):
+                    raise ReloadError(f"readers inside pinned() did not finish within {self.patience:g} s; nothing was changed")
+                changes = transaction.changes()  # as names are now: while we waited, other threads went on
+                if self._swap(share, transaction.names(), changes):
+                    return
+            finally:
+                GATE.open()
+
+    @staticmethod
+    def _swap(share: _share.Share, names: Iterable[str], changes: list[Any]) -> bool:
+        if not share.hold(names):
+            return False
+        try:
+            _live.swap([*changes, *share.changes()])
+            return True
+        finally:
+            share.release()
 
     def _unloaded(self, name: str, module: Any) -> None:
         for wanted in (name, ANY):

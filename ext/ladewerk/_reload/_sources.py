@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from ladewerk import _live
 from ._imports import Imports, imports_of
+from ._share import Share
 
 RACY_NS = 30_000_000  # two of the slowest ticks, and some
 SAVING = 0.1  # seconds that an empty source is not believed
@@ -138,6 +139,7 @@ class Sources:
     def __init__(self, roots: Iterable[str | os.PathLike[str]] | None) -> None:
         self.roots = None if roots is None else tuple(os.path.join(os.path.abspath(root), "") for root in roots)
         self._foreign = _foreign_directories()
+        self.share = Share()  # of the transaction under way
         self.records: dict[str, Record] = {}
         self._seen: dict[str, Any] = {}  # all of sys.modules: weak references where they can be had
         self._by_path: dict[str, set[str]] = {}
@@ -159,6 +161,8 @@ class Sources:
     def below_roots(self, path: str) -> bool:
         if self.roots is not None:
             return path.startswith(self.roots)
+        if path.startswith(self.share.roots()):
+            return True
         return not path.startswith(self._foreign) and "/site-packages/" not in path and "/dist-packages/" not in path and os.path.isabs(path)
 
     def meet(self) -> None:
@@ -236,7 +240,7 @@ class Sources:
             record.doubtful = True
             self.unsure.add(record.name)
             return
-        record.doubtful = record.stamp[1] > self._looked_ns and not record.why
+        record.doubtful = record.stamp[1] > self._looked_ns and not record.why and self.share.stamp(record.name) != record.stamp
         record.racy = _racy(record.stamp, now)
         if record.doubtful or record.racy:
             self.unsure.add(record.name)
@@ -308,6 +312,8 @@ class Sources:
             self.takers.get(module, {}).pop(record.name, None)
         for module, name in record.imports.names:
             self.importers.get(f"{module}.{name}", set()).discard(record.name)
+        for reached in record.imports.chains:
+            self.importers.get(reached, set()).discard(record.name)
 
     def set_imports(self, record: Record, imports: Imports) -> None:
         self._unlink(record)
@@ -318,6 +324,8 @@ class Sources:
         for module, name in imports.names:
             self.takers.setdefault(module, {}).setdefault(record.name, set()).add(name)
             self.importers.setdefault(f"{module}.{name}", set()).add(record.name)
+        for reached in imports.chains:
+            self.importers.setdefault(reached, set()).add(record.name)
 
     def complete_graph(self) -> None:
         """Read the imports of all that have none yet."""
@@ -346,10 +354,12 @@ class Sources:
         direct = set(found)
         while todo:
             name = todo.pop()
-            more = set(self.importers.get(name, ()))
-            for importer, names in self.takers.get(name, {}).items():
-                if name in direct or any(f"{name}.{each}" not in sys.modules for each in names):
-                    more.add(importer)
+            more: set[str] = set()
+            for said in (name, *self.share.others(name)):
+                more |= self.importers.get(said, set())
+                for importer, names in self.takers.get(said, {}).items():
+                    if name in direct or any(self.share.canonical(f"{said}.{each}") not in sys.modules for each in names):
+                        more.add(importer)
             for importer in more - found:
                 found.add(importer)
                 todo.append(importer)
