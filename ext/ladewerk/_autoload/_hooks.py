@@ -93,6 +93,11 @@ def _import(name: str) -> Any:
     return __import__(name, None, None, ("__name__",))
 
 
+def clash(node: Node, module: object) -> NameClash:
+    there = getattr(module, "__file__", None) or "a namespace package"
+    return NameClash(f"{node.module} is {there}, and not {node.path}", name=node.module, path=node.path)
+
+
 def fetch(table: Table, node: Node) -> object:
     """The module or class NODE stands for, imported if need be."""
     try:
@@ -103,8 +108,7 @@ def fetch(table: Table, node: Node) -> object:
     except AttributeError as error:  # would mean that there is no such name
         raise ImportError(f"{node.module} cannot be loaded: {error}", name=node.module, path=node.file) from error
     if not any(is_from(home, other, module) for home, other in [(table, node), *nodes_of(node.module)]):
-        there = getattr(module, "__file__", None) or "a namespace package"
-        raise NameClash(f"{node.module} is {there}, and not {node.path}", name=node.module, path=node.path)
+        raise clash(node, module)
     if node.kind != MODULE or not table.rules.inflect:
         return module
     value = getattr(module, node.attr, _MISSING)

@@ -143,6 +143,8 @@ class Autoloader:
 
     def on_setup(self, callback: _Hook) -> _Hook:
         """Called after setup() (at once, if that has been) and after each reload."""
+        if not callable(callback):
+            raise TypeError(f"{callback!r} is no function")
         self._on_setup += (callback,)
         if self._table:
             callback()
@@ -157,6 +159,11 @@ class Autoloader:
         return self._register("unload", name, callback)
 
     def _register(self, kind: str, name: str, callback: Callback | None) -> Callable[[_Callback], _Callback]:
+        if not isinstance(name, str):
+            raise TypeError(f"{name!r} is no name: the callback is the second argument, or what is decorated")
+        if name != self.ANY and not all(map(_tree.is_name, name.split("."))):
+            raise ValueError(f"{name!r} is no name of a module or class")
+
         def add(function: _Callback) -> _Callback:
             with ImportLock():
                 self._callbacks[kind, name] = (*self._callbacks.get((kind, name), ()), function)
@@ -278,6 +285,8 @@ class Autoloader:
     def eager_load_namespace(self, namespace: str | ModuleType) -> None:
         """Load what is in a package."""
         table = self._ready()
+        if not isinstance(namespace, (str, ModuleType)):
+            raise TypeError(f"{namespace!r} is neither a package nor the name of one")
         name = namespace if isinstance(namespace, str) else namespace.__name__
         node = table.find_spoken(name)
         prefixes = (name + ".", (node.name if node else name) + ".")  # a module object of a collapsed package has its longer name
@@ -300,9 +309,13 @@ class Autoloader:
         """Load the file at PATH; the module or class."""
         file = os.path.abspath(path)
         node = self._node_at(self._ready(), file)
-        if not node:
-            raise _errors.AutoloadError(f"{file} is not managed by {self!r}")
-        return self._load_node(node)
+        if not node or node.file != file:
+            raise _errors.AutoloadError(f"{file} is no file that {self!r} manages")
+        value = self._load_node(node)
+        module = sys.modules.get(node.module)
+        if node.kind == MODULE and module is not None and not _hooks.is_from(self._ready(), node, module):  # another autoloader's, of the same name
+            raise _hooks.clash(node, module)
+        return value
 
     # --- questions ---
 
