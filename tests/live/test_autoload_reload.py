@@ -319,16 +319,76 @@ def test_reload_of_all(child):
         write("shop/tax.py", "RATE = (\\n"), write("shop/late.py", "")
         raises(ReloadError, ladewerk.reload)
         assert replaced(before) == [] and not hasattr(shop, "late")
-        write("shop/tax.py", "RATE = 8\\n")
+        write("shop/tax.py", "RATE = 888\\n")
         loader.reload()
-        assert shop.user.RATE == 8 and hasattr(shop, "late")
+        assert shop.user.RATE == 888 and hasattr(shop, "late")
         loader.reload(everything=True)
         assert loaded() == [], loaded()
         import shop
-        assert shop.user.RATE == 8
-        write("shop/tax.py", "RATE = 9\\n")
+        assert shop.user.RATE == 888
+        write("shop/tax.py", "RATE = 9999\\n")
         ladewerk.reload()
-        assert shop.user.RATE == 9
+        assert shop.user.RATE == 9999
+    """))
+
+
+def test_watch(child):
+    child(SHOP, follow("""
+        loader = start()
+        import shop
+        loader.eager_load()
+        settled()
+        told = []
+        def until(condition):
+            import time
+            end = time.monotonic() + 60
+            while not condition():
+                assert time.monotonic() < end, told
+                time.sleep(0.002)
+        with ladewerk.watch(told.append):
+            write("shop/item.py", "PRICE = 6\\nclass Item: pass\\n")
+            until(lambda: shop.cart.TOTAL == 12)
+            write("shop/cart.py", "import shop\\nTOTAL = shop.fresh.X\\n")
+            until(lambda: told and type(told[-1]) is ReloadError)
+            assert shop.cart.TOTAL == 12
+            write("shop/fresh.py", "X = 77\\n")  # what it was waiting for
+            until(lambda: shop.cart.TOTAL == 77)
+            write("shop/alone.py", "X = 1\\n")
+            until(lambda: hasattr(shop, "alone"))
+            os.remove(at("shop/alone.py"))
+            until(lambda: not hasattr(shop, "alone"))
+    """))
+
+
+def test_a_fork_while_another_thread_reloads(child):
+    child({"shop/cart.py": "X = 1\n", "shop/item.py": "X = 1\n"}, follow("""
+        loader = make()
+        inside, go_on = threading.Event(), threading.Event()
+        loader.on_load("shop.cart", lambda name, module, path: module.X == 2 and (inside.set(), go_on.wait(60)))
+        loader.setup()
+        import shop
+        shop.cart
+        settled()
+        write("shop/cart.py", "X = 2\\n"), write("shop/fresh.py", "X = 3\\n")
+        other = threading.Thread(target=loader.reload)
+        other.start()
+        assert inside.wait(60)
+        pid = os.fork()
+        if not pid:
+            try:
+                assert shop.cart.X == 1 and not hasattr(shop, "fresh")
+                inside.set(), go_on.set()
+                loader.reload()
+                assert shop.cart.X == 2 and shop.fresh.X == 3 and shop.item.X == 1
+                os._exit(0)
+            except BaseException:
+                import traceback
+                traceback.print_exc()
+            os._exit(1)
+        assert os.waitpid(pid, 0)[1] == 0
+        go_on.set()
+        other.join(60)
+        assert shop.cart.X == 2 and shop.fresh.X == 3
     """))
 
 

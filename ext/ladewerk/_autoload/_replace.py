@@ -6,6 +6,7 @@ The reloading thread sees the new tables from the beginning, so that a body that
 import os
 import sys
 from collections.abc import Iterable
+from importlib.machinery import PathFinder
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,15 @@ def _taking_part() -> "list[Autoloader]":
     return [loader for loader in Autoloader._registered if loader._table and loader._reloading]
 
 
+def _after_fork() -> None:
+    """What another thread's reload was led to is nobody's in the child."""
+    if not _tree.is_aside():
+        _tree.set_aside(None)
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 class Autoloaded(Share):
     """OWNER: the autoloader that reloads, whose modules alone are looked at; None: all of them are, and what nobody manages, too."""
 
@@ -62,8 +72,16 @@ class Autoloaded(Share):
         if self._loaders:
             for finder in list(sys.meta_path):
                 forget = getattr(finder, "invalidate_caches", None)
-                if forget and finder.__module__ != "_frozen_importlib_external":  # whose directories are looked at one by one (_hooks._look_anew)
+                if forget and finder is not PathFinder:  # whose directories are looked at one by one (_hooks._look_anew)
                     forget()
+        try:
+            self._look()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _look(self) -> None:
         those = _tree.in_use["tables"]
         for loader in self._loaders if self._owner is None else [self._owner]:
             old = loader._table
@@ -75,7 +93,6 @@ class Autoloaded(Share):
             those = _tree.replaced(old, new, those)
         if self._pairs:
             _tree.set_aside(those)
-        return self
 
     def _anew(self, loader: "Autoloader", old: Table) -> Table:
         try:
@@ -102,6 +119,9 @@ class Autoloaded(Share):
 
     def roots(self) -> tuple[str, ...]:
         return self._roots
+
+    def has_autoloaders(self) -> bool:
+        return bool(self._loaders)
 
     def concerns(self, name: str) -> bool:
         return self._owner is None or any(node.kind != ROOT for _, old, new in self._pairs for table in (old, new) for node in [table.find(name)] if node)

@@ -74,9 +74,8 @@ class Reloader:
         self._mutex = threading.Condition()
         self._waiting: _Turn | None = None  # who comes now shares it
         self._on_unload: list[tuple[str | None, Callable[[str, Any], object]]] = []
-        self._sources.share = _share.make(None)
-        self._sources.meet()  # what is imported from here on was not imported earlier
-        self._sources.share = _share.Share()
+        with self._glancing():
+            self._sources.meet()  # what is imported from here on was not imported earlier
         _reloaders.add(self)
 
     def on_unload(self, callback: Callable[[str, Any], object], name: str | None = ANY) -> None:
@@ -165,8 +164,9 @@ class Reloader:
         with _one.lock:
             _one.thread = threading.get_ident()
             try:
-                self._look()
-                self._sources.complete_graph()
+                with self._glancing():
+                    self._look()
+                    self._sources.complete_graph()
             finally:
                 _one.thread = 0
 
@@ -175,7 +175,8 @@ class Reloader:
         with _one.lock:
             before = set(self._pending) | self._sources.unsure
             self._news = False
-            suspects = self._look(hurry=True)
+            with self._glancing():
+                suspects = self._look(hurry=True)
             if not self._news and suspects <= before:
                 return None
             return not any(self._sources.being_written(name) for name in suspects)
@@ -216,7 +217,7 @@ class Reloader:
                 self._everything = True
             else:
                 self._pending |= told
-                self._news |= bool(told)
+                self._news |= bool(told) or (sources.new_files and (bool(self._pending) or sources.share.has_autoloaders()))
         if not (hurry and self._news and not self._everything):
             sources.meet()
         if self._everything or self._events is None or self._blind:
@@ -248,6 +249,8 @@ class Reloader:
         self._drop_events()
         self._mutex = threading.Condition()
         self._waiting = None
+        if not mine:
+            self._sources.share = _share.Share()
 
     def _run(self, changed: list[Any] | None, owner: Any = None) -> Reloaded:
         while True:
@@ -273,6 +276,15 @@ class Reloader:
             for name, module in removed:
                 self._unloaded(name, module)
         return Reloaded(tuple(plan.changed), executed, tuple(plan.removed), plan.skipped, time.perf_counter() - begun)
+
+    @contextlib.contextmanager
+    def _glancing(self) -> Iterator[None]:
+        """To look at what is there, without a transaction."""
+        self._sources.share = _share.make(None)
+        try:
+            yield
+        finally:
+            self._sources.share = _share.Share()
 
     @contextlib.contextmanager
     def _shared(self, owner: Any) -> Iterator[_share.Share]:

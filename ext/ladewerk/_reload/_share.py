@@ -3,7 +3,7 @@
 
 One Share is made for each transaction, and used by its thread only:
 
-    roots, stamp         at any time
+    roots, stamp, has_autoloaders    at any time
     with share:          what the reload itself is led to is as it will be; others see nothing of it
         plan             concerns, keeps, restructured, unfound, canonical, others
         settle, unloaded before anything is executed: waits for imports under way, tells of what goes
@@ -44,6 +44,10 @@ class Share:
     def roots(self) -> tuple[str, ...]:
         """Directories that are looked after, wherever they are; each ends with a separator."""
         return ()
+
+    def has_autoloaders(self) -> bool:
+        """Whether a new file may be of interest although nobody has imported it."""
+        return False
 
     def concerns(self, name: str) -> bool:
         """Whether this reload looks if module NAME has changed."""

@@ -148,6 +148,7 @@ class Sources:
         self.takers: dict[str, dict[str, set[str]]] = {}  # m -> importer -> the n in its `from m import n`
         self._without_imports: set[str] = set()
         self.odd: set[str] = set()  # never executed again
+        self.new_files = False  # of late, where sources may be found, that no module is known to have
         self.unsure: set[str] = set()  # their stamps prove nothing (yet)
         self._order = 0
         self._looked_ns = _started_ns()
@@ -411,6 +412,7 @@ class Sources:
     def told(self, events: list[tuple[int, str, str]]) -> set[str] | None:
         """Whom EVENTS may concern; None: anybody."""
         found: set[str] = set()
+        self.new_files = False
         for kind, directory, name in events:
             if kind == _live.Events.ALL:
                 return None
@@ -430,6 +432,7 @@ class Sources:
                 continue
             path = os.path.join(directory, name)
             found |= self._by_path.get(path, set())
+            self.new_files |= kind == _live.Events.NAMES and path not in self._by_path and (name.endswith(".py") or "." not in name)
             if kind == _live.Events.NAMES:
                 stem = name.partition(".")[0]
                 found |= {each for each in concerned if each.rpartition(".")[2] == stem or each.rpartition(".")[2] == os.path.basename(directory)}

@@ -110,7 +110,7 @@ def find_spec(name: str, path: Any) -> Any:
         if forget is not None:
             forget()
     spec = _bootstrap._find_spec(name, path)
-    loader = getattr(spec, "loader", None)
+    loader: Any = getattr(spec, "loader", None)
     if hasattr(type(loader), "ladewerk_inner"):  # an autoloader's: it has its say by Share
         spec.loader = loader.ladewerk_inner
     return spec
