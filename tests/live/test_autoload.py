@@ -4,7 +4,7 @@
 The topics are those that an autoloader's own tests should have, after Zeitwerk's: push_dir and root_dirs, nested_root_dirs, explicit_namespace, descends_from_explicit_ns,
 collapse, ignore, inflector, top_level, shadowed_files, overloaded, conflicting_directory, multiple, for_gem (for_package), require_interaction, exceptions, marshal,
 load_file, eager_load (_dir, _namespace), cpath_expected_at, all_expected_cpaths are here; reloading, unload, unloadable_cpath, unregister, callbacks, on_setup, on_load, on_unload and logging
-in test_autoload_life.py; concurrency in test_autoload_threads.py. ruby_compatibility, cref and ancestors have no counterpart: those are properties of constants.
+in test_autoload_life.py; reloads of what has changed in test_autoload_reload.py; more of all in test_autoload_cases.py; concurrency in test_autoload_threads.py. ruby_compatibility, cref and ancestors have no counterpart: those are properties of constants.
 """
 import pytest
 

@@ -270,7 +270,8 @@ def test_the_convention_class(child):
 
 def test_several_autoloaders_and_what_nobody_manages(child):
     child({"a/shop/cart.py": "X = 1\n", "b/store/list.py": "import shop\nX = shop.cart.X\n", "c/host/__init__.py": "import ladewerk\nloader = ladewerk.Autoloader.for_package(__name__)\nloader.enable_reloading()\nloader.setup()\n",
-           "c/host/tool.py": "X = 1\n", "c/plain.py": "RUNS = []\nimport shop\nfrom shop import cart\nfrom shop.cart import X\nRUNS.append(1)\n", "p/pay.py": "X = 1\n"}, follow("""
+           "c/host/tool.py": "X = 1\n", "c/plain.py": "RUNS = []\nimport shop\nfrom shop import cart\nfrom shop.cart import X\nRUNS.append(1)\n", "p/pay.py": "X = 1\n",
+           "f/fix/page.py": "import shop\nclass Page: X = shop.cart.X\n", "f/fix/models/user.py": "import shop\nclass User: X = shop.cart.X\n"}, follow("""
         sys.path.append(at("c"))
         a, b = start(root / "a"), make(root / "b")
         b.push_dir(root / "p", namespace="host.plugins")
@@ -291,6 +292,19 @@ def test_several_autoloaders_and_what_nobody_manages(child):
         write("c/host/fresh.py", "X = 1\\n")
         host.loader.reload()
         assert host.fresh.X == 1
+
+        fixed = Autoloader(convention="class")  # without enable_reloading()
+        fixed.push_dir(root / "f")
+        fixed.collapse(at("f/fix/models"))
+        fixed.setup()
+        import fix
+        firsts = [fix.Page, fix.User]
+        write("a/shop/cart.py", "X = 3\\n")
+        a.reload()
+        assert firsts == [fix.Page, fix.User] and fix.Page.X == 2, "it is not executed again by others' reload"
+        write("a/shop/cart.py", "X = 4\\n")
+        ladewerk.reload()
+        assert fix.Page.X == 4 and fix.Page is sys.modules["fix.page"].Page and fix.User.X == 4 and fix.User is sys.modules["fix.models.user"].User
     """))
 
 

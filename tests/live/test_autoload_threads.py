@@ -598,37 +598,47 @@ def test_a_body_must_not_replace_itself(child):
 
 
 def test_first_uses_while_files_are_edited(child):
-    """Threads that load, use and import while what they use is replaced again and again: nobody gets an error, or a module of another name, and in the end all is new."""
-    child({"shop/__init__.py": "", "shop/base.py": "X = 0\n", **{f"shop/user{i}.py": "import shop\nX = shop.base.X\n" for i in range(4)}, "shop/models/m.py": "import shop\nX = shop.base.X\n"}, forced("""
+    """
+    Threads that load, use and import while what they use is replaced again and again: nobody gets an error, or a module of another name, and in the end all is new.
+    (What is loaded for the first time while a reload runs is executed again after the step, so that only what had been loaded is of one generation throughout.)
+    """
+    child({"shop/__init__.py": "", "shop/base.py": "X = 0\n", **{f"shop/user{i}.py": "import shop\nX = shop.base.X\n" for i in range(4)}, "shop/models/m.py": "import shop\nX = shop.base.X\n", "shop/late0.py": "import shop\nX = shop.base.X\n"}, forced("""
         sys.setswitchinterval(1e-5)
         loader = make()
         loader.collapse(at("shop/models"))
         loader.setup()
         import shop
-        stop, counts = threading.Event(), [0] * 3
+        stop, counts, latest = threading.Event(), [0] * 3, [0]
+        def progress():
+            before, deadline = counts[:], time.monotonic() + 60
+            while not results and not all(now > then for now, then in zip(counts, before)) and time.monotonic() < deadline:
+                time.sleep(0.0005)
         def repeat(number):
             while not stop.is_set():
                 with ladewerk.pinned():
                     package = sys.modules["shop"]
                     assert len({package.base.X, *(getattr(package, f"user{i}").X for i in range(4)), package.m.X}) == 1
                     assert package.m is importlib.import_module("shop.m") is importlib.import_module("shop.models.m")
+                    late = f"late{latest[0]}"
+                    assert getattr(package, late).X >= 0 and importlib.import_module(f"shop.{late}").__name__ == f"shop.{late}"
                 counts[number] += 1
         threads = [run(repeat, number) for number in range(3)]
+        progress()
         for edit in range(1, 40):
             if results:
                 break
             write("shop/base.py", f"X = {edit}\\n")
+            write(f"shop/late{edit}.py", "import shop\\nX = shop.base.X\\n")
             if edit % 5 == 0:
                 write("shop/__init__.py", f"V = {edit}\\n")
-            done = counts[:]
-            loader.reload(everything=False)
-            deadline = time.monotonic() + 60
-            while not results and not all(now > before for now, before in zip(counts, done)) and time.monotonic() < deadline:
-                time.sleep(0.0005)
+            loader.reload()
+            latest[0] = edit
+            progress()
         stop.set()
         join(*threads)
         assert results == [None] * 3, results
-        assert shop.user0.X == shop.base.X == shop.m.X == 39
+        shop = sys.modules["shop"]
+        assert shop.user0.X == shop.base.X == shop.m.X == 39 and all(getattr(shop, f"late{edit}").X == 39 for edit in range(1, 40))
     """))
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _MISSING = object()
 _bootstrap: Any = sys.modules["_frozen_importlib"]  # importlib._bootstrap
-YOUNG_NS = 30_000_000  # a source that has changed so lately may change again without another stamp
 _loaders: dict[Table, "Autoloader"] = {}
 
 
@@ -242,7 +241,7 @@ def _look_anew(table: Table, node: Node, path: Any) -> None:
             status, now = os.stat(node.file), time.time_ns()
         except OSError:
             return
-        if status.st_ctime_ns < now - YOUNG_NS:
+        if status.st_ctime_ns < now - _tree.YOUNG_NS:
             table.stamps[node.module] = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev)
         else:
             table.stamps.pop(node.module, None)

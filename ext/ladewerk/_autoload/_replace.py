@@ -37,9 +37,9 @@ def _tell_of_gone(loader: "Autoloader") -> None:
             loader._call("unload", node.name, _unload.value_of(table, node, module), node.path)
 
 
-def _taking_part() -> "list[Autoloader]":
+def _set_up() -> "list[tuple[Autoloader, Table]]":
     from ladewerk._autoload._loader import Autoloader
-    return [loader for loader in Autoloader._registered if loader._table and loader._reloading]
+    return [(loader, loader._table) for loader in Autoloader._registered if loader._table]
 
 
 def _after_fork() -> None:
@@ -57,7 +57,8 @@ class Autoloaded(Share):
     def __init__(self, owner: "Autoloader | None") -> None:
         self._owner = owner
         self._pairs: list[tuple[Autoloader, Table, Table]] = []  # with the table in use and the one that comes
-        self._loaders = _taking_part()
+        self._all: list[tuple[Autoloader, Table, Table]] = []  # and those whose tables stay: their modules may depend on what is replaced
+        self._loaders = [loader for loader, _ in _set_up() if loader._reloading]
         self._roots = tuple(os.path.join(root, "") for loader in self._loaders for root in loader._roots)
         self._managed = tuple(loader._table for loader in self._loaders if loader._table)
         self._quiet: tuple[set[str], _unload.Quiet] | None = None
@@ -91,12 +92,14 @@ class Autoloaded(Share):
             new = self._anew(loader, old)
             self._pairs.append((loader, old, new))
             those = _tree.replaced(old, new, those)
+        mine = {loader for loader, _, _ in self._pairs}
+        self._all = [*self._pairs, *((loader, table, table) for loader, table in _set_up() if loader not in mine)]
         if self._pairs:
             _tree.set_aside(those)
 
     def _anew(self, loader: "Autoloader", old: Table) -> Table:
         try:
-            new = Table(loader._rules())
+            new = Table(loader._rules(), old)
         except AutoloadError as error:
             if self._owner is not None:
                 raise
@@ -112,7 +115,7 @@ class Autoloaded(Share):
 
     def _nodes(self, name: str) -> "list[tuple[Autoloader, Table, Node]]":
         """Of a module that is managed now."""
-        found = ((loader, old, old.find(name)) for loader, old, _ in self._pairs)
+        found = ((loader, old, old.find(name)) for loader, old, _ in self._all)
         return [(loader, old, node) for loader, old, node in found if node and node.kind in (PACKAGE, MODULE)]
 
     # --- which modules ---
@@ -153,7 +156,7 @@ class Autoloaded(Share):
 
     def others(self, name: str) -> Iterable[str]:
         found = set()
-        for _, old, new in self._pairs:
+        for _, old, new in self._all:
             for node in (old.find(name), new.find(name)):
                 if node and node.kind in (PACKAGE, MODULE):
                     found |= {node.spoken, node.name}
@@ -237,8 +240,9 @@ class Autoloaded(Share):
             _hooks._loaders.pop(old, None)
             for name, module in list(old.loaded.items()):
                 new.loaded.setdefault(name, module)  # by other threads, meanwhile
+        for _, _, table in self._all:
             for name in plan.removed:
-                new.loaded.pop(name, None)
+                table.loaded.pop(name, None)
         for loader, node, _ in self._told:
             loader._tell(f"{node.name} unloaded")
         for loader in {id(loader): loader for loader, _, _ in (*self._told, *self._made)}.values() if self._owner is None else ():
@@ -248,6 +252,9 @@ class Autoloaded(Share):
         if self._done or any(loader._table is new for loader, _, new in self._pairs):
             return
         _tree.set_aside(None)
+        for loader, node, _ in self._made:
+            if loader._table and node.module in loader._table.loaded:
+                loader._table.loaded[node.module] = sys.modules.get(node.module)
         for kind, those in (("unload", self._made), ("load", self._told)):
             for loader, node, value in reversed(those):
                 try:

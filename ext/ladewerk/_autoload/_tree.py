@@ -10,6 +10,7 @@ import keyword
 import os
 import sys
 import threading
+import time
 import unicodedata
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,6 +19,7 @@ from typing import Callable, Iterable, Iterator, NamedTuple
 from ladewerk._autoload._errors import ExpectedNameError, NamespaceConflict
 from ladewerk._autoload._listing import listing
 
+YOUNG_NS = 30_000_000  # what has changed so lately may change again without another stamp
 ROOT, PACKAGE, MODULE, HIDDEN = "root", "package", "module", "hidden"
 
 
@@ -99,7 +101,8 @@ def is_name(stem: str) -> bool:
 
 
 class Table:
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, old: "Table | None" = None) -> None:
+        """OLD: the one before, if only what has changed is to be looked for."""
         self.rules = rules
         self.canon: dict[str, Node] = {}  # by module
         self.spoken: dict[str, Node] = {}
@@ -112,8 +115,12 @@ class Table:
         self.looked_at: set[str] = set()  # directories in which finders have looked since the last reload
         self._tops: set[str] | None = None  # of the names of all that is managed; None: not known yet
         self._directories = frozenset(path for path, _ in rules.roots)
-        self._importable: dict[str, bool] = {}
+        self._importable: dict[str, str] = {}  # directories, and a file because of which they are packages, or ""
+        self._known: dict[str, str] = {}  # the same, of before
+        self._inits: dict[str, tuple[tuple[int, int, int, int], str | None]] = {}  # directories, their stamps, and the __init__ files that they had then
         self._peeked: dict[str, list[tuple[str, bool, tuple[str, ...]]]] = {}  # what directories hold that have not been looked into
+        if old:
+            self._follow(old)
         by_namespace: dict[str, list[tuple[str, str]]] = {}
         for path, namespace in rules.roots:
             if os.path.isdir(path) and not is_within(path, rules.ignored):
@@ -178,20 +185,46 @@ class Table:
     def holds(self, directory: str) -> bool:
         """Whether anything below can be imported."""
         if directory not in self._importable:
-            start = directory.rstrip("/") + "/"
-            self._importable[directory] = any(self._is_importable(start + name, name, is_dir, suffixes)
-                                              for name, is_dir, suffixes in self._peek(directory))
-        return self._importable[directory]
+            self._importable[directory] = self._find_importable(directory)
+        return bool(self._importable[directory])
+
+    def _find_importable(self, directory: str) -> str:
+        """A file in it, or below, that can be imported; "": there is none."""
+        before = self._known.get(directory, "")
+        if before and os.path.isfile(before):
+            return before
+        start = directory.rstrip("/") + "/"
+        return next((found for name, is_dir, suffixes in self._peek(directory) for found in [self._importable_at(start + name, name, is_dir, suffixes)] if found), "")
+
+    def _follow(self, old: "Table") -> None:
+        """What OLD has found need not be looked for again while it is there, if the rules are the same."""
+        self._inits = old._inits
+        if (self.rules.ignored, self._directories) == (old.rules.ignored, old._directories):
+            self._known = old._known | old._importable
 
     def _find_init(self, directory: str) -> str | None:
+        now, status = time.time_ns(), os.stat(directory)
+        stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
+        known = self._inits.get(directory)
+        if known and known[0] == stamp and (not known[1] or os.path.isfile(known[1])):
+            return known[1]
+        init = self._read_init(directory)
+        if stamp[1] < now - YOUNG_NS:
+            self._inits[directory] = stamp, init
+        else:
+            self._inits.pop(directory, None)
+        return init
+
+    def _read_init(self, directory: str) -> str | None:
         suffixes = next((suffixes for name, _, suffixes in self._peek(directory) if name == "__init__"), ())
         return f"{directory}/__init__{suffixes[0]}" if suffixes else None
 
-    def _is_importable(self, path: str, name: str, is_dir: bool, suffixes: tuple[str, ...]) -> bool:
+    def _importable_at(self, path: str, name: str, is_dir: bool, suffixes: tuple[str, ...]) -> str:
         nameable = name == "__init__" or (is_name(name) and not is_special(name))
-        if nameable and any(path + suffix not in self.rules.ignored for suffix in suffixes):
-            return True
-        return is_dir and self._is_entered(path, name) and self.holds(path)
+        found = [path + suffix for suffix in suffixes if path + suffix not in self.rules.ignored] if nameable else []
+        if found:
+            return found[0]
+        return self._importable[path] if is_dir and self._is_entered(path, name) and self.holds(path) else ""
 
     def _is_entered(self, path: str, name: str) -> bool:
         return is_name(name) and not is_special(name) and name != "node_modules" and path not in self.rules.ignored and path not in self._directories

@@ -71,6 +71,7 @@ class Reloader:
         self._events: _live.Events | None = None
         self._pending: set[str] = set()  # reported, not yet reloaded
         self._everything = True  # compare all stamps
+        self._absent: set[str] = set()  # directories that were not there to be armed
         self._mutex = threading.Condition()
         self._waiting: _Turn | None = None  # who comes now shares it
         self._on_unload: list[tuple[str | None, Callable[[str, Any], object]]] = []
@@ -218,6 +219,10 @@ class Reloader:
             else:
                 self._pending |= told
                 self._news |= bool(told) or (sources.new_files and (bool(self._pending) or sources.share.has_autoloaders()))
+        if any(map(os.path.exists, self._absent)):
+            self._absent.clear()
+            sources.rearm()
+            self._everything = True
         if not (hurry and self._news and not self._everything):
             sources.meet()
         if self._everything or self._events is None or self._blind:
@@ -233,7 +238,9 @@ class Reloader:
         if self._events is None:
             return False
         armed = self._events.arm(directory)
-        if not armed:
+        if not armed and not os.path.exists(directory):
+            self._absent.add(directory)  # an entry of sys.path that leads nowhere, as on most systems
+        elif not armed:
             self._blind = True
         return armed
 
