@@ -203,6 +203,30 @@ def eager_directories():
     """
 
 
+@case({"shop/top/__init__.py": "", "shop/top/in_it.py": "", "shop/top/some/deep.py": ""})
+def eager_below_what_is_left_out():
+    """
+    loader = make()
+    loader.do_not_eager_load(at("shop/top/__init__.py"), at("shop/top/in_it.py"))
+    loader.setup()
+    loader.eager_load_dir(at("shop"))
+    assert {"shop.top", "shop.top.some.deep"} <= set(sys.modules) and "shop.top.in_it" not in sys.modules, "a package is loaded for what is in it"
+    """
+
+
+@case({"shop/cart.py": "class Cart: pass\n"})
+def inflectors_that_give_no_name():
+    """
+    for wrong in (None, 5, "Shop.Cart", "a b", ""):
+        loader = make(convention="class")
+        loader.inflector = lambda stem, path: wrong
+        loader.setup()
+        raises(Autoloader.ExpectedNameError, loader.eager_load)
+        loader.unregister()
+        sys.modules.pop("shop", None)
+    """
+
+
 @case({"app/shop/a.py": "import __main__; __main__.loader.eager_load_dir(__main__.at('app/shop')); X = 1\n", "app/shop/b.py": ""})
 def eager_recursively():
     """
@@ -253,7 +277,10 @@ def nested_roots():
     loader = make(root / "app", root / "app/engine", root / "app/models")
     loader.ignore(at("app"))
     loader.setup()
-    assert loader.all_expected_modules() == {}, "what is below an ignored directory is ignored, roots too"
+    assert set(loader.all_expected_modules().values()) == {"", "user", "y"}, "a root below an ignored one is a root all the same"
+    loader.eager_load()
+    import y, user
+    assert y.Y == user.U == 1 and loader.module_expected_at(at("app/engine/y.py")) == "y" and loader.module_expected_at(at("app/shop/x.py")) is None and "shop" not in sys.modules
     loader.unload(), loader.unregister()
     loader = start(root / "app", root / "app/models")
     import models, user

@@ -341,7 +341,7 @@ class Autoloader:
         if not os.path.exists(place):
             raise FileNotFoundError(f"there is no {place}")
         rules, home = self._rules(), self._home_of(place)
-        if not home or is_within(place, rules.ignored):
+        if not home or _tree.is_ignored(place, home[0], rules.ignored):
             return None
         at, parts = home
         names = [*filter(None, self._roots[at].split("."))]

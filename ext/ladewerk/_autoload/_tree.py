@@ -91,6 +91,11 @@ def is_within(path: str, directories: Iterable[str]) -> bool:
     return any(is_below(path, directory) for directory in directories)
 
 
+def is_ignored(path: str, root: str, ignored: Iterable[str]) -> bool:
+    """Whether PATH, which belongs to ROOT, is ignored. A root below an ignored directory of another root is not."""
+    return any(is_below(path, one) and is_below(one, root) for one in ignored)
+
+
 def is_special(stem: str) -> bool:
     return stem.startswith("__") and stem.endswith("__")
 
@@ -123,7 +128,7 @@ class Table:
             self._follow(old)
         by_namespace: dict[str, list[tuple[str, str]]] = {}
         for path, namespace in rules.roots:
-            if os.path.isdir(path) and not is_within(path, rules.ignored):
+            if os.path.isdir(path) and path not in rules.ignored:  # what is ignored above it concerns the root there
                 by_namespace.setdefault(namespace, []).append((path, namespace))
         for namespace in sorted(by_namespace, key=lambda name: (bool(name), name.count("."))):
             self._add_root(namespace, by_namespace[namespace])
@@ -278,7 +283,7 @@ class Table:
         attr, dirs = stem, []
         if winner.kind == MODULE and self.rules.inflect:
             attr = self.rules.inflect(stem, winner.path)
-            if not is_name(attr):
+            if not isinstance(attr, str) or not is_name(attr):
                 raise ExpectedNameError(f"{winner.file}: the inflector gives it the name {attr!r}, which is none", name=winner.module, path=winner.file)
         if winner.kind == PACKAGE:
             packages = [winner, *(other for other in candidates if other.folder and other is not winner)]
