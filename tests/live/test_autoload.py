@@ -8,7 +8,7 @@ in test_autoload_life.py; reloads of what has changed in test_autoload_reload.py
 """
 import pytest
 
-from autoloading import child  # noqa: F401
+from autoloading import child, nursery  # noqa: F401
 
 SHOP = {"shop/cart.py": "import shop\nclass Cart:\n    def item(self):\n        return shop.item.Item()\n", "shop/item.py": "class Item: pass\n"}
 
@@ -1138,7 +1138,7 @@ def test_module_expected_at(child):
 
 
 def test_nothing_is_walked_twice(child, request):
-    if request.node.callspec.params["child"] == "stock":
+    if request.node.callspec.params["nursery"] == "stock":
         return
     child({f"shop/p{i}/m{j}.py": "" for i in range(5) for j in range(5)}, """
         import time

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """ladewerk.Autoloader: setup, reload, unload, callbacks, loggers. (The topics are listed in test_autoload.py.)"""
 import pytest
-from autoloading import child  # noqa: F401
+from autoloading import child, nursery  # noqa: F401
 
 SHOP = {"shop/__init__.py": "V = 1\n", "shop/cart.py": "X = 1\n", "shop/item.py": "X = 1\n", "shop/admin/role.py": "X = 1\n"}
 
@@ -97,7 +97,7 @@ def test_reload_sees_what_has_changed(child):
 
 
 def test_same_size_edits_within_a_second(child, request):
-    if request.node.callspec.params["child"] == "stock":
+    if request.node.callspec.params["nursery"] == "stock":
         return  # freshness is stock's
     child({"shop/__init__.py": "V = 000\n", "shop/cart.py": "X = 000\n", "shop/deep/__init__.py": "W = 000\n"}, """
         loader = start()
@@ -111,7 +111,7 @@ def test_same_size_edits_within_a_second(child, request):
 
 @pytest.mark.parametrize("freshness", ["stat", "watch", "frozen"])
 def test_freshness(child, tree, freshness, request):
-    if request.node.callspec.params["child"] == "stock":
+    if request.node.callspec.params["nursery"] == "stock":
         return
     child(SHOP, f"""
         assert ladewerk.install(freshness={freshness!r})
@@ -127,7 +127,7 @@ def test_freshness(child, tree, freshness, request):
 
 
 def test_same_size_edits_of_classes(child, request):
-    if request.node.callspec.params["child"] == "stock":
+    if request.node.callspec.params["nursery"] == "stock":
         return
     child({"shop/cart.py": "class Cart: X = 000\n"}, """
         loader = start(convention="class")

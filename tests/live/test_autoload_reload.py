@@ -3,7 +3,7 @@
 import textwrap
 
 import pytest
-from autoloading import child  # noqa: F401
+from autoloading import fresh  # noqa: F401
 
 # Objects of before and after: same(old) and new(old) say which of them are still what they were.
 FOLLOW = """
@@ -36,8 +36,8 @@ SHOP = {
 }
 
 
-def test_only_what_has_changed_and_what_depends_on_it(child):
-    child(SHOP, follow("""
+def test_only_what_has_changed_and_what_depends_on_it(fresh):
+    fresh(SHOP, follow("""
         loader = start()
         import shop
         loader.eager_load()
@@ -73,8 +73,8 @@ def test_only_what_has_changed_and_what_depends_on_it(child):
     """))
 
 
-def test_new_and_deleted_files(child):
-    child({**SHOP, "shop/view.py": "import shop\ndef f():\n    return shop.fresh.X\n"}, follow("""
+def test_new_and_deleted_files(fresh):
+    fresh({**SHOP, "shop/view.py": "import shop\ndef f():\n    return shop.fresh.X\n"}, follow("""
         loader = make()
         loader.on_unload(callback=lambda name, module, path: seen.append((name, module)))
         loader.setup()
@@ -109,8 +109,8 @@ def test_new_and_deleted_files(child):
     """))
 
 
-def test_modules_become_packages_and_directories_come_and_go(child):
-    child({"a/shop/cart.py": "X = 'module'", "a/shop/both.py": "X = 'a'", "a/shop/user.py": "import shop\nX = shop.cart.X\n", "b/other.py": ""}, follow("""
+def test_modules_become_packages_and_directories_come_and_go(fresh):
+    fresh({"a/shop/cart.py": "X = 'module'", "a/shop/both.py": "X = 'a'", "a/shop/user.py": "import shop\nX = shop.cart.X\n", "b/other.py": ""}, follow("""
         loader = start(root / "a", root / "b")
         import shop
         loader.eager_load()
@@ -141,8 +141,8 @@ FAILURES = {
 }
 
 
-def test_on_failure_nothing_has_changed(child):
-    child(SHOP, follow(f"""
+def test_on_failure_nothing_has_changed(fresh):
+    fresh(SHOP, follow(f"""
         FAILURES = {({key: (*rest[:2], rest[2].__name__, *rest[3:]) for key, rest in FAILURES.items()})!r}
         loader = make()
         live = {{}}  # as a registry that is kept by callbacks
@@ -169,8 +169,8 @@ def test_on_failure_nothing_has_changed(child):
     """))
 
 
-def test_callbacks(child):
-    child(SHOP, follow("""
+def test_callbacks(fresh):
+    fresh(SHOP, follow("""
         loader = make(tag="main")
         note = lambda what: lambda name, module, path: seen.append((what, name, sys.modules.get(name) is module))
         loader.on_load(callback=note("load")), loader.on_unload(callback=note("unload"))
@@ -209,8 +209,8 @@ def test_callbacks(child):
     """))
 
 
-def test_collapsed_directories(child):
-    child({"shop/models/user.py": "NAME = 'a'\nclass User: pass\n", "shop/page.py": "import shop\nTITLE = shop.user.NAME\n", "shop/list.py": "from shop import user\nTITLE = user.NAME\n",
+def test_collapsed_directories(fresh):
+    fresh({"shop/models/user.py": "NAME = 'a'\nclass User: pass\n", "shop/page.py": "import shop\nTITLE = shop.user.NAME\n", "shop/list.py": "from shop import user\nTITLE = user.NAME\n",
            "shop/far.py": "from shop.models.user import NAME\n", "shop/near.py": "from shop.user import NAME\n", "shop/models/group/__init__.py": "G = 1\n", "shop/models/group/m.py": "from . import G\n"}, follow("""
         loader = make()
         loader.collapse(at("shop/*s"))
@@ -241,8 +241,8 @@ def test_collapsed_directories(child):
     """))
 
 
-def test_the_convention_class(child):
-    child({"shop/cart.py": "class Cart: X = 1\n", "shop/big_cart.py": "import shop\nclass BigCart(shop.Cart): pass\n", "shop/from_cart.py": "from shop import Cart\nclass FromCart(Cart): pass\n",
+def test_the_convention_class(fresh):
+    fresh({"shop/cart.py": "class Cart: X = 1\n", "shop/big_cart.py": "import shop\nclass BigCart(shop.Cart): pass\n", "shop/from_cart.py": "from shop import Cart\nclass FromCart(Cart): pass\n",
            "shop/other.py": "import shop\nclass Other:\n    def cart(self):\n        return shop.Cart\n"}, follow("""
         loader = make(convention="class")
         loader.on_unload("shop.Cart", lambda name, value, path: seen.append(value)), loader.on_load("shop.Cart", lambda name, value, path: seen.append(value))
@@ -268,8 +268,8 @@ def test_the_convention_class(child):
     """))
 
 
-def test_several_autoloaders_and_what_nobody_manages(child):
-    child({"a/shop/cart.py": "X = 1\n", "b/store/list.py": "import shop\nX = shop.cart.X\n", "c/host/__init__.py": "import ladewerk\nloader = ladewerk.Autoloader.for_package(__name__)\nloader.enable_reloading()\nloader.setup()\n",
+def test_several_autoloaders_and_what_nobody_manages(fresh):
+    fresh({"a/shop/cart.py": "X = 1\n", "b/store/list.py": "import shop\nX = shop.cart.X\n", "c/host/__init__.py": "import ladewerk\nloader = ladewerk.Autoloader.for_package(__name__)\nloader.enable_reloading()\nloader.setup()\n",
            "c/host/tool.py": "X = 1\n", "c/plain.py": "RUNS = []\nimport shop\nfrom shop import cart\nfrom shop.cart import X\nRUNS.append(1)\n", "p/pay.py": "X = 1\n",
            "f/fix/page.py": "import shop\nclass Page: X = shop.cart.X\n", "f/fix/models/user.py": "import shop\nclass User: X = shop.cart.X\n"}, follow("""
         sys.path.append(at("c"))
@@ -308,9 +308,9 @@ def test_several_autoloaders_and_what_nobody_manages(child):
     """))
 
 
-def test_reload_of_all(child):
+def test_reload_of_all(fresh):
     """ladewerk.reload() does what the autoloaders' own would."""
-    child({**SHOP, "shop/models/user.py": "import shop\nRATE = shop.tax.RATE\n", "plain.py": "import shop\nX = shop.item.PRICE\n"}, follow("""
+    fresh({**SHOP, "shop/models/user.py": "import shop\nRATE = shop.tax.RATE\n", "plain.py": "import shop\nX = shop.item.PRICE\n"}, follow("""
         loader = make()
         loader.collapse(at("shop/models"))
         loader.on_load(callback=lambda name, module, path: seen.append(name)), loader.on_unload(callback=lambda name, module, path: seen.append("-" + name))
@@ -346,8 +346,8 @@ def test_reload_of_all(child):
     """))
 
 
-def test_watch(child):
-    child(SHOP, follow("""
+def test_watch(fresh):
+    fresh(SHOP, follow("""
         loader = start()
         import shop
         loader.eager_load()
@@ -374,8 +374,8 @@ def test_watch(child):
     """))
 
 
-def test_a_fork_while_another_thread_reloads(child):
-    child({"shop/cart.py": "X = 1\n", "shop/item.py": "X = 1\n"}, follow("""
+def test_a_fork_while_another_thread_reloads(fresh):
+    fresh({"shop/cart.py": "X = 1\n", "shop/item.py": "X = 1\n"}, follow("""
         loader = make()
         inside, go_on = threading.Event(), threading.Event()
         loader.on_load("shop.cart", lambda name, module, path: module.X == 2 and (inside.set(), go_on.wait(60)))
@@ -406,8 +406,8 @@ def test_a_fork_while_another_thread_reloads(child):
     """))
 
 
-def test_pins_and_threads(child):
-    child(SHOP, follow("""
+def test_pins_and_threads(fresh):
+    fresh(SHOP, follow("""
         loader = start()
         import shop
         shop.cart
@@ -447,9 +447,9 @@ def test_pins_and_threads(child):
     """))
 
 
-def test_the_control_of_attributes(child):
+def test_the_control_of_attributes(fresh):
     """Without what is reached by attributes a dependant keeps the old value: what the first test would notice."""
-    child(SHOP, follow("""
+    fresh(SHOP, follow("""
         from ladewerk._reload import _imports
         _imports.chains_of = lambda code, bases: frozenset()
         loader = start()

@@ -3,7 +3,7 @@
 import textwrap
 
 import pytest
-from autoloading import child  # noqa: F401
+from autoloading import child, nursery  # noqa: F401
 
 FORCED = """
     import time

@@ -63,7 +63,6 @@ class Autoloaded(Share):
         self._managed = tuple(loader._table for loader in self._loaders if loader._table)
         self._quiet: tuple[set[str], _unload.Quiet] | None = None
         self._held: list[Any] = []
-        self._done = False
         self._told: list[tuple[Autoloader, Node, object]] = []  # of what goes
         self._made: list[tuple[Autoloader, Node, object]] = []  # and of what comes
 
@@ -110,8 +109,8 @@ class Autoloaded(Share):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         _tree.set_aside(None)
-        for _, _, new in self._pairs if not self._done else ():
-            _hooks._loaders.pop(new, None)
+        for loader, old, new in self._pairs:
+            _hooks._loaders.pop(old if loader._table is new else new, None)
 
     def _nodes(self, name: str) -> "list[tuple[Autoloader, Table, Node]]":
         """Of a module that is managed now."""
@@ -233,11 +232,9 @@ class Autoloaded(Share):
                 self._made.append((loader, node, _unload.value_of(table, node, module)))
 
     def committed(self, plan: Plan) -> None:
-        self._done = True
         _tree.set_aside(None)
         for loader, old, new in self._pairs:
             _hooks.retire(old, new)
-            _hooks._loaders.pop(old, None)
             for name, module in list(old.loaded.items()):
                 new.loaded.setdefault(name, module)  # by other threads, meanwhile
         for _, _, table in self._all:
@@ -249,8 +246,6 @@ class Autoloaded(Share):
             loader._begun()
 
     def abandoned(self) -> None:
-        if self._done or any(loader._table is new for loader, _, new in self._pairs):
-            return
         _tree.set_aside(None)
         for loader, node, _ in self._made:
             if loader._table and node.module in loader._table.loaded:

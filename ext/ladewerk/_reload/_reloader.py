@@ -329,13 +329,11 @@ class Reloader:
             return (), []
         share.settle([*plan.steps, *plan.removed])
         transaction = Transaction(self._sources, plan)
-        done = False
         try:
             share.unloaded(plan)
             transaction.begin()
             transaction.execute()
             self._step(transaction, share)
-            done = True
         finally:
             interrupt = None
             for _ in _ATTEMPTS:  # (no call before `try`: a signal's handler runs where a call begins or ends)
@@ -345,7 +343,7 @@ class Reloader:
                     transaction.end()
                 except BaseException as error:
                     interrupt = error
-            if not done:
+            if not transaction.made:
                 share.abandoned()
             if interrupt is not None:
                 raise interrupt

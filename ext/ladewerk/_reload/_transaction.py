@@ -324,6 +324,7 @@ class Transaction:
         self._gcd_detour: _live.Detour | None = None
         self._collecting = False
         self._classes: dict[int, type | None] = {}  # of modules with a class of their own
+        self.made: dict[str, bool] = {}  # empty until the step, which fills it
 
     # --- begin, end ---
 
@@ -385,7 +386,7 @@ class Transaction:
         if self._gcd_detour is not None and _bootstrap._gcd_import is self._gcd_detour:
             _bootstrap._gcd_import = self._gcd_detour.original
         self._aside.end()
-        if not any(name in self.new and sys.modules.get(name) is self.new[name] for name in self.old):  # the step was not made
+        if not self.made:
             self._take_back()
         active = None
         if self._collecting:
@@ -678,7 +679,7 @@ class Transaction:
 
     def changes(self) -> list[Any]:
         modules = sys.modules
-        changes: list[Any] = []
+        changes: list[Any] = [(self.made, "made", True)]
         for name in self.new:
             changes.append((modules, name, self.new[name]))
         for name in self._gone:
