@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
 """What autoloaders raise: attributes of ladewerk.Autoloader."""
-from ladewerk._reload._errors import ReloadError
 
 
 class AutoloadError(Exception):
@@ -31,5 +30,5 @@ class NameClash(AutoloadError, ImportError):
     """A module of that name comes from elsewhere."""
 
 
-class ImportUnderWay(AutoloadError, ReloadError):
+class ImportUnderWay(AutoloadError):
     """Modules cannot be unloaded or replaced while they are being imported."""

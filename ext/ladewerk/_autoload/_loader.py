@@ -3,14 +3,16 @@
 import os
 import sys
 from types import ModuleType
-from typing import Any, Callable, ClassVar, Iterator, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Iterator, NamedTuple, TypeAlias, TypeVar
 
 from ladewerk import _native
-from ladewerk._autoload import _errors, _hooks, _replace, _tree, _unload
+from ladewerk._autoload import _errors, _hooks, _tree, _unload
 from ladewerk._autoload._inflector import Inflector
 from ladewerk._autoload._listing import listing
 from ladewerk._autoload._tree import HIDDEN, MODULE, ROOT, ImportLock, Node, Rules, Table, is_below, is_within
-from ladewerk._reload._errors import Reloaded
+
+if TYPE_CHECKING:
+    from ladewerk._reload import Reloaded
 
 #: Called with the expected name, the module or class, and its path.
 Callback: TypeAlias = Callable[[str, Any, str], object]
@@ -225,7 +227,7 @@ class Autoloader:
             raise _errors.SetupRequired("setup() comes first")
         return self._table
 
-    def reload(self, everything: bool = False) -> Reloaded:
+    def reload(self, everything: bool = False) -> "Reloaded":
         """
         See anew what the root directories hold. What is loaded and has changed, and what depends on it, is executed aside and takes the place of the old in one step; what
         else is loaded stays. ReloadError: nothing was changed. EVERYTHING: unload all instead; what is used again is loaded again.
@@ -233,7 +235,8 @@ class Autoloader:
         if not self._reloading:
             raise _errors.ReloadingDisabled("enable_reloading() comes first, before setup()")
         self._ready()
-        done = Reloaded(removed=_unload.plain_reload(self)) if everything else _replace.reload(self)
+        from ladewerk._autoload import _replace  # who does not reload does without what it needs
+        done = _replace.reload_everything(self) if everything else _replace.reload(self)
         self._begun()
         return done
 

@@ -3,9 +3,10 @@
 
 The reloading thread sees the new tables from the beginning, so that a body that is executed aside is led to new files; all others see them with the step.
 """
+import contextlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.machinery import PathFinder
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,11 @@ def reload(loader: "Autoloader") -> Reloaded:
     from ladewerk._reload import _of_process
     _tell_of_gone(loader)
     return _of_process().reload_for(loader)
+
+
+def reload_everything(loader: "Autoloader") -> Reloaded:
+    """Unload what LOADER manages."""
+    return Reloaded(removed=_unload.plain_reload(loader))
 
 
 def _tell_of_gone(loader: "Autoloader") -> None:
@@ -97,12 +103,8 @@ class Autoloaded(Share):
             _tree.set_aside(those)
 
     def _anew(self, loader: "Autoloader", old: Table) -> Table:
-        try:
+        with self._as_it_asked():
             new = Table(loader._rules(), old)
-        except AutoloadError as error:
-            if self._owner is not None:
-                raise
-            raise ReloadError(f"{loader!r}: {error}; nothing was changed") from error
         new.loaded, new.begun, new.stamps = dict(old.loaded), old.begun, old.stamps
         _hooks._loaders[new] = loader
         return new
@@ -182,11 +184,23 @@ class Autoloaded(Share):
             self._quiet = wanted, _unload.Quiet(wanted.__contains__)
         return self._quiet[1]
 
+    @contextlib.contextmanager
+    def _as_it_asked(self) -> Iterator[None]:
+        """An autoloader's own error is its, and a ReloadError for who asked for a reload of all."""
+        try:
+            yield
+        except AutoloadError as error:
+            if self._owner is not None:
+                raise
+            raise ReloadError(f"{error}; nothing was changed") from error
+
     def settle(self, names: Iterable[str]) -> None:
-        _unload.go_on(self._quiet_of(names).wait())
+        with self._as_it_asked():
+            _unload.go_on(self._quiet_of(names).wait())
 
     def hold(self, names: Iterable[str]) -> bool:
-        held = self._quiet_of(names).hold()
+        with self._as_it_asked():
+            held = self._quiet_of(names).hold()
         if held is None:
             return False
         self._held = held

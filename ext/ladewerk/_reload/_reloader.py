@@ -306,7 +306,7 @@ class Reloader:
         """Execute again what other threads have imported meanwhile. -> all that was executed; REMOVED grows."""
         last = executed
         for _ in range(MEANWHILE):
-            if not last:
+            if not last or not self._sources.has_strangers():
                 break
             try:
                 with self._shared(owner) as share:

@@ -182,6 +182,10 @@ class Sources:
             self._look(record, now)
         self._looked_ns = now - RACY_NS
 
+    def has_strangers(self) -> bool:
+        """Whether meet() would find something."""
+        return bool(_live.strangers(sys.modules, self._seen))
+
     def _see(self, name: str, module: Any) -> None:
         try:
             self._seen[name] = weakref.ref(module)
