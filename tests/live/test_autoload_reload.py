@@ -460,3 +460,16 @@ def test_the_control_of_attributes(fresh):
         loader.reload()
         assert (shop.item.PRICE, shop.cart.TOTAL) == (5, 8)
     """))
+
+
+def test_circles_are_entered_where_they_were(fresh):
+    fresh({"shop/item.py": "PRICE = 1\n", "shop/a.py": "import shop\nX = shop.item.PRICE\nZ = shop.b.Y\n", "shop/b.py": "import shop\nY = shop.a.X\n"}, follow("""
+        loader = start()
+        import shop
+        assert shop.a.Z == 1
+        settled()
+        for price in (22, 333):
+            write("shop/item.py", f"PRICE = {price}\\n")
+            loader.reload()
+            assert (shop.a.X, shop.b.Y, shop.a.Z) == (price, price, price)
+    """))

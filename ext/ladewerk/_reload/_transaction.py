@@ -516,7 +516,8 @@ class Transaction:
     def execute(self) -> None:
         """ReloadError: a body failed."""
         records = self.sources.records
-        for name in sorted(self.plan.steps, key=lambda each: records[each].order):
+        # Their order is that in which imports were over. Whoever was over last had the others imported: so circles are entered where they were at first.
+        for name in sorted(self.plan.steps, key=lambda each: records[each].order, reverse=True):
             try:
                 self.get_all(name)
             except (Exception, SystemExit) as error:
