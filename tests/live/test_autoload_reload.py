@@ -473,3 +473,21 @@ def test_circles_are_entered_where_they_were(fresh):
             loader.reload()
             assert (shop.a.X, shop.b.Y, shop.a.Z) == (price, price, price)
     """))
+
+
+def test_modules_that_put_another_in_their_place(fresh):
+    fresh({"shop/item.py": "PRICE = 1\n", "shop/mine.py": "import shop, sys, types\nclass M(types.ModuleType):\n    X = shop.item.PRICE\nsys.modules[__name__] = M(__name__)\n",
+           "shop/old.py": "import shop, sys\nsys.modules[__name__] = shop.item\n", "shop/other.py": "import json, sys\nsys.modules[__name__] = json\n"}, follow("""
+        loader = start()
+        import json, shop
+        loader.eager_load()
+        assert shop.mine.X == 1 and shop.old is shop.item and shop.other is json
+        settled()
+        for price in (22, 333):
+            write("shop/item.py", f"PRICE = {price}\\n")
+            loader.reload()
+            assert shop.mine.X == shop.item.PRICE == price and shop.old is shop.item is sys.modules["shop.old"] and shop.other is json and type(json) is types.ModuleType
+        write("shop/mine.py", "X = 4444\\n")
+        loader.reload()
+        assert shop.mine.X == 4444 and type(shop.mine) is types.ModuleType
+    """))

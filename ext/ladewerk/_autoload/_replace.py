@@ -127,6 +127,10 @@ class Autoloaded(Share):
     def has_autoloaders(self) -> bool:
         return bool(self._loaders)
 
+    def source(self, name: str) -> str:
+        nodes = (table.find(name) for table in self._managed)
+        return next((node.file for node in nodes if node and node.file and node.file.endswith(".py")), "")
+
     def concerns(self, name: str) -> bool:
         return self._owner is None or any(node.kind != ROOT for _, old, new in self._pairs for table in (old, new) for node in [table.find(name)] if node)
 

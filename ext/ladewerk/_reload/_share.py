@@ -49,6 +49,10 @@ class Share:
         """Whether a new file may be of interest although nobody has imported it."""
         return False
 
+    def source(self, name: str) -> str:
+        """The .py file of module NAME; "": not known."""
+        return ""
+
     def concerns(self, name: str) -> bool:
         """Whether this reload looks if module NAME has changed."""
         return True

@@ -147,6 +147,7 @@ class Sources:
         self.importers: dict[str, set[str]] = {}  # of a module's name or all of its names
         self.takers: dict[str, dict[str, set[str]]] = {}  # m -> importer -> the n in its `from m import n`
         self._without_imports: set[str] = set()
+        self.aliases: dict[str, set[str]] = {}  # names under which sys.modules has had a module beside its own
         self.odd: set[str] = set()  # never executed again
         self.new_files = False  # of late, where sources may be found, that no module is known to have
         self.unsure: set[str] = set()  # their stamps prove nothing (yet)
@@ -201,7 +202,10 @@ class Sources:
             if not isinstance(path, str):
                 return self._odd(name, "", "__main__ is never executed again")
             return self._odd(name, os.path.abspath(path), "__main__ is never executed again") if self.below_roots(os.path.abspath(path)) else None
+        if spec is None and own(module, "__name__") == name and self.share.source(name):
+            return self._in_its_place(name, self.share.source(name))
         if spec is None or getattr(spec, "name", None) != name:
+            self.aliases.setdefault(str(getattr(spec, "name", "")), set()).add(name)
             return None
         kind = _kind(spec)
         if kind == "namespace":
@@ -219,6 +223,12 @@ class Sources:
             return self._odd(name, path, kind)
         record = self._new(name, path)
         record.package = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
+        return record
+
+    def _in_its_place(self, name: str, path: str) -> Record:
+        """A module that its body has put in the place of the one that an import has made: who manages it knows its source."""
+        record = self._new(name, path)
+        record.package = name if os.path.basename(path).startswith("__init__.") else name.rpartition(".")[0]
         return record
 
     def _new(self, name: str, path: str) -> Record:
@@ -360,7 +370,7 @@ class Sources:
         while todo:
             name = todo.pop()
             more: set[str] = set()
-            for said in (name, *self.share.others(name)):
+            for said in (name, *self.share.others(name), *self.aliases.get(name, ())):
                 more |= self.importers.get(said, set())
                 for importer, names in self.takers.get(said, {}).items():
                     if name in direct or any(self.share.canonical(f"{said}.{each}") not in sys.modules for each in names):

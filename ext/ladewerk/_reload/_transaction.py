@@ -709,6 +709,10 @@ class Transaction:
         for alias in self.share.others(name):
             if sys.modules.get(alias, _MISSING) is old and old is not _MISSING:
                 changes.append((sys.modules, alias) if new is _MISSING or self.share.canonical(alias) != name else (sys.modules, alias, new))
+        for alias in self.sources.aliases.get(name, set()) - self.new.keys() - self._gone if new is not _MISSING else ():
+            if sys.modules.get(alias, _MISSING) is old:
+                changes.append((sys.modules, alias, new))
+                self._change_in_parent(alias, old, new, changes)
         for parent, child, defined in self.share.bindings(name):
             package = sys.modules.get(parent)
             if not isinstance(package, ModuleType) or parent in self.new or parent in self._gone:
@@ -718,6 +722,14 @@ class Transaction:
             now = own(new, defined, _MISSING) if defined and new is not _MISSING else new
             if was is not _MISSING and names.get(child, _MISSING) is was:
                 changes.append((names, child) if now is _MISSING else (names, child, now))
+
+    def _change_in_parent(self, name: str, old: Any, new: Any, changes: list[Any]) -> None:
+        parent, _, child = name.rpartition(".")
+        package = sys.modules.get(parent)
+        if isinstance(package, ModuleType) and parent not in self.new and parent not in self._gone:
+            names = object.__getattribute__(package, "__dict__")
+            if names.get(child, _MISSING) is old:
+                changes.append((names, child, new))
 
     def _rebind(self, changes: list[Any]) -> None:
         """Names in modules that are not executed again."""
