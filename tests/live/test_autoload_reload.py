@@ -130,6 +130,22 @@ def test_modules_become_packages_and_directories_come_and_go(fresh):
         os.remove(at("a/shop/both.py"))
         loader.reload()
         assert shop.both.X == "b"
+
+        write("a/shop/sub/__init__.py", "A = 1\\n"), write("a/shop/sub/x.py", "X = 1\\n"), write("a/shop/lone.py", "")
+        loader.reload()
+        assert shop.sub.A == shop.sub.x.X == 1 and shop.lone
+        os.remove(at("a/shop/sub/__init__.py"))
+        loader.reload()
+        assert not hasattr(shop.sub, "A") and shop.sub.x.X == 1, "a namespace now"
+        os.remove(at("a/shop/sub/x.py")), os.remove(at("a/shop/lone.py")), os.mkdir(at("a/shop/lone"))
+        loader.reload()
+        assert not hasattr(shop, "sub") and not hasattr(shop, "lone"), "directories that hold nothing are none"
+        write("a/shop/sub/__init__.py", "A = 22\\n"), write("a/shop/sub/x.py", "X = 22\\n")
+        loader.reload()
+        assert shop.sub.A == shop.sub.x.X == 22
+        os.remove(at("a/shop/sub/x.py")), os.remove(at("a/shop/sub/__init__.py"))
+        loader.reload()
+        assert not hasattr(shop, "sub")
     """))
 
 

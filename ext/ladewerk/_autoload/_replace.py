@@ -148,7 +148,7 @@ class Autoloaded(Share):
 
     def unfound(self, name: str) -> bool:
         nodes = self._nodes(name)
-        if not nodes or any(node.file for _, _, node in nodes) or any(table.find(name) for table in _tree.tables()):
+        if not nodes or any(node.file and os.path.isfile(node.file) for _, _, node in nodes) or any(table.find(name) for table in _tree.tables()):
             return False
         return not any(Table(table.rules).holds(directory) for _, table, node in nodes for directory, _ in node.dirs if os.path.isdir(directory))
 
