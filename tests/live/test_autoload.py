@@ -4,11 +4,11 @@
 The topics are those that an autoloader's own tests should have, after Zeitwerk's: push_dir and root_dirs, nested_root_dirs, explicit_namespace, descends_from_explicit_ns,
 collapse, ignore, inflector, top_level, shadowed_files, overloaded, conflicting_directory, multiple, for_gem (for_package), require_interaction, exceptions, marshal,
 load_file, eager_load (_dir, _namespace), cpath_expected_at, all_expected_cpaths are here; reloading, unload, unloadable_cpath, unregister, callbacks, on_setup, on_load, on_unload and logging
-in test_autoload_life.py; concurrency in test_autoload_threads.py. ruby_compatibility, cref and ancestors have no counterpart: those are properties of constants.
+in test_autoload_life.py; reloads of what has changed in test_autoload_reload.py; more of all in test_autoload_cases.py; concurrency in test_autoload_threads.py. ruby_compatibility, cref and ancestors have no counterpart: those are properties of constants.
 """
 import pytest
 
-from autoloading import child  # noqa: F401
+from autoloading import child, nursery  # noqa: F401
 
 SHOP = {"shop/cart.py": "import shop\nclass Cart:\n    def item(self):\n        return shop.item.Item()\n", "shop/item.py": "class Item: pass\n"}
 
@@ -55,7 +55,7 @@ def test_plain_imports_agree_in_every_order(child):
             for name in ("cart", "item"):
                 modules = [one(first, name), *(one(way, name) for way in ("import", "from", "attribute", "import_module"))]
                 assert all(module is sys.modules[f"shop.{name}"] for module in modules), (first, name)
-            loader.reload()
+            loader.reload(everything=True)
     """)
 
 
@@ -151,7 +151,7 @@ def test_a_package_that_takes_over_the_functions_of_another(child, body):
             assert {"cart", "own"} <= set(dir(shop.again)) and "own" not in dir(shop.real)
             importlib.reload(shop.again)
             assert shop.again.own.__name__ == "shop.again.own"
-            loader.reload()
+            loader.reload(everything=True)
     """)
 
 
@@ -184,7 +184,7 @@ def test_modules_that_put_another_module_in_their_place(child, plain):
             assert loader.unloadable_names() == ["shop", "shop.bag", "shop.mine", "shop.new", "shop.old", "shop.other"]
             loader.eager_load()
             before = shop.mine
-            loader.reload()
+            loader.reload(everything=True)
             assert loaded() == [] and sys.modules["json"] is json
             import shop
             assert shop.mine is not before
@@ -205,7 +205,7 @@ def test_lazy_modules_stay_lazy(child):
         module = put_off("shop.slow")
         assert loader.unloadable_names() == ["shop", "shop.slow"]
         assert ladewerk.registry().module("shop.slow") is module
-        loader.reload()
+        loader.reload(everything=True)
         assert seen == [], seen
         assert loaded() == [], loaded()
         import shop
@@ -387,7 +387,7 @@ def test_a_root_with_a_namespace(child):
         assert shop.pay.Y == 1 and shop.deep.er.Z == 3 and shop.pay.__name__ == "shop.pay"
         from shop.deep import er
         assert er is shop.deep.er
-        loader.reload()
+        loader.reload(everything=True)
         import shop
         assert shop.deep.er is not er and shop.pay.Y == 1
         assert loader.module_expected_at(at("plugins")) == "shop" and loader.module_expected_at(at("plugins/deep/er.py")) == "shop.deep.er"
@@ -409,7 +409,7 @@ def test_a_namespace_that_nobody_manages(child):
             assert pay.Y == 2 and pay is sys.modules["host.pay"]
             raises(AttributeError, lambda: host.own)
             assert not loader.unloadable("host") and loader.unloadable("host.pay")
-            loader.reload()
+            loader.reload(everything=True)
             assert sys.modules["host"] is host and host.pay is not pay
             loader.unload()
             raises(AttributeError, lambda: host.pay)
@@ -494,7 +494,7 @@ def test_entries_of_sys_path_that_lead_nowhere(child):
         loader = start()
         import shop
         assert shop.cart.X == 1 and sys.path[-1] == str(root)
-        loader.reload()
+        loader.reload(everything=True)
         import shop
         assert shop.cart.X == 1 and sys.path.count(str(root)) == 1
     """)
@@ -509,7 +509,7 @@ def test_a_root_that_is_on_sys_path_by_another_name(child):
         assert (shop.cart.X, store.x.X) == (1, 2) and shop.cart is sys.modules["shop.cart"]
         loader.eager_load()
         assert loader.unloadable_names() == ["shop", "shop.cart", "store", "store.x"] and loader.shadowed() == []
-        loader.reload()
+        loader.reload(everything=True)
         assert loaded("shop", "store") == []
     """)
 
@@ -732,7 +732,7 @@ def test_a_collapsed_directory_with_an_init_file_is_unloaded_too(child):
             import shop
             assert shop.user.NUMBER == number and shop.user.__name__ == "shop.models.user"
             write("shop/models/__init__.py", f"NUMBER = {number + 1}  #" + "-" * number)
-            loader.reload()
+            loader.reload(everything=True)
             assert loaded() == []
     """)
 
@@ -750,7 +750,7 @@ def test_collapsed_modules_agree_in_every_order(child):
             assert len(set(map(id, modules))) == 1, order
             spec = modules[0].__spec__
             assert spec.name == "shop.models.user" and not spec._initializing
-            loader.reload()
+            loader.reload(everything=True)
             assert loaded() == [], loaded()
     """)
 
@@ -786,7 +786,7 @@ def test_a_namespace_that_is_in_a_collapsed_directory_only(child):
         import shop.admin.role
         assert shop.admin.role is sys.modules["shop.a.admin.role"] and shop.admin is sys.modules["shop.a.admin"] and shop.admin.V == 1
         assert shop.admin.page is sys.modules["shop.a.admin.page"]
-        loader.reload()
+        loader.reload(everything=True)
         import shop
         assert shop.admin.role.X == 3 and loaded() == ["shop", "shop.a", "shop.a.admin", "shop.a.admin.page", "shop.a.admin.role"]
     """)
@@ -812,7 +812,7 @@ def test_classes(child):
         from shop import Cart
         assert Cart is shop.Cart and loader.load_file(at("shop/cart.py")) is Cart
         first = shop.HTTPClient
-        loader.reload()
+        loader.reload(everything=True)
         assert not {"HTTPClient", "http_client", "Cart"} & set(vars(shop))
         assert shop.HTTPClient is not first and "HTTPClient" in dir(shop)
     """)
@@ -901,9 +901,9 @@ def test_autoloaders_share_a_namespace(child):
         import shop
         cart, item = shop.cart, shop.item
         assert (cart.X, item.X) == ("a", "b") and {"cart", "item", "sub"} <= set(dir(shop))
-        a.reload()
+        a.reload(everything=True)
         assert sys.modules["shop"] is shop and shop.item is item and shop.cart is not cart
-        b.reload()
+        b.reload(everything=True)
         assert shop.item is not item
         a.unload()
         raises(AttributeError, lambda: shop.cart)
@@ -915,7 +915,7 @@ def test_reloads_of_one_leave_the_other_alone(child):
     child({"a/one.py": "", "b/two.py": "", "b/pack/x.py": ""}, """
         a, b = start(root / "a"), start(root / "b")
         import one, two, pack.x
-        a.reload()
+        a.reload(everything=True)
         assert "one" not in sys.modules and sys.modules["two"] is two and sys.modules["pack.x"] is pack.x
         assert b.unloadable("two") and not a.unloadable("two")
     """)
@@ -946,7 +946,7 @@ def test_for_package_within_another_distribution(child):
         tool = host.ext.tool
         assert tool.X == 1 and tool.__name__ == "host.ext.tool" and host.ext.loader.unloadable_names() == ["host.ext.tool"]
         ext = host.ext
-        ext.loader.reload()
+        ext.loader.reload(everything=True)
         assert host.ext is ext and ext.tool is not tool
     """)
 
@@ -1001,7 +1001,7 @@ def test_unpickling_loads(child):
         loader.setup()
         import shop
         data = pickle.dumps([shop.admin.role.Role(), shop.user.User()])
-        loader.reload()
+        loader.reload(everything=True)
         assert loaded() == []
         role, user = pickle.loads(data)
         assert type(role) is __import__("shop").admin.role.Role and type(user) is __import__("shop").user.User
@@ -1039,7 +1039,7 @@ def test_eager_load(child):
         assert loaded("shop", "top") == everything and seen == ["shop"]
         assert {"cart", "admin", "admin_tools"} <= set(vars(sys.modules["shop"]))
         raises(ZeroDivisionError, loader.eager_load, force=True)
-        loader.reload()
+        loader.reload(everything=True)
         assert loaded("shop", "top") == []
         Autoloader.eager_load_all()
         assert loaded("shop", "top") == everything
@@ -1109,7 +1109,7 @@ def test_eager_load_with_namespaces_collapsed_and_nested_directories(child):
         loader.setup()
         loader.eager_load_dir(root / "app/shop/models")
         assert {"shop.models.user", "shop.models.deep", "shop.models.deep.x"} <= set(loaded()) and "shop.cart" not in sys.modules
-        loader.reload()
+        loader.reload(everything=True)
         loader.eager_load_namespace("shop.deep")
         assert "shop.models.deep.x" in sys.modules and "shop.models.user" not in sys.modules
         loader.eager_load_namespace("host")
@@ -1138,7 +1138,7 @@ def test_module_expected_at(child):
 
 
 def test_nothing_is_walked_twice(child, request):
-    if request.node.callspec.params["child"] == "stock":
+    if request.node.callspec.params["nursery"] == "stock":
         return
     child({f"shop/p{i}/m{j}.py": "" for i in range(5) for j in range(5)}, """
         import time

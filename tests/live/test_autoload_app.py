@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from autoloading import child  # noqa: F401
+from autoloading import child, nursery  # noqa: F401
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parents[1] / "ext" / "AUTOLOAD.md"

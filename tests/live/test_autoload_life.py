@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """ladewerk.Autoloader: setup, reload, unload, callbacks, loggers. (The topics are listed in test_autoload.py.)"""
 import pytest
-from autoloading import child  # noqa: F401
+from autoloading import child, nursery  # noqa: F401
 
 SHOP = {"shop/__init__.py": "V = 1\n", "shop/cart.py": "X = 1\n", "shop/item.py": "X = 1\n", "shop/admin/role.py": "X = 1\n"}
 
@@ -85,7 +85,7 @@ def test_reload_sees_what_has_changed(child):
         write("shop/cart.py", "X = 'edited'\\n"), write("shop/__init__.py", "V = 'edited'\\n"), write("shop/new.py", "X = 'new'\\n"), write("shop/deep/er.py", "")
         os.remove(at("shop/item.py"))
         raises(AttributeError, lambda: shop.new)
-        loader.reload()
+        loader.reload(everything=True)
         assert loaded() == []
         assert shop.cart.X == "edited" and shop.cart is not first, "whoever has hold of the old package is led to the new modules"
         assert shop.V == 1
@@ -97,7 +97,7 @@ def test_reload_sees_what_has_changed(child):
 
 
 def test_same_size_edits_within_a_second(child, request):
-    if request.node.callspec.params["child"] == "stock":
+    if request.node.callspec.params["nursery"] == "stock":
         return  # freshness is stock's
     child({"shop/__init__.py": "V = 000\n", "shop/cart.py": "X = 000\n", "shop/deep/__init__.py": "W = 000\n"}, """
         loader = start()
@@ -111,7 +111,7 @@ def test_same_size_edits_within_a_second(child, request):
 
 @pytest.mark.parametrize("freshness", ["stat", "watch", "frozen"])
 def test_freshness(child, tree, freshness, request):
-    if request.node.callspec.params["child"] == "stock":
+    if request.node.callspec.params["nursery"] == "stock":
         return
     child(SHOP, f"""
         assert ladewerk.install(freshness={freshness!r})
@@ -127,13 +127,13 @@ def test_freshness(child, tree, freshness, request):
 
 
 def test_same_size_edits_of_classes(child, request):
-    if request.node.callspec.params["child"] == "stock":
+    if request.node.callspec.params["nursery"] == "stock":
         return
     child({"shop/cart.py": "class Cart: X = 000\n"}, """
         loader = start(convention="class")
         for i in range(100, 130):
             write("shop/cart.py", f"class Cart: X = {i}\\n")
-            loader.reload()
+            loader.reload(everything=True)
             import shop
             assert shop.Cart.X == i
     """)
@@ -184,18 +184,18 @@ def test_recovery_after_a_failed_load(child):
         import shop
         for text, kind in (("X = 1 / 0\\n", ZeroDivisionError), ("def f(:\\n", SyntaxError), ("import nobody_knows\\n", ModuleNotFoundError)):
             write("shop/cart.py", text)
-            loader.reload()
+            loader.reload(everything=True)
             raises(kind, lambda: shop.cart)
             raises(kind, loader.eager_load)
             assert "shop.cart" not in sys.modules and "cart" not in vars(sys.modules["shop"])
         write("shop/cart.py", "X = 'mended'\\n")
-        loader.reload()
+        loader.reload(everything=True)
         assert shop.cart.X == "mended"
         write("shop/__init__.py", "def f(:\\n")
-        loader.reload()
+        loader.reload(everything=True)
         raises(SyntaxError, importlib.import_module, "shop")
         write("shop/__init__.py", "V = 'mended'\\n")
-        loader.reload()
+        loader.reload(everything=True)
         import shop
         assert shop.V == "mended" and shop.cart.X == "mended"
     """)
@@ -251,7 +251,7 @@ def test_only_what_is_managed_is_unloaded(child):
         loader.setup()
         import shop.old, shop.cart, json_like, json
         sys.modules["shop.fake"] = fake = types.ModuleType("shop.fake")
-        loader.reload()
+        loader.reload(everything=True)
         assert loaded() == ["shop.fake", "shop.old"] and "json_like" in sys.modules
     """)
 
@@ -263,7 +263,7 @@ def test_a_module_from_elsewhere_is_not_unloaded(child):
         mine = types.ModuleType("shop.cart")
         sys.modules["shop.cart"] = mine
         assert not loader.unloadable("shop.cart")
-        loader.reload()
+        loader.reload(everything=True)
         assert sys.modules["shop.cart"] is mine
     """)
 
@@ -278,7 +278,7 @@ def test_unloadable(child):
         shop.cart, shop.user
         assert loader.unloadable("shop") and loader.unloadable("shop.cart") and loader.unloadable("shop.user") and not loader.unloadable("shop.nobody")
         assert loader.unloadable_names() == ["shop", "shop.cart", "shop.user"]
-        loader.reload()
+        loader.reload(everything=True)
         assert not loader.unloadable("shop.cart")
     """)
 
@@ -305,7 +305,7 @@ def test_nothing_of_an_old_generation_stays(child):
             loader.eager_load()
             seen += [weakref.ref(shop), weakref.ref(shop.cart), weakref.ref(shop.admin)]
             del shop
-            loader.reload()
+            loader.reload(everything=True)
         gc.collect()
         assert [reference() for reference in seen] == [None] * 15
     """)
@@ -335,7 +335,7 @@ def test_on_load(child):
         shop.user
         assert seen == [("any", "shop.admin", "shop.admin", "shop/admin"), ("any", "shop.admin.role", "shop.admin.role", "shop/admin/role.py"), ("any", "shop.user", "shop.models.user", "shop/models/user.py")]
         del seen[:]
-        loader.reload()
+        loader.reload(everything=True)
         assert seen == []
         __import__("shop").cart
         assert [name for _, name, *_ in seen] == ["shop", "shop.cart", "shop.cart", "shop.cart"], "those registered survive a reload"
@@ -352,7 +352,7 @@ def test_on_load_of_classes(child):
         import shop.http_client
         first = shop.HTTPClient
         assert seen == [first] and isinstance(first, type)
-        loader.reload()
+        loader.reload(everything=True)
         assert seen == [first, first]
     """)
 
@@ -391,10 +391,10 @@ def test_on_unload(child):
         loader.setup()
         import shop
         shop.cart, shop.admin
-        loader.reload()
+        loader.reload(everything=True)
         assert seen == [("any", "shop.admin", True), ("cart", "shop.cart", True), ("any", "shop.cart", True), ("any", "shop", True)], seen
         del seen[:]
-        loader.reload()
+        loader.reload(everything=True)
         assert seen == []
         import shop
         loader.unload()
@@ -410,9 +410,9 @@ def test_on_unload_runs_when_the_module_has_gone(child):
         import shop
         cart = shop.cart
         del sys.modules["shop.cart"], shop.cart
-        loader.reload()
+        loader.reload(everything=True)
         assert seen == [cart]
-        loader.reload()
+        loader.reload(everything=True)
         assert len(seen) == 1
     """)
 
@@ -425,7 +425,7 @@ def test_on_unload_may_load(child):
         loader.setup()
         import shop
         shop.cart
-        loader.reload()
+        loader.reload(everything=True)
         assert seen == [("cart", 1), "item"] and loaded() == [], "what a callback loads is unloaded and told of as well"
     """)
 
@@ -437,7 +437,7 @@ def test_an_unload_callback_that_fails_stops_the_reload(child):
         loader.setup()
         import shop
         cart = shop.cart
-        raises(ZeroDivisionError, loader.reload)
+        raises(ZeroDivisionError, loader.reload, True)
         assert shop.cart is cart is sys.modules["shop.cart"]
     """)
 
@@ -449,7 +449,7 @@ def test_loggers(child):
         loader.setup()
         import shop
         shop.cart
-        loader.reload()
+        loader.reload(everything=True)
         assert seen == [f"autoloader main: set up: {root}", f"autoloader main: shop loaded from {at('shop/__init__.py')}", f"autoloader main: shop.cart loaded from {at('shop/cart.py')}",
                         "autoloader main: shop.cart unloaded", "autoloader main: shop unloaded", f"autoloader main: set up: {root}"], seen
         loader.logger = None

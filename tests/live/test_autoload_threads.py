@@ -3,7 +3,7 @@
 import textwrap
 
 import pytest
-from autoloading import child  # noqa: F401
+from autoloading import child, nursery  # noqa: F401
 
 FORCED = """
     import time
@@ -165,7 +165,7 @@ RELOAD = """
     import shop
     importing = run({use})
     wait(gates.inside)
-    reloading = run(lambda: loader.reload() or "reloaded")
+    reloading = run(lambda: [loader.reload(everything=True), "reloaded"][1])
 """
 
 
@@ -190,7 +190,7 @@ def test_a_reload_waits_for_modules_that_are_not_managed_but_lie_in_a_package_th
         import shop
         importing = run(importlib.import_module, "shop.slow")
         wait(gates.inside)
-        reloading = run(loader.reload)
+        reloading = run(loader.reload, True)
         reloading.join(0.1)
         assert reloading.is_alive() and sys.modules["shop"] is shop
         gates.go_on.set()
@@ -211,7 +211,7 @@ def test_the_control_of_reloads(child, removed, error):
         import shop
         importing = run(importlib.import_module, "shop.slow")
         wait(gates.inside)
-        loader.reload()
+        loader.reload(everything=True)
         gates.go_on.set()
         join(importing)
         assert list(map(repr, results)) == [{error!r}], results
@@ -251,7 +251,7 @@ def test_the_old_or_the_new(child):
         threads = [run(repeat, *pair) for pair in enumerate((statement, attribute, module, attribute))]
         reloads = 0
         while not results and (reloads < 150 or min(counts) < 20):
-            loader.reload()
+            loader.reload(everything=True)
             reloads += 1
         stop.set()
         join(*threads)
@@ -291,7 +291,7 @@ def test_concurrent_reloads(child):
         import shop
         def several():
             for i in range(20):
-                loader.reload()
+                loader.reload(everything=True)
                 assert shop.cart.X == 1
         join(*[run(several) for i in range(3)])
         assert results == [None] * 3, results
@@ -310,24 +310,24 @@ TWO_RELOADS = """
     loader.setup()
     import shop
     shop.cart
-    other = run(loader.reload)
+    other = run(loader.reload, True)
     wait(inside)
 """
 
 
 def test_a_reload_comes_between_anothers_beginning_and_end(child):
     child({"shop/cart.py": "X = 1"}, forced(TWO_RELOADS, """
-        loader.reload()
+        loader.reload(everything=True)
         go_on.set()
         join(other)
-        assert results == [None] and _tree.tables() == (loader._table,)
+        assert type(results[0]) is ladewerk.Reloaded and _tree.tables() == (loader._table,)
     """))
 
 
 def test_the_control_of_concurrent_reloads(child):
     """Without a look at who was faster two generations are in use."""
     child({"shop/cart.py": "X = 1"}, forced(TWO_RELOADS, """
-        loader.reload()
+        loader.reload(everything=True)
         _unload.is_current = lambda loader, table: True
         go_on.set()
         join(other)
@@ -351,7 +351,7 @@ def test_a_lock_that_somebody_has_in_hand(child):
             return remove(*args)
         threads = []
         _unload._remove = slowly
-        loader.reload()
+        loader.reload(everything=True)
         join(*threads)
         assert loaded() == [] and taken == [1]
     """))
@@ -371,7 +371,7 @@ def test_the_control_of_locks_in_hand(child):
             wait(taken)
             return remove(*args)
         _unload._remove = slowly
-        loader.reload()
+        loader.reload(everything=True)
     """))
 
 
@@ -415,7 +415,7 @@ def test_the_control_of_aliases(child):
 
 
 def test_a_body_must_not_unload_itself(child):
-    child({"shop/cart.py": "import __main__\ntry:\n    __main__.loader.reload()\nexcept __main__.Autoloader.ImportUnderWay as error:\n    __main__.seen.append(str(error))\n"}, """
+    child({"shop/cart.py": "import __main__\ntry:\n    __main__.loader.reload(everything=True)\nexcept __main__.Autoloader.ImportUnderWay as error:\n    __main__.seen.append(str(error))\n"}, """
         import __main__
         __main__.__dict__.update(globals())
         loader = __main__.loader = start()
@@ -433,12 +433,12 @@ def test_a_reload_gives_up_in_the_end(child):
         import shop
         importing = run(lambda: shop.slow.X)
         wait(gates.inside)
-        error = raises(Autoloader.ImportUnderWay, loader.reload)
+        error = raises(Autoloader.ImportUnderWay, loader.reload, True)
         assert "shop.slow" in str(error) and sys.modules["shop"] is shop
         gates.go_on.set()
         join(importing)
         assert results == [1]
-        loader.reload()
+        loader.reload(everything=True)
     """))
 
 
@@ -455,7 +455,7 @@ def test_what_a_thread_has_fetched_is_not_bound_after_an_unload(child):
         thread = run(lambda: shop.Cart)
         wait(fetched)
         _hooks.bind = bind
-        loader.reload()
+        loader.reload(everything=True)
         import shop as new
         go_on.set()
         join(thread)
@@ -477,7 +477,7 @@ def test_the_control_of_late_bindings(child):
         thread = run(lambda: shop.Cart)
         wait(fetched)
         _hooks.bind = bind
-        loader.reload()
+        loader.reload(everything=True)
         go_on.set()
         join(thread)
         import shop as new
@@ -530,7 +530,7 @@ def test_fork(child):
         if not pid:
             try:
                 assert shop.item.X == 2
-                loader.reload()
+                loader.reload(everything=True)
                 assert shop.cart.X == 1
                 os._exit(0)
             except BaseException:
@@ -540,3 +540,126 @@ def test_fork(child):
         assert os.waitpid(pid, 0)[1] == 0
         assert "shop.item" not in sys.modules
     """)
+
+
+# --- reloads of what has changed ---
+
+SLOW_SHOP = {"shop/__init__.py": "", "shop/slow.py": SLOW, "shop/base.py": "X = 1\n", "shop/user.py": "import shop\nX = shop.base.X\n"}
+
+
+@pytest.mark.parametrize("changed, text", [("shop/slow.py", SLOW.replace("X = 1", "X = 22")), ("shop/__init__.py", "V = 2\n")], ids=["module", "package"])
+def test_a_reload_of_what_has_changed_waits_for_imports_under_way(child, changed, text):
+    child(SLOW_SHOP, forced(f"""
+        loader = start()
+        import shop
+        importing = run(lambda: shop.slow.X)
+        wait(gates.inside)
+        write({changed!r}, {text!r})
+        reloading = run(lambda: [loader.reload(), "reloaded"][1])
+        reloading.join(0.1)
+        assert results == [] and sys.modules["shop"] is shop, results
+        gates.go_on.set()
+        join(importing, reloading)
+        assert sorted(map(str, results)) in (["1", "reloaded"], ["22", "reloaded"]), results  # the thread gets there before or after the step
+        assert (shop.slow.X, getattr(shop, "V", 2)) == ({"22, 2" if "slow" in changed else "1, 2"})
+    """))
+
+
+def test_the_control_of_reloads_of_what_has_changed(child):
+    """Without the wait the reload is over while the body still runs, and the import ends in another module than it has begun."""
+    child(SLOW_SHOP, forced(f"""
+        from ladewerk._autoload import _replace, _tree
+        _replace.Autoloaded.settle = lambda self, names: None
+        _replace.Autoloaded.hold = lambda self, names: _tree.ImportLock().__enter__() or True
+        loader = start()
+        import shop
+        importing = run(lambda: shop.slow.X)
+        wait(gates.inside)
+        write("shop/slow.py", "X = 22\\n")
+        loader.reload()
+        assert gates.runs == ["shop.slow"] and sys.modules["shop.slow"].X == 22
+        gates.go_on.set()
+        join(importing)
+        assert results == [22], "what it has executed is not what it gets"
+    """))
+
+
+def test_a_body_must_not_replace_itself(child):
+    child({"shop/cart.py": "import __main__\nfrom pathlib import Path\nPath(__file__).write_text('X = 2')\ntry:\n    __main__.loader.reload()\nexcept __main__.Autoloader.ImportUnderWay as error:\n    __main__.seen.append(str(error))\n"}, """
+        import __main__
+        __main__.__dict__.update(globals())
+        loader = __main__.loader = start()
+        import shop
+        assert shop.cart is sys.modules["shop.cart"] and not hasattr(shop.cart, "X")
+        assert seen == ["shop.cart cannot be unloaded: this thread is importing it"], seen
+        loader.reload()
+        assert shop.cart.X == 2
+    """)
+
+
+def test_first_uses_while_files_are_edited(child):
+    """
+    Threads that load, use and import while what they use is replaced again and again: nobody gets an error, or a module of another name, and in the end all is new.
+    (What is loaded for the first time while a reload runs is executed again after the step, so that only what had been loaded is of one generation throughout.)
+    """
+    child({"shop/__init__.py": "", "shop/base.py": "X = 0\n", **{f"shop/user{i}.py": "import shop\nX = shop.base.X\n" for i in range(4)}, "shop/models/m.py": "import shop\nX = shop.base.X\n", "shop/late0.py": "import shop\nX = shop.base.X\n"}, forced("""
+        sys.setswitchinterval(1e-5)
+        loader = make()
+        loader.collapse(at("shop/models"))
+        loader.setup()
+        import shop
+        stop, counts, latest = threading.Event(), [0] * 3, [0]
+        def progress():
+            before, deadline = counts[:], time.monotonic() + 60
+            while not results and not all(now > then for now, then in zip(counts, before)) and time.monotonic() < deadline:
+                time.sleep(0.0005)
+        def repeat(number):
+            while not stop.is_set():
+                with ladewerk.pinned():
+                    package = sys.modules["shop"]
+                    assert len({package.base.X, *(getattr(package, f"user{i}").X for i in range(4)), package.m.X}) == 1
+                    assert package.m is importlib.import_module("shop.m") is importlib.import_module("shop.models.m")
+                    late = f"late{latest[0]}"
+                    assert getattr(package, late).X >= 0 and importlib.import_module(f"shop.{late}").__name__ == f"shop.{late}"
+                counts[number] += 1
+        threads = [run(repeat, number) for number in range(3)]
+        progress()
+        for edit in range(1, 20):
+            if results:
+                break
+            write("shop/base.py", f"X = {edit}\\n")
+            write(f"shop/late{edit}.py", "import shop\\nX = shop.base.X\\n")
+            if edit % 5 == 0:
+                write("shop/__init__.py", f"V = {edit}\\n")
+            loader.reload()
+            latest[0] = edit
+            progress()
+        stop.set()
+        join(*threads)
+        assert results == [None] * 3, results
+        shop = sys.modules["shop"]
+        assert shop.user0.X == shop.base.X == shop.m.X == 19 and all(getattr(shop, f"late{edit}").X == 19 for edit in range(1, 20))
+    """))
+
+
+def test_a_whole_unload_overtakes_a_reload(child):
+    child({"shop/cart.py": "X = 1", "shop/item.py": "X = 1"}, forced("""
+        loader = make()
+        inside, go_on = threading.Event(), threading.Event()
+        def slowly(name, module, path):
+            if threading.current_thread() is not threading.main_thread():
+                inside.set(), wait(go_on)
+        loader.on_load("shop.cart", slowly)
+        loader.setup()
+        import shop
+        shop.cart, shop.item
+        write("shop/cart.py", "X = 22")
+        other = run(loader.reload)
+        wait(inside)
+        loader.reload(everything=True)
+        assert loaded() == []
+        go_on.set()
+        join(other)
+        assert type(results[0]) is ladewerk.Reloaded and loaded() == [], "what is unloaded stays so"
+        assert __import__("shop").cart.X == 22 and __import__("ladewerk._autoload._tree", fromlist=["x"]).tables() == (loader._table,)
+    """))

@@ -31,4 +31,4 @@ class NameClash(AutoloadError, ImportError):
 
 
 class ImportUnderWay(AutoloadError):
-    """Modules cannot be unloaded while they are being imported."""
+    """Modules cannot be unloaded or replaced while they are being imported."""

@@ -7,6 +7,7 @@ that steps out of the way before the body runs. Modules that nobody wants to hea
 """
 import os
 import sys
+import time
 from importlib.machinery import ModuleSpec, NamespaceLoader, SourceFileLoader
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Callable, Sequence
@@ -56,11 +57,11 @@ def same_file(path: str | None, other: str | None) -> bool:
         return False
 
 
-def is_from(node: Node, module: object) -> bool:
+def is_from(table: Table, node: Node, module: object) -> bool:
     """Whether MODULE is what NODE stands for. (What a module has put in its own place is believed.)"""
     if node.kind == ROOT or not isinstance(module, ModuleType):
         return True
-    if node.begun and getattr(names_of(module).get("__spec__"), "name", None) != node.module:
+    if node.module in table.begun and getattr(names_of(module).get("__spec__"), "name", None) != node.module:
         return True  # no import of that name has made it: another module, or one made by hand
     return same_file(node.file, names_of(module).get("__file__"))
 
@@ -91,17 +92,22 @@ def _import(name: str) -> Any:
     return __import__(name, None, None, ("__name__",))
 
 
+def clash(node: Node, module: object) -> NameClash:
+    there = getattr(module, "__file__", None) or "a namespace package"
+    return NameClash(f"{node.module} is {there}, and not {node.path}", name=node.module, path=node.path)
+
+
 def fetch(table: Table, node: Node) -> object:
     """The module or class NODE stands for, imported if need be."""
     try:
         module = _import(node.module)
         # An import that has waited for another thread's gives what was there before; the body may have put something else there.
-        module = sys.modules.get(node.module, module)
+        if not _tree.is_aside():  # (in a reload that would be the old one)
+            module = sys.modules.get(node.module, module)
     except AttributeError as error:  # would mean that there is no such name
         raise ImportError(f"{node.module} cannot be loaded: {error}", name=node.module, path=node.file) from error
-    if not any(is_from(other, module) for _, other in [(table, node), *nodes_of(node.module)]):
-        there = getattr(module, "__file__", None) or "a namespace package"
-        raise NameClash(f"{node.module} is {there}, and not {node.path}", name=node.module, path=node.path)
+    if not any(is_from(home, other, module) for home, other in [(table, node), *nodes_of(node.module)]):
+        raise clash(node, module)
     if node.kind != MODULE or not table.rules.inflect:
         return module
     value = getattr(module, node.attr, _MISSING)
@@ -118,6 +124,8 @@ def bind(table: Table, node: Node, value: object, package: str | None = None, na
     Let later uses find VALUE without us, unless the module has been unloaded meanwhile. NAMES is the dictionary of the package. (An alias is not put
     into sys.modules here: an import of it that is under way would take it for something that it has to load.)
     """
+    if _tree.is_aside():
+        return  # others are not to see it yet
     with ImportLock():
         module: Any = sys.modules.get(node.module)
         if table not in _tree.tables() or initializing(module) or not (value is module or names_of(module).get(node.attr) is value):
@@ -215,6 +223,35 @@ def _extend_path(module: ModuleType, package: str) -> None:
 
 # --- imports ---
 
+def _look_anew(table: Table, node: Node, path: Any) -> None:
+    """Before an import looks for NODE: what finders know of its directory may be of before the last reload, and the stamp of its source says what will be executed."""
+    place = node.file if node.kind == MODULE else node.dirs[0][0] if node.kind == PACKAGE else None
+    if not place:
+        return
+    directory = os.path.dirname(place)
+    if directory not in table.looked_at:
+        table.looked_at.add(directory)
+        forget = getattr(sys.path_importer_cache.get(directory), "invalidate_caches", None)
+        if forget:
+            forget()
+    if hasattr(path, "append") and directory not in path and _belongs(node, directory):
+        path.append(directory)  # it was no part of the package when that was loaded
+    if node.file and node.module not in sys.modules:
+        try:
+            status, now = os.stat(node.file), time.time_ns()
+        except OSError:
+            return
+        if status.st_ctime_ns < now - _tree.YOUNG_NS:
+            table.stamps[node.module] = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev)
+        else:
+            table.stamps.pop(node.module, None)
+
+
+def _belongs(node: Node, directory: str) -> bool:
+    """Whether modules of the package above are to be found in DIRECTORY."""
+    return bool(node.parent and node.parent.module) and (directory, node.module.rpartition(".")[0]) in (node.parent.dirs if node.parent else ())
+
+
 def _unexpected(node: Node) -> ExpectedNameError:
     return ExpectedNameError(f"{node.file} should define {node.attr}, and does not", name=node.module, path=node.file)
 
@@ -232,6 +269,17 @@ def _run(inner: Any, spec: ModuleSpec, module: ModuleType) -> None:
         inner.exec_module(module)
     else:
         _bootstrap._call_with_frames_removed(exec, code, vars(module))
+
+
+def take(nodes: list[tuple[Table, Node]], name: str, module: ModuleType, now: Any) -> None:
+    """The body of MODULE has run, and it is NOW: whoever wants to know is told."""
+    for table, node in nodes:
+        if node.kind == MODULE and table.rules.inflect and not hasattr(now, node.attr):
+            raise _unexpected(node)
+    if hasattr(module, "__path__") and isinstance(now, ModuleType) and (now is module or hasattr(now, "__path__")):
+        hook(now, name)
+    for table, node in nodes:
+        _note(table, node, now)
 
 
 def _note(table: Table, node: Node, module: object) -> None:
@@ -254,6 +302,11 @@ class _Loader:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
+    @property
+    def ladewerk_inner(self) -> Any:
+        """The loader behind it."""
+        return self._inner
+
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         module: ModuleType | None = self._inner.create_module(spec)
         return module
@@ -270,14 +323,7 @@ class _Loader:
             if not spec.has_location and not hasattr(module, "__file__"):
                 setattr(module, "__file__", None)  # as stock has it for namespace packages
         _run(self._inner, spec, module)
-        now = sys.modules.get(spec.name, module)
-        for table, node in self._nodes:
-            if node.kind == MODULE and table.rules.inflect and not hasattr(now, node.attr):
-                raise _unexpected(node)
-        if package and isinstance(now, ModuleType) and (now is module or hasattr(now, "__path__")):
-            hook(now, spec.name)
-        for table, node in self._nodes:
-            _note(table, node, now)
+        take(self._nodes, spec.name, module, sys.modules.get(spec.name, module))
 
 
 class _AliasSpec(ModuleSpec):
@@ -314,8 +360,9 @@ class Finder:
         nodes = nodes_of(fullname)
         if not nodes:
             return self._find_alias(fullname)
-        for _, node in nodes:
-            node.begun = True
+        for table, node in nodes:
+            table.begun.add(node.module)
+            _look_anew(table, node, path)
         if not any(node.kind in (PACKAGE, ROOT) or _is_wanted(table, node) for table, node in nodes):
             return None
         spec = self._ask_others(fullname, path, target)

@@ -3,13 +3,16 @@
 import os
 import sys
 from types import ModuleType
-from typing import Any, Callable, ClassVar, Iterator, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Iterator, NamedTuple, TypeAlias, TypeVar
 
 from ladewerk import _native
 from ladewerk._autoload import _errors, _hooks, _tree, _unload
 from ladewerk._autoload._inflector import Inflector
 from ladewerk._autoload._listing import listing
 from ladewerk._autoload._tree import HIDDEN, MODULE, ROOT, ImportLock, Node, Rules, Table, is_below, is_within
+
+if TYPE_CHECKING:
+    from ladewerk._reload import Reloaded
 
 #: Called with the expected name, the module or class, and its path.
 Callback: TypeAlias = Callable[[str, Any, str], object]
@@ -142,6 +145,8 @@ class Autoloader:
 
     def on_setup(self, callback: _Hook) -> _Hook:
         """Called after setup() (at once, if that has been) and after each reload."""
+        if not callable(callback):
+            raise TypeError(f"{callback!r} is no function")
         self._on_setup += (callback,)
         if self._table:
             callback()
@@ -156,6 +161,11 @@ class Autoloader:
         return self._register("unload", name, callback)
 
     def _register(self, kind: str, name: str, callback: Callback | None) -> Callable[[_Callback], _Callback]:
+        if not isinstance(name, str):
+            raise TypeError(f"{name!r} is no name: the callback is the second argument, or what is decorated")
+        if name != self.ANY and not all(map(_tree.is_name, name.split("."))):
+            raise ValueError(f"{name!r} is no name of a module or class")
+
         def add(function: _Callback) -> _Callback:
             with ImportLock():
                 self._callbacks[kind, name] = (*self._callbacks.get((kind, name), ()), function)
@@ -217,13 +227,18 @@ class Autoloader:
             raise _errors.SetupRequired("setup() comes first")
         return self._table
 
-    def reload(self) -> None:
-        """Unload all, and see anew what the root directories hold; what is used again is loaded again."""
+    def reload(self, everything: bool = False) -> "Reloaded":
+        """
+        See anew what the root directories hold. What is loaded and has changed, and what depends on it, is executed aside and takes the place of the old in one step; what
+        else is loaded stays. ReloadError: nothing was changed. EVERYTHING: unload all instead; what is used again is loaded again.
+        """
         if not self._reloading:
             raise _errors.ReloadingDisabled("enable_reloading() comes first, before setup()")
         self._ready()
-        _unload.plain_reload(self)
+        from ladewerk._autoload import _replace  # who does not reload does without what it needs
+        done = _replace.reload_everything(self) if everything else _replace.reload(self)
         self._begun()
+        return done
 
     def unload(self) -> None:
         """Unload all; setup() begins anew."""
@@ -273,6 +288,8 @@ class Autoloader:
     def eager_load_namespace(self, namespace: str | ModuleType) -> None:
         """Load what is in a package."""
         table = self._ready()
+        if not isinstance(namespace, (str, ModuleType)):
+            raise TypeError(f"{namespace!r} is neither a package nor the name of one")
         name = namespace if isinstance(namespace, str) else namespace.__name__
         node = table.find_spoken(name)
         prefixes = (name + ".", (node.name if node else name) + ".")  # a module object of a collapsed package has its longer name
@@ -295,9 +312,13 @@ class Autoloader:
         """Load the file at PATH; the module or class."""
         file = os.path.abspath(path)
         node = self._node_at(self._ready(), file)
-        if not node:
-            raise _errors.AutoloadError(f"{file} is not managed by {self!r}")
-        return self._load_node(node)
+        if not node or node.file != file:
+            raise _errors.AutoloadError(f"{file} is no file that {self!r} manages")
+        value = self._load_node(node)
+        module = sys.modules.get(node.module)
+        if node.kind == MODULE and module is not None and not _hooks.is_from(self._ready(), node, module):  # another autoloader's, of the same name
+            raise _hooks.clash(node, module)
+        return value
 
     # --- questions ---
 
@@ -323,7 +344,7 @@ class Autoloader:
         if not os.path.exists(place):
             raise FileNotFoundError(f"there is no {place}")
         rules, home = self._rules(), self._home_of(place)
-        if not home or is_within(place, rules.ignored):
+        if not home or _tree.is_ignored(place, home[0], rules.ignored):
             return None
         at, parts = home
         names = [*filter(None, self._roots[at].split("."))]
@@ -372,7 +393,7 @@ class Autoloader:
         """Whether a reload would unload it: it is managed, and loaded."""
         table = self._table
         node = self._node_named(table, name) if table else None
-        return bool(self._reloading and node and node.module in sys.modules and _hooks.is_from(node, sys.modules[node.module]))
+        return bool(self._reloading and table and node and node.module in sys.modules and _hooks.is_from(table, node, sys.modules[node.module]))
 
     def unloadable_names(self) -> list[str]:
         """All of these."""
@@ -382,7 +403,7 @@ class Autoloader:
     def shadowed(self) -> list[Shadowed]:
         """Files and directories that are not loaded because their names are others', with what is loaded instead."""
         table = self._table or Table(self._rules())
-        elsewhere = [Shadowed(node.path, by) for node in table.walk() if node.parent and not node.parent.module for by in [_clash(node)] if by]
+        elsewhere = [Shadowed(node.path, by) for node in table.walk() if node.parent and not node.parent.module for by in [_clash(table, node)] if by]
         return sorted([*map(Shadowed._make, table.losers.items()), *elsewhere])
 
 
@@ -397,12 +418,12 @@ def _search_path() -> list[str]:
     return found
 
 
-def _clash(node: Node) -> str | None:
+def _clash(table: Table, node: Node) -> str | None:
     """Where a name at the top level comes from, if not from NODE."""
     from importlib.util import find_spec
     module = sys.modules.get(node.module)
     if module is not None:
-        spec = None if _hooks.is_from(node, module) else getattr(module, "__spec__", None)
+        spec = None if _hooks.is_from(table, node, module) else getattr(module, "__spec__", None)
         return None if spec is None else spec.origin or node.module
     spec = find_spec(node.module)
     if not spec or (_hooks.same_file(spec.origin, node.file) if node.file else not spec.has_location):
@@ -415,5 +436,5 @@ def _adopt(table: Table) -> None:
     tops = {name.partition(".")[0] for name in list(table.canon)}
     for name, module in list(sys.modules.items()):
         node = table.find(name) if name.partition(".")[0] in tops else None
-        if node and node.kind not in (MODULE, HIDDEN) and isinstance(module, ModuleType) and _hooks.is_from(node, module):
+        if node and node.kind not in (MODULE, HIDDEN) and isinstance(module, ModuleType) and _hooks.is_from(table, node, module):
             _hooks.hook(module, name)

@@ -115,12 +115,12 @@ class Registry:
 def registry() -> Registry:
     """What all autoloaders that are set up manage, as it is now."""
     tables = _tree.tables()
-    nodes = [node for table in tables for node in table.walk() if node.kind not in (ROOT, HIDDEN)]
+    nodes = [(table, node) for table in tables for node in table.walk() if node.kind not in (ROOT, HIDDEN)]
     modules = dict(sys.modules)
     entries: dict[str, Entry] = {}
-    for node in nodes:
+    for table, node in nodes:
         module = modules.get(node.module)
-        loaded = module is not None and not _hooks.initializing(module) and _hooks.is_from(node, module)
+        loaded = module is not None and not _hooks.initializing(module) and _hooks.is_from(table, node, module)
         directories = tuple(directory for directory, _ in node.dirs)
         entries.setdefault(node.name, Entry(node.name, node.module, node.path, directories, module if loaded else NotLoaded))
     return Registry(entries)

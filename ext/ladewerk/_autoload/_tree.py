@@ -9,6 +9,8 @@ import glob
 import keyword
 import os
 import sys
+import threading
+import time
 import unicodedata
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,6 +19,7 @@ from typing import Callable, Iterable, Iterator, NamedTuple
 from ladewerk._autoload._errors import ExpectedNameError, NamespaceConflict
 from ladewerk._autoload._listing import listing
 
+YOUNG_NS = 30_000_000  # what has changed so lately may change again without another stamp
 ROOT, PACKAGE, MODULE, HIDDEN = "root", "package", "module", "hidden"
 
 
@@ -33,7 +36,7 @@ class ImportLock:
 class Node:
     """Something with a name: NAME is what it is expected as, MODULE the module behind it, SPOKEN the module's name without collapsed directories."""
 
-    __slots__ = ("kind", "attr", "name", "spoken", "module", "file", "dirs", "parent", "children", "begun")
+    __slots__ = ("kind", "attr", "name", "spoken", "module", "file", "dirs", "parent", "children")
 
     def __init__(self, kind: str, attr: str, module: str, parent: "Node | None", stem: str = "", file: str | None = None,
                  dirs: Iterable[tuple[str, str]] = ()) -> None:
@@ -48,7 +51,6 @@ class Node:
         self.file = file
         self.dirs = list(dirs)  # of a package: where its children are, and the package that these are modules of
         self.children: dict[str, Node] | None = None if self.dirs else {}
-        self.begun = False  # an import of it, since the last reload
 
     @property
     def path(self) -> str:
@@ -89,6 +91,11 @@ def is_within(path: str, directories: Iterable[str]) -> bool:
     return any(is_below(path, directory) for directory in directories)
 
 
+def is_ignored(path: str, root: str, ignored: Iterable[str]) -> bool:
+    """Whether PATH, which belongs to ROOT, is ignored. A root below an ignored directory of another root is not."""
+    return any(is_below(path, one) and is_below(one, root) for one in ignored)
+
+
 def is_special(stem: str) -> bool:
     return stem.startswith("__") and stem.endswith("__")
 
@@ -99,7 +106,8 @@ def is_name(stem: str) -> bool:
 
 
 class Table:
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, old: "Table | None" = None) -> None:
+        """OLD: the one before, if only what has changed is to be looked for."""
         self.rules = rules
         self.canon: dict[str, Node] = {}  # by module
         self.spoken: dict[str, Node] = {}
@@ -107,13 +115,20 @@ class Table:
         self.losers: dict[str, str] = {}  # path -> the winner's
         self.added: list[tuple[str, str]] = []  # packages and the directories that were added to their __path__
         self.loaded: dict[str, object] = {}  # by module: what was seen to be loaded
+        self.begun: set[str] = set()  # modules of which an import has begun
+        self.stamps: dict[str, tuple[int, int, int, int, int]] = {}  # of their sources, before they were read, where these cannot have changed meanwhile
+        self.looked_at: set[str] = set()  # directories in which finders have looked since the last reload
         self._tops: set[str] | None = None  # of the names of all that is managed; None: not known yet
         self._directories = frozenset(path for path, _ in rules.roots)
-        self._importable: dict[str, bool] = {}
+        self._importable: dict[str, str] = {}  # directories, and a file because of which they are packages, or ""
+        self._known: dict[str, str] = {}  # the same, of before
+        self._inits: dict[str, tuple[tuple[int, int, int, int], str | None]] = {}  # directories, their stamps, and the __init__ files that they had then
         self._peeked: dict[str, list[tuple[str, bool, tuple[str, ...]]]] = {}  # what directories hold that have not been looked into
+        if old:
+            self._follow(old)
         by_namespace: dict[str, list[tuple[str, str]]] = {}
         for path, namespace in rules.roots:
-            if os.path.isdir(path) and not is_within(path, rules.ignored):
+            if os.path.isdir(path) and path not in rules.ignored:  # what is ignored above it concerns the root there
                 by_namespace.setdefault(namespace, []).append((path, namespace))
         for namespace in sorted(by_namespace, key=lambda name: (bool(name), name.count("."))):
             self._add_root(namespace, by_namespace[namespace])
@@ -175,20 +190,46 @@ class Table:
     def holds(self, directory: str) -> bool:
         """Whether anything below can be imported."""
         if directory not in self._importable:
-            start = directory.rstrip("/") + "/"
-            self._importable[directory] = any(self._is_importable(start + name, name, is_dir, suffixes)
-                                              for name, is_dir, suffixes in self._peek(directory))
-        return self._importable[directory]
+            self._importable[directory] = self._find_importable(directory)
+        return bool(self._importable[directory])
+
+    def _find_importable(self, directory: str) -> str:
+        """A file in it, or below, that can be imported; "": there is none."""
+        before = self._known.get(directory, "")
+        if before and os.path.isfile(before):
+            return before
+        start = directory.rstrip("/") + "/"
+        return next((found for name, is_dir, suffixes in self._peek(directory) for found in [self._importable_at(start + name, name, is_dir, suffixes)] if found), "")
+
+    def _follow(self, old: "Table") -> None:
+        """What OLD has found need not be looked for again while it is there, if the rules are the same."""
+        self._inits = old._inits
+        if (self.rules.ignored, self._directories) == (old.rules.ignored, old._directories):
+            self._known = old._known | old._importable
 
     def _find_init(self, directory: str) -> str | None:
+        now, status = time.time_ns(), os.stat(directory)
+        stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
+        known = self._inits.get(directory)
+        if known and known[0] == stamp and (not known[1] or os.path.isfile(known[1])):
+            return known[1]
+        init = self._read_init(directory)
+        if stamp[1] < now - YOUNG_NS:
+            self._inits[directory] = stamp, init
+        else:
+            self._inits.pop(directory, None)
+        return init
+
+    def _read_init(self, directory: str) -> str | None:
         suffixes = next((suffixes for name, _, suffixes in self._peek(directory) if name == "__init__"), ())
         return f"{directory}/__init__{suffixes[0]}" if suffixes else None
 
-    def _is_importable(self, path: str, name: str, is_dir: bool, suffixes: tuple[str, ...]) -> bool:
+    def _importable_at(self, path: str, name: str, is_dir: bool, suffixes: tuple[str, ...]) -> str:
         nameable = name == "__init__" or (is_name(name) and not is_special(name))
-        if nameable and any(path + suffix not in self.rules.ignored for suffix in suffixes):
-            return True
-        return is_dir and self._is_entered(path, name) and self.holds(path)
+        found = [path + suffix for suffix in suffixes if path + suffix not in self.rules.ignored] if nameable else []
+        if found:
+            return found[0]
+        return self._importable[path] if is_dir and self._is_entered(path, name) and self.holds(path) else ""
 
     def _is_entered(self, path: str, name: str) -> bool:
         return is_name(name) and not is_special(name) and name != "node_modules" and path not in self.rules.ignored and path not in self._directories
@@ -242,7 +283,7 @@ class Table:
         attr, dirs = stem, []
         if winner.kind == MODULE and self.rules.inflect:
             attr = self.rules.inflect(stem, winner.path)
-            if not is_name(attr):
+            if not isinstance(attr, str) or not is_name(attr):
                 raise ExpectedNameError(f"{winner.file}: the inflector gives it the name {attr!r}, which is none", name=winner.module, path=winner.file)
         if winner.kind == PACKAGE:
             packages = [winner, *(other for other in candidates if other.folder and other is not winner)]
@@ -257,17 +298,36 @@ class Table:
             children[attr] = child
 
 
-# Those in use, replaced as a whole.
-_tables: tuple[Table, ...] = ()
+# Those in use ("tables"), replaced as a whole. A dictionary, so that a reload's step can do that.
+in_use: dict[str, tuple[Table, ...]] = {"tables": ()}
+# Those that one thread sees instead, while it reloads: its identity, and they.
+_aside: tuple[int, tuple[Table, ...]] | None = None
 
 
 def tables() -> tuple[Table, ...]:
-    return _tables
+    aside = _aside
+    return in_use["tables"] if aside is None or aside[0] != threading.get_ident() else aside[1]
+
+
+def set_aside(those: tuple[Table, ...] | None) -> None:
+    """From here on this thread sees THOSE; None: what all see. One thread at a time."""
+    global _aside
+    _aside = None if those is None else (threading.get_ident(), those)
+
+
+def is_aside() -> bool:
+    """Whether this thread reloads."""
+    aside = _aside
+    return aside is not None and aside[0] == threading.get_ident()
+
+
+def replaced(old: Table | None, new: Table | None, those: tuple[Table, ...]) -> tuple[Table, ...]:
+    """THOSE with NEW in the place of OLD."""
+    kept = [table for table in those if table is not old]
+    at = those.index(old) if old in those and old else len(kept)
+    return (*kept[:at], *([new] if new else []), *kept[at:])
 
 
 def replace(old: Table | None, new: Table | None) -> None:
     """Under the import lock."""
-    global _tables
-    kept = [table for table in _tables if table is not old]
-    at = _tables.index(old) if old in _tables and old else len(kept)
-    _tables = (*kept[:at], *([new] if new else []), *kept[at:])
+    in_use["tables"] = replaced(old, new, in_use["tables"])

@@ -10,7 +10,7 @@ import importlib
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from ladewerk._autoload import _hooks, _tree
 from ladewerk._autoload._errors import ImportUnderWay
@@ -25,24 +25,23 @@ _bootstrap: Any = sys.modules["_frozen_importlib"]  # importlib._bootstrap
 PATIENCE = 60.0
 
 
-def plain_reload(loader: "Autoloader") -> None:
-    """Unload everything, and begin anew with what the directories hold now: Zeitwerk's way."""
+def plain_reload(loader: "Autoloader") -> tuple[str, ...]:
+    """Unload everything, and begin anew with what the directories hold now: Zeitwerk's way. -> the names of what was unloaded."""
     importlib.invalidate_caches()
     new = Table(loader._rules())
     loader._extend_sys_path()
-    _withdraw(loader, new)
+    return _withdraw(loader, new)
 
 
 def unload(loader: "Autoloader") -> None:
     _withdraw(loader, None)
 
 
-def _locks_below(table: Table) -> list[Any]:
-    """The locks of imports that would miss what TABLE's modules are."""
+def _locks_below(is_one: Callable[[str], bool]) -> list[Any]:
+    """The locks of imports of modules that are concerned, or of what is in them."""
     def is_ours(name: str) -> bool:
         while name:
-            node = table.canon.get(name) or table.spoken.get(name)
-            if node and node.kind != ROOT:
+            if is_one(name):
                 return True
             name = name.rpartition(".")[0]
         return False
@@ -66,13 +65,18 @@ def _hold(locks: list[Any]) -> list[Any] | None:
     return None
 
 
-def _wait_until_quiet(table: Table) -> list[Any]:
-    """Returns with the import lock held, and no import under way that would notice; and with what _go_on() is to let go of."""
-    begun = time.monotonic()
-    while True:
+class Quiet:
+    """For what is_one(name) says is concerned, and for what is in it: no import of it is under way."""
+
+    def __init__(self, is_one: Callable[[str], bool]) -> None:
+        self._is_one = is_one
+        self._begun = time.monotonic()
+
+    def hold(self) -> list[Any] | None:
+        """With the import lock held: what go_on() is to let go of. None: an import is under way. ImportUnderWay: this thread's, or it does not end."""
         ImportLock().__enter__()
         try:
-            locks = _locks_below(table)
+            locks = _locks_below(self._is_one)
             held = _hold(locks)
             if held is not None:
                 return held
@@ -84,15 +88,28 @@ def _wait_until_quiet(table: Table) -> list[Any]:
             raise
         del locks
         ImportLock().__exit__(None, None, None)
-        waited = time.monotonic() - begun
         if mine:
             raise ImportUnderWay(f"{', '.join(mine)} cannot be unloaded: this thread is importing it")
-        if waited > PATIENCE:
+        if time.monotonic() - self._begun > PATIENCE:
             raise ImportUnderWay(f"still being imported after {PATIENCE:g} s: {', '.join(names)}")
-        time.sleep(min(0.0002 + waited / 10, 0.002))  # often: where others import all the time there are short gaps only
+        return None
+
+    def wait(self) -> list[Any]:
+        """hold(), as soon as it can be."""
+        while (held := self.hold()) is None:
+            waited = time.monotonic() - self._begun
+            time.sleep(min(0.0002 + waited / 10, 0.002))  # often: where others import all the time there are short gaps only
+        return held
 
 
-def _go_on(held: list[Any]) -> None:
+def _wait_until_quiet(table: Table) -> list[Any]:
+    def is_managed(name: str) -> bool:
+        node = table.canon.get(name) or table.spoken.get(name)
+        return bool(node and node.kind != ROOT)
+    return Quiet(is_managed).wait()
+
+
+def go_on(held: list[Any]) -> None:
     for guard in held:
         guard.release()
     ImportLock().__exit__(None, None, None)
@@ -107,10 +124,12 @@ def is_shared(table: Table, node: Node) -> bool:
 
 def loaded_nodes(table: Table) -> list[tuple[Node, Any]]:
     """What is loaded, with its module (None: it has gone from sys.modules, and nobody knows it); children first."""
+    for name in list(sys.modules):
+        table.find(name)  # after a reload of what has changed the table has not been asked for all that is loaded
     found = []
     for name, node in list(table.canon.items()):
         module = sys.modules.get(name, table.loaded.get(name))
-        if node.kind != ROOT and (module is not None or name in table.loaded) and _hooks.is_from(node, module) and not is_shared(table, node):
+        if node.kind != ROOT and (module is not None or name in table.loaded) and _hooks.is_from(table, node, module) and not is_shared(table, node):
             found.append((node, module))
     return sorted(found, key=lambda pair: pair[0].module.count("."), reverse=True)
 
@@ -144,13 +163,13 @@ def is_current(loader: "Autoloader", table: Table) -> bool:
     return loader._table is table
 
 
-def _withdraw(loader: "Autoloader", new: Table | None) -> None:
+def _withdraw(loader: "Autoloader", new: Table | None) -> tuple[str, ...]:
     told: set[str] = set()
     graves: list[object] = []  # what is dropped may run code of its own: not before the lock is released
     while True:
         old = loader._table
         if old is None:
-            return
+            return ()
         for node, module in loaded_nodes(old):
             if node.kind != HIDDEN and node.module not in told:
                 told.add(node.module)
@@ -169,8 +188,9 @@ def _withdraw(loader: "Autoloader", new: Table | None) -> None:
             _hooks.retire(old, new)
             break
         finally:
-            _go_on(held)
+            go_on(held)
     for node, _ in pairs:
         if node.kind != HIDDEN:
             loader._tell(f"{node.name} unloaded")
     graves.clear()
+    return tuple(node.name for node, _ in pairs if node.kind != HIDDEN)

@@ -9,6 +9,8 @@ import opcode
 from types import CodeType
 from typing import NamedTuple
 
+from ._chains import beginnings, chains_of
+
 _OP = opcode.opmap
 _NAME, _FROM, _EXTENDED, _CONST = _OP["IMPORT_NAME"], _OP["IMPORT_FROM"], _OP["EXTENDED_ARG"], _OP["LOAD_CONST"]
 _SMALL = _OP.get("LOAD_SMALL_INT", -1)
@@ -21,6 +23,7 @@ class Imports(NamedTuple):
     names: frozenset[tuple[str, str]]  # from m import n
     bindings: tuple[tuple[str, str, str], ...]  # from m import n as k: (m, n, k)
     stars: tuple[str, ...]
+    chains: frozenset[str] = frozenset()  # reached by attributes (_chains.py): what may be modules
 
 
 def _argument(code: bytes, at: int) -> int:
@@ -61,7 +64,8 @@ def _absolute(name: str, level: object, package: str) -> str | None:
     return f"{base[0]}.{name}" if name else base[0]
 
 
-def _body(code: CodeType, package: str, modules: set[str], names: set[tuple[str, str]], bindings: list[tuple[str, str, str]], stars: list[str]) -> None:
+def _body(code: CodeType, package: str, modules: set[str], names: set[tuple[str, str]], bindings: list[tuple[str, str, str]], stars: list[str],
+          bases: dict[str, str]) -> None:
     raw = code.co_code
     operations = raw[::2]
     at = operations.find(_NAME)
@@ -76,6 +80,8 @@ def _body(code: CodeType, package: str, modules: set[str], names: set[tuple[str,
         elif not isinstance(fromlist, tuple):
             parts = name.split(".")
             modules.update(".".join(parts[:end]) for end in range(1, len(parts) + 1))
+            alias = _first_store(code, raw, place + 2)
+            bases[alias] = parts[0] if alias == parts[0] else name
         elif "*" in fromlist:
             modules.add(name)
             stars.append(name)
@@ -85,7 +91,14 @@ def _body(code: CodeType, package: str, modules: set[str], names: set[tuple[str,
         at = operations.find(_NAME, at + 1)
     for constant in code.co_consts:
         if isinstance(constant, CodeType) and (not constant.co_flags & _OPTIMIZED or constant.co_name.startswith("<generic parameters of ")):
-            _body(constant, package, modules, names, bindings, stars)
+            _body(constant, package, modules, names, bindings, stars, bases)
+
+
+def _first_store(code: CodeType, raw: bytes, at: int) -> str:
+    """The name that is given to what `import` has imported."""
+    while at < len(raw) and raw[at] not in _STORES:
+        at += 2
+    return code.co_names[_argument(raw, at)] if at < len(raw) else ""
 
 
 def _stored(code: CodeType, raw: bytes, at: int, module: str, bindings: list[tuple[str, str, str]]) -> None:
@@ -108,8 +121,10 @@ def imports_of(code: CodeType, package: str) -> Imports:
     names: set[tuple[str, str]] = set()
     bindings: list[tuple[str, str, str]] = []
     stars: list[str] = []
-    _body(code, package, modules, names, bindings, stars)
-    return Imports(frozenset(modules), frozenset(names), tuple(bindings), tuple(stars))
+    bases: dict[str, str] = {}
+    _body(code, package, modules, names, bindings, stars, bases)
+    bases.update((alias, f"{module}.{name}") for module, name, alias in bindings)
+    return Imports(frozenset(modules), frozenset(names), tuple(bindings), tuple(stars), beginnings(chains_of(code, bases)))
 
 
 NOTHING = Imports(frozenset(), frozenset(), (), ())

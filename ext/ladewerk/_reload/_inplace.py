@@ -70,6 +70,7 @@ class InPlace(Transaction):
         super().__init__(*arguments)
         self._staying: dict[str, ModuleType] = {}  # modules that take the contents of new ones
         self._module_classes: dict[str, type] = {}
+        self._rewritten: list[Any] | None = None
         self._begun = True  # something that a body has begun may still run, with the new module's names
 
     def final(self, name: str) -> Any:
@@ -87,6 +88,12 @@ class InPlace(Transaction):
             raise ReloadError(f"{type(error).__name__}: {error}; nothing was changed") from error
 
     def _changes(self) -> list[Any]:
+        if self._rewritten is None:
+            self._rewritten = self._rewrite()
+        return [*self._rewritten, *super().changes()]
+
+    def _rewrite(self) -> list[Any]:
+        """Once: afterwards new bodies refer to what is there already."""
         self._staying = {name: module for name, module in self.old.items() if isinstance(module, ModuleType) and isinstance(self.new.get(name), ModuleType)}
         old = {name: self._dicts[name] for name in self._staying}
         new = {name: object.__getattribute__(self.new[name], "__dict__") for name in self._staying}
@@ -102,11 +109,11 @@ class InPlace(Transaction):
         changes = [(cls, bases) for cls, bases in rebased]
         for name in new:
             changes += _entries(old[name], new[name])
-        return [*changes, *_of_twins(twins, rewriter), *super().changes()]
+        return changes + _of_twins(twins, rewriter)
 
     def end(self) -> None:
         super().end()
-        if not self._made:
+        if not self.made:
             self._forget()
 
     def commit(self) -> None:

@@ -8,11 +8,11 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ladewerk import _live
-from . import _transaction
+from . import _share, _transaction
 from ._errors import Reloaded, ReloadError
 from ._inplace import InPlace, collect_young
 from ._pins import GATE
@@ -81,10 +81,12 @@ class Reloader:
         self._events: _live.Events | None = None
         self._pending: set[str] = set()  # reported, not yet reloaded
         self._everything = True  # compare all stamps
+        self._absent: set[str] = set()  # directories that were not there to be armed
         self._mutex = threading.Condition()
         self._waiting: dict[str, _Turn] = {}  # by policy: who comes now shares it
         self._on_unload: list[tuple[str | None, Callable[[str, Any], object]]] = []
-        self._sources.meet()  # what is imported from here on was not imported earlier
+        with self._glancing():
+            self._sources.meet()  # what is imported from here on was not imported earlier
         _reloaders.add(self)
 
     def on_unload(self, callback: Callable[[str, Any], object], name: str | None = ANY) -> None:
@@ -140,6 +142,14 @@ class Reloader:
         assert turn.result is not None
         return turn.result
 
+    def reload_for(self, owner: Any) -> Reloaded:
+        """For who makes a Share of its own (_share.py): what has changed of the modules that it manages."""
+        if GATE.held():
+            raise ReloadError("reload() within pinned() would wait for itself; nothing was changed")
+        if _one.thread == threading.get_ident():
+            raise ReloadError("reload() within a reload, in a module body or a hook; nothing was changed")
+        return self._alone(None, self.policy, owner)
+
     def _lead(self, turn: _Turn, policy: str) -> None:
         with _one.lock:
             _one.thread = turn.thread
@@ -150,12 +160,12 @@ class Reloader:
             finally:
                 _one.thread = 0
 
-    def _alone(self, changed: list[Any], policy: str) -> Reloaded:
+    def _alone(self, changed: list[Any] | None, policy: str, owner: Any = None) -> Reloaded:
         me = threading.get_ident()
         with _one.lock:
             _one.thread = me
             try:
-                return self._run(changed, policy)
+                return self._run(changed, policy, owner)
             finally:
                 _one.thread = 0
 
@@ -168,8 +178,9 @@ class Reloader:
         with _one.lock:
             _one.thread = threading.get_ident()
             try:
-                self._look()
-                self._sources.complete_graph()
+                with self._glancing():
+                    self._look()
+                    self._sources.complete_graph()
             finally:
                 _one.thread = 0
 
@@ -178,7 +189,8 @@ class Reloader:
         with _one.lock:
             before = set(self._pending) | self._sources.unsure
             self._news = False
-            suspects = self._look(hurry=True)
+            with self._glancing():
+                suspects = self._look(hurry=True)
             if not self._news and suspects <= before:
                 return None
             return not any(self._sources.being_written(name) for name in suspects)
@@ -219,7 +231,11 @@ class Reloader:
                 self._everything = True
             else:
                 self._pending |= told
-                self._news |= bool(told)
+                self._news |= bool(told) or (sources.new_files and (bool(self._pending) or sources.share.has_autoloaders()))
+        if any(map(os.path.exists, self._absent)):
+            self._absent.clear()
+            sources.rearm()
+            self._everything = True
         if not (hurry and self._news and not self._everything):
             sources.meet()
         if self._everything or self._events is None or self._blind:
@@ -235,7 +251,9 @@ class Reloader:
         if self._events is None:
             return False
         armed = self._events.arm(directory)
-        if not armed:
+        if not armed and not os.path.exists(directory):
+            self._absent.add(directory)  # an entry of sys.path that leads nowhere, as on most systems
+        elif not armed:
             self._blind = True
         return armed
 
@@ -251,20 +269,30 @@ class Reloader:
         self._drop_events()
         self._mutex = threading.Condition()
         self._waiting = {}
+        if not mine:
+            self._sources.share = _share.Share()
 
-    def _run(self, changed: list[Any] | None, policy: str) -> Reloaded:
+    def _run(self, changed: list[Any] | None, policy: str, owner: Any = None) -> Reloaded:
+        while True:
+            try:
+                return self._run_once(changed, policy, owner)
+            except _share.Overtaken:
+                pass
+
+    def _run_once(self, changed: list[Any] | None, policy: str, owner: Any) -> Reloaded:
         begun = time.perf_counter()
         sources = self._sources
-        suspects = self._look()
-        forced: set[str] = set()
-        if changed is not None:
-            forced, suspects = sources.named(changed), set()
-        plan = make_plan(sources, suspects, forced)
         replaced: list[str] = []
-        executed, removed = self._transact(plan, policy, replaced) if plan else ((), [])
+        with self._shared(owner) as share:
+            suspects = {name for name in self._look() if share.concerns(name)}
+            forced: set[str] = set()
+            if changed is not None:
+                forced, suspects = sources.named(changed), set()
+            plan = make_plan(sources, suspects, forced)
+            executed, removed = self._transact(plan, policy, replaced)
         self._pending -= suspects | forced
         try:
-            executed = self._catch_up(executed, removed, policy, replaced)
+            executed = self._catch_up(executed, removed, policy, replaced, owner)
         finally:
             for name, module in removed:
                 self._unloaded(name, module)
@@ -272,15 +300,36 @@ class Reloader:
             collect_young()
         return Reloaded(tuple(plan.changed), executed, tuple(plan.removed), plan.skipped, time.perf_counter() - begun, tuple(replaced))
 
-    def _catch_up(self, executed: tuple[str, ...], removed: list[tuple[str, Any]], policy: str, replaced: list[str]) -> tuple[str, ...]:
+    @contextlib.contextmanager
+    def _glancing(self) -> Iterator[None]:
+        """To look at what is there, without a transaction."""
+        self._sources.share = _share.make(None)
+        try:
+            yield
+        finally:
+            self._sources.share = _share.Share()
+
+    @contextlib.contextmanager
+    def _shared(self, owner: Any) -> Iterator[_share.Share]:
+        self._sources.share = _share.make(owner)
+        try:
+            with self._sources.share as share:
+                yield share
+        finally:
+            self._sources.share = _share.Share()
+
+    def _catch_up(self, executed: tuple[str, ...], removed: list[tuple[str, Any]], policy: str, replaced: list[str], owner: Any) -> tuple[str, ...]:
         """Execute again what other threads have imported meanwhile. -> all that was executed; REMOVED and REPLACED grow."""
         last = executed
         for _ in range(MEANWHILE):
-            late = self._sources.imported_meanwhile(last) if last else set()
-            if not late:
+            if not last or not self._sources.has_strangers():
                 break
             try:
-                last, gone = self._transact(make_plan(self._sources, late, set()), policy, replaced)
+                with self._shared(owner) as share:
+                    late = {name for name in self._sources.imported_meanwhile(last) if share.concerns(name)}
+                    if not late:
+                        break
+                    last, gone = self._transact(make_plan(self._sources, late, set()), policy, replaced)
             except ReloadError as error:
                 text = f"{error.text.replace('; nothing was changed', '')}; another thread has imported it meanwhile and it keeps the old; replaced were {', '.join(executed)}"
                 raise ReloadError(text, name=error.name, path=error.path, line=error.line, chain=error.chain) from error.__cause__
@@ -289,15 +338,22 @@ class Reloader:
         return executed
 
     def _transact(self, plan: Plan, policy: str, replaced: list[str]) -> tuple[tuple[str, ...], list[tuple[str, Any]]]:
+        share = self._sources.share
+        if not plan:
+            self._swap(share, (), [])
+            share.committed(plan)
+            return (), []
+        share.settle([*plan.steps, *plan.removed])
         # What bodies have told a framework of are the new classes: these must stay.
         transaction = POLICIES["replace" if plan.adapters else policy](self._sources, plan)
         try:
             if plan.adapters:  # bodies write to registries that readers read
                 self._let_out()
-            self._make(transaction)
+            self._make(transaction, share)
         finally:
             GATE.open()
         transaction.commit()
+        share.committed(plan)
         replaced += transaction.replaced
         removed = [(name, transaction.old.get(name)) for name in plan.removed]
         return tuple(transaction.order), removed
@@ -307,13 +363,12 @@ class Reloader:
         if not GATE.close(self.patience, True):
             raise ReloadError(f"readers inside pinned() did not finish within {self.patience:g} s; nothing was changed")
 
-    def _make(self, transaction: Transaction) -> None:
+    def _make(self, transaction: Transaction, share: _share.Share) -> None:
         try:
+            share.unloaded(transaction.plan)
             transaction.begin()
             transaction.execute()
-            if not transaction.plan.adapters:
-                self._let_out()
-            _live.swap(transaction.changes())  # as names are now: while we waited, other threads went on
+            self._step(transaction, share)
         finally:
             interrupt = None
             for _ in _ATTEMPTS:  # (no call before `try`: a signal's handler runs where a call begins or ends)
@@ -323,8 +378,32 @@ class Reloader:
                     transaction.end()
                 except BaseException as error:
                     interrupt = error
+            if not transaction.made:
+                share.abandoned()
             if interrupt is not None:
                 raise interrupt
+
+    def _step(self, transaction: Transaction, share: _share.Share) -> None:
+        """All changes at once, when no reader has a pin and no import of what goes is under way."""
+        while True:
+            share.settle(transaction.names())
+            if not transaction.plan.adapters:
+                self._let_out()
+            changes = transaction.changes()  # as names are now: while we waited, other threads went on
+            if self._swap(share, transaction.names(), changes):
+                return
+            if not transaction.plan.adapters:
+                GATE.open()
+
+    @staticmethod
+    def _swap(share: _share.Share, names: Iterable[str], changes: list[Any]) -> bool:
+        if not share.hold(names):
+            return False
+        try:
+            _live.swap([*changes, *share.changes()])
+            return True
+        finally:
+            share.release()
 
     def _unloaded(self, name: str, module: Any) -> None:
         for wanted in (name, ANY):

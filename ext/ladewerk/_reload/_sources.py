@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from ladewerk import _live
 from ._imports import Imports, imports_of
+from ._share import Share
 
 RACY_NS = 30_000_000  # two of the slowest ticks, and some
 SAVING = 0.1  # seconds that an empty source is not believed
@@ -138,6 +139,7 @@ class Sources:
     def __init__(self, roots: Iterable[str | os.PathLike[str]] | None) -> None:
         self.roots = None if roots is None else tuple(os.path.join(os.path.abspath(root), "") for root in roots)
         self._foreign = _foreign_directories()
+        self.share = Share()  # of the transaction under way
         self.records: dict[str, Record] = {}
         self._seen: dict[str, Any] = {}  # all of sys.modules: weak references where they can be had
         self._by_path: dict[str, set[str]] = {}
@@ -145,7 +147,9 @@ class Sources:
         self.importers: dict[str, set[str]] = {}  # of a module's name or all of its names
         self.takers: dict[str, dict[str, set[str]]] = {}  # m -> importer -> the n in its `from m import n`
         self._without_imports: set[str] = set()
+        self.aliases: dict[str, set[str]] = {}  # names under which sys.modules has had a module beside its own
         self.odd: set[str] = set()  # never executed again
+        self.new_files = False  # of late, where sources may be found, that no module is known to have
         self.unsure: set[str] = set()  # their stamps prove nothing (yet)
         self._order = 0
         self._looked_ns = _started_ns()
@@ -159,6 +163,8 @@ class Sources:
     def below_roots(self, path: str) -> bool:
         if self.roots is not None:
             return path.startswith(self.roots)
+        if path.startswith(self.share.roots()):
+            return True
         return not path.startswith(self._foreign) and "/site-packages/" not in path and "/dist-packages/" not in path and os.path.isabs(path)
 
     def meet(self) -> None:
@@ -177,6 +183,10 @@ class Sources:
             self._look(record, now)
         self._looked_ns = now - RACY_NS
 
+    def has_strangers(self) -> bool:
+        """Whether meet() would find something."""
+        return bool(_live.strangers(sys.modules, self._seen))
+
     def _see(self, name: str, module: Any) -> None:
         try:
             self._seen[name] = weakref.ref(module)
@@ -192,7 +202,10 @@ class Sources:
             if not isinstance(path, str):
                 return self._odd(name, "", "__main__ is never executed again")
             return self._odd(name, os.path.abspath(path), "__main__ is never executed again") if self.below_roots(os.path.abspath(path)) else None
+        if spec is None and own(module, "__name__") == name and self.share.source(name):
+            return self._in_its_place(name, self.share.source(name))
         if spec is None or getattr(spec, "name", None) != name:
+            self.aliases.setdefault(str(getattr(spec, "name", "")), set()).add(name)
             return None
         kind = _kind(spec)
         if kind == "namespace":
@@ -210,6 +223,12 @@ class Sources:
             return self._odd(name, path, kind)
         record = self._new(name, path)
         record.package = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
+        return record
+
+    def _in_its_place(self, name: str, path: str) -> Record:
+        """A module that its body has put in the place of the one that an import has made: who manages it knows its source."""
+        record = self._new(name, path)
+        record.package = name if os.path.basename(path).startswith("__init__.") else name.rpartition(".")[0]
         return record
 
     def _new(self, name: str, path: str) -> Record:
@@ -236,7 +255,7 @@ class Sources:
             record.doubtful = True
             self.unsure.add(record.name)
             return
-        record.doubtful = record.stamp[1] > self._looked_ns and not record.why
+        record.doubtful = record.stamp[1] > self._looked_ns and not record.why and self.share.stamp(record.name) != record.stamp
         record.racy = _racy(record.stamp, now)
         if record.doubtful or record.racy:
             self.unsure.add(record.name)
@@ -308,6 +327,8 @@ class Sources:
             self.takers.get(module, {}).pop(record.name, None)
         for module, name in record.imports.names:
             self.importers.get(f"{module}.{name}", set()).discard(record.name)
+        for reached in record.imports.chains:
+            self.importers.get(reached, set()).discard(record.name)
 
     def set_imports(self, record: Record, imports: Imports) -> None:
         self._unlink(record)
@@ -318,6 +339,8 @@ class Sources:
         for module, name in imports.names:
             self.takers.setdefault(module, {}).setdefault(record.name, set()).add(name)
             self.importers.setdefault(f"{module}.{name}", set()).add(record.name)
+        for reached in imports.chains:
+            self.importers.setdefault(reached, set()).add(record.name)
 
     def complete_graph(self) -> None:
         """Read the imports of all that have none yet."""
@@ -346,10 +369,12 @@ class Sources:
         direct = set(found)
         while todo:
             name = todo.pop()
-            more = set(self.importers.get(name, ()))
-            for importer, names in self.takers.get(name, {}).items():
-                if name in direct or any(f"{name}.{each}" not in sys.modules for each in names):
-                    more.add(importer)
+            more: set[str] = set()
+            for said in (name, *self.share.others(name), *self.aliases.get(name, ())):
+                more |= self.importers.get(said, set())
+                for importer, names in self.takers.get(said, {}).items():
+                    if name in direct or any(self.share.canonical(f"{said}.{each}") not in sys.modules for each in names):
+                        more.add(importer)
             for importer in more - found:
                 found.add(importer)
                 todo.append(importer)
@@ -401,6 +426,7 @@ class Sources:
     def told(self, events: list[tuple[int, str, str]]) -> set[str] | None:
         """Whom EVENTS may concern; None: anybody."""
         found: set[str] = set()
+        self.new_files = False
         for kind, directory, name in events:
             if kind == _live.Events.ALL:
                 return None
@@ -420,6 +446,7 @@ class Sources:
                 continue
             path = os.path.join(directory, name)
             found |= self._by_path.get(path, set())
+            self.new_files |= kind == _live.Events.NAMES and path not in self._by_path and (name.endswith(".py") or "." not in name)
             if kind == _live.Events.NAMES:
                 stem = name.partition(".")[0]
                 found |= {each for each in concerned if each.rpartition(".")[2] == stem or each.rpartition(".")[2] == os.path.basename(directory)}

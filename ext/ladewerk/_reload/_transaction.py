@@ -111,7 +111,11 @@ def find_spec(name: str, path: Any) -> Any:
         forget = getattr(sys.path_importer_cache.get(entry), "invalidate_caches", None)
         if forget is not None:
             forget()
-    return _bootstrap._find_spec(name, path)
+    spec = _bootstrap._find_spec(name, path)
+    loader: Any = getattr(spec, "loader", None)
+    if hasattr(type(loader), "ladewerk_inner"):  # an autoloader's: it has its say by Share
+        spec.loader = loader.ladewerk_inner
+    return spec
 
 
 def make_plan(sources: Sources, suspects: set[str], forced: set[str]) -> Plan:
@@ -134,11 +138,19 @@ def make_plan(sources: Sources, suspects: set[str], forced: set[str]) -> Plan:
         if _plan_one(sources, record, plan, name in forced):
             inside = name + "."
             todo = sorted({*todo, *(each for each in sources.records if each.startswith(inside))} - done, reverse=True)
+    _remove_empty(sources, plan)
     if plan:
         sources.complete_graph()
         plan.adapters = adapters()
         _add_dependants(sources, plan)
     return plan
+
+
+def _remove_empty(sources: Sources, plan: Plan) -> None:
+    """Packages that hold nothing any more."""
+    for name in list(plan.removed):
+        while (name := name.rpartition(".")[0]) and name not in plan.removed and name in sources.records and sources.share.unfound(name):
+            plan.removed.append(name)
 
 
 def _plan_one(sources: Sources, record: Record, plan: Plan, forced: bool) -> bool:
@@ -153,7 +165,8 @@ def _plan_one(sources: Sources, record: Record, plan: Plan, forced: bool) -> boo
             plan.skipped[name] = why
         return False
     there, path = _search_path(name, plan)
-    spec = find_spec(name, path) if there else None
+    spec = find_spec(name, path) if there and not sources.share.unfound(name) else None
+    forced = forced or sources.share.restructured(name)
     if there and (spec is None or spec.origin != record.path) and _by_itself(record, path):
         spec = in_place(record)
     if spec is None:
@@ -240,7 +253,7 @@ def _add_dependants(sources: Sources, plan: Plan) -> None:
             return
         for name in new:
             record = sources.records[name]
-            if record.why or _keeps(name) or not record.path:
+            if record.why or _keeps(name) or not record.path or sources.share.keeps(name):
                 plan.kept.add(name)
                 continue
             _add_dependant(sources, record, plan)
@@ -298,7 +311,7 @@ class Transaction:
     """``execute()``, then ``changes()`` for _live.swap(), and ``end()`` in any case."""
 
     def __init__(self, sources: Sources, plan: Plan) -> None:
-        self.sources, self.plan = sources, plan
+        self.sources, self.plan, self.share = sources, plan, sources.share
         self.new: dict[str, Any] = {}
         self.order: list[str] = []
         self.added: dict[str, Step] = {}  # loaded for the first time, below the roots
@@ -310,12 +323,12 @@ class Transaction:
         self._placed: list[str] = []  # in sys.modules already: they were not there before
         self._gone = set(plan.removed)
         self._failed: ReloadError | None = None
-        self._aside = _live.Aside(self.get, self._import, self._gcd_import)
+        self._aside = _live.Aside(self._shown, self._import, self._gcd_import)
         self._import_detour: _live.Detour | None = None
         self._gcd_detour: _live.Detour | None = None
         self._collecting = False
         self._classes: dict[int, type | None] = {}  # of modules with a class of their own
-        self._made: dict[str, bool] = {}  # not empty: the step was made
+        self.made: dict[str, bool] = {}  # empty until the step, which fills it
         self.replaced: tuple[str, ...] = ()  # in place: what did not keep its identity
 
     # --- begin, end ---
@@ -344,11 +357,29 @@ class Transaction:
         return self._classes[id(module)]
 
     def _show_child(self, name: str) -> None:
-        """To this thread the parent, if it stays, has the new module."""
+        """To this thread the parent, if it stays, has the new module, or none."""
         parent, _, child = name.rpartition(".")
         package = sys.modules.get(parent) if parent and parent not in self.plan.steps and parent not in self._gone else None
-        if isinstance(package, ModuleType) and name not in self._gone and object.__getattribute__(package, "__dict__").get(child, self.old.get(name)) is self.old.get(name):
+        if isinstance(package, ModuleType) and object.__getattribute__(package, "__dict__").get(child, self.old.get(name)) is self.old.get(name):
             self._aside.replace_child(package, child, name, self._class(package))
+        for parent, child, defined in self.share.bindings(name):
+            package = sys.modules.get(parent) if parent not in self.plan.steps and parent not in self._gone else None
+            if isinstance(package, ModuleType):
+                self._aside.replace_child(package, child, f"{name}:{defined}", self._class(package))
+
+    def _shown(self, name: str) -> Any:
+        """What this thread has instead: a module, or what one defines (``module:name``)."""
+        name, _, defined = name.partition(":")
+        if name in self._gone:
+            parent, _, child = name.rpartition(".")
+            raise AttributeError(f"module {parent!r} has no attribute {defined or child!r}", name=defined or child, obj=sys.modules.get(parent))
+        module = self.get(name)
+        if not defined:
+            return module
+        value = own(module, defined, _MISSING)
+        if value is _MISSING:
+            raise ImportError(f"{defined} is not there yet: {name} is being imported (most likely a circular use)", name=name, path=self._path(name))
+        return value
 
     def end(self) -> None:
         """All is to this thread what it is to others. May be called again, and by the child of another thread's fork."""
@@ -360,7 +391,7 @@ class Transaction:
         if self._gcd_detour is not None and _bootstrap._gcd_import is self._gcd_detour:
             _bootstrap._gcd_import = self._gcd_detour.original
         self._aside.end()
-        made = bool(self._made)
+        made = bool(self.made)
         if not made:
             self._take_back()
         for adapter in reversed(self.plan.adapters):
@@ -390,6 +421,7 @@ class Transaction:
 
     def get(self, name: str) -> Any:
         """Module NAME as this reload has it; executed if it must be."""
+        name = self.share.canonical(name)
         module = self.new.get(name, _MISSING)
         if module is not _MISSING:
             return module
@@ -433,6 +465,7 @@ class Transaction:
         if sys.modules.get(name) is None:
             return True
         while name:
+            name = self.share.canonical(name)
             if name in self.plan.steps or name in self._gone or name in self.new:
                 return True
             name = name.rpartition(".")[0]
@@ -505,7 +538,8 @@ class Transaction:
             self._adapt(adapter, adapter.begin, self)
             self._execute_all(name for name in adapter.first() if name in plan.steps)
             self._adapt(adapter, adapter.started)
-        self._execute_all(sorted(plan.steps, key=lambda each: records[each].order))
+        # Their order is that in which imports were over. Whoever was over last had the others imported: so circles are entered where they were at first.
+        self._execute_all(sorted(plan.steps, key=lambda each: records[each].order, reverse=True))
         self._after_hooks()
         for adapter in plan.adapters:
             self._adapt(adapter, adapter.executed)
@@ -559,6 +593,7 @@ class Transaction:
             self._aside.stand_in(before, name, self._class(before))
         self.new[name] = module
         self._inherit_children(name, module)
+        self.share.prepare(name, module)
         step.spec._initializing = True
         self._stack.append(name)
         try:
@@ -575,6 +610,14 @@ class Transaction:
                 sys.modules[name] = before
         if replaced is not before and replaced is not None:
             self.new[name] = module = replaced
+        self._stack.append(name)
+        try:
+            self.share.executed(name, module)
+        except BaseException as error:
+            self._fail(name, step, error)
+            raise
+        finally:
+            self._stack.pop()
         self.order.append(name)
         if parent in self.new:
             setattr(self.new[parent], child, module)
@@ -671,9 +714,13 @@ class Transaction:
         """What module NAME is after the step."""
         return self.new[name]
 
+    def names(self) -> set[str]:
+        """Of the modules that are replaced or removed."""
+        return {*self.new, *self._gone} & self.old.keys()
+
     def changes(self) -> list[Any]:
         modules = sys.modules
-        changes: list[Any] = [(self._made, "step", True)]
+        changes: list[Any] = [(self.made, "made", True)]
         for name in self.new:
             changes.append((modules, name, self.final(name)))
         for name in self._gone:
@@ -690,11 +737,41 @@ class Transaction:
                     changes.append((names, child))
             elif there is _MISSING or there is self.old.get(name):
                 changes.append((names, child, self.final(name)))
+        for name in (*self.new, *self._gone):
+            self._change_bindings(name, changes)
         self._rebind(changes)
         self._retire(changes)
         for adapter in self.plan.adapters:
             changes += adapter.changes()
         return changes
+
+    def _change_bindings(self, name: str, changes: list[Any]) -> None:
+        """Where a module is known by other names, or what it defines is bound in a package (Share)."""
+        old, new = self.old.get(name, _MISSING), self.final(name) if name in self.new else _MISSING
+        for alias in self.share.others(name):
+            if sys.modules.get(alias, _MISSING) is old and old is not _MISSING:
+                changes.append((sys.modules, alias) if new is _MISSING or self.share.canonical(alias) != name else (sys.modules, alias, new))
+        for alias in self.sources.aliases.get(name, set()) - self.new.keys() - self._gone if new is not _MISSING else ():
+            if sys.modules.get(alias, _MISSING) is old:
+                changes.append((sys.modules, alias, new))
+                self._change_in_parent(alias, old, new, changes)
+        for parent, child, defined in self.share.bindings(name):
+            package = sys.modules.get(parent)
+            if not isinstance(package, ModuleType) or parent in self.new or parent in self._gone:
+                continue
+            names = object.__getattribute__(package, "__dict__")
+            was = self._dicts.get(name, {}).get(defined, _MISSING) if defined else old
+            now = own(self.new[name], defined, _MISSING) if defined and new is not _MISSING else new
+            if was is not _MISSING and names.get(child, _MISSING) is was:
+                changes.append((names, child) if now is _MISSING else (names, child, now))
+
+    def _change_in_parent(self, name: str, old: Any, new: Any, changes: list[Any]) -> None:
+        parent, _, child = name.rpartition(".")
+        package = sys.modules.get(parent)
+        if isinstance(package, ModuleType) and parent not in self.new and parent not in self._gone:
+            names = object.__getattribute__(package, "__dict__")
+            if names.get(child, _MISSING) is old:
+                changes.append((names, child, new))
 
     def _rebind(self, changes: list[Any]) -> None:
         """Names in modules that are not executed again."""
