@@ -12,6 +12,7 @@ static int (*const parts[])(PyObject *module) = {
 	lw_live_add_swap,
 	lw_live_add_pins,
 	lw_live_add_events,
+	lw_live_add_version,
 	NULL,
 };
 

@@ -19,5 +19,6 @@ int lw_live_add_aside(PyObject *module);
 int lw_live_add_swap(PyObject *module);
 int lw_live_add_pins(PyObject *module);
 int lw_live_add_events(PyObject *module);
+int lw_live_add_version(PyObject *module); /* version.c: what has changed in sys.modules */
 
 #endif

@@ -10,7 +10,7 @@
  * Dictionaries are plain ones, keys plain strings: comparing them runs no Python code. Under the GIL no other thread runs between 2 and 4. Free-threaded,
  * other threads see single steps: whoever must not takes a pin (pins.c).
  */
-#include "live.h"
+#include "version.h"
 
 struct change {
 	PyObject *dict, *key;	/* borrowed from the list */
@@ -65,23 +65,36 @@ static int apply(struct change *changes, Py_ssize_t count)
 	return 0;
 }
 
-static PyObject *swap(PyObject *module, PyObject *list)
+static PyObject *swap(PyObject *module, PyObject *args)
 {
-	if (!PyList_CheckExact(list))
-		return PyErr_Format(PyExc_TypeError, "changes are a list");
+	PyObject *list, *watched;
+	uint64_t version;
+	if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &list, &PyDict_Type, &watched) || lw_version(watched, &version) < 0)
+		return NULL;
+	PyObject *versions = Py_BuildValue("(y#y#)", (const char *)&version, (Py_ssize_t)sizeof(version), (const char *)&version, (Py_ssize_t)sizeof(version));
+	if (!versions)
+		return NULL;
 	Py_ssize_t count = PyList_GET_SIZE(list), known = 0;
 	struct change *changes = PyMem_Calloc((size_t)count + 1, sizeof *changes);
-	if (!changes)
+	if (!changes) {
+		Py_DECREF(versions);
 		return PyErr_NoMemory();
+	}
 	int result = 0;
 	for (; known < count && !result; known++)
 		result = parse(PyList_GET_ITEM(list, known), &changes[known]);
 	if (!result)
 		result = apply(changes, count);
+	if (!result)
+		result = lw_version(watched, &version);	/* it did not fail before, so it does not now */
+	if (!result)
+		memcpy(PyBytes_AS_STRING(PyTuple_GET_ITEM(versions, 1)), &version, sizeof(version));	/* nobody else has it yet */
 	for (Py_ssize_t i = 0; i < known; i++)
 		Py_XDECREF(changes[i].before);
 	PyMem_Free(changes);
-	return result < 0 ? NULL : Py_NewRef(Py_None);
+	if (result < 0)
+		Py_CLEAR(versions);
+	return versions;
 }
 
 /* --- what is new in sys.modules --- */
@@ -136,7 +149,8 @@ static PyObject *strangers(PyObject *self, PyObject *args)
 }
 
 static PyMethodDef methods[] = {
-	{ "swap", swap, METH_O, "swap([(dict, key, value) | (dict, key), ...]): all of these changes in one step, or, without memory, none." },
+	{ "swap", swap, METH_VARARGS, "swap([(dict, key, value) | (dict, key), ...], watched): all of these changes in one step, or, without memory, none.\n"
+	  "-> the version of dict WATCHED just before and just after." },
 	{ "strangers", strangers, METH_VARARGS, "strangers(modules, known): the names in MODULES whose module is not what KNOWN (name -> weak reference or module) says." },
 	{ NULL, NULL, 0, NULL },
 };

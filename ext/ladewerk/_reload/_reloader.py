@@ -280,7 +280,7 @@ class Reloader:
             try:
                 if not GATE.close(self.patience):
                     raise ReloadError(f"readers inside pinned() did not finish within {self.patience:g} s; nothing was changed")
-                _live.swap(transaction.changes())  # as names are now: while we waited, other threads went on
+                versions = _live.swap(transaction.changes(), sys.modules)  # as names are now: while we waited, other threads went on
             finally:
                 GATE.open()
         finally:
@@ -295,6 +295,7 @@ class Reloader:
             if interrupt is not None:
                 raise interrupt
         transaction.commit()
+        self._sources.swapped(*versions)
         removed = [(name, transaction.old.get(name)) for name in plan.removed]
         return tuple(transaction.order), removed
 

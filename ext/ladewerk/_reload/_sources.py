@@ -141,13 +141,15 @@ class Sources:
         self.records: dict[str, Record] = {}
         self._seen: dict[str, Any] = {}  # all of sys.modules: weak references where they can be had
         self._by_path: dict[str, set[str]] = {}
-        self._by_directory: dict[str, set[str]] = {}  # modules that are found in it: their own, and other entries of their parent's path
+        self._by_directory: dict[str, dict[str, set[str]]] = {}  # modules that are found in it, by the last part of their names: their own, and other entries of their parent's path
         self.importers: dict[str, set[str]] = {}  # of a module's name or all of its names
         self.takers: dict[str, dict[str, set[str]]] = {}  # m -> importer -> the n in its `from m import n`
         self._without_imports: set[str] = set()
         self.odd: set[str] = set()  # never executed again
         self.unsure: set[str] = set()  # their stamps prove nothing (yet)
         self._order = 0
+        self._modules: dict[str, Any] = {}  # sys.modules as we saw it last, and its version then; None: to be looked at again
+        self._version: bytes | None = None
         self._looked_ns = _started_ns()
         self._listings: dict[str, tuple[Stamp, bool]] = {}
         self._linked: set[str] = set()  # their sources have other names, too: what is written by those is told to nobody
@@ -163,19 +165,31 @@ class Sources:
 
     def meet(self) -> None:
         """Look at what sys.modules has that we have not seen."""
-        now = time.time_ns()
-        for name in _live.strangers(sys.modules, self._seen):
-            module = sys.modules.get(name)
-            if is_lazy(module):
-                continue
-            self._see(name, module)
-            record = self._record(name, module)
-            if record is None:
-                self._forget(name)
-                continue
-            self._keep(record)
-            self._look(record, now)
+        now, modules = time.time_ns(), sys.modules
+        version: bytes | None = _live.version(modules)
+        if version != self._version or modules is not self._modules:
+            for name in _live.strangers(modules, self._seen):
+                module = modules.get(name)
+                if is_lazy(module):
+                    version = None  # it becomes another without being replaced
+                else:
+                    self._meet_one(name, module, now)
+            self._modules, self._version = modules, version
         self._looked_ns = now - RACY_NS
+
+    def swapped(self, before: bytes, after: bytes) -> None:
+        """A swap, and nothing else, has brought sys.modules from one version to the other; what it did is in executed() and removed()."""
+        if self._version == before:
+            self._version = after
+
+    def _meet_one(self, name: str, module: Any, now: int) -> None:
+        self._see(name, module)
+        record = self._record(name, module)
+        if record is None:
+            self._forget(name)
+            return
+        self._keep(record)
+        self._look(record, now)
 
     def _see(self, name: str, module: Any) -> None:
         try:
@@ -224,9 +238,7 @@ class Sources:
 
     def _look(self, record: Record, now: int) -> None:
         """The first look at a module that others executed, some time since our last one."""
-        for directory in self._directories(record):
-            self._by_directory.setdefault(directory, set()).add(record.name)
-            self._arm(directory)
+        self._find_in(record)
         if not record.path:
             return
         self._note_links(record)
@@ -240,6 +252,16 @@ class Sources:
         record.racy = _racy(record.stamp, now)
         if record.doubtful or record.racy:
             self.unsure.add(record.name)
+
+    def _find_in(self, record: Record) -> None:
+        """Its directories, from here on."""
+        for directory in self._directories(record):
+            self._by_directory.setdefault(directory, {}).setdefault(record.name.rpartition(".")[2], set()).add(record.name)
+            self._arm(directory)
+
+    def _in(self, directory: str) -> set[str]:
+        """All that are found in DIRECTORY, and are still looked after."""
+        return self.records.keys() & set().union(*self._by_directory.get(directory, {}).values())
 
     def _directories(self, record: Record) -> list[str]:
         """Where another module of this name may appear."""
@@ -327,6 +349,7 @@ class Sources:
                 self._without_imports.discard(name)
                 continue
             self.set_imports(record, self._imports(record))
+        self._without_imports.clear()  # going through a set takes as long as when it was largest
 
     def _imports(self, record: Record) -> Imports:
         from ._imports import NOTHING
@@ -359,6 +382,8 @@ class Sources:
         """Modules that other threads began to import while EXECUTED were made, and that depend on them: theirs may be the old ones."""
         last = self._order
         self.meet()
+        if self._order == last:
+            return set()
         self.complete_graph()
         late = {name for name in self.dependants(executed) if name in self.records and self.records[name].order > last and not self.records[name].why}
         for name in late:
@@ -391,12 +416,12 @@ class Sources:
             stamp = stamp_of(os.stat(directory))
         except OSError:
             self._listings.pop(directory, None)
-            return self.records.keys() & self._by_directory.get(directory, set())
+            return self._in(directory)
         known = self._listings.get(directory)
         self._listings[directory] = (stamp, _racy(stamp, now))
         if known is not None and known[0] == stamp and not known[1]:
             return set()
-        return self.records.keys() & self._by_directory.get(directory, set())
+        return self._in(directory)
 
     def told(self, events: list[tuple[int, str, str]]) -> set[str] | None:
         """Whom EVENTS may concern; None: anybody."""
@@ -407,22 +432,21 @@ class Sources:
             if kind == _live.Events.SUBTREE:
                 below = os.path.join(directory, "")
                 self._armed = {each for each in self._armed if each != directory and not each.startswith(below)}
-                for each, names in self._by_directory.items():
+                for each in self._by_directory:
                     if each == directory or each.startswith(below):
-                        found |= names
+                        found |= self._in(each)
                         self._arm(each)
                 continue
-            concerned = self._by_directory.get(directory, set())
             if not name:
-                found |= concerned
+                found |= self._in(directory)
                 continue
             if name.startswith("__pycache__"):
                 continue
             path = os.path.join(directory, name)
             found |= self._by_path.get(path, set())
             if kind == _live.Events.NAMES:
-                stem = name.partition(".")[0]
-                found |= {each for each in concerned if each.rpartition(".")[2] == stem or each.rpartition(".")[2] == os.path.basename(directory)}
+                concerned = self._by_directory.get(directory, {})
+                found |= concerned.get(name.partition(".")[0], set()) | concerned.get(os.path.basename(directory), set())
         return self.records.keys() & found
 
     def named(self, changed: Iterable[Any]) -> set[str]:
@@ -472,9 +496,7 @@ class Sources:
             self.unsure.discard(name)
         if same_place and record.directory in self._armed:
             return
-        for directory in self._directories(record):
-            self._by_directory.setdefault(directory, set()).add(name)
-            self._arm(directory)
+        self._find_in(record)
 
     def removed(self, name: str) -> None:
         self._forget(name)
