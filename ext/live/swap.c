@@ -148,7 +148,91 @@ static PyObject *strangers(PyObject *self, PyObject *args)
 	return result;
 }
 
+/* --- who has something of what is replaced --- */
+
+struct pair {
+	const PyObject *value;	/* borrowed: only compared */
+	PyObject *other;	/* borrowed from the dict of them */
+};
+
+static int compare_pairs(const void *a, const void *b)
+{
+	const PyObject *x = ((const struct pair *)a)->value, *y = ((const struct pair *)b)->value;
+	return (x > y) - (x < y);
+}
+
+/* A dict: identity -> other, sorted by identity; PyMem_Free() it. NULL with an exception. */
+static struct pair *sorted_pairs(PyObject *others, size_t *count)
+{
+	struct pair *pairs = PyMem_Calloc((size_t)PyDict_GET_SIZE(others) + 1, sizeof(*pairs));
+	PyObject *identity, *other;
+	Py_ssize_t at = 0, room = PyDict_GET_SIZE(others);
+	for (*count = 0; pairs && *count < (size_t)room && PyDict_Next(others, &at, &identity, &other); ++*count) {
+		pairs[*count] = (struct pair){ PyLong_AsVoidPtr(identity), other };
+		if (!pairs[*count].value && PyErr_Occurred()) {
+			PyMem_Free(pairs);
+			return NULL;
+		}
+	}
+	if (!pairs)
+		PyErr_NoMemory();
+	else
+		qsort(pairs, *count, sizeof(*pairs), compare_pairs);
+	return pairs;
+}
+
+/* (dict, key, other) for NAMES' values that are among PAIRS. 0, or -1 with an exception. */
+static int add_bound(PyObject *result, PyObject *names, const struct pair *pairs, size_t count)
+{
+	PyObject *key, *value;
+	Py_ssize_t at = 0;
+	while (PyDict_Next(names, &at, &key, &value)) {
+		const struct pair wanted = { value, NULL }, *found = bsearch(&wanted, pairs, count, sizeof(*pairs), compare_pairs);
+		if (!found || !PyUnicode_CheckExact(key))
+			continue;
+		Py_INCREF(key); /* making a tuple may collect garbage */
+		PyObject *change = PyTuple_Pack(3, names, key, found->other);
+		Py_DECREF(key);
+		int failed = change ? PyList_Append(result, change) : -1;
+		Py_XDECREF(change);
+		if (failed)
+			return -1;
+	}
+	return 0;
+}
+
+static PyObject *bound(PyObject *self, PyObject *args)
+{
+	PyObject *dicts, *others;
+	size_t count;
+	if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &dicts, &PyDict_Type, &others))
+		return NULL;
+	struct pair *pairs = sorted_pairs(others, &count);
+	PyObject *result = pairs ? PyList_New(0) : NULL;
+	int failed = !result;
+	for (Py_ssize_t i = 0; !failed && i < PyList_GET_SIZE(dicts); i++) {
+		PyObject *names = PyList_GET_ITEM(dicts, i);
+		if (!PyDict_Check(names)) {
+			PyErr_SetString(PyExc_TypeError, "a list of dicts is needed");
+			failed = 1;
+			break;
+		}
+#ifdef Py_GIL_DISABLED
+		Py_BEGIN_CRITICAL_SECTION(names);
+		failed = add_bound(result, names, pairs, count) < 0;
+		Py_END_CRITICAL_SECTION();
+#else
+		failed = add_bound(result, names, pairs, count) < 0;
+#endif
+	}
+	PyMem_Free(pairs);
+	if (failed)
+		Py_CLEAR(result);
+	return result;
+}
+
 static PyMethodDef methods[] = {
+	{ "bound", bound, METH_VARARGS, "bound([dict, ...], {id: other}): the changes, for swap(), that give each key OTHER whose value has that id." },
 	{ "swap", swap, METH_VARARGS, "swap([(dict, key, value) | (dict, key), ...], watched): all of these changes in one step, or, without memory, none.\n"
 	  "-> the version of dict WATCHED just before and just after." },
 	{ "strangers", strangers, METH_VARARGS, "strangers(modules, known): the names in MODULES whose module is not what KNOWN (name -> weak reference or module) says." },

@@ -477,6 +477,7 @@ class Sources:
         if old is not None:
             record.order = old.order
         record.package, record.doubtful = package, False
+        known = source is not None and same_place and record.stamp == source.stamp  # so it is the same file, with the same links
         if source is not None:
             record.stamp, record.digest, record.racy = source.stamp, source.digest, source.racy
             record.code = code
@@ -488,7 +489,7 @@ class Sources:
             self._keep(record)
         if record.imports is not imports:
             self.set_imports(record, imports)
-        if path:
+        if path and not known:
             self._note_links(record)
         if record.racy:
             self.unsure.add(name)

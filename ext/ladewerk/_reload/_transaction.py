@@ -306,7 +306,8 @@ class Transaction:
         self._placed: list[str] = []  # in sys.modules already: they were not there before
         self._gone = set(plan.removed)
         self._failed: ReloadError | None = None
-        self._aside = _live.Aside(self.get, self._import, self._gcd_import)
+        self._concerned = {*plan.steps, *plan.removed}  # and those that are loaded for the first time
+        self._aside = _live.Aside(self.get, self._import, self._gcd_import, self._concerned)
         self._import_detour: _live.Detour | None = None
         self._gcd_detour: _live.Detour | None = None
         self._collecting = False
@@ -421,7 +422,7 @@ class Transaction:
         if sys.modules.get(name) is None:
             return True
         while name:
-            if name in self.plan.steps or name in self._gone or name in self.new:
+            if name in self._concerned:
                 return True
             name = name.rpartition(".")[0]
         return False
@@ -521,6 +522,7 @@ class Transaction:
             self.old[name] = before
             self._aside.stand_in(before, name, self._class(before))
         self.new[name] = module
+        self._concerned.add(name)
         self._inherit_children(name, module)
         step.spec._initializing = True
         self._stack.append(name)
@@ -618,15 +620,9 @@ class Transaction:
     def _settle(self) -> None:
         """Where new modules have bound old ones (importlib.import_module() in foreign code, sys.modules[...]), they get the new."""
         replacements = {id(self.old[name]): self.new[name] for name in self.new if name in self.old}
-        for name in self.order:
-            module = self.new[name]
-            if not isinstance(module, ModuleType):
-                continue
-            names = vars(module)
-            for key, value in list(names.items()):
-                other = replacements.get(id(value))
-                if other is not None:
-                    names[key] = other
+        made = [vars(module) for module in map(self.new.__getitem__, self.order) if isinstance(module, ModuleType)]
+        for names, key, other in _live.bound(made, replacements):
+            names[key] = other
 
     # --- the step ---
 
@@ -719,10 +715,7 @@ class Transaction:
         if not stay:
             return
         packages = {id(package): name for name, package in stay.items()}
-        for names in self._dicts.values():
-            for key, value in list(names.items()):
-                if id(value) in packages:
-                    changes.append((names, key, self._copy(packages[id(value)], stay, copies)))
+        changes += [(names, key, self._copy(name, stay, copies)) for names, key, name in _live.bound(list(self._dicts.values()), packages)]
 
     def _copy(self, name: str, stay: dict[str, ModuleType], copies: dict[int, ModuleType]) -> ModuleType:
         package = stay[name]
