@@ -9,16 +9,17 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ladewerk import _live
 from . import _transaction
 from ._errors import Reloaded, ReloadError
 from ._pins import GATE
 from ._sources import Sources
-from ._transaction import Plan, Transaction, make_plan
+from ._transaction import Plan, Transaction, make_plan, why_not
 
 ANY = None
+AHEAD = 0.1  # seconds that a plan made ahead is believed
 MEANWHILE = 10  # rounds for what other threads import while a reload runs; the next reload goes on
 
 
@@ -33,6 +34,15 @@ class _Turn:
 
 
 _ATTEMPTS = (1, 2, 3)
+
+
+class _Ahead(NamedTuple):
+    """A plan that nobody has asked for yet, what it was made for, and when."""
+
+    plan: Plan
+    suspects: set[str]
+    version: bytes  # of sys.modules
+    made: float
 
 
 class _One:
@@ -71,6 +81,7 @@ class Reloader:
         self._events: _live.Events | None = None
         self._pending: set[str] = set()  # reported, not yet reloaded
         self._everything = True  # compare all stamps
+        self._ahead: _Ahead | None = None
         self._mutex = threading.Condition()
         self._waiting: _Turn | None = None  # who comes now shares it
         self._on_unload: list[tuple[str | None, Callable[[str, Any], object]]] = []
@@ -160,6 +171,27 @@ class Reloader:
             finally:
                 _one.thread = 0
 
+    def plan_ahead(self) -> None:
+        """Plan the next reload while its caller has to wait anyway. The plan is used if, until then, the kernel has told of nothing and nothing was imported."""
+        with _one.lock:
+            _one.thread = threading.get_ident()
+            try:
+                suspects, version = self._look(), self._sources.seen_all()
+                self._ahead = None
+                if version is not None and self.told_of_all():
+                    self._ahead = _Ahead(make_plan(self._sources, suspects, set()), suspects, version, time.monotonic())
+            except BaseException:
+                pass  # the reload will meet it, too, and say so
+            finally:
+                _one.thread = 0
+
+    def _planned(self, suspects: set[str]) -> Plan:
+        """For SUSPECTS, as _look() has just found them."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead.suspects == suspects and ahead.version == self._sources.seen_all() and time.monotonic() - ahead.made < AHEAD:
+            return ahead.plan
+        return make_plan(self._sources, suspects, set())
+
     def note(self) -> bool | None:
         """Take in what the kernel has told. None: no module is concerned; True: a reload may find something; False: not yet, a source is empty, or gone, that was not."""
         with _one.lock:
@@ -203,10 +235,10 @@ class Reloader:
                 return self._look()
             if told is None:
                 sources.rearm()
-                self._everything = True
-            else:
+                self._everything, self._ahead = True, None
+            elif told:
                 self._pending |= told
-                self._news |= bool(told)
+                self._news, self._ahead = True, None
         if not (hurry and self._news and not self._everything):
             sources.meet()
         if self._everything or self._events is None or self._blind:
@@ -227,7 +259,7 @@ class Reloader:
         return armed
 
     def _drop_events(self) -> None:
-        events, self._events = self._events, None
+        events, self._events, self._ahead = self._events, None, None
         self._sources.arm = lambda directory: False
         if events is not None:
             events.close()
@@ -245,10 +277,13 @@ class Reloader:
         suspects = self._look()
         forced: set[str] = set()
         if changed is not None:
-            forced, suspects = sources.named(changed), set()
-        plan = make_plan(sources, suspects, forced)
+            forced, suspects, self._ahead = sources.named(changed), set(), None
+            plan = make_plan(sources, suspects, forced)
+        else:
+            plan = self._planned(suspects)
         executed, removed = self._transact(plan) if plan else ((), [])
         self._pending -= suspects | forced
+        plan.skipped.update((record.name, why_not(record)) for record in plan.touched if sources.looked_again(record))
         try:
             executed = self._catch_up(executed, removed)
         finally:

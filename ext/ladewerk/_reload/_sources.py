@@ -177,6 +177,10 @@ class Sources:
             self._modules, self._version = modules, version
         self._looked_ns = now - RACY_NS
 
+    def seen_all(self) -> bytes | None:
+        """The version of sys.modules if it has nothing that we have not seen."""
+        return self._version if sys.modules is self._modules and _live.version(self._modules) == self._version else None
+
     def swapped(self, before: bytes, after: bytes) -> None:
         """A swap, and nothing else, has brought sys.modules from one version to the other; what it did is in executed() and removed()."""
         if self._version == before:

@@ -40,6 +40,7 @@ class Plan:
         self.changed: list[str] = []
         self.removed: list[str] = []
         self.skipped: dict[str, str] = {}
+        self.touched: list[Record] = []  # these are skipped, too, if they have changed
         self.kept: set[str] = set()  # they depend on these, and have opted out
 
     def __bool__(self) -> bool:
@@ -145,9 +146,10 @@ def _plan_one(sources: Sources, record: Record, plan: Plan, forced: bool) -> boo
         sources.removed(name)
         return False
     if record.why or _keeps(name):
-        why = record.why or "__ladewerk_reload__ is False"
-        if forced or _touched(sources, record):
-            plan.skipped[name] = why
+        if forced:
+            plan.skipped[name] = why_not(record)
+        elif sources.differs(record):
+            plan.touched.append(record)
         return False
     there, path = _search_path(name, plan)
     spec = find_spec(name, path) if there else None
@@ -206,8 +208,8 @@ def _has_names(name: str) -> bool:
     return any(not key.startswith("__") and inside + key not in sys.modules for key in list(getattr(sys.modules.get(name), "__dict__", ())))
 
 
-def _touched(sources: Sources, record: Record) -> bool:
-    return sources.differs(record) and sources.looked_again(record)
+def why_not(record: Record) -> str:
+    return record.why or "__ladewerk_reload__ is False"
 
 
 def _keeps(name: str) -> bool:
@@ -240,7 +242,7 @@ def _add_dependants(sources: Sources, plan: Plan) -> None:
                 plan.kept.add(name)
                 continue
             _add_dependant(sources, record, plan)
-        changed |= set(new)
+        changed = set(new)  # what the others lead to is among them
 
 
 def _add_dependant(sources: Sources, record: Record, plan: Plan) -> None:

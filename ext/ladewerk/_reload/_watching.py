@@ -91,11 +91,13 @@ class Watch:
         """Wait until whoever saves has finished, within bounds. Whether there is something to reload."""
         end = time.monotonic() + WRITING
         noted = self.reloader.note()
-        found = noted is not None
+        found, told = noted is not None, time.monotonic()
+        if noted:
+            self.reloader.plan_ahead()
         while found and not self._stopping and time.monotonic() < end:
-            if not self._wait(SETTLE) and noted is not False:
+            if not self._wait(max(0.0, told + SETTLE - time.monotonic())) and noted is not False:
                 break
-            now = self.reloader.note()
+            now, told = self.reloader.note(), time.monotonic()
             noted = noted if now is None and noted is not False else not self.reloader.writing()
         return found
 
