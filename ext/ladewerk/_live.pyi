@@ -13,6 +13,14 @@ EDGE_KINDS: tuple[_EdgeKind, ...]
 
 def edges(code: CodeType, /) -> list[_Edge]: ...
 
+# --- statements.c ---
+
+# level, name, fromlist, what it binds as what, in a function?
+_Statement: TypeAlias = tuple[int, str, tuple[str, ...] | None, tuple[tuple[str, str], ...], bool]
+
+def statements(code: CodeType, functions: bool = True, /) -> list[_Statement]: ...
+def dotted(code: CodeType, roots: set[str], /) -> set[str]: ...
+
 @final
 class Graph:
     def __len__(self) -> int: ...

@@ -7,6 +7,7 @@
 /* What each part adds: 0, or -1 with an exception. */
 static int (*const parts[])(PyObject *module) = {
 	lw_live_add_edges,
+	lw_live_add_statements,
 	lw_live_add_graph,
 	lw_live_add_aside,
 	lw_live_add_swap,

@@ -18,7 +18,7 @@ from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
 from ladewerk import _live
-from ._imports import Imports, imports_of
+from ladewerk._imports import NOTHING, Imports, imports_of
 
 RACY_NS = 30_000_000  # two of the slowest ticks, and some
 SAVING = 0.1  # seconds that an empty source is not believed
@@ -356,7 +356,6 @@ class Sources:
         self._without_imports.clear()  # going through a set takes as long as when it was largest
 
     def _imports(self, record: Record) -> Imports:
-        from ._imports import NOTHING
         try:
             if record.why:
                 if not record.path.endswith(".py"):

@@ -16,8 +16,8 @@ from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
 from ladewerk import _live
+from ladewerk._imports import NOTHING, Imports, imports_of
 from ._errors import ReloadError
-from ._imports import NOTHING, Imports, imports_of
 from ._sources import Record, Source, Sources, _kind, is_lazy, own, read_saved
 
 _bootstrap: Any = sys.modules["importlib._bootstrap"]
