@@ -36,7 +36,7 @@ static int add_import(PyObject *list, const struct body *body, uint32_t number, 
 	struct import import;
 	if (!lw_body_import(body, number, &import))
 		return 0;
-	PyObject *bound = bindings(body, number);
+	PyObject *bound = import.fromlist == Py_None ? PyTuple_New(0) : bindings(body, number);
 	PyObject *item = bound ? Py_BuildValue("(lOONO)", import.level, import.name, import.fromlist, bound, inside ? Py_True : Py_False) : NULL;
 	int result = item ? PyList_Append(list, item) : -1;
 	Py_XDECREF(item);

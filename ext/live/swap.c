@@ -85,10 +85,10 @@ static PyObject *swap(PyObject *module, PyObject *args)
 		result = parse(PyList_GET_ITEM(list, known), &changes[known]);
 	if (!result)
 		result = apply(changes, count);
-	if (!result)
-		result = lw_version(watched, &version);	/* it did not fail before, so it does not now */
-	if (!result)
-		memcpy(PyBytes_AS_STRING(PyTuple_GET_ITEM(versions, 1)), &version, sizeof(version));	/* nobody else has it yet */
+	if (!result) {
+		version = lw_version_now(watched);
+		memcpy(PyBytes_AS_STRING(PyTuple_GET_ITEM(versions, 1)), &version, sizeof(version)); /* nobody else has it yet */
+	}
 	for (Py_ssize_t i = 0; i < known; i++)
 		Py_XDECREF(changes[i].before);
 	PyMem_Free(changes);

@@ -14,9 +14,14 @@
 
 #if PY_VERSION_HEX < 0x030c0000
 
+uint64_t lw_version_now(PyObject *dict)
+{
+	return ((PyDictObject *)dict)->ma_version_tag;
+}
+
 int lw_version(PyObject *dict, uint64_t *version)
 {
-	*version = ((PyDictObject *)dict)->ma_version_tag;
+	*version = lw_version_now(dict);
 	return 0;
 }
 
@@ -27,13 +32,23 @@ static _Atomic(uint64_t) changes;
 
 #ifdef Py_GIL_DISABLED
 
+uint64_t lw_version_now(PyObject *dict)
+{
+	return atomic_fetch_add_explicit(&changes, 1, memory_order_relaxed);
+}
+
 int lw_version(PyObject *dict, uint64_t *version)
 {
-	*version = atomic_fetch_add_explicit(&changes, 1, memory_order_relaxed);
+	*version = lw_version_now(dict);
 	return 0;
 }
 
 #else
+
+uint64_t lw_version_now(PyObject *dict)
+{
+	return atomic_load_explicit(&changes, memory_order_relaxed);
+}
 
 static int on_change(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyObject *value)
 {
@@ -44,17 +59,21 @@ static int on_change(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyO
 /* *WATCHER is this interpreter's; -1: it has none left for us. 0, or -1 with an exception. */
 static int watcher_of_interpreter(int *watcher)
 {
-	static const char key[] = "ladewerk._live.version";
-	PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get()), *known = dict ? PyDict_GetItemString(dict, key) : NULL;
+	PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get()), *key = PyUnicode_InternFromString("ladewerk._live.version");
+	PyObject *known = dict && key ? PyDict_GetItemWithError(dict, key) : NULL;
+	int result = dict && key && !PyErr_Occurred() ? 0 : -1;
 	*watcher = known ? (int)PyLong_AsLong(known) : -1;
-	if (known || !dict)
-		return 0;
-	*watcher = PyDict_AddWatcher(on_change);
-	if (*watcher < 0)
-		PyErr_Clear();
-	known = PyLong_FromLong(*watcher);
-	int result = known ? PyDict_SetItemString(dict, key, known) : -1;
-	Py_XDECREF(known);
+	if (!result && !known) {
+		*watcher = PyDict_AddWatcher(on_change);
+		if (*watcher < 0)
+			PyErr_Clear();
+		known = PyLong_FromLong(*watcher);
+		result = known ? PyDict_SetItem(dict, key, known) : -1;
+		Py_XDECREF(known);
+	}
+	Py_XDECREF(key);
+	if (result && !PyErr_Occurred())
+		PyErr_NoMemory();
 	return result;
 }
 
@@ -67,7 +86,7 @@ int lw_version(PyObject *dict, uint64_t *version)
 		atomic_fetch_add_explicit(&changes, 1, memory_order_relaxed);
 	else if (PyDict_Watch(watcher, dict) < 0)
 		return -1;
-	*version = atomic_load_explicit(&changes, memory_order_relaxed);
+	*version = lw_version_now(dict);
 	return 0;
 }
 
