@@ -121,7 +121,7 @@ class Registry:
             module = absolute(level, name, package)
             if module is not None:
                 named.update([module] if fromlist is None else [f"{module}.{each}" for each in fromlist])
-        return frozenset(map(self._managed, named)) - {None, entry.name}  # type: ignore[arg-type]
+        return frozenset(found for found in map(self._managed, named) if found is not None) - {entry.name}
 
     def _managed(self, dotted: str) -> str | None:
         """The longest beginning that is a name."""
