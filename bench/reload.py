@@ -99,7 +99,7 @@ class Contender:
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "LADEWERK": "0"})
         self.first = json.loads(self.process.stdout.readline() or '{"error": "it has died"}')
         self.version = 0
-        self.seconds = 20 if "restart" in name else 2
+        self.seconds = 20 if "restart" in name else 5
         self.samples: list[dict] = []
 
     def save(self, name: str, rename: bool) -> dict:

@@ -95,7 +95,11 @@ def hmr(root, count):
     os.chdir(root)
     SyncReloaderAPI(str(entry), includes=[str(root)]).__enter__()
     time.sleep(1)
-    return _becomes
+
+    def wait(*what):
+        return _becomes(*what)
+    wait.end = lambda: os._exit(0)  # its thread would go on
+    return wait
 
 
 def restart(root, count):
