@@ -62,6 +62,14 @@ def save(path: pathlib.Path, version: int, by_rename: bool) -> float:
     return begun
 
 
+def soon(true) -> bool:
+    """Some take dependants later than what has changed."""
+    end = time.monotonic() + 1
+    while not true() and time.monotonic() < end:
+        time.sleep(0.01)
+    return true()
+
+
 def serve(contender: str, root: pathlib.Path, count: int) -> None:
     """A line {"name", "version", "rename", "seconds"} in, one {"ms", "bodies", "live", "dependants"} out."""
     answers = os.fdopen(os.dup(1), "w")
@@ -82,7 +90,7 @@ def serve(contender: str, root: pathlib.Path, count: int) -> None:
         begun = save(root / f"{name}.py", version, order["rename"])
         live = wait(name, version, order["seconds"])
         took = time.perf_counter() - begun
-        answer(ms=1000 * took, bodies=1000 * base, live=live, dependants=live and version_of("dep7") == version)
+        answer(ms=1000 * took, bodies=1000 * base, live=live, dependants=live and name == "hub" and soon(lambda: version_of("dep7") == version))
     end()
 
 
