@@ -1,24 +1,27 @@
 # SPDX-License-Identifier: MIT
-"""Save -> new code live: Ladewerk, importlib.reload (of the one module, told which), IPython's autoreload; see reload.sh.
+"""Save -> new code live: Ladewerk beside what else reloads (bench/reloaders.py); see reload.sh.
 
-Contenders take turns, round by round, each in a process of its own that has the same modules loaded.
+Contenders take turns, round by round, each in a process of its own that has the same modules loaded. One that loses saves by rename is timed with files written in
+place. A save that is not live within some seconds is lost.
 """
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import pathlib
-import queue
+import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
+from reloaders import CONTENDERS, NAMES, begin
+
 MODULE = "import os, collections\nV = 1\n\ndef f():\n    return V\n\nclass C:\n    def g(self):\n        return V\n"
 DEPENDANT = "import os, collections\nfrom hub import V\n" + "".join(f"\nclass C{i}:\n    def g(self):\n        return V\n" for i in range(20))
+OURS = "ladewerk.watch"
 
 
 def corpus(root: pathlib.Path, count: int) -> None:
@@ -33,108 +36,132 @@ def corpus(root: pathlib.Path, count: int) -> None:
         (root / f"dep{dependant}.py").write_text(DEPENDANT)
 
 
-def ladewerk_one(root):
-    import ladewerk
-    told = queue.Queue()
-    ladewerk.watch(told.put, roots=[root])
-
-    def reload_(name):
-        told.get(timeout=60)
-    return reload_
+# --- in the contender's process ---
 
 
-def importlib_one(root):
-    def reload_(name):
-        importlib.reload(sys.modules[name])
-    sys.dont_write_bytecode = True  # else it takes the .pyc of the last save within a second
-    return reload_
-
-
-def ipython_one(root):
-    from IPython.extensions.autoreload import ModuleReloader
-    reloader = ModuleReloader()
-    reloader.check(check_all=True, do_reload=False)
-    sys.dont_write_bytecode = True
-
-    def reload_(name):
-        reloader.check(check_all=True)
-    return reload_
-
-
-CONTENDERS = {"ladewerk": ladewerk_one, "importlib.reload": importlib_one, "IPython autoreload": ipython_one}
-
-
-def bodies() -> float:
+def bodies(root: pathlib.Path) -> float:
     """The hub and its dependants, executed: what a reload of them cannot do without."""
-    codes = [compile(pathlib.Path(sys.modules[name].__file__).read_bytes(), name, "exec") for name in ("hub", *(f"dep{i}" for i in range(100)))]
+    codes = [compile((root / f"{name}.py").read_bytes(), name, "exec") for name in NAMES[1:]]
     begun = time.perf_counter()
     for code in codes:
         exec(code, {"__name__": "body"})
     return time.perf_counter() - begun
 
 
+def save(path: pathlib.Path, version: int, by_rename: bool) -> float:
+    """When it began to be saved: the content is written before if it is renamed."""
+    text = f"V = {version}\n"
+    if not by_rename:
+        begun = time.perf_counter()
+        path.write_text(text)
+        return begun
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    begun = time.perf_counter()
+    new.rename(path)
+    return begun
+
+
+def soon(true) -> bool:
+    """Some take dependants later than what has changed."""
+    end = time.monotonic() + 1
+    while not true() and time.monotonic() < end:
+        time.sleep(0.01)
+    return true()
+
+
 def serve(contender: str, root: pathlib.Path, count: int) -> None:
-    """A line {"name", "version"} in, one {"ms", "bodies"} out."""
-    sys.path.insert(0, str(root))
-    for package in range(count // 100):
-        for module in range(99):
-            importlib.import_module(f"p{package}.m{module}")
-    for name in ("leaf", "hub", *(f"dep{i}" for i in range(100))):
-        importlib.import_module(name)
+    """A line {"name", "version", "rename", "seconds"} in, one {"ms", "bodies", "live", "dependants"} out."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # some of them talk
+
+    def answer(**what):
+        print(json.dumps(what), file=answers, flush=True)
     try:
-        reload_ = CONTENDERS[contender](root)
+        wait, version_of, end = begin(contender, root, count)
     except ImportError as error:
-        print(json.dumps({"error": str(error)}), flush=True)
+        answer(error=str(error))
         return
-    print(json.dumps({"modules": len(sys.modules)}), flush=True)
+    answer(modules=len(sys.modules))
     for line in sys.stdin:
         order = json.loads(line)
         name, version = order["name"], order["version"]
-        path = root / f"{name}.py"
-        base = bodies() if name == "hub" else 0
-        new = root / "new"
-        new.write_text(f"V = {version}\n")
-        future = time.time() + version
-        os.utime(new, (future, future))  # those that go by whole seconds would miss it
-        begun = time.perf_counter()
-        new.rename(path)
-        reload_(name)
+        base = bodies(root) if name == "hub" and contender == OURS else 0
+        begun = save(root / f"{name}.py", version, order["rename"])
+        live = wait(name, version, order["seconds"])
         took = time.perf_counter() - begun
-        live = sys.modules[name].V == version
-        print(json.dumps({"ms": 1000 * took, "bodies": 1000 * base, "live": live, "dependants": sys.modules["dep7"].V == version}), flush=True)
+        answer(ms=1000 * took, bodies=1000 * base, live=live, dependants=live and name == "hub" and soon(lambda: version_of("dep7") == version))
+    end()
+
+
+# --- who asks them ---
 
 
 class Contender:
     def __init__(self, name: str, count: int, top: str) -> None:
+        self.name, self.told = name, CONTENDERS[name][1]
         self.root = pathlib.Path(tempfile.mkdtemp(dir=top))
         corpus(self.root, count)
         time.sleep(0.1)
         self.process = subprocess.Popen([sys.executable, __file__, "--serve", name, "--root", str(self.root), "--count", str(count)], text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "LADEWERK": "0"})
-        self.first = json.loads(self.process.stdout.readline())
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "LADEWERK": "0"})
+        self.first = json.loads(self.process.stdout.readline() or '{"error": "it has died"}')
         self.version = 0
+        self.seconds = 20 if "restart" in name else 5
+        self.samples: list[dict] = []
 
-    def save(self, name: str) -> dict:
+    def save(self, name: str, rename: bool) -> dict:
         self.version += 1
-        self.process.stdin.write(json.dumps({"name": name, "version": self.version}) + "\n")
+        self.process.stdin.write(json.dumps({"name": name, "version": self.version, "rename": rename, "seconds": self.seconds}) + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
+
+    def try_out(self) -> None:
+        """What it loses."""
+        self.renames, self.writes = ([self.save("leaf", rename)["live"] for _ in range(3)] for rename in (True, False))
+        self.dependants = self.save("hub", any(self.renames))["dependants"]
+
+    def row(self) -> str:
+        lost = [what for what, kept in (("saves by rename", all(self.renames)), ("saves in place", all(self.writes)), ("dependants", self.dependants)) if not kept]
+        live = sorted(sample["ms"] for sample in self.samples if sample["live"])
+        times = f"{statistics.median(live):.2f} | {live[max(0, -(-len(live) * 99 // 100) - 1)]:.2f}" if live else " | "
+        return f"| {self.name} | {self.told} | {times} | {len(live)} of {len(self.samples)} | {', '.join(lost) or 'nothing'} |"
 
     def end(self) -> None:
         self.process.stdin.close()
         self.process.wait()
 
 
-def row(what: str, samples: list[dict]) -> str:
-    times = sorted(sample["ms"] for sample in samples)
-    live = sum(sample["live"] for sample in samples)
-    return f"| {what} | {statistics.median(times):.2f} | {times[max(0, len(times) * 99 // 100 - 1)]:.2f} | {live} of {len(samples)} |"
+def measure(count: int, saves: int, names: list[str]) -> tuple[list[dict], list[dict]]:
+    """Prints the tables; -> Ladewerk's samples for the leaf, and for the module with dependants."""
+    with tempfile.TemporaryDirectory() as top:
+        running = [Contender(name, count, top) for name in names]
+        able = [contender for contender in running if "error" not in contender.first]
+        for contender in able:
+            contender.try_out()
+        for number in range(saves):
+            for contender in able:
+                if contender.seconds < 20 or number % 20 == 0:
+                    contender.samples.append(contender.save("leaf", any(contender.renames)))
+        print(f"## {count} modules and 102 more\n\n| save of a leaf | is told | p50, ms | p99 | live | loses |\n|---|---|---|---|---|---|")
+        for contender in running:
+            print(contender.row() if contender in able else f"| {contender.name} | {contender.first['error']} | | | | |")
+        ours = next(contender for contender in running if contender.name == OURS)
+        hub = [ours.save("hub", True) for _ in range(max(20, saves // 5))]
+        ratio = statistics.median(sample["ms"] / sample["bodies"] for sample in hub)
+        print("\n| save of a module with 100 dependants | p50, ms | its 101 bodies | ratio, median | live |\n|---|---|---|---|---|")
+        print(f"| {OURS} | {statistics.median(sample['ms'] for sample in hub):.2f} | {statistics.median(sample['bodies'] for sample in hub):.2f} | {ratio:.2f} | "
+              f"{sum(sample['dependants'] for sample in hub)} of {len(hub)} |\n", flush=True)
+        for contender in able:
+            contender.end()
+        return ours.samples, hub
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("-n", type=int, default=200)
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 10000])
+    parser.add_argument("--only", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
     parser.add_argument("--serve")
     parser.add_argument("--root", type=pathlib.Path)
     parser.add_argument("--count", type=int)
@@ -142,31 +169,14 @@ def main() -> None:
     if options.serve:
         serve(options.serve, options.root, options.count)
         return
-    leaf: dict[int, list[dict]] = {}
-    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
-    for count in options.sizes:
-        with tempfile.TemporaryDirectory() as top:
-            running = {name: Contender(name, count, top) for name in CONTENDERS}
-            print(f"## {count} modules and 102 more\n\n| save of a leaf, ms | p50 | p99 | live |\n|---|---|---|---|")
-            able = {name: contender for name, contender in running.items() if "error" not in contender.first}
-            samples: dict[str, list[dict]] = {name: [] for name in able}
-            for _ in range(options.n):
-                for name, contender in able.items():
-                    samples[name].append(contender.save("leaf"))
-            leaf[count] = samples["ladewerk"]
-            for name, contender in running.items():
-                print(row(name, samples[name]) if name in able else f"| {name} | {contender.first['error']} | | |")
-            hub = [able["ladewerk"].save("hub") for _ in range(max(20, options.n // 5))]
-            print("\n| save of a module with 100 dependants | ms | over its 101 bodies | live |\n|---|---|---|---|")
-            ratio = statistics.median(sample["ms"] / sample["bodies"] for sample in hub)
-            print(f"| ladewerk | {statistics.median(sample['ms'] for sample in hub):.2f} | {ratio:.2f} | {sum(sample['dependants'] for sample in hub)} of {len(hub)} |\n")
-            for contender in running.values():
-                contender.end()
+    print(f"Python {platform.python_version()}, Linux {platform.release()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {options.n} saves each (restarts: every 20th)\n")
+    names = [OURS, *(name for name in options.only if name != OURS)]
+    leaf = {count: measure(count, options.n, names)[0] for count in options.sizes}
     sizes = sorted(leaf)
     if len(sizes) > 1:
         small, large = leaf[sizes[0]], leaf[sizes[-1]]
         ratio = statistics.median(b["ms"] for b in large) / statistics.median(a["ms"] for a in small)
-        print(f"ladewerk, leaf, {sizes[-1]} modules against {sizes[0]}: {ratio:.2f}")
+        print(f"{OURS}, leaf, {sizes[-1]} modules against {sizes[0]}: {ratio:.2f}; load at the end {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

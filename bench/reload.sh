@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 #
-# bench/reload.sh [--python PYTHON] [-n SAVES] [--quick]: save -> new code live, beside importlib.reload and IPython's autoreload.
-# Builds an environment in build-bench/reload-PYTHON (network: PyPI, for IPython; without it that row says so).
+# bench/reload.sh [--python PYTHON] [-n SAVES] [--quick]: save -> new code live, beside importlib.reload, IPython's autoreload, jurigged, hmr, and
+# restarts by watchfiles. Builds an environment in build-bench/reload-PYTHON (network: PyPI, for those; the row of one that is missing says so).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=python3 saves=200 sizes="100 10000"
@@ -19,6 +19,8 @@ venv=${LADEWERK_BENCH_VENV:-build-bench/reload-$tag}
 if [ ! -x "$venv/bin/python" ]; then
 	"$python" -m venv "$venv"
 	"$venv/bin/pip" -q install .
-	"$venv/bin/pip" -q install ipython || echo "IPython could not be installed" >&2
+	for rival in ipython jurigged hmr watchfiles; do
+		"$venv/bin/pip" -q install "$rival" || echo "$rival could not be installed" >&2
+	done
 fi
 exec "$venv/bin/python" bench/reload.py -n "$saves" --sizes $sizes

@@ -23,6 +23,7 @@ typedef struct {
 	PyObject *get;		/* get(full name) -> module */
 	PyObject *import;	/* what stands for builtins.__import__, and for importlib._bootstrap._gcd_import, on this thread */
 	PyObject *gcd_import;
+	PyObject *concerned;	/* set: names of modules that are to this thread others than sys.modules has, or may be */
 	PyObject *standins;	/* dict: old module -> its name */
 	PyObject *children;	/* dict: package -> dict: attribute -> full name */
 	PyObject *classes;	/* dict: module -> (its own class, the one it has meanwhile), for those that are not plain modules */
@@ -194,14 +195,15 @@ static int become_standin(aside *self, PyObject *module, PyObject *class)
 
 static int aside_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = { "get", "import_", "gcd_import", NULL };
+	static char *names[] = { "get", "import_", "gcd_import", "concerned", NULL };
 	aside *self = (aside *)object;
-	PyObject *get, *import, *gcd_import;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO", names, &get, &import, &gcd_import))
+	PyObject *get, *import, *gcd_import, *concerned;
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO!", names, &get, &import, &gcd_import, &PySet_Type, &concerned))
 		return -1;
 	Py_XSETREF(self->get, Py_NewRef(get));
 	Py_XSETREF(self->import, Py_NewRef(import));
 	Py_XSETREF(self->gcd_import, Py_NewRef(gcd_import));
+	Py_XSETREF(self->concerned, Py_NewRef(concerned));
 	Py_XSETREF(self->standins, PyDict_New());
 	Py_XSETREF(self->children, PyDict_New());
 	Py_XSETREF(self->classes, PyDict_New());
@@ -218,6 +220,7 @@ static int aside_traverse(PyObject *object, visitproc visit, void *arg)
 	Py_VISIT(self->get);
 	Py_VISIT(self->import);
 	Py_VISIT(self->gcd_import);
+	Py_VISIT(self->concerned);
 	Py_VISIT(self->standins);
 	Py_VISIT(self->children);
 	Py_VISIT(self->classes);
@@ -231,6 +234,7 @@ static int aside_clear(PyObject *object)
 	Py_CLEAR(self->get);
 	Py_CLEAR(self->import);
 	Py_CLEAR(self->gcd_import);
+	Py_CLEAR(self->concerned);
 	Py_CLEAR(self->standins);
 	Py_CLEAR(self->children);
 	Py_CLEAR(self->classes);
@@ -377,11 +381,74 @@ static int detour_init(PyObject *object, PyObject *args, PyObject *kwargs)
 	return 0;
 }
 
+/* Whether NAME, or a package above it, is one of CONCERNED: 1, 0, -1. */
+static int is_concerned(PyObject *concerned, PyObject *name)
+{
+	int found = PySet_Contains(concerned, name);
+	Py_ssize_t len = PyUnicode_GET_LENGTH(name);
+	for (Py_ssize_t dot = 0; !found && (dot = PyUnicode_FindChar(name, '.', dot, len, 1)) >= 0; dot++) {
+		PyObject *above = PyUnicode_Substring(name, 0, dot);
+		found = above ? PySet_Contains(concerned, above) : -1;
+		Py_XDECREF(above);
+	}
+	return found;
+}
+
+/* Whether `from MODULE import NAMES` imports nothing, and gives nothing that is concerned: 1, 0, -1. */
+static int has_all(aside *tx, PyObject *full, PyObject *module, PyObject *names)
+{
+	PyObject *own = PyModule_CheckExact(module) ? PyModule_GetDict(module) : NULL;
+	if (!own || !PyTuple_CheckExact(names))
+		return 0;
+	int package = PyDict_GetItemString(own, "__path__") || PyDict_GetItemString(own, "__getattr__"), result = 1;
+	for (Py_ssize_t i = 0; result > 0 && i < PyTuple_GET_SIZE(names); i++) {
+		PyObject *name = PyTuple_GET_ITEM(names, i);
+		if (!PyUnicode_CheckExact(name))
+			return 0;
+		if (package && (result = PyDict_Contains(own, name)) <= 0)
+			break;
+		PyObject *child = PyUnicode_FromFormat("%U.%U", full, name);
+		int concerned = child ? PySet_Contains(tx->concerned, child) : -1;
+		Py_XDECREF(child);
+		result = concerned < 0 ? -1 : !concerned;
+	}
+	return result;
+}
+
+/*
+ * Whether this call of __import__ does what it does for other threads: an absolute import of a module that is there, and that nothing under way concerns.
+ * So most imports of a body take the short way. 1; 0 (maybe not); -1.
+ */
+static int is_ordinary(aside *tx, PyObject *args, PyObject *kwargs)
+{
+	Py_ssize_t count = PyTuple_GET_SIZE(args);
+	PyObject *name = count ? PyTuple_GET_ITEM(args, 0) : NULL, *names = count > 3 ? PyTuple_GET_ITEM(args, 3) : Py_None;
+	if (!name || kwargs || !PyUnicode_CheckExact(name) || (count > 4 && (!PyLong_CheckExact(PyTuple_GET_ITEM(args, 4)) || PyLong_AsLong(PyTuple_GET_ITEM(args, 4)) != 0))) {
+		PyErr_Clear();
+		return 0;
+	}
+	/* First: of one that is concerned nothing may be asked (whether it is being initialized, say) by those who forget exceptions. */
+	int concerned = is_concerned(tx->concerned, name);
+	if (concerned)
+		return concerned < 0 ? -1 : 0;
+	PyObject *module = PyImport_GetModule(name);
+	if (!module)
+		return PyErr_Occurred() ? -1 : 0;
+	int result = module != Py_None;
+	if (result && names != Py_None)
+		result = has_all(tx, name, module, names);
+	Py_DECREF(module);
+	return result;
+}
+
 static PyObject *detour_call(PyObject *object, PyObject *args, PyObject *kwargs)
 {
 	detour *self = (detour *)object;
 	aside *tx = current_aside();
-	PyObject *target = !tx ? self->original : self->gcd_import ? tx->gcd_import : tx->import;
+	int ordinary = !tx ? 1 : self->gcd_import ? 0 : is_ordinary(tx, args, kwargs);
+	if (ordinary < 0)
+		return NULL;
+	PyObject *target = ordinary ? self->original : self->gcd_import ? tx->gcd_import : tx->import;
 	if (!target)
 		return PyErr_Format(PyExc_ImportError, "ladewerk: a detour that leads nowhere");
 	Py_INCREF(target);

@@ -7,12 +7,14 @@
 /* What each part adds: 0, or -1 with an exception. */
 static int (*const parts[])(PyObject *module) = {
 	lw_live_add_edges,
+	lw_live_add_statements,
 	lw_live_add_graph,
 	lw_live_add_aside,
 	lw_live_add_patch,
 	lw_live_add_swap,
 	lw_live_add_pins,
 	lw_live_add_events,
+	lw_live_add_version,
 	NULL,
 };
 

@@ -13,6 +13,7 @@
 
 /** Each adds what edges.h, graph.h offer: 0, or -1 with an exception. */
 int lw_live_add_edges(PyObject *module);
+int lw_live_add_statements(PyObject *module); /* statements.c */
 int lw_live_add_graph(PyObject *module);
 /* Reloads: what one thread sees (aside.c), functions and classes that stay (patch.c), the step (swap.c), its readers (pins.c), what changes on disk (events.c). */
 int lw_live_add_aside(PyObject *module);
@@ -20,5 +21,6 @@ int lw_live_add_patch(PyObject *module);
 int lw_live_add_swap(PyObject *module);
 int lw_live_add_pins(PyObject *module);
 int lw_live_add_events(PyObject *module);
+int lw_live_add_version(PyObject *module); /* version.c: what has changed in sys.modules */
 
 #endif

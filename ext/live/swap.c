@@ -14,6 +14,9 @@
  */
 #include "live.h"
 #include "patch.h"
+#include "version.h"
+
+#include <stdbool.h>
 
 enum kind {
 	ENTRY,		/* (dict, key, value), (dict, key) */
@@ -174,23 +177,36 @@ static int retire(PyObject *module, struct change *changes, Py_ssize_t count)
 }
 #endif
 
-static PyObject *swap(PyObject *module, PyObject *list)
+static PyObject *swap(PyObject *module, PyObject *args)
 {
-	if (!PyList_CheckExact(list))
-		return PyErr_Format(PyExc_TypeError, "changes are a list");
+	PyObject *list, *watched;
+	uint64_t version;
+	if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &list, &PyDict_Type, &watched) || lw_version(watched, &version) < 0)
+		return NULL;
+	PyObject *versions = Py_BuildValue("(y#y#)", (const char *)&version, (Py_ssize_t)sizeof(version), (const char *)&version, (Py_ssize_t)sizeof(version));
+	if (!versions)
+		return NULL;
 	Py_ssize_t count = PyList_GET_SIZE(list), known = 0;
 	struct change *changes = PyMem_Calloc((size_t)count + 1, sizeof *changes);
-	if (!changes)
+	if (!changes) {
+		Py_DECREF(versions);
 		return PyErr_NoMemory();
+	}
 	int result = 0;
-	for (; known < count && !result; known++)
+	bool entries = true;	/* setting these runs no other code */
+	for (; known < count && !result; known++) {
 		result = parse(PyList_GET_ITEM(list, known), &changes[known]);
+		entries = entries && changes[known].kind == ENTRY;
+	}
 	if (!result)
 		result = retire(module, changes, count);
 	if (!result)
 		result = apply_fallible(changes, count);
 	if (!result) {
 		apply_rest(changes, count);
+		version = lw_version_now(watched);
+		if (entries) /* nobody else has the tuple yet */
+			memcpy(PyBytes_AS_STRING(PyTuple_GET_ITEM(versions, 1)), &version, sizeof(version));
 		for (Py_ssize_t i = 0; i < count; i++)
 			if (changes[i].kind == CALL)
 				call(changes[i].target);
@@ -198,7 +214,9 @@ static PyObject *swap(PyObject *module, PyObject *list)
 	for (Py_ssize_t i = 0; i < known; i++)
 		Py_XDECREF(changes[i].before);
 	PyMem_Free(changes);
-	return result < 0 ? NULL : Py_NewRef(Py_None);
+	if (result < 0)
+		Py_CLEAR(versions);
+	return versions;
 }
 
 /* --- what is new in sys.modules --- */
@@ -252,9 +270,95 @@ static PyObject *strangers(PyObject *self, PyObject *args)
 	return result;
 }
 
+/* --- who has something of what is replaced --- */
+
+struct pair {
+	const PyObject *value;	/* borrowed: only compared */
+	PyObject *other;	/* borrowed from the dict of them */
+};
+
+static int compare_pairs(const void *a, const void *b)
+{
+	const PyObject *x = ((const struct pair *)a)->value, *y = ((const struct pair *)b)->value;
+	return (x > y) - (x < y);
+}
+
+/* A dict: identity -> other, sorted by identity; PyMem_Free() it. NULL with an exception. */
+static struct pair *sorted_pairs(PyObject *others, size_t *count)
+{
+	struct pair *pairs = PyMem_Calloc((size_t)PyDict_GET_SIZE(others) + 1, sizeof(*pairs));
+	PyObject *identity, *other;
+	Py_ssize_t at = 0, room = PyDict_GET_SIZE(others);
+	for (*count = 0; pairs && *count < (size_t)room && PyDict_Next(others, &at, &identity, &other); ++*count) {
+		pairs[*count] = (struct pair){ PyLong_AsVoidPtr(identity), other };
+		if (!pairs[*count].value && PyErr_Occurred()) {
+			PyMem_Free(pairs);
+			return NULL;
+		}
+	}
+	if (!pairs)
+		PyErr_NoMemory();
+	else
+		qsort(pairs, *count, sizeof(*pairs), compare_pairs);
+	return pairs;
+}
+
+/* (dict, key, other) for NAMES' values that are among PAIRS. 0, or -1 with an exception. */
+static int add_bound(PyObject *result, PyObject *names, const struct pair *pairs, size_t count)
+{
+	PyObject *key, *value;
+	Py_ssize_t at = 0;
+	while (PyDict_Next(names, &at, &key, &value)) {
+		const struct pair wanted = { value, NULL }, *found = bsearch(&wanted, pairs, count, sizeof(*pairs), compare_pairs);
+		if (!found || !PyUnicode_CheckExact(key))
+			continue;
+		Py_INCREF(key); /* making a tuple may collect garbage */
+		PyObject *change = PyTuple_Pack(3, names, key, found->other);
+		Py_DECREF(key);
+		int failed = change ? PyList_Append(result, change) : -1;
+		Py_XDECREF(change);
+		if (failed)
+			return -1;
+	}
+	return 0;
+}
+
+static PyObject *bound(PyObject *self, PyObject *args)
+{
+	PyObject *dicts, *others;
+	size_t count;
+	if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &dicts, &PyDict_Type, &others))
+		return NULL;
+	struct pair *pairs = sorted_pairs(others, &count);
+	PyObject *result = pairs ? PyList_New(0) : NULL;
+	int failed = !result;
+	for (Py_ssize_t i = 0; !failed && i < PyList_GET_SIZE(dicts); i++) {
+		PyObject *names = PyList_GET_ITEM(dicts, i);
+		if (!PyDict_Check(names)) {
+			PyErr_SetString(PyExc_TypeError, "a list of dicts is needed");
+			failed = 1;
+			break;
+		}
+#ifdef Py_GIL_DISABLED
+		Py_BEGIN_CRITICAL_SECTION(names);
+		failed = add_bound(result, names, pairs, count) < 0;
+		Py_END_CRITICAL_SECTION();
+#else
+		failed = add_bound(result, names, pairs, count) < 0;
+#endif
+	}
+	PyMem_Free(pairs);
+	if (failed)
+		Py_CLEAR(result);
+	return result;
+}
+
 static PyMethodDef methods[] = {
-	{ "swap", swap, METH_O, "swap([(dict or class, key, value) | (dict or class, key) | (class, bases) | (function, function[, closure]) | (callable,), ...]): all of these changes in one step, or, if one "
-	  "of a class fails or there is no memory, none. A function takes the contents of the other; callables are called when all is done." },
+	{ "bound", bound, METH_VARARGS, "bound([dict, ...], {id: other}): the changes, for swap(), that give each key OTHER whose value has that id." },
+	{ "swap", swap, METH_VARARGS,
+	  "swap([(dict or class, key, value) | (dict or class, key) | (class, bases) | (function, function[, closure]) | (callable,), ...], watched): all of these changes in one step, or, if one "
+	  "of a class fails or there is no memory, none. A function takes the contents of the other; callables are called when all is done.\n"
+	  "-> the version of dict WATCHED just before and just after; twice the former where other code may have run in between." },
 	{ "strangers", strangers, METH_VARARGS, "strangers(modules, known): the names in MODULES whose module is not what KNOWN (name -> weak reference or module) says." },
 	{ NULL, NULL, 0, NULL },
 };

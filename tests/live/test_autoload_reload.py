@@ -466,7 +466,7 @@ def test_pins_and_threads(fresh):
 def test_the_control_of_attributes(fresh):
     """Without what is reached by attributes a dependant keeps the old value: what the first test would notice."""
     fresh(SHOP, follow("""
-        from ladewerk._reload import _imports
+        from ladewerk import _imports
         _imports.chains_of = lambda code, bases: frozenset()
         loader = start()
         import shop

@@ -258,6 +258,8 @@ def test_damaged_code():
             continue
         found = _live.edges(damaged)
         read += 1
+        assert all(level >= 0 and isinstance(name, str) for level, name, *_ in _live.statements(damaged))
+        assert all("." in name for name in _live.dotted(damaged, {*victim.co_names, *victim.co_varnames}))
         assert all(level >= 0 and isinstance(name, str) and kind in _live.EDGE_KINDS for level, name, _, kind, _ in found)
     assert read > 500
 
@@ -267,8 +269,9 @@ def test_deep_code():
     code = compile("def f(): pass", "x", "exec")
     for _ in range(100_000):
         code = code.replace(co_consts=tuple(code if isinstance(constant, types.CodeType) else constant for constant in code.co_consts))
-    with pytest.raises(RecursionError):
-        _live.edges(code)
+    for ask in _live.edges, _live.statements, lambda code: _live.dotted(code, set()):
+        with pytest.raises(RecursionError):
+            ask(code)
 
 
 def test_no_code():

@@ -496,10 +496,10 @@ def test_the_control_of_failures(place, monkeypatch):
     m = place.load(m=TEXT)
     before, whole = _state(m), _live.swap
 
-    def swap(changes):
+    def swap(changes, watched):
         for change in changes[len(changes) // 2:]:
-            whole([change])
-        whole([(m.C, (int,))])
+            whole([change], watched)
+        whole([(m.C, (int,))], watched)
     _fail_in_the_step(place, monkeypatch, swap)
     assert _state(m) != before
 
@@ -532,11 +532,11 @@ def _version(number):
 
 def _step_in_two(whole, looked):
     """The control's swap: readers look in its middle."""
-    def swap(changes):
+    def swap(changes, watched):
         half = len(changes) // 2
-        whole(changes[:half])
+        whole(changes[:half], watched)
         looked()
-        whole(changes[half:])
+        return whole(changes[half:], watched)
     return swap
 
 

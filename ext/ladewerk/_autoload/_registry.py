@@ -6,8 +6,9 @@ from importlib.machinery import SOURCE_SUFFIXES
 from types import MappingProxyType
 from typing import Any, Final, Iterator, Mapping, NamedTuple
 
+from ladewerk import _live
 from ladewerk._autoload import _hooks, _tree
-from ladewerk._autoload._imports import _imports_of
+from ladewerk._imports import absolute
 from ladewerk._autoload._tree import HIDDEN, ROOT
 
 
@@ -32,6 +33,35 @@ class Entry(NamedTuple):
     path: str
     directories: tuple[str, ...]
     object: Any
+
+
+class _Said(NamedTuple):
+    """What a source says: imports as (level, name, names or None), and the dotted names by which it reaches something through what it imports."""
+
+    imports: tuple[tuple[int, str, tuple[str, ...] | None], ...] = ()
+    dotted: frozenset[str] = frozenset()
+
+
+_known: dict[str, tuple[tuple[int, int, int], _Said]] = {}  # by path; with mtime, size, inode
+
+
+def _said_by(path: str) -> _Said:
+    """By the source at PATH; nothing if it cannot be read or compiled."""
+    try:
+        stat = os.stat(path)
+        stamp = stat.st_mtime_ns, stat.st_size, stat.st_ino
+        known = _known.get(path)
+        if known and known[0] == stamp:
+            return known[1]
+        with open(path, "rb") as file:
+            code = compile(file.read(), path, "exec", dont_inherit=True)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: it is too deep for the parser
+        return _Said()
+    statements = _live.statements(code)
+    tops = {name.partition(".")[0] for _, name, fromlist, _, _ in statements if fromlist is None}
+    said = _Said(tuple((level, name, fromlist) for level, name, fromlist, _, _ in statements), frozenset(_live.dotted(code, tops)))
+    _known[path] = stamp, said
+    return said
 
 
 class Registry:
@@ -84,22 +114,14 @@ class Registry:
     def _ask(self, entry: Entry) -> frozenset[str]:
         if not entry.path.endswith(tuple(SOURCE_SUFFIXES)):
             return frozenset()
-        said = _imports_of(entry.path)
+        said = _said_by(entry.path)
         package = entry.module if entry.directories else entry.module.rpartition(".")[0]
-        found = set()
-        tops = set()
-        for level, module, names in said.imports:
-            if level:
-                above = package.rsplit(".", level - 1)[0] if level > 1 else package
-                module = f"{above}.{module}" if module else above
-            if names is None:
-                tops.add(module.partition(".")[0])
-            for full in [module] if names is None else [f"{module}.{name}" for name in names]:
-                found.add(self._managed(full))
-        for chain in said.chains:
-            if chain.partition(".")[0] in tops:
-                found.add(self._managed(chain))
-        return frozenset(found - {None, entry.name})  # type: ignore[arg-type]
+        named = set(said.dotted)
+        for level, name, fromlist in said.imports:
+            module = absolute(level, name, package)
+            if module is not None:
+                named.update([module] if fromlist is None else [f"{module}.{each}" for each in fromlist])
+        return frozenset(found for found in map(self._managed, named) if found is not None) - {entry.name}
 
     def _managed(self, dotted: str) -> str | None:
         """The longest beginning that is a name."""

@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from ladewerk import _live
 from . import _share, _transaction
@@ -17,9 +17,10 @@ from ._errors import Reloaded, ReloadError
 from ._inplace import InPlace, collect_young
 from ._pins import GATE
 from ._sources import Sources
-from ._transaction import Plan, Transaction, make_plan
+from ._transaction import Plan, Transaction, make_plan, why_not
 
 ANY = None
+AHEAD = 0.1  # seconds that a plan made ahead is believed
 MEANWHILE = 10  # rounds for what other threads import while a reload runs; the next reload goes on
 
 
@@ -41,6 +42,15 @@ def check_policy(policy: str) -> str:
     if policy not in POLICIES:
         raise ValueError(f"policy is 'replace' or 'in place', not {policy!r}")
     return policy
+
+
+class _Ahead(NamedTuple):
+    """A plan that nobody has asked for yet, what it was made for, and when."""
+
+    plan: Plan
+    suspects: set[str]
+    version: bytes  # of sys.modules
+    made: float
 
 
 class _One:
@@ -82,6 +92,7 @@ class Reloader:
         self._pending: set[str] = set()  # reported, not yet reloaded
         self._everything = True  # compare all stamps
         self._absent: set[str] = set()  # directories that were not there to be armed
+        self._ahead: _Ahead | None = None
         self._mutex = threading.Condition()
         self._waiting: dict[str, _Turn] = {}  # by policy: who comes now shares it
         self._on_unload: list[tuple[str | None, Callable[[str, Any], object]]] = []
@@ -184,6 +195,29 @@ class Reloader:
             finally:
                 _one.thread = 0
 
+    def plan_ahead(self) -> None:
+        """Plan the next reload while its caller has to wait anyway. The plan is used if, until then, the kernel has told of nothing and nothing was imported."""
+        with _one.lock:
+            _one.thread = threading.get_ident()
+            try:
+                with self._glancing():
+                    suspects, version = self._look(), self._sources.seen_all()
+                    self._ahead = None
+                    # What autoloaders have to say is said in the reload.
+                    if version is not None and self.told_of_all() and not self._sources.share.has_autoloaders():
+                        self._ahead = _Ahead(make_plan(self._sources, suspects, set()), suspects, version, time.monotonic())
+            except BaseException:
+                pass  # the reload will meet it, too, and say so
+            finally:
+                _one.thread = 0
+
+    def _planned(self, suspects: set[str]) -> Plan:
+        """For SUSPECTS, as _look() has just found them."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead.suspects == suspects and ahead.version == self._sources.seen_all() and time.monotonic() - ahead.made < AHEAD:
+            return ahead.plan
+        return make_plan(self._sources, suspects, set())
+
     def note(self) -> bool | None:
         """Take in what the kernel has told. None: no module is concerned; True: a reload may find something; False: not yet, a source is empty, or gone, that was not."""
         with _one.lock:
@@ -228,14 +262,16 @@ class Reloader:
                 return self._look()
             if told is None:
                 sources.rearm()
-                self._everything = True
+                self._everything, self._ahead = True, None
             else:
                 self._pending |= told
-                self._news |= bool(told) or (sources.new_files and (bool(self._pending) or sources.share.has_autoloaders()))
+                told_news = bool(told) or (sources.new_files and (bool(self._pending) or sources.share.has_autoloaders()))
+                if told_news:
+                    self._news, self._ahead = True, None
         if any(map(os.path.exists, self._absent)):
             self._absent.clear()
             sources.rearm()
-            self._everything = True
+            self._everything, self._ahead = True, None
         if not (hurry and self._news and not self._everything):
             sources.meet()
         if self._everything or self._events is None or self._blind:
@@ -258,7 +294,7 @@ class Reloader:
         return armed
 
     def _drop_events(self) -> None:
-        events, self._events = self._events, None
+        events, self._events, self._ahead = self._events, None, None
         self._sources.arm = lambda directory: False
         if events is not None:
             events.close()
@@ -287,10 +323,13 @@ class Reloader:
             suspects = {name for name in self._look() if share.concerns(name)}
             forced: set[str] = set()
             if changed is not None:
-                forced, suspects = sources.named(changed), set()
-            plan = make_plan(sources, suspects, forced)
+                forced, suspects, self._ahead = sources.named(changed), set(), None
+                plan = make_plan(sources, suspects, forced)
+            else:
+                plan = self._planned(suspects)
             executed, removed = self._transact(plan, policy, replaced)
         self._pending -= suspects | forced
+        plan.skipped.update((record.name, why_not(record)) for record in plan.touched if sources.looked_again(record))
         try:
             executed = self._catch_up(executed, removed, policy, replaced, owner)
         finally:
@@ -349,10 +388,11 @@ class Reloader:
         try:
             if plan.adapters:  # bodies write to registries that readers read
                 self._let_out()
-            self._make(transaction, share)
+            versions = self._make(transaction, share)
         finally:
             GATE.open()
         transaction.commit()
+        self._sources.swapped(*versions)
         share.committed(plan)
         replaced += transaction.replaced
         removed = [(name, transaction.old.get(name)) for name in plan.removed]
@@ -363,12 +403,12 @@ class Reloader:
         if not GATE.close(self.patience, True):
             raise ReloadError(f"readers inside pinned() did not finish within {self.patience:g} s; nothing was changed")
 
-    def _make(self, transaction: Transaction, share: _share.Share) -> None:
+    def _make(self, transaction: Transaction, share: _share.Share) -> tuple[bytes, bytes]:
         try:
             share.unloaded(transaction.plan)
             transaction.begin()
             transaction.execute()
-            self._step(transaction, share)
+            versions = self._step(transaction, share)
         finally:
             interrupt = None
             for _ in _ATTEMPTS:  # (no call before `try`: a signal's handler runs where a call begins or ends)
@@ -382,26 +422,28 @@ class Reloader:
                 share.abandoned()
             if interrupt is not None:
                 raise interrupt
+        return versions
 
-    def _step(self, transaction: Transaction, share: _share.Share) -> None:
-        """All changes at once, when no reader has a pin and no import of what goes is under way."""
+    def _step(self, transaction: Transaction, share: _share.Share) -> tuple[bytes, bytes]:
+        """All changes at once, when no reader has a pin and no import of what goes is under way. -> the versions of sys.modules before and after."""
         while True:
             share.settle(transaction.names())
             if not transaction.plan.adapters:
                 self._let_out()
             changes = transaction.changes()  # as names are now: while we waited, other threads went on
-            if self._swap(share, transaction.names(), changes):
-                return
+            versions = self._swap(share, transaction.names(), changes)
+            if versions is not None:
+                return versions
             if not transaction.plan.adapters:
                 GATE.open()
 
     @staticmethod
-    def _swap(share: _share.Share, names: Iterable[str], changes: list[Any]) -> bool:
+    def _swap(share: _share.Share, names: Iterable[str], changes: list[Any]) -> tuple[bytes, bytes] | None:
+        """None: one of NAMES is being imported."""
         if not share.hold(names):
-            return False
+            return None
         try:
-            _live.swap([*changes, *share.changes()])
-            return True
+            return _live.swap([*changes, *share.changes()], sys.modules)
         finally:
             share.release()
 

@@ -18,7 +18,7 @@ from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
 from ladewerk import _live
-from ._imports import Imports, imports_of
+from ladewerk._imports import NOTHING, Imports, imports_of
 from ._share import Share
 
 RACY_NS = 30_000_000  # two of the slowest ticks, and some
@@ -143,7 +143,7 @@ class Sources:
         self.records: dict[str, Record] = {}
         self._seen: dict[str, Any] = {}  # all of sys.modules: weak references where they can be had
         self._by_path: dict[str, set[str]] = {}
-        self._by_directory: dict[str, set[str]] = {}  # modules that are found in it: their own, and other entries of their parent's path
+        self._by_directory: dict[str, dict[str, set[str]]] = {}  # modules that are found in it, by the last part of their names: their own, and other entries of their parent's path
         self.importers: dict[str, set[str]] = {}  # of a module's name or all of its names
         self.takers: dict[str, dict[str, set[str]]] = {}  # m -> importer -> the n in its `from m import n`
         self._without_imports: set[str] = set()
@@ -152,6 +152,8 @@ class Sources:
         self.new_files = False  # of late, where sources may be found, that no module is known to have
         self.unsure: set[str] = set()  # their stamps prove nothing (yet)
         self._order = 0
+        self._modules: dict[str, Any] = {}  # sys.modules as we saw it last, and its version then; None: to be looked at again
+        self._version: bytes | None = None
         self._looked_ns = _started_ns()
         self._listings: dict[str, tuple[Stamp, bool]] = {}
         self._linked: set[str] = set()  # their sources have other names, too: what is written by those is told to nobody
@@ -169,23 +171,39 @@ class Sources:
 
     def meet(self) -> None:
         """Look at what sys.modules has that we have not seen."""
-        now = time.time_ns()
-        for name in _live.strangers(sys.modules, self._seen):
-            module = sys.modules.get(name)
-            if is_lazy(module):
-                continue
-            self._see(name, module)
-            record = self._record(name, module)
-            if record is None:
-                self._forget(name)
-                continue
-            self._keep(record)
-            self._look(record, now)
+        now, modules = time.time_ns(), sys.modules
+        version: bytes | None = _live.version(modules)
+        if version != self._version or modules is not self._modules:
+            for name in _live.strangers(modules, self._seen):
+                module = modules.get(name)
+                if is_lazy(module):
+                    version = None  # it becomes another without being replaced
+                else:
+                    self._meet_one(name, module, now)
+            self._modules, self._version = modules, version
         self._looked_ns = now - RACY_NS
 
     def has_strangers(self) -> bool:
         """Whether meet() would find something."""
-        return bool(_live.strangers(sys.modules, self._seen))
+        return self.seen_all() is None and bool(_live.strangers(sys.modules, self._seen))
+
+    def seen_all(self) -> bytes | None:
+        """The version of sys.modules if it has nothing that we have not seen."""
+        return self._version if sys.modules is self._modules and _live.version(self._modules) == self._version else None
+
+    def swapped(self, before: bytes, after: bytes) -> None:
+        """A swap, and nothing else, has brought sys.modules from one version to the other; what it did is in executed() and removed()."""
+        if self._version == before:
+            self._version = after
+
+    def _meet_one(self, name: str, module: Any, now: int) -> None:
+        self._see(name, module)
+        record = self._record(name, module)
+        if record is None:
+            self._forget(name)
+            return
+        self._keep(record)
+        self._look(record, now)
 
     def _see(self, name: str, module: Any) -> None:
         try:
@@ -243,9 +261,7 @@ class Sources:
 
     def _look(self, record: Record, now: int) -> None:
         """The first look at a module that others executed, some time since our last one."""
-        for directory in self._directories(record):
-            self._by_directory.setdefault(directory, set()).add(record.name)
-            self._arm(directory)
+        self._find_in(record)
         if not record.path:
             return
         self._note_links(record)
@@ -259,6 +275,16 @@ class Sources:
         record.racy = _racy(record.stamp, now)
         if record.doubtful or record.racy:
             self.unsure.add(record.name)
+
+    def _find_in(self, record: Record) -> None:
+        """Its directories, from here on."""
+        for directory in self._directories(record):
+            self._by_directory.setdefault(directory, {}).setdefault(record.name.rpartition(".")[2], set()).add(record.name)
+            self._arm(directory)
+
+    def _in(self, directory: str) -> set[str]:
+        """All that are found in DIRECTORY, and are still looked after."""
+        return self.records.keys() & set().union(*self._by_directory.get(directory, {}).values())
 
     def _directories(self, record: Record) -> list[str]:
         """Where another module of this name may appear."""
@@ -350,9 +376,9 @@ class Sources:
                 self._without_imports.discard(name)
                 continue
             self.set_imports(record, self._imports(record))
+        self._without_imports.clear()  # going through a set takes as long as when it was largest
 
     def _imports(self, record: Record) -> Imports:
-        from ._imports import NOTHING
         try:
             if record.why:
                 if not record.path.endswith(".py"):
@@ -384,6 +410,8 @@ class Sources:
         """Modules that other threads began to import while EXECUTED were made, and that depend on them: theirs may be the old ones."""
         last = self._order
         self.meet()
+        if self._order == last:
+            return set()
         self.complete_graph()
         late = {name for name in self.dependants(executed) if name in self.records and self.records[name].order > last and not self.records[name].why}
         for name in late:
@@ -416,12 +444,12 @@ class Sources:
             stamp = stamp_of(os.stat(directory))
         except OSError:
             self._listings.pop(directory, None)
-            return self.records.keys() & self._by_directory.get(directory, set())
+            return self._in(directory)
         known = self._listings.get(directory)
         self._listings[directory] = (stamp, _racy(stamp, now))
         if known is not None and known[0] == stamp and not known[1]:
             return set()
-        return self.records.keys() & self._by_directory.get(directory, set())
+        return self._in(directory)
 
     def told(self, events: list[tuple[int, str, str]]) -> set[str] | None:
         """Whom EVENTS may concern; None: anybody."""
@@ -433,14 +461,13 @@ class Sources:
             if kind == _live.Events.SUBTREE:
                 below = os.path.join(directory, "")
                 self._armed = {each for each in self._armed if each != directory and not each.startswith(below)}
-                for each, names in self._by_directory.items():
+                for each in self._by_directory:
                     if each == directory or each.startswith(below):
-                        found |= names
+                        found |= self._in(each)
                         self._arm(each)
                 continue
-            concerned = self._by_directory.get(directory, set())
             if not name:
-                found |= concerned
+                found |= self._in(directory)
                 continue
             if name.startswith("__pycache__"):
                 continue
@@ -448,8 +475,8 @@ class Sources:
             found |= self._by_path.get(path, set())
             self.new_files |= kind == _live.Events.NAMES and path not in self._by_path and (name.endswith(".py") or "." not in name)
             if kind == _live.Events.NAMES:
-                stem = name.partition(".")[0]
-                found |= {each for each in concerned if each.rpartition(".")[2] == stem or each.rpartition(".")[2] == os.path.basename(directory)}
+                concerned = self._by_directory.get(directory, {})
+                found |= concerned.get(name.partition(".")[0], set()) | concerned.get(os.path.basename(directory), set())
         return self.records.keys() & found
 
     def named(self, changed: Iterable[Any]) -> set[str]:
@@ -480,6 +507,7 @@ class Sources:
         if old is not None:
             record.order = old.order
         record.package, record.doubtful = package, False
+        known = source is not None and same_place and record.stamp == source.stamp  # so it is the same file, with the same links
         if source is not None:
             record.stamp, record.digest, record.racy = source.stamp, source.digest, source.racy
             record.code = code
@@ -491,7 +519,7 @@ class Sources:
             self._keep(record)
         if record.imports is not imports:
             self.set_imports(record, imports)
-        if path:
+        if path and not known:
             self._note_links(record)
         if record.racy:
             self.unsure.add(name)
@@ -499,9 +527,7 @@ class Sources:
             self.unsure.discard(name)
         if same_place and record.directory in self._armed:
             return
-        for directory in self._directories(record):
-            self._by_directory.setdefault(directory, set()).add(name)
-            self._arm(directory)
+        self._find_in(record)
 
     def removed(self, name: str) -> None:
         self._forget(name)

@@ -16,9 +16,9 @@ from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
 from ladewerk import _live
+from ladewerk._imports import NOTHING, Imports, imports_of
 from ._adapters import Adapter, adapters
 from ._errors import ReloadError
-from ._imports import NOTHING, Imports, imports_of
 from ._sources import Record, Source, Sources, _kind, is_lazy, own, read_saved
 
 _bootstrap: Any = sys.modules["importlib._bootstrap"]
@@ -41,6 +41,7 @@ class Plan:
         self.changed: list[str] = []
         self.removed: list[str] = []
         self.skipped: dict[str, str] = {}
+        self.touched: list[Record] = []  # these are skipped, too, if they have changed
         self.kept: set[str] = set()  # they depend on these, and have opted out
         self.adapters: list[Adapter] = []  # of the frameworks that are in use
 
@@ -160,9 +161,10 @@ def _plan_one(sources: Sources, record: Record, plan: Plan, forced: bool) -> boo
         sources.removed(name)
         return False
     if record.why or _keeps(name):
-        why = record.why or "__ladewerk_reload__ is False"
-        if forced or _touched(sources, record):
-            plan.skipped[name] = why
+        if forced:
+            plan.skipped[name] = why_not(record)
+        elif sources.differs(record):
+            plan.touched.append(record)
         return False
     there, path = _search_path(name, plan)
     spec = find_spec(name, path) if there and not sources.share.unfound(name) else None
@@ -222,8 +224,8 @@ def _has_names(name: str) -> bool:
     return any(not key.startswith("__") and inside + key not in sys.modules for key in list(getattr(sys.modules.get(name), "__dict__", ())))
 
 
-def _touched(sources: Sources, record: Record) -> bool:
-    return sources.differs(record) and sources.looked_again(record)
+def why_not(record: Record) -> str:
+    return record.why or "__ladewerk_reload__ is False"
 
 
 def _keeps(name: str) -> bool:
@@ -246,8 +248,9 @@ def _add_dependants(sources: Sources, plan: Plan) -> None:
     for step in plan.steps.values():
         sources.set_imports(sources.records[step.name], step.imports)
     changed = {*plan.steps, *plan.removed}
+    concerned = set(changed)
     while True:
-        dependants = sources.dependants(changed).union(*(adapter.dependants(sources, changed) for adapter in plan.adapters))
+        dependants = sources.dependants(changed).union(*(adapter.dependants(sources, concerned) for adapter in plan.adapters))
         new = [name for name in dependants if name not in plan.steps and name not in plan.removed and name in sources.records and name not in plan.kept]
         if not new:
             return
@@ -257,7 +260,8 @@ def _add_dependants(sources: Sources, plan: Plan) -> None:
                 plan.kept.add(name)
                 continue
             _add_dependant(sources, record, plan)
-        changed |= set(new)
+        changed = set(new)  # what the others lead to is among them
+        concerned |= changed
 
 
 def _add_dependant(sources: Sources, record: Record, plan: Plan) -> None:
@@ -323,7 +327,10 @@ class Transaction:
         self._placed: list[str] = []  # in sys.modules already: they were not there before
         self._gone = set(plan.removed)
         self._failed: ReloadError | None = None
-        self._aside = _live.Aside(self._shown, self._import, self._gcd_import)
+        self._concerned: set[str] = set()  # names of what is replaced, removed, or loaded for the first time
+        for name in (*plan.steps, *plan.removed):
+            self._concern(name)
+        self._aside = _live.Aside(self._shown, self._import, self._gcd_import, self._concerned)
         self._import_detour: _live.Detour | None = None
         self._gcd_detour: _live.Detour | None = None
         self._collecting = False
@@ -366,6 +373,9 @@ class Transaction:
             package = sys.modules.get(parent) if parent not in self.plan.steps and parent not in self._gone else None
             if isinstance(package, ModuleType):
                 self._aside.replace_child(package, child, f"{name}:{defined}", self._class(package))
+
+    def _concern(self, name: str) -> None:
+        self._concerned.update((name, *self.share.others(name), *self.sources.aliases.get(name, ())))
 
     def _shown(self, name: str) -> Any:
         """What this thread has instead: a module, or what one defines (``module:name``)."""
@@ -465,8 +475,7 @@ class Transaction:
         if sys.modules.get(name) is None:
             return True
         while name:
-            name = self.share.canonical(name)
-            if name in self.plan.steps or name in self._gone or name in self.new:
+            if self.share.canonical(name) in self._concerned:
                 return True
             name = name.rpartition(".")[0]
         return False
@@ -592,6 +601,7 @@ class Transaction:
             self.old[name] = before
             self._aside.stand_in(before, name, self._class(before))
         self.new[name] = module
+        self._concern(name)
         self._inherit_children(name, module)
         self.share.prepare(name, module)
         step.spec._initializing = True
@@ -698,15 +708,9 @@ class Transaction:
     def _settle(self) -> None:
         """Where new modules have bound old ones (importlib.import_module() in foreign code, sys.modules[...]), they get the new."""
         replacements = {id(self.old[name]): self.new[name] for name in self.new if name in self.old}
-        for name in self.order:
-            module = self.new[name]
-            if not isinstance(module, ModuleType):
-                continue
-            names = vars(module)
-            for key, value in list(names.items()):
-                other = replacements.get(id(value))
-                if other is not None:
-                    names[key] = other
+        made = [vars(module) for module in map(self.new.__getitem__, self.order) if isinstance(module, ModuleType)]
+        for names, key, other in _live.bound(made, replacements):
+            names[key] = other
 
     # --- the step ---
 
@@ -839,10 +843,7 @@ class Transaction:
         if not stay:
             return
         packages = {id(package): name for name, package in stay.items()}
-        for names in self._dicts.values():
-            for key, value in list(names.items()):
-                if id(value) in packages:
-                    changes.append((names, key, self._copy(packages[id(value)], stay, copies)))
+        changes += [(names, key, self._copy(name, stay, copies)) for names, key, name in _live.bound(list(self._dicts.values()), packages)]
 
     def _copy(self, name: str, stay: dict[str, ModuleType], copies: dict[int, ModuleType]) -> ModuleType:
         package = stay[name]

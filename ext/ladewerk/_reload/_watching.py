@@ -12,6 +12,7 @@ from ._errors import Reloaded, ReloadError
 from ._reloader import Reloader
 
 SETTLE = 0.001  # seconds without an event: a save is a truncation and one or more writes
+PLANNING = 0.01  # for plans that may have to be thrown away
 WRITING = 0.1  # for a file that is empty or gone at that moment
 AGAIN = 0.5  # where the kernel does not tell, and after readers did not let go
 
@@ -90,12 +91,16 @@ class Watch:
     def _settled(self) -> bool:
         """Wait until whoever saves has finished, within bounds. Whether there is something to reload."""
         end = time.monotonic() + WRITING
-        noted = self.reloader.note()
-        found = noted is not None
+        noted, planning = self.reloader.note(), 0.0
+        found, told = noted is not None, time.monotonic()
         while found and not self._stopping and time.monotonic() < end:
-            if not self._wait(SETTLE) and noted is not False:
+            if noted and planning < PLANNING:
+                begun = time.monotonic()
+                self.reloader.plan_ahead()
+                planning += time.monotonic() - begun
+            if not self._wait(max(0.0, told + SETTLE - time.monotonic())) and noted is not False:
                 break
-            now = self.reloader.note()
+            now, told = self.reloader.note(), time.monotonic()
             noted = noted if now is None and noted is not False else not self.reloader.writing()
         return found
 
