@@ -88,6 +88,7 @@ class Supervisor:
         self._pid = self._pidfd = 0  # the program; 0: it does not run
         self._status = 0  # of its end
         self._asked = 0  # to end: the signal
+        self._to_pass_on: list[int] = []
         self._changes: list[Change] = []  # that concern it
         self._answer: list[str] | None = None  # of a live program
         self._asking = False
@@ -157,9 +158,16 @@ class Supervisor:
                         self._group.stop_with_it()
                     continue
                 self._asked_by(number)
-                if self._pid:
-                    with contextlib.suppress(ProcessLookupError):
-                        signal.pidfd_send_signal(self._pidfd, number)
+                self._to_pass_on.append(number)
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """To a program that runs; one that has been started, but of which we have not heard yet, gets them then."""
+        if self._pid or not self._running:
+            for number in self._to_pass_on if self._pid else ():
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._pidfd, number)
+            self._to_pass_on.clear()
 
     def _take_terminal_signals(self) -> None:
         for number in self._group.told():
@@ -167,7 +175,7 @@ class Supervisor:
 
     def _asked_by(self, number: int) -> None:
         """To end. A program may take SIGHUP and others as it likes, but one that does not run cannot."""
-        if number in END or (number == signal.SIGHUP and not self._pid):
+        if number in END or (number == signal.SIGHUP and not self._running):
             self._asked = number
 
     def _hear(self, template: Template) -> None:
@@ -180,6 +188,8 @@ class Supervisor:
             elif said and said[0] == "pid":
                 self._pid = int(said[1])
                 self._pidfd = os.pidfd_open(self._pid)
+                template.control.send(b"seen")
+                self._pass_on()
             elif said and said[0] == "end":
                 self._status = int(said[1])
                 self._ended()

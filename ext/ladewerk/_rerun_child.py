@@ -10,7 +10,7 @@ Nothing is imported here that an interpreter does not have when `site` runs.
 
 Messages (SOCK_SEQPACKET, fields separated by NUL):
 
-    control, supervisor -> template     rules FOREIGN... | roots ROOT... | known DIRECTORY... | import NAME... | without NAME... | make | run PGID
+    control, supervisor -> template     rules FOREIGN... | roots ROOT... | known DIRECTORY... | import NAME... | without NAME... | make | run PGID | seen
              template -> supervisor     hello ENTRY... | ready NAME... | spoilt ITEM NAME... | pid PID | end STATUS
     report,  program -> supervisor      path WAIT NUMBER TOP DIRECTORY... | dir WAIT DIRECTORY | look NUMBER NAME ABSENT...
              supervisor -> program      WAIT, once what was named is watched ("0": nobody waits)
@@ -67,7 +67,9 @@ class Channel:
 
     def __init__(self, fd: int) -> None:
         self._fd, self._lock = fd, RLock()
-        self._between = os.memfd_create("ladewerk-reload")  # processes exclude each other by its lock
+        between = os.memfd_create("ladewerk-reload")
+        self._between = os.dup2(between, fd + 8, inheritable=False)  # processes exclude each other by its lock; above the numbers that a program expects
+        os.close(between)
         self._depth = self._sent = self._answered = 0
         self._which = os.fstat(fd)
         os.register_at_fork(after_in_child=self._forked)
@@ -382,11 +384,15 @@ class Template:
             global begun
             begun = time_ns()
             os.close(self._control)
+            threading = sys.modules.get("threading")
+            if threading is not None:
+                threading.main_thread()._set_native_id()  # 3.11 keeps the template's
             sys.meta_path.insert(0, Finder(self._channel, self._rules, self._known))
             if self._live >= 0:
                 from_here(self._live, self._rules)
             return True
         os.write(self._control, join("pid", pid))
+        os.read(self._control, SIZE)  # "seen": until then the number is nobody else's
         os.write(self._control, join("end", os.waitpid(pid, 0)[1]))
         return False
 
