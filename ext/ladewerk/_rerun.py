@@ -18,9 +18,9 @@ import sys
 import time
 from typing import NamedTuple, NoReturn
 
-from . import _rerun_template
+from ._rerun_child import SIZE
 from ._rerun_group import Group
-from ._rerun_template import Template
+from ._rerun_template import Rules, Template
 from ._rerun_watch import Change, Places, being_written, module_of
 
 PATIENCE = 5.0  # seconds between SIGTERM and SIGKILL
@@ -74,11 +74,11 @@ class Supervisor:
         self._awake, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-        for number in (*TOLD, signal.SIGCHLD):
+        for number in (*TOLD, signal.SIGCHLD, signal.SIGCONT):
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, lambda number, frame: None)
         self._places = Places()
-        self._rules = _rerun_template.Rules(words, roots, live, signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        self._rules = Rules(words, roots, live, signal.pthread_sigmask(signal.SIG_BLOCK, ()))
         self._template = Template(self._rules, self._places)
         self._next: Template | None = None
         self._learnt: dict[str, None] = {}  # modules that starts have imported, in their order
@@ -157,6 +157,9 @@ class Supervisor:
                     if self._group.has_stopped():
                         self._group.stop_with_it()
                     continue
+                if number == signal.SIGCONT:
+                    self._group.go_on()
+                    continue
                 self._asked_by(number)
                 self._to_pass_on.append(number)
             self._pass_on()
@@ -203,7 +206,7 @@ class Supervisor:
     def _take_answer(self) -> None:
         assert self._template.live is not None
         try:
-            message = self._template.live.recv(_rerun_template.SIZE)
+            message = self._template.live.recv(SIZE)
         except OSError:
             message = b""
         if message:

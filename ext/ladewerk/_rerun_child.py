@@ -17,7 +17,7 @@ Messages (SOCK_SEQPACKET, fields separated by NUL):
 """
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import os
 import sys
 from _thread import RLock, get_ident
@@ -27,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import ModuleType
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 SIZE = 1 << 17  # of a message
 PART = 200  # names, or paths, in one
@@ -199,7 +199,7 @@ class Spy:
                 return original(data)  # type: ignore[operator]
 
             try:
-                stream.write = write  # type: ignore[union-attr]
+                stream.write = write  # type: ignore[union-attr, method-assign]
             except (AttributeError, TypeError):
                 continue
             self._streams.append(stream)
@@ -424,7 +424,7 @@ def begin(setting: str) -> None:
     for fd in fds:
         if fd >= 0:
             os.set_inheritable(fd, False)
-    site = sys.modules["site"]
+    site: Any = sys.modules["site"]
     system, user = site.execsitecustomize, site.execusercustomize
     main = get_ident()
 

@@ -12,7 +12,7 @@ import select
 import signal
 
 _TOLD = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
-_DEAF = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE, signal.SIGTTIN, signal.SIGTTOU)
+_DEAF = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE)
 
 
 def _keep(life: int, told: int) -> None:
@@ -23,7 +23,8 @@ def _keep(life: int, told: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     for number in _TOLD:
         signal.signal(number, lambda number, frame: None)
-    signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+    for number in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):  # it stops with the program, and the supervisor with it
+        signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(wake)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     null = os.open(os.devnull, os.O_RDWR)
@@ -101,11 +102,14 @@ class Group:
         return False
 
     def stop_with_it(self) -> None:
-        """Returns when the shell has us go on."""
+        """SIGCONT, the shell's, has us go on."""
         self.give_terminal_back()
         os.kill(os.getpid(), signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """In the foreground or not, as the shell says."""
         self.take_terminal()
-        os.killpg(self.pid, signal.SIGCONT)
+        self.signal(signal.SIGCONT)
 
     # --- the end of a program ---
 

@@ -44,7 +44,10 @@ class Template:
         self._rules, self._places = rules, places
         self.control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.report, report = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.live, live = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if rules.live else (None, None)
+        self.live: socket.socket | None = None
+        live = None
+        if rules.live:
+            self.live, live = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._making = self.greeted = self.ready = self.ended = self.stale = False
         self.looks = Looks()  # its own, or the program's that was forked last
         self.own = Looks()  # what it was made from
