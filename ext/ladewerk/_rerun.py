@@ -202,6 +202,8 @@ class Supervisor:
             os.close(self._pidfd)
         self._pid = self._pidfd = 0
         self._running = False
+        for number in self._group.told_by_now():
+            self._asked_by(number)
 
     def _take_answer(self) -> None:
         assert self._template.live is not None

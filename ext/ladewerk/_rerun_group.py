@@ -11,6 +11,7 @@ import os
 import select
 import signal
 
+ANSWER = b"\0"  # no signal's number
 _TOLD = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 _DEAF = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE)
 
@@ -34,15 +35,18 @@ def _keep(life: int, told: int) -> None:
         if fd > 2 and fd not in (life, told, awake, wake):
             with contextlib.suppress(OSError):
                 os.close(fd)
-    os.write(told, b"\0")
+    os.set_blocking(awake, False)
+    os.write(told, ANSWER)
     poll = select.poll()
     poll.register(life)
     poll.register(awake, select.POLLIN)
     while True:
-        ready = [fd for fd, _ in poll.poll()]
-        if awake in ready:
+        asked = life in [fd for fd, _ in poll.poll()]
+        with contextlib.suppress(BlockingIOError):
             os.write(told, os.read(awake, 100))
-        if life in ready:
+        if asked and os.read(life, 1):
+            os.write(told, ANSWER)
+        elif asked:
             os.killpg(0, signal.SIGTERM)
             os._exit(0)
 
@@ -77,7 +81,17 @@ class Group:
         return self._told
 
     def told(self) -> bytes:
-        return os.read(self._told, 100)
+        return os.read(self._told, 100).replace(ANSWER, b"")
+
+    def told_by_now(self) -> bytes:
+        """All that was sent before this call, to whomever in the group it was delivered first."""
+        said = b""
+        os.write(self._life, b"?")
+        poll = select.poll()
+        poll.register(self._told, select.POLLIN)
+        while ANSWER not in said and poll.poll(1000):  # it may have been stopped
+            said += os.read(self._told, 100) or ANSWER
+        return said.replace(ANSWER, b"")
 
     # --- the terminal ---
 

@@ -9,14 +9,12 @@ import re
 import select
 import signal
 import subprocess
-import threading
 import time
 
 import pytest
 
 from again import PATIENCE, Again, is_alive, until
 from ladewerk._rerun import entry_of
-from ladewerk._rerun_child import effects
 from ladewerk._rerun_watch import Looks, Places
 
 FACTS = """\
@@ -111,9 +109,9 @@ def test_a_restart_is_a_start(place, words):
 
 
 def test_it_ends_as_the_program_does(place):
-    place.write("app.py", "import signal, sys, json, time\n"
-                          "signal.signal(signal.SIGTERM, lambda n, f: sys.exit(7))\nsignal.signal(signal.SIGUSR1, lambda n, f: print('told', flush=True))\n"
-                          "signal.signal(signal.SIGHUP, lambda n, f: print('hup', flush=True))\n"
+    place.write("app.py", "import os, signal, sys, json, time\n"
+                          "signal.signal(signal.SIGTERM, lambda n, f: sys.exit(7))\nsignal.signal(signal.SIGUSR1, lambda n, f: os.write(1, b'told\\n'))\n"
+                          "signal.signal(signal.SIGHUP, lambda n, f: os.write(1, b'hup\\n'))\n"
                           "print('start', json.dumps({}), flush=True)\nwhile True: time.sleep(0.02)\n")
     with Again(place, "--reload", "app.py") as again:
         again.start()
@@ -169,13 +167,13 @@ def test_children_end_and_the_port_is_free(place, way):
 class Terminal:
     """`ladewerk run --reload app.py` as a shell's foreground job, in a session of its own."""
 
+    LOGIN = "import os, sys; os.login_tty(os.open(sys.argv[1], os.O_RDWR)); os.execv(sys.argv[2], sys.argv[2:])"
+
     def __init__(self, shell, *words):
-        self.pid, self.fd = pty.fork()
-        if not self.pid:
-            os.chdir(shell.cwd)
-            signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            os.execve(str(shell.script), [str(shell.script), "run", *words], shell.env)
-        self.said = ""
+        self.fd, other = pty.openpty()
+        command = [str(shell.python), "-c", self.LOGIN, os.ttyname(other), str(shell.script), "run", *words]
+        self.process = subprocess.Popen(command, cwd=shell.cwd, env=shell.env)
+        self.said, self.other = "", other
 
     def type(self, text):
         os.write(self.fd, text.encode())
@@ -192,13 +190,14 @@ class Terminal:
         self.said = self.said.partition(wanted)[2]
 
     def wait(self):
+        os.close(self.other)
         try:
             while os.read(self.fd, 10000):
                 pass
         except OSError:
             pass
         os.close(self.fd)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.process.wait(PATIENCE)
 
 
 @pytest.mark.parametrize("ends, status", [("raise", -signal.SIGINT), ("sys.exit(1)", 1)], ids=["interrupted", "caught"])
@@ -333,21 +332,26 @@ def test_what_leaves_traces_is_imported_by_the_program(place):
         assert said["there"] == ["fine", "sub.part"]
 
 
-@pytest.mark.parametrize("name", [name for name in ODD if name not in ("needs", "fails", "writes")])
-def test_traces_are_seen(name):
-    """One by one, in a child: each by itself is noticed, and nothing is without."""
-    code = f"from ladewerk._rerun_child import effects\nimport threading, time, signal, os, sys\nbefore = effects()\nassert effects() == before\n__file__ = os.__file__\n{ODD[name]}\nassert effects() != before\nos._exit(0)"
-    assert os.waitstatus_to_exitcode(_in_child(code)) == 0
+ONE_BY_ONE = """
+import os, signal, sys, threading, time
+from ladewerk._rerun_child import effects
+for name, text in %r.items():
+    if not (pid := os.fork()):
+        before = effects()
+        assert effects() == before
+        space = {"__file__": os.__file__}
+        exec(text, space)
+        os._exit(42 if effects() != before else 43)
+    print(name, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
 
 
-def _in_child(code):
-    pid = os.fork()
-    if not pid:
-        try:
-            exec(code, {})
-        finally:
-            os._exit(1)
-    return os.waitpid(pid, 0)[1]
+def test_traces_are_seen(shell):
+    """Each by itself, and nothing where there is nothing."""
+    alone = {name: text for name, text in ODD.items() if name not in ("needs", "fails", "writes")} | {"nothing": "import decimal"}
+    done = shell.stock("-c", ONE_BY_ONE % alone)
+    said = dict(line.split() for line in done.stdout.splitlines())
+    assert said == {name: "43" if name == "nothing" else "42" for name in alone}, done.stderr
 
 
 @pytest.mark.parametrize("patch", ["", "_rerun_template.Template.stale = property(lambda self: False, lambda self, value: None)"], ids=["", "control"])
@@ -371,7 +375,7 @@ def test_what_changes_elsewhere_is_not_stale(place, patch):
 # --- live ---
 
 def test_live(place):
-    place.write("app.py", "import json, os, signal, sys, time\nimport helper, keeps, user\nsignal.signal(signal.SIGUSR1, lambda n, f: print('now', helper.V, user.W, flush=True))\n"
+    place.write("app.py", "import json, os, signal, sys, time\nimport helper, keeps, user\nsignal.signal(signal.SIGUSR1, lambda n, f: os.write(1, f'now {helper.V} {user.W}\\n'.encode()))\n"
                           "print('start', json.dumps({'V': helper.V, 'K': keeps.K, 'pid': os.getpid()}), flush=True)\nwhile True: time.sleep(0.02)\n")
     place.write("keeps.py", "__ladewerk_reload__ = False\nK = 0\n")
     place.write("user.py", "from helper import V as W\n")
