@@ -425,6 +425,9 @@ def begin(setting: str) -> None:
         if fd >= 0:
             os.set_inheritable(fd, False)
     site: Any = sys.modules["site"]
+    if not hasattr(site, "execsitecustomize") or not hasattr(site, "execusercustomize"):
+        Template(*fds).serve()  # what is left of `site` is done by each start
+        return
     system, user = site.execsitecustomize, site.execusercustomize
     main = get_ident()
 

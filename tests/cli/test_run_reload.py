@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import random
 import re
 import select
 import signal
@@ -14,6 +15,7 @@ import time
 import pytest
 
 from again import PATIENCE, Again, is_alive, until
+from watching import LONG
 from ladewerk._rerun import entry_of
 from ladewerk._rerun_watch import Looks, Places
 
@@ -287,6 +289,32 @@ def test_failures_wait_for_a_change(place):
         again.line("ladewerk: the program has ended (exit status 2)")
         (place.cwd / "gone.py").rename(place.cwd / "app.py")
         assert again.start()["V"] == 39
+
+
+def test_saves_at_any_moment(place):
+    """While it ends, starts, imports, is settled upon: the last one is always started."""
+    numbers, chance = versions(), random.Random(7)
+    with Again(place, "--reload", "app.py") as again:
+        again.start()
+        for _ in range(40 if LONG else 3):
+            for _ in range(chance.randrange(1, 8)):
+                last = next(numbers)
+                again.save("helper.py", f"V = {last}\n")
+                time.sleep(chance.choice((0, 0.001, 0.004, 0.006, 0.01, 0.02, 0.04)))
+            while again.start()["V"] != last:
+                pass
+
+
+def test_without_events(place):
+    """It looks again and again, says so, and finds the same."""
+    patch = "class Events:\n    def __init__(self): raise OSError('none is left')\nclass live: pass\nlive.Events = Events\n_rerun_watch._live = live"
+    with Again(place, "--reload", "app.py", patch=patch) as again:
+        again.line("ladewerk: the kernel does not tell of changes (none is left)")
+        again.start()
+        again.save("helper.py", "V = 1\n")
+        assert again.start()["V"] == 1
+        again.save("good.py", "V = 'own'\n")  # a new file
+        assert again.start()["good"] == "own"
 
 
 def test_quiet(place):
