@@ -121,6 +121,8 @@ class Places:
 
     def watch(self, directory: str, links: bool = True) -> None:
         """When it returns every later change in DIRECTORY is noticed. LINKS: of files that can be written to by other names, too."""
+        if directory in self._armed and links and directory not in self._links:
+            self._links[directory] = _linked(directory)
         if directory in self._armed or directory in self._polled:
             return
         self._missing.pop(directory, None)

@@ -8,6 +8,7 @@ import pty
 import random
 import re
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -167,14 +168,13 @@ def test_children_end_and_the_port_is_free(place, way):
 # --- the terminal ---
 
 class Terminal:
-    """`ladewerk run --reload app.py` as a shell's foreground job, in a session of its own."""
+    """COMMAND in a session of its own, with a terminal."""
 
     LOGIN = "import os, sys; os.login_tty(os.open(sys.argv[1], os.O_RDWR)); os.execv(sys.argv[2], sys.argv[2:])"
 
-    def __init__(self, shell, *words):
+    def __init__(self, shell, *command):
         self.fd, other = pty.openpty()
-        command = [str(shell.python), "-c", self.LOGIN, os.ttyname(other), str(shell.script), "run", *words]
-        self.process = subprocess.Popen(command, cwd=shell.cwd, env=shell.env)
+        self.process = subprocess.Popen([str(shell.python), "-c", self.LOGIN, os.ttyname(other), *map(str, command)], cwd=shell.cwd, env={**shell.env, "PS1": "SH> ", "TERM": "dumb"})
         self.said, self.other = "", other
 
     def type(self, text):
@@ -206,7 +206,7 @@ class Terminal:
 def test_the_terminal_is_the_programs(place, ends, status):
     place.write("app.py", f"import os, sys, time, helper\nassert os.tcgetpgrp(0) == os.getpgrp() and os.isatty(0)\ntry:\n    print('got', input('? '), helper.V, flush=True)\n    while True: time.sleep(0.02)\n"
                           f"except KeyboardInterrupt:\n    print('interrupted', flush=True)\n    {ends}\n")
-    terminal = Terminal(place, "--reload", "app.py")
+    terminal = Terminal(place, place.script, "run", "--reload", "app.py")
     terminal.read("? ")
     terminal.type("one\n")
     terminal.read("got one 0")
@@ -218,6 +218,32 @@ def test_the_terminal_is_the_programs(place, ends, status):
     terminal.type("\x03")
     terminal.read("interrupted")
     assert terminal.wait() == status
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+def test_job_control(place):
+    place.write("app.py", "import time, helper\nprint('got', input('? '), helper.V, flush=True)\nwhile True: time.sleep(0.02)\n")
+    terminal = Terminal(place, shutil.which("bash"), "--norc", "--noediting", "-i")
+    terminal.read("SH> ")
+    terminal.type(f"{place.script} run --reload app.py\n")
+    terminal.read("? ")
+    terminal.type("one\n")
+    terminal.read("got one 0")
+    terminal.type("\x1a")
+    terminal.read("Stopped")
+    terminal.read("SH> ")
+    place.write("helper.py", "V = 1\n")
+    terminal.type("fg\n")
+    terminal.read("restarting: helper.py")
+    terminal.read("? ")
+    terminal.type("two\n")
+    terminal.read("got two 1")
+    terminal.type("\x03")
+    terminal.read("SH> ")
+    terminal.type("echo status $?\n")
+    terminal.read("status 130")
+    terminal.type("exit\n")
+    assert terminal.wait() == 0
 
 
 # --- no change is lost ---
@@ -466,6 +492,8 @@ def test_places_see_links(tmp_path):
     (tmp_path / "here/m.py").symlink_to(tmp_path / "there/m.py")
     os.link(tmp_path / "there/m.py", tmp_path / "here/n.py")
     places = Places()
+    places.watch(str(tmp_path / "here"), links=False)
+    assert not places.must_look_again()  # nobody's sources yet
     places.watch(str(tmp_path / "here"))
     assert places.must_look_again() and not seen(places)
     (tmp_path / "there/m.py").write_text("12")
