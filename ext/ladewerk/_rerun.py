@@ -93,6 +93,7 @@ class Supervisor:
         self._answer: list[str] | None = None  # of a live program
         self._asking = False
         self._busy = 0.0  # when something was imported last
+        self._looked = 0.0  # when the clock made us look
 
     def say(self, text: str) -> None:
         if not self._quiet:
@@ -119,8 +120,9 @@ class Supervisor:
                 poll.register(fd, select.POLLIN)
         ready = {fd for fd, _ in poll.poll(None if timeout is None else 1000 * timeout)}
         changes = self._places.changes()
-        if self._places.must_look_again():
+        if self._places.must_look_again() and time.monotonic() >= self._looked + AGAIN:
             changes += self._places.look_again()
+            self._looked = time.monotonic()
         self._take_reports()
         self._take_changes(changes)
         if self._awake in ready:
@@ -222,6 +224,7 @@ class Supervisor:
 
     def _start(self) -> None:
         self._changes.clear()  # whoever starts now sees them
+        self._why = ""
         self._places_of_entry()
         if self._next is not None and self._next.ready and not self._next.stale:
             self._template.close()
@@ -295,7 +298,7 @@ class Supervisor:
         if wait == 0.0:
             self._learn()
         else:
-            self._turn(wait)
+            self._turn(AGAIN if self._asking and self._changes and wait is None else wait)
 
     def _while_it_runs(self) -> None:
         """Returns when it has ended, or must."""
@@ -309,6 +312,9 @@ class Supervisor:
                     self._settle()
                     if not self._reload_live():
                         break
+            if self._changes and self._asking and time.monotonic() >= self._asked_at + PATIENCE:
+                self._why = f"no answer for {PATIENCE:g} s"
+                break
             self._turn_or_learn()
 
     def _settle(self) -> None:
@@ -334,7 +340,7 @@ class Supervisor:
         except OSError:
             return False
         self._changes.clear()
-        self._asking = True
+        self._asking, self._asked_at = True, time.monotonic()
         return True
 
     def _only_restart(self, change: Change) -> bool:
@@ -353,7 +359,8 @@ class Supervisor:
             self._why = text
         return verb == "restart"
 
-    _why = ""
+    _why = ""  # it is started again, if that is not the changes
+    _asked_at = 0.0
 
     # --- the end of a start ---
 
@@ -396,6 +403,10 @@ class Supervisor:
         self._group.take_terminal()
         try:
             while True:
+                self._looked = 0.0
+                self._turn(0)  # whether a template is as old as what has changed by now
+                if self._asked:
+                    return self._asked
                 self._start()
                 self._while_it_runs()
                 if not self._running:

@@ -252,6 +252,7 @@ class Preloader(Finder):
         super().__init__(channel, rules, set())
         self._control, self._without = control, without
         self._base = set(sys.modules)
+        self._checked = len(sys.modules)
         self._item = self._last = ""
         self._spy = Spy()
 
@@ -269,8 +270,16 @@ class Preloader(Finder):
         super().find_spec(name, path, target)
 
     def _check(self) -> None:
-        if self._spy.written or effects() != self._effects:
+        if self._spy.written or effects() != self._effects or self._has_theirs():
             self._spoilt([self._last, self._item])
+
+    def _has_theirs(self) -> bool:
+        """A module from below the roots, which somebody here has imported: it would be old one day."""
+        new = list(sys.modules)[self._checked:]
+        self._checked += len(new)
+        if self._last not in new:
+            new.append(self._last)  # its body may have begun since
+        return any((origin := origin_of(name)) and origin.startswith("/") and self._rules.inside(origin) for name in new if name not in self._base)
 
     def _spoilt(self, names: list[str]) -> NoReturn:
         """Nobody's fault but theirs: these, and those whose bodies run now."""

@@ -367,7 +367,7 @@ def test_roots(place):
 ODD = {
     "threads": "import threading, time\nthreading.Thread(target=time.sleep, args=[1000], daemon=True).start()\n", "handles": "import signal\nsignal.signal(signal.SIGUSR2, lambda *a: None)\n",
     "writes": "print('written', flush=True)\n", "opens": "file = open(__file__)\n", "walks": "import os\nos.chdir('/')\n", "masks": "import os\nos.umask(0o077)\n",
-    "extends": "import sys\nsys.path.append('/nowhere')\n", "needs": "import threads\n", "fails": "import fine\nraise ImportError('no')\n",
+    "extends": "import sys\nsys.path.append('/nowhere')\n", "needs": "import threads\n", "pulls": "import inner\n", "fails": "import fine\nraise ImportError('no')\n",
 }
 MANY = "import sys\nthere = sorted(name for name in sys.modules if name in %r)\nimport json, signal\n" \
        "import fine, sub.part\nfor name in %r:\n    try: __import__(name)\n    except ImportError: pass\nimport helper, os\n" \
@@ -379,7 +379,10 @@ def test_what_leaves_traces_is_imported_by_the_program(place):
         path = place.root / f"site-packages/{name}.py"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    place.write("app.py", MANY % ([*ODD, "fine", "sub.part"], list(ODD)))
+    (place.root / "src").mkdir()
+    (place.root / "src/inner.py").write_text("")  # below the roots, and imported by what is not
+    place.env["PYTHONPATH"] += f":{place.root / 'src'}"
+    place.write("app.py", MANY % ([*ODD, "fine", "sub.part", "inner"], list(ODD)))
     with Again(place, "--reload", "app.py") as again:
         assert again.start()["there"] == []
         said = again.until(lambda said: said["there"], saver(again))
@@ -402,7 +405,7 @@ for name, text in %r.items():
 
 def test_traces_are_seen(shell):
     """Each by itself, and nothing where there is nothing."""
-    alone = {name: text for name, text in ODD.items() if name not in ("needs", "fails", "writes")} | {"nothing": "import decimal"}
+    alone = {name: text for name, text in ODD.items() if name not in ("needs", "pulls", "fails", "writes")} | {"nothing": "import decimal"}
     done = shell.stock("-c", ONE_BY_ONE % alone)
     said = dict(line.split() for line in done.stdout.splitlines())
     assert said == {name: "43" if name == "nothing" else "42" for name in alone}, done.stderr
