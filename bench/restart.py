@@ -84,7 +84,22 @@ def missing(module: str) -> bool:
     return subprocess.run([sys.executable, "-c", f"import {module}"], stderr=subprocess.DEVNULL).returncode != 0
 
 
+def measure(running: dict[str, Contender], imports: str, count: int) -> None:
+    end = time.monotonic() + 60
+    while not running["ladewerk run --reload"].save()[1] and time.monotonic() < end:
+        time.sleep(1)
+    samples: dict[str, list[float]] = {name: [] for name in running}
+    for _ in range(count):
+        for name, contender in running.items():
+            samples[name].append(contender.save()[0])
+            time.sleep(0.1)
+    stock = statistics.median(samples["stock, started anew at once"])
+    for name, times in samples.items():
+        print(f"| {name} | {imports} | {statistics.median(times):.1f} | {max(times):.1f} | {statistics.median(times) / stock:.2f} |", flush=True)
+
+
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # the contenders are in sessions of their own
     parser = argparse.ArgumentParser()
     parser.add_argument("-n", type=int, default=30)
     options = parser.parse_args()
@@ -102,19 +117,11 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory() as top:
             running = contenders(pathlib.Path(top), imports, which)
-            end = time.monotonic() + 60
-            while not running["ladewerk run --reload"].save()[1] and time.monotonic() < end:
-                time.sleep(1)
-            samples: dict[str, list[float]] = {name: [] for name in running}
-            for _ in range(options.n):
-                for name, contender in running.items():
-                    samples[name].append(contender.save()[0])
-                    time.sleep(0.1)
-            stock = statistics.median(samples["stock, started anew at once"])
-            for name, times in samples.items():
-                print(f"| {name} | {', '.join(imports)} | {statistics.median(times):.1f} | {max(times):.1f} | {statistics.median(times) / stock:.2f} |", flush=True)
-            for contender in running.values():
-                contender.end()
+            try:
+                measure(running, ", ".join(imports), options.n)
+            finally:
+                for contender in running.values():
+                    contender.end()
 
 
 if __name__ == "__main__":
