@@ -369,6 +369,9 @@ class Supervisor:
         changed = sorted({os.path.join(*change) for change in self._changes})
         self.say(f"restarting: {self._why or _named(changed)}")
         self._why = ""
+        self._end_group()
+
+    def _end_group(self) -> None:
         self._group.signal(signal.SIGTERM)
         self._group.signal(signal.SIGCONT)
         if not self._gone(PATIENCE):
@@ -421,6 +424,8 @@ class Supervisor:
                 if self._asked:
                     return self._status
         finally:
+            if self._group.members():
+                self._end_group()
             for template in (self._template, self._next):
                 if template is not None:
                     template.close()

@@ -163,6 +163,8 @@ def test_children_end_and_the_port_is_free(place, way):
             again.line("ladewerk: not ended 0.3 s after SIGTERM: killed")
         second = again.start()
         assert second["port"] == first["port"] and second["child"] != first["child"] and not is_alive(first["child"])
+        again.end()
+        assert not is_alive(second["child"])
 
 
 # --- the terminal ---
