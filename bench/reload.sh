@@ -2,16 +2,19 @@
 # SPDX-License-Identifier: MIT
 #
 # bench/reload.sh [--python PYTHON] [-n SAVES] [--quick]: save -> new code live, beside importlib.reload, IPython's autoreload, jurigged, hmr, and
-# restarts by watchfiles. Builds an environment in build-bench/reload-PYTHON (network: PyPI, for those; the row of one that is missing says so).
+# restarts by watchfiles.
+# bench/reload.sh --restart [...]: save -> the first line of a program that is started again, beside watchfiles and stock Python.
+# Builds an environment in build-bench/reload-PYTHON (network: PyPI, for the others, SQLAlchemy and Django; the row of one that is missing says so).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python=python3 saves=200 sizes="100 10000"
+python=python3 saves= sizes="100 10000" restart=
 while [ $# -gt 0 ]; do
 	case $1 in
 	--python) python=$2; shift 2 ;;
 	-n) saves=$2; shift 2 ;;
-	--quick) saves=50 sizes="100 1000"; shift ;;
-	*) sed -n 's/^# \{0,1\}//; 4,5p' "$0"; exit 2 ;;
+	--quick) saves=${saves:-50} sizes="100 1000"; shift ;;
+	--restart) restart=1; shift ;;
+	*) sed -n 's/^# \{0,1\}//; 4,6p' "$0"; exit 2 ;;
 	esac
 done
 tag=$("$python" -c 'import sys; print("%d%d" % sys.version_info[:2])')
@@ -23,4 +26,9 @@ if [ ! -x "$venv/bin/python" ]; then
 		"$venv/bin/pip" -q install "$rival" || echo "$rival could not be installed" >&2
 	done
 fi
-exec "$venv/bin/python" bench/reload.py -n "$saves" --sizes $sizes
+if [ -n "$restart" ]; then
+	"$venv/bin/python" -c 'import watchfiles, sqlalchemy, django' 2>/dev/null ||
+		"$venv/bin/pip" -q install watchfiles sqlalchemy django || echo "watchfiles, SQLAlchemy and Django could not be installed" >&2
+	exec "$venv/bin/python" bench/restart.py -n "${saves:-30}"
+fi
+exec "$venv/bin/python" bench/reload.py -n "${saves:-200}" --sizes $sizes

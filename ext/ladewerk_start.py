@@ -50,14 +50,14 @@ def wait():
     bootstrap._find_and_load = first
 
 
-def load():
-    """ladewerk._native, from beside us: by now sys.path and sys.meta_path are the program's, which may have a `ladewerk` of its own."""
-    native = sys.modules.get("ladewerk._native")
-    if native is None:
+def load(name="ladewerk._native"):
+    """It, from beside us: by now sys.path and sys.meta_path are the program's, which may have a `ladewerk` of its own."""
+    module = sys.modules.get(name)
+    if module is None:
         finder = sys.modules["_frozen_importlib_external"].PathFinder
-        spec = finder.find_spec("ladewerk._native", [__file__.rpartition("/")[0] + "/ladewerk"])
-        native = bootstrap._load(spec)
-    return native
+        spec = finder.find_spec(name, [__file__.rpartition("/")[0] + "/ladewerk"])
+        module = bootstrap._load(spec)
+    return module
 
 
 def asked():
@@ -79,3 +79,5 @@ def asked():
 
 if "ladewerk._native" not in sys.modules and asked():
     wait()
+if "LADEWERK_RELOADED" in environ:  # `ladewerk run --reload` has started this process
+    load("ladewerk._rerun_child").begin(environ.pop("LADEWERK_RELOADED"))

@@ -23,6 +23,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* `run --reload`, before it starts the program: with no option of the interpreter, which would be the program's too, and nothing from the current directory. */
+#define RELOAD "import sys; sys.path[:] = filter(None, sys.path); from ladewerk.cli import main; sys.exit(main(sys.argv[1:]))"
 /* What `-m ladewerk` does, without the modules that `-m` needs: those take longer than a question about the graph. */
 #define GRAPH "import sys; from ladewerk.cli import main; sys.exit(main(sys.argv[1:]))"
 
@@ -79,6 +81,7 @@ static bool beside(char *path, size_t size)
 
 struct options {
 	const char *freshness, *report, *file, *index;	/* NULL: not given */
+	bool reload;	/* that is Python's: run --reload, and what goes with it */
 };
 
 /* The value of option NAME where *AT stands, which moves on to its last word; NULL: something else is there. */
@@ -139,6 +142,10 @@ static int take_option(struct options *options, int argc, char **argv, int *at)
 		return is_artifact(options->index = value) ? 1 : -1;
 	if ((value = value_of("--report-file", argc, argv, at)))
 		return is_file(options->file = value) ? 1 : -1;
+	if (strncmp(argv[*at], "--reload", 8) == 0 || strcmp(argv[*at], "--quiet") == 0) {
+		(void)value_of("--reload-root", argc, argv, at);
+		return options->reload = true;
+	}
 	if (strncmp(argv[*at], "--report=", 9) == 0)
 		return is_report(options->report = argv[*at] + 9) ? 1 : -1;
 	if (strcmp(argv[*at], "--report") == 0)
@@ -238,9 +245,13 @@ int main(int argc, char **argv)
 		from = take_options(&options, argc, argv);
 		if (from < 0)
 			return EX_USAGE;
-		if (from == argc)
+		if (options.reload) {
+			args[count++] = (char *)"-c";
+			args[count++] = (char *)RELOAD;
+			from = 1;
+		} else if (from == argc)
 			return fail(EX_USAGE, "run: nothing to run", "give a script, -m MODULE or -c CODE");
-		if (switch_on(&options))
+		else if (switch_on(&options))
 			return fail(EX_CANNOT_EXECUTE, "out of memory", "");
 	} else {
 		if (!is_run(argc, argv))

@@ -182,6 +182,18 @@ def _daemon() -> Iterator[Finding]:
         yield Finding(PROBLEM, "daemon", f"its last snapshot could not be made: {facts['trouble']}")
 
 
+def _reloads() -> Iterator[Finding]:
+    """Who tells `ladewerk run --reload` and `ladewerk.watch()` of changes."""
+    from ladewerk import _live
+
+    try:
+        _live.Events().close()
+    except OSError as error:
+        yield Finding(NOTE, "reload", f"`ladewerk run --reload` and `ladewerk.watch()` look twice a second: {error}")
+    else:
+        yield Finding(GOOD, "reload", "the kernel tells `ladewerk run --reload` and `ladewerk.watch()` of changes (inotify)")
+
+
 def _index(trial: dict[str, Any] | None) -> Iterator[Finding]:
     """What became of LADEWERK_INDEX."""
     index = trial.get("index") if trial else None
@@ -382,7 +394,7 @@ def _kernel() -> Iterator[Finding]:
 
 def examine() -> list[Finding]:
     trial, verdict = _trial()
-    return [*_interpreter(), *_probes(), *_start_up(), *_environment(), *verdict, *_freshness(trial), *_watchers(trial), *_daemon(), *_index(trial), *_cache(trial), *_finders(), *_kernel()]
+    return [*_interpreter(), *_probes(), *_start_up(), *_environment(), *verdict, *_freshness(trial), *_watchers(trial), *_daemon(), *_reloads(), *_index(trial), *_cache(trial), *_finders(), *_kernel()]
 
 
 def _reset() -> str:

@@ -21,6 +21,7 @@ WATCHERS = ("auto", "fanotify", "inotify", "rescan")
 FINDINGS = ("import", "syntax", "exit", "crash", "timeout", "unreadable", "shadowed", "stdlib", "clash", "masked", "unnameable", "circular")
 REPORTS = ("text", "importtime", "json", "chrome")
 GRAPHS = ("text", "json", "dot")
+RELOADS = ("restart", "live")
 
 
 class Failure(Exception):
@@ -69,13 +70,34 @@ def _take_options(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
             if not path:
                 raise ValueError("--report-file takes the path of a file")
             options["file"] = path
+        elif (path := _take_value("--reload-root", rest)) is not None:
+            if not os.path.isdir(path):
+                raise ValueError(f"--reload-root takes a directory, not '{path}'")
+            options["roots"] = options.get("roots", "") + path + "\0"
         elif rest[0] in ("--report", "--importtime"):
             options["report"] = "importtime" if rest.pop(0) == "--importtime" else "text"
         elif rest[0].startswith("--report="):
             options["report"] = _one_of(REPORTS, "--report", rest.pop(0).partition("=")[2])
+        elif rest[0] == "--reload":
+            options["reload"] = "restart"
+            del rest[0]
+        elif rest[0].startswith("--reload="):
+            options["reload"] = _one_of(RELOADS, "--reload", rest.pop(0).partition("=")[2])
+        elif rest[0] == "--quiet":
+            options["quiet"] = rest.pop(0)
         else:
             break
     return options, rest
+
+
+def _misuse_of_run(options: dict[str, str], rest: list[str]) -> str | None:
+    if "reload" not in options and options.keys() & {"roots", "quiet"}:
+        return "--reload-root and --quiet are for --reload"
+    if "reload" in options and options.keys() & {"report", "file"}:
+        return "--report is for one start of a program, --reload makes many"
+    if not rest:
+        return "nothing to run: give a script, -m MODULE or -c CODE"
+    return None
 
 
 def _absolute(path: str) -> str:
@@ -107,14 +129,24 @@ def _switch_on(options: dict[str, str]) -> None:
         _ask_for_report(options.get("report", "text"), options.get("file"))
 
 
+def _run_again_and_again(options: dict[str, str], words: list[str]) -> int:
+    from ladewerk import _rerun
+
+    try:
+        _rerun.main(words, roots=options.get("roots", "").split("\0")[:-1], live=options["reload"] == "live", quiet="quiet" in options)
+    except ValueError as error:
+        complain(f"run: {error}")
+        return USAGE
+
+
 def run(arguments: list[str]) -> int:
     try:
         options, rest = _take_options(arguments)
     except ValueError as error:
         complain(f"run: {error}")
         return USAGE
-    if not rest:
-        complain("run: nothing to run: give a script, -m MODULE or -c CODE")
+    if misuse := _misuse_of_run(options, rest):
+        complain(f"run: {misuse}")
         return USAGE
     if not sys.executable:
         complain("run: this Python does not know where its executable is")
@@ -122,8 +154,12 @@ def run(arguments: list[str]) -> int:
     _switch_on(options)
     from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
 
+    started_by_launcher = sys.argv[:1] == ["-c"]  # with no options of its own: those that it seems to have are the environment's
+    words = rest if started_by_launcher else [*_args_from_interpreter_flags(), *rest]
+    if "reload" in options:
+        return _run_again_and_again(options, words)
     try:
-        os.execv(sys.executable, [sys.executable, *_args_from_interpreter_flags(), *rest])
+        os.execv(sys.executable, [sys.executable, *words])
     except OSError as error:
         complain(f"cannot execute {sys.executable}: {error.strerror}")
         return NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_EXECUTE
@@ -200,6 +236,13 @@ arguments:
                             chrome: a trace for Perfetto or chrome://tracing, in the same file
   --importtime              the same as --report=importtime
   --report-file FILE        where to write the report
+  --reload[=MODE]           when a source that the program has imported, or has looked for, changes:
+                            restart (default): end the program and start it again, from a process
+                            that has imported what lies elsewhere (the library, site-packages)
+                            live: reload in the running program; restart it where that cannot be
+  --reload-root DIR         look after what lies below DIR (default: everything but the standard
+                            library and site-packages); may be repeated
+  --quiet                   with --reload: do not say on stderr what is done
   PYTHON OPTIONS            options of the interpreter, such as -X dev, -O or -W error
 
 examples:
@@ -210,6 +253,8 @@ examples:
   ladewerk run --index .ladewerk -m gunicorn shop.wsgi
   ladewerk run --report manage.py check
   ladewerk run --report=chrome --report-file trace.json -m pytest tests
+  ladewerk run --reload app.py --port 8000
+  ladewerk run --reload=live --reload-root src -m shop
 
 Options of ladewerk come first; everything after them is for the interpreter, and everything after
 the script or module is for the program. LADEWERK=0 in the environment wins: then the program runs
@@ -217,6 +262,10 @@ under stock Python. So it does with -E, -I or -S, which ask for a start without 
 
 Only the program itself is reported on, not its child processes, and only if it ends by itself: after
 os._exit() or a signal that it does not handle there is no report.
+
+With --reload a program that has ended by itself, well or not, is started again at the next change;
+ctrl-C, SIGTERM and SIGQUIT end it for good. Before a restart it and its children get SIGTERM, and
+SIGKILL after 5 seconds; other signals are passed on. RELOAD.md, "Programs", says more.
 
 exit status: the program's; 2, 126 and 127 as `ladewerk --help` says.
 """
@@ -514,7 +563,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
 
     add("run", _RUN, _RUN_END, "ladewerk run [--freshness MODE] [--report[=FORMAT]] [--report-file FILE]\n"
-        "                    [--index DIR] [PYTHON OPTIONS] (SCRIPT | -m MODULE | -c CODE) [ARGUMENTS]")
+        "                    [--index DIR] [--reload[=MODE]] [--reload-root DIR] [--quiet]\n"
+        "                    [PYTHON OPTIONS] (SCRIPT | -m MODULE | -c CODE) [ARGUMENTS]")
     index = add("index", _INDEX, _INDEX_END)
     index.add_argument("roots", nargs="*", metavar="ROOT", help="a directory as it stands in sys.path (default: all of sys.path)")
     index.add_argument("--quiet", action="store_true", help="print nothing but errors")
