@@ -14,7 +14,7 @@ while [ $# -gt 0 ]; do
 	-n) saves=$2; shift 2 ;;
 	--quick) saves=${saves:-50} sizes="100 1000"; shift ;;
 	--restart) restart=1; shift ;;
-	*) sed -n 's/^# \{0,1\}//; 4,6p' "$0"; exit 2 ;;
+	*) sed -n 's/^# \{0,1\}//; 4,7p' "$0"; exit 2 ;;
 	esac
 done
 tag=$("$python" -c 'import sys; print("%d%d" % sys.version_info[:2])')
