@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from types import CodeType, ModuleType, TracebackType
+from types import CodeType, ModuleType, TracebackType, new_class
 from typing import Any
 
 from ladewerk import _live
@@ -286,26 +286,24 @@ def _add_dependant(sources: Sources, record: Record, plan: Plan) -> None:
 
 def _class_for(own_class: Any) -> type | None:
     """What a module whose class is not ModuleType has for a class meanwhile: to other threads like its own. None: there can be none."""
+    def get(self: Any, name: str) -> Any:
+        found = _live.instead(self, name)
+        return own_class.__getattribute__(self, name) if found is None else found[0]
+
+    def put(self: Any, name: str, value: Any) -> None:
+        if not _live.set_instead(self, name, value):
+            own_class.__setattr__(self, name, value)
+
+    def remove(self: Any, name: str) -> None:
+        if not _live.set_instead(self, name):
+            own_class.__delattr__(self, name)
+
+    body = {"__slots__": (), "__eq__": object.__eq__, "__hash__": object.__hash__, "__getattribute__": get, "__setattr__": put, "__delattr__": remove,
+            "__module__": own_class.__module__, "__qualname__": own_class.__qualname__}
     try:
-        class StandIn(own_class):  # type: ignore[misc]
-            __slots__ = ()
-            __eq__, __hash__ = object.__eq__, object.__hash__
-
-            def __getattribute__(self, name: str) -> Any:
-                found = _live.instead(self, name)
-                return super().__getattribute__(name) if found is None else found[0]
-
-            def __setattr__(self, name: str, value: Any) -> None:
-                if not _live.set_instead(self, name, value):
-                    super().__setattr__(name, value)
-
-            def __delattr__(self, name: str) -> None:
-                if not _live.set_instead(self, name):
-                    super().__delattr__(name)
+        return new_class(own_class.__name__, (own_class,), exec_body=lambda names: names.update(body))
     except Exception:
         return None
-    StandIn.__name__, StandIn.__qualname__, StandIn.__module__ = own_class.__name__, own_class.__qualname__, own_class.__module__
-    return StandIn
 
 
 active: Transaction | None = None
