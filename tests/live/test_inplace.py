@@ -124,7 +124,8 @@ ROWS = {
     "bases, removed": ("class A:\n    pass\nclass X:\n    def x(self):\n        return 1\nclass C(A, X):\n    pass\n", "class A:\n    pass\nclass X:\n    pass\nclass C(A):\n    pass\n",
                        "C = m.C; c = C()", "m.C is C and not hasattr(c, 'x') and not isinstance(c, m.X) and C.__bases__ == (m.A,)"),
     "bases, first one for a plain class": ("class A:\n    pass\nclass C:\n    pass\n", "class A:\n    pass\nclass C(A):\n    pass\n",
-                                           "A, C = m.A, m.C; c = C()", "m.A is A and m.C is not C and type(c) is C and issubclass(m.C, A) and done.replaced == ('m.C',)"),
+                                           "A, C = m.A, m.C; c = C()", "m.A is A and issubclass(m.C, A) and "
+                                           "(m.C is C and isinstance(c, A) if sys.version_info >= (3, 15) else m.C is not C and type(c) is C and done.replaced == ('m.C',))"),
     "bases of other layout": ("class C:\n    pass\n", "class C(dict):\n    pass\n", "C = m.C", "m.C is not C and m.C(a=1)['a'] == 1"),
     "base replaced": ("class B:\n    __slots__ = ('a',)\nclass C(B):\n    X = 1\n", "class B:\n    __slots__ = ('a', 'b')\nclass C(B):\n    X = 2\n",
                       "B, C = m.B, m.C; c = C()", "m.B is not B and m.C is not C and c.X == 1 and m.C().X == 2 and issubclass(m.C, m.B)"),
@@ -340,7 +341,9 @@ def test_watch_and_reload_take_a_policy(place, tmp_path):
     C, seen, told = m.C, [], threading.Event()
     with ladewerk.watch(lambda done: (seen.append(done), told.set()), roots=[tmp_path], policy="in place"):
         place.write({"m": "class C:\n    V = 22\n"})
-        assert told.wait(60)
+        while C.V != 22:  # what was written since this process began may be executed once, unchanged
+            assert told.wait(60), seen
+            told.clear()
     assert m.C is C and C.V == 22 and sys.modules["m"] is m, seen
     place.write({"m": "class C:\n    V = 333\n"})
     assert ladewerk.reload(["m"], policy="in place").executed == ("m",) and m.C is C and C.V == 333
