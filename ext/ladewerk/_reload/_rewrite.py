@@ -195,7 +195,7 @@ class Rewriter:
         if part is function.__defaults__:
             function.__defaults__ = made
         elif part is getattr(function, "__type_params__", None):
-            function.__type_params__ = made  # type: ignore[attr-defined]
+            function.__type_params__ = made  # type: ignore[attr-defined, unused-ignore]
         else:
             self.value(function.__annotations__)
 
@@ -234,7 +234,7 @@ class Rewriter:
             set_parts: Any = property.__init__
             set_parts(value, *made, value.__doc__)  # (not the old function's)
             if name is not None:
-                value.__name__ = name  # type: ignore[attr-defined]
+                value.__name__ = name  # type: ignore[attr-defined, unused-ignore]
 
     def _partial(self, value: functools.partial[Any]) -> None:
         before = value.func, value.args
