@@ -100,6 +100,42 @@ def test_other_threads_see_modules_with_a_class_of_their_own_as_they_were(tree):
     """)
 
 
+def test_what_a_source_imports_that_was_not_executed_does_not_count(tree):
+    """A source is changed, the reload fails for another one, and it is put back: its module imports what it has imported all the time."""
+    run(tree, {"c.py": "V = 1\n", "a.py": "import c\nV = c.V\n", "z.py": "import a\n"}, """
+        import z
+        for ahead in (False, True):
+            R.reload()
+            write("a.py", "import c\\nV = c.V + 0\\n")
+            R.reload()
+            write("a.py", "V = 5\\n")
+            if ahead:
+                R.plan_ahead()
+            else:
+                write("z.py", "import a\\n1 / 0\\n")
+                assert fails().name == "z"
+            write("a.py", "import c\\nV = c.V + 0\\n")
+            write("z.py", "import a\\n")
+            assert "a" not in R.reload().executed
+            write("c.py", f"V = {2 + ahead}\\n")
+            assert R.reload().executed[:2] == ("c", "a") and mod("a").V == 2 + ahead
+    """)
+
+
+def test_a_namespace_package_that_somebody_has_removed(tree):
+    """Python itself has no answer then when it is asked for the __path__ of what is in it."""
+    run(tree, {"space/inner/m.py": "V = 1\n", "c.py": "V = 1\n"}, """
+        import c, space.inner.m
+        del sys.modules["space"]
+        R.reload()
+        for version in (22, 333):
+            write("c.py", f"V = {version}\\n")
+            write("space/inner/m.py", f"V = {version}\\n")
+            R.reload()
+            assert mod("c").V == mod("space.inner.m").V == version
+    """)
+
+
 def test_lazy_modules_are_not_loaded_by_a_look(tree):
     run(tree, {**FILES, "lazy.py": "import builtins\nbuiltins.LOADED = True\nfrom c import VERSION\n", "broken.py": "1 / 0\n"}, """
         import builtins, importlib.util, a

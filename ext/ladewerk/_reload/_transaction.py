@@ -19,7 +19,7 @@ from ladewerk import _live
 from ladewerk._imports import NOTHING, Imports, imports_of
 from ._adapters import Adapter, adapters
 from ._errors import ReloadError
-from ._sources import Record, Source, Sources, _kind, is_lazy, own, read_saved
+from ._sources import Record, Source, Sources, _kind, is_lazy, own, read_saved, usable
 
 _bootstrap: Any = sys.modules["importlib._bootstrap"]
 _MISSING: Any = object()
@@ -97,9 +97,11 @@ def _search_path(name: str, plan: Plan) -> tuple[bool, Any]:
         return False, None
     if parent in plan.steps:
         path = plan.steps[parent].spec.submodule_search_locations
+    elif sys.modules.get(parent) is None:  # somebody has removed the package alone
+        path = []
     else:
         path = getattr(sys.modules.get(parent), "__path__", None)
-    return path is not None, path
+    return path is not None, None if path is None else usable(path)
 
 
 def find_spec(name: str, path: Any) -> Any:
@@ -171,6 +173,8 @@ def _plan_one(sources: Sources, record: Record, plan: Plan, forced: bool) -> boo
     forced = forced or sources.share.restructured(name)
     if there and (spec is None or spec.origin != record.path) and _by_itself(record, path):
         spec = in_place(record)
+    if spec is None and path == [] and not record.path:
+        return False
     if spec is None:
         plan.removed.append(name)
         return True
