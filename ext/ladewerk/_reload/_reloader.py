@@ -440,10 +440,14 @@ class Reloader:
     @staticmethod
     def _swap(share: _share.Share, names: Iterable[str], changes: list[Any]) -> tuple[bytes, bytes] | None:
         """None: one of NAMES is being imported."""
-        if not share.hold(names):
-            return None
         try:
-            return _live.swap([*changes, *share.changes()], sys.modules)
+            if not share.hold(names):
+                return None
+            changes = [*changes, *share.changes()]
+            try:
+                return _live.swap(changes, sys.modules)
+            except TypeError as error:  # in place: bases that CPython does not let a class have, because of a subclass elsewhere
+                raise ReloadError(f"{error}; nothing was changed") from error
         finally:
             share.release()
 

@@ -624,7 +624,7 @@ class Transaction:
             self.new[name] = module = replaced
         self._stack.append(name)
         try:
-            self.share.executed(name, module)
+            self.share.executed(name, module, self._stays(name, module))
         except BaseException as error:
             self._fail(name, step, error)
             raise
@@ -638,6 +638,10 @@ class Transaction:
         if parent and parent not in self.new:
             self._show_child(name)
         return module
+
+    def _stays(self, name: str, module: Any) -> bool:
+        """Whether NAME stays what it is, and takes what MODULE has."""
+        return False
 
     def _bind_placed(self, parent: str, child: str, module: Any) -> None:
         """For other threads that import it."""
