@@ -269,6 +269,8 @@ class Autoloaded(Share):
         for _, _, table in self._all:
             for name in plan.removed:
                 table.loaded.pop(name, None)
+        for _, old, new in self._pairs:
+            new.former = old.former | old.canon
         for loader, node, _ in self._told:
             loader._tell(f"{node.name} unloaded")
         for loader in {id(loader): loader for loader, _, _ in (*self._told, *self._made)}.values() if self._owner is None else ():
