@@ -549,3 +549,44 @@ def test_in_place_who_listens_is_given_what_stays(fresh, convention):
         raises(ReloadError, R.reload)
         assert Item() is cls and cls.X == 333 and loader._table.loaded["shop.item"] is before["shop.item"] and replaced(before) == []
     """))
+
+
+@pytest.mark.parametrize("everything", (False, True))
+def test_files_that_go_after_reloads_that_found_nothing(fresh, everything):
+    """Directories are looked into when somebody asks: by then the file has gone, and what is loaded is still known."""
+    fresh({"shop/__init__.py": "", "shop/item.py": "class Item: pass\n", "shop/deep/one.py": "class One: pass\n"}, follow(f"""
+        loader, told = make(convention="class"), []
+        loader.on_unload(callback=lambda name, value, path: told.append(name))
+        loader.setup()
+        import shop
+        shop.Item, shop.deep.One
+        settled()
+        assert not loader.reload() and not loader.reload()
+        os.unlink(root / "shop/item.py")
+        os.unlink(root / "shop/deep/one.py")
+        loader.reload(everything={everything})
+        import shop
+        assert not hasattr(shop, "Item") and not {{"shop.item", "shop.deep.one"}} & sys.modules.keys()
+        assert {{"shop.Item", "shop.deep.One"}} <= set(told), told
+    """))
+
+
+@pytest.mark.parametrize("policy", ("replace", "in place"))
+def test_out_of_a_collapsed_directory(fresh, policy):
+    """While one has gone a reload fails; what comes by the same name is another module."""
+    fresh({"shop/__init__.py": "", "shop/models/item.py": "class Item:\n    X = 1\n", "shop/user.py": "from shop.item import Item\nclass User(Item): pass\n"}, follow(f"""
+        from ladewerk import Reloader
+        loader, R = make(), Reloader([root], policy={policy!r})
+        loader.collapse(root / "shop/models")
+        loader.setup()
+        import shop, shop.user
+        settled()
+        R.reload(), R.reload()
+        before = objects()
+        os.unlink(root / "shop/models/item.py")
+        raises(ReloadError, R.reload)
+        assert replaced(before) == []
+        write("shop/item.py", "class Item:\\n    X = 4\\n")
+        assert "shop.models.item" in R.reload().removed and "shop.models.item" not in sys.modules
+        assert shop.item is sys.modules["shop.item"] and shop.item.__spec__.name == "shop.item" and shop.item.Item.X == shop.user.User.X == 4
+    """))

@@ -509,6 +509,15 @@ def test_the_control_of_failures(place, monkeypatch):
     assert _state(m) != before
 
 
+def test_bases_that_a_subclass_elsewhere_does_not_allow(place):
+    """Each of the two changes could be made, and both cannot."""
+    text = "class M: pass\nclass N: pass\nclass B: pass\nclass P(M, %sB): pass\nclass Q(N, %sB): pass\n"
+    m = place.load(m=text % ("", ""), user="__ladewerk_reload__ = False\nfrom m import P, Q\nclass R(P, Q): pass\n")
+    mro = sys.modules["user"].R.__mro__
+    assert isinstance(place.fails(m=text % ("N, ", "M, ")).__cause__, TypeError)
+    assert m.P.__bases__ == (m.M, m.B) and m.Q.__bases__ == (m.N, m.B) and sys.modules["user"].R.__mro__ == mro
+
+
 def test_failures_leave_nothing(place):
     user = "__ladewerk_reload__ = False\nfrom m import V\ncensus = []\n"
     more = "import user, weakref\nclass C: pass\ndef f(): pass\ndef g%d(): pass\nuser.census += map(weakref.ref, [C, f, g%d])\n"

@@ -122,6 +122,44 @@ def test_what_a_source_imports_that_was_not_executed_does_not_count(tree):
     """)
 
 
+def test_what_a_reload_of_others_was_told_is_left_for_the_watch(tree):
+    """note() is what a watch asks."""
+    run(tree, {"c.py": "V = 1\n", "z.py": "V = 1\n", "package/__init__.py": "", "package/late.py": "V = 1\n"}, """
+        import c, z
+        R.reload(), R.reload()
+        assert R.note() is None
+        write("c.py", "V = 22\\n")
+        assert R.reload(["z"]).executed == ("z",) and mod("c").V == 1
+        assert R.note() is True and R.reload().executed == ("c",) and mod("c").V == 22
+        import package.late
+        write("package/late.py", "V = 22\\n")
+        R.reload(["z"])
+        assert R.note() is True and "package.late" in R.reload().executed and mod("package.late").V == 22
+        write("c.py", "1 / 0\\n")
+        fails()
+        assert R.note() is None, "what has failed is not tried again until it is saved"
+        write("c.py", "V = 333\\n")
+        assert R.note() is True and R.note() is True and R.reload() and R.note() is None
+    """)
+
+
+@pytest.mark.parametrize("said", ["from package import gone", "from . import gone", "from package.gone import X", "import package.gone as g"])
+def test_who_imports_what_has_gone_makes_the_reload_fail(tree, said):
+    """sys.modules still has it then, and an import statement looks there for what a package has not."""
+    run(tree, {"package/__init__.py": "", "package/gone.py": "X = 1\n", "package/user.py": said + "\n"}, """
+        import package.user
+        for text in (None, "V = 1\\n"):  # the package stays, or is executed again
+            R.reload()
+            before = snapshot()
+            (ROOT / "package/gone.py").rename(ROOT / "away")
+            if text:
+                write("package/__init__.py", text)
+            assert fails().name == "package.user" and snapshot() == before
+            (ROOT / "away").rename(ROOT / "package/gone.py")
+            write("package/__init__.py", "")
+    """)
+
+
 def test_a_namespace_package_that_somebody_has_removed(tree):
     """Python itself has no answer then when it is asked for the __path__ of what is in it."""
     run(tree, {"space/inner/m.py": "V = 1\n", "c.py": "V = 1\n"}, """
