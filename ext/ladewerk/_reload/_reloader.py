@@ -219,7 +219,8 @@ class Reloader:
         return make_plan(self._sources, suspects, set())
 
     def note(self) -> bool | None:
-        """Take in what the kernel has told. None: no module is concerned since the last reload of all began; True: a reload may find something; False: not yet, a source is empty, or gone, that was not."""
+        """Take in what the kernel has told. None: no module is concerned of which no reload of all knows; True: a reload may find something; False: not yet, a source
+        is empty, or gone, that was not."""
         with _one.lock:
             self._news = False
             with self._glancing():
