@@ -180,8 +180,8 @@ static int retire(PyObject *module, struct change *changes, Py_ssize_t count)
 static PyObject *swap(PyObject *module, PyObject *args)
 {
 	PyObject *list, *watched;
-	uint64_t version;
-	if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &list, &PyDict_Type, &watched) || lw_version(watched, &version) < 0)
+	uint64_t version = 0;
+	if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &list, &PyDict_Type, &watched))
 		return NULL;
 	PyObject *versions = Py_BuildValue("(y#y#)", (const char *)&version, (Py_ssize_t)sizeof(version), (const char *)&version, (Py_ssize_t)sizeof(version));
 	if (!versions)
@@ -192,7 +192,10 @@ static PyObject *swap(PyObject *module, PyObject *args)
 		Py_DECREF(versions);
 		return PyErr_NoMemory();
 	}
-	int result = 0;
+	/* From here on nothing is allocated that may collect garbage, if all changes are entries. */
+	int result = lw_version(watched, &version);
+	memcpy(PyBytes_AS_STRING(PyTuple_GET_ITEM(versions, 0)), &version, sizeof(version)); /* nobody else has the tuple yet */
+	memcpy(PyBytes_AS_STRING(PyTuple_GET_ITEM(versions, 1)), &version, sizeof(version));
 	bool entries = true;	/* setting these runs no other code */
 	for (; known < count && !result; known++) {
 		result = parse(PyList_GET_ITEM(list, known), &changes[known]);
@@ -205,7 +208,7 @@ static PyObject *swap(PyObject *module, PyObject *args)
 	if (!result) {
 		apply_rest(changes, count);
 		version = lw_version_now(watched);
-		if (entries) /* nobody else has the tuple yet */
+		if (entries)
 			memcpy(PyBytes_AS_STRING(PyTuple_GET_ITEM(versions, 1)), &version, sizeof(version));
 		for (Py_ssize_t i = 0; i < count; i++)
 			if (changes[i].kind == CALL)

@@ -507,3 +507,86 @@ def test_modules_that_put_another_in_their_place(fresh):
         loader.reload()
         assert shop.mine.X == 4444 and type(shop.mine) is types.ModuleType
     """))
+
+
+PLACES = {
+    "module": ({}, "shop.item", "def of():\n    return shop.item.Item\n", "shop.item"),
+    "class": ({"convention": "class"}, "shop.Item", "def of():\n    return shop.Item\n", "shop.Item"),
+}
+
+
+@pytest.mark.parametrize("convention", PLACES)
+def test_in_place_who_listens_is_given_what_stays(fresh, convention):
+    settings, name, of, value = PLACES[convention]
+    fresh({"shop/__init__.py": "V = 1\nclass Own: pass\n", "shop/item.py": "class Item:\n    X = 1\n", "shop/late.py": "class Late: pass\n",
+           "shop/order.py": "import shop\n" + of + "class Order(of()): pass\n"}, follow(f"""
+        from ladewerk import Reloader
+        loader, R, told = make(**{settings}), Reloader([root], policy="in place"), []
+        loader.on_load(callback=lambda name, value, path: told.append((name, value)))
+        loader.setup()
+        import shop
+        def item(): return {value}
+        def Item(): return item() if isinstance(item(), type) else item().Item
+        import shop.order
+        settled()
+        R.reload()
+        R.reload()
+        before, kept, cls, Order = objects(), item(), Item(), sys.modules["shop.order"].Order
+        for version in (22, 333):
+            told.clear()
+            write("shop/item.py", f"class Item:\\n    X = {{version}}\\n")
+            assert "shop.item" in R.reload().executed
+            assert item() is kept and Item() is cls and cls.X == version and Order.X == version and replaced(before) == [], replaced(before)
+            assert ({name!r}, kept) in told, told
+            assert loader._table.loaded["shop.item"] is before["shop.item"]
+        told.clear()
+        write("shop/__init__.py", "V = 2\\nclass Own: pass\\n")
+        assert R.reload().executed[0] == "shop" and replaced(before) == [] and ("shop", shop) in told
+        assert shop.V == 2 and {{"V", "Own", "late" if {convention!r} == "module" else "Late"}} <= set(dir(shop)), dir(shop)
+        late = shop.late if {convention!r} == "module" else shop.Late
+        assert late in vars(shop).values(), "it is found without us from then on"
+        write("shop/item.py", "class Item:\\n    X = 4444\\n1 / 0\\n")
+        raises(ReloadError, R.reload)
+        assert Item() is cls and cls.X == 333 and loader._table.loaded["shop.item"] is before["shop.item"] and replaced(before) == []
+    """))
+
+
+@pytest.mark.parametrize("everything", (False, True))
+def test_files_that_go_after_reloads_that_found_nothing(fresh, everything):
+    """Directories are looked into when somebody asks: by then the file has gone, and what is loaded is still known."""
+    fresh({"shop/__init__.py": "", "shop/item.py": "class Item: pass\n", "shop/deep/one.py": "class One: pass\n"}, follow(f"""
+        loader, told = make(convention="class"), []
+        loader.on_unload(callback=lambda name, value, path: told.append(name))
+        loader.setup()
+        import shop
+        shop.Item, shop.deep.One
+        settled()
+        assert not loader.reload() and not loader.reload()
+        os.unlink(root / "shop/item.py")
+        os.unlink(root / "shop/deep/one.py")
+        loader.reload(everything={everything})
+        import shop
+        assert not hasattr(shop, "Item") and not {{"shop.item", "shop.deep.one"}} & sys.modules.keys()
+        assert {{"shop.Item", "shop.deep.One"}} <= set(told), told
+    """))
+
+
+@pytest.mark.parametrize("policy", ("replace", "in place"))
+def test_out_of_a_collapsed_directory(fresh, policy):
+    """While one has gone a reload fails; what comes by the same name is another module."""
+    fresh({"shop/__init__.py": "", "shop/models/item.py": "class Item:\n    X = 1\n", "shop/user.py": "from shop.item import Item\nclass User(Item): pass\n"}, follow(f"""
+        from ladewerk import Reloader
+        loader, R = make(), Reloader([root], policy={policy!r})
+        loader.collapse(root / "shop/models")
+        loader.setup()
+        import shop, shop.user
+        settled()
+        R.reload(), R.reload()
+        before = objects()
+        os.unlink(root / "shop/models/item.py")
+        raises(ReloadError, R.reload)
+        assert replaced(before) == []
+        write("shop/item.py", "class Item:\\n    X = 4\\n")
+        assert "shop.models.item" in R.reload().removed and "shop.models.item" not in sys.modules
+        assert shop.item is sys.modules["shop.item"] and shop.item.__spec__.name == "shop.item" and shop.item.Item.X == shop.user.User.X == 4
+    """))

@@ -5,6 +5,7 @@ import operator
 import os
 import pathlib
 import pickle
+import queue
 import sys
 import sysconfig
 import textwrap
@@ -13,7 +14,7 @@ import weakref
 
 import ladewerk
 import pytest
-from ladewerk import Reloader, ReloadError, _live, pinned
+from ladewerk import Reloaded, Reloader, ReloadError, _live, pinned
 from ladewerk._reload import _reloader
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "ext" / "RELOAD.md"
@@ -63,6 +64,8 @@ def place(tmp_path, monkeypatch):
 
 ROWS = {
     "module": ("A = 1\nB = 1\n", "A = 2\nC = 3\n", "names = vars(m)", "names is vars(m) and m.A == 2 and m.C == 3 and not hasattr(m, 'B')"),
+    "globals()": ("G = globals()\ndef names():\n    return G\nA = 1\n", "A = 2\nG = globals()\ndef make(names=G):\n    return lambda: names\nheld = make()\n", "",
+                  "m.G is vars(m) and m.held() is vars(m) and m.G['A'] == 2"),
     "function": ("def f(a=1, *, b=2):\n    'one'\n    return a, b\nf.mark = 1\ng = 1\n", "def f(x: int = 3, *, y=4, z=5) -> str:\n    'two'\n    return x, y, z, g\nf.tag = 2\ng = 7\n",
                  "f = m.f", "f is m.f and f() == (3, 4, 5, 7) and f.__doc__ == 'two' and f.tag == 2 and not hasattr(f, 'mark')"
                  " and set(f.__annotations__) == {'x', 'return'} and f.__globals__ is vars(m)"),
@@ -343,13 +346,12 @@ def test_policies_one_after_another(place):
 
 def test_watch_and_reload_take_a_policy(place, tmp_path):
     m = place.load(m="class C:\n    V = 1\n")
-    C, seen, told = m.C, [], threading.Event()
-    with ladewerk.watch(lambda done: (seen.append(done), told.set()), roots=[tmp_path], policy="in place"):
+    C, told = m.C, queue.Queue()
+    with ladewerk.watch(told.put, roots=[tmp_path], policy="in place"):
         place.write({"m": "class C:\n    V = 22\n"})
-        while C.V != 22:  # what was written since this process began may be executed once, unchanged
-            assert told.wait(60), seen
-            told.clear()
-    assert m.C is C and C.V == 22 and sys.modules["m"] is m, seen
+        while C.V != 22:  # the first may be of before: too young to be believed
+            assert isinstance(told.get(timeout=60), Reloaded)
+    assert m.C is C and sys.modules["m"] is m
     place.write({"m": "class C:\n    V = 333\n"})
     assert ladewerk.reload(["m"], policy="in place").executed == ("m",) and m.C is C and C.V == 333
 
@@ -473,7 +475,7 @@ def test_on_failure_nothing_has_changed(place, monkeypatch, failure):
             "an object that cannot be asked": "class M(type):\n    def __hash__(cls):\n        if armed: 1 / 0\n        return 5\narmed = False\nclass K(metaclass=M): pass\nkeys = {K: C}\nkeys2 = {C: 1, K: 2}\narmed = True\n"}
     if failure == "the step":  # the last change is none that can be made: those before it are undone
         whole = _live.swap
-        _fail_in_the_step(place, monkeypatch, lambda changes: whole([*changes, (m.C, (int,))]))
+        _fail_in_the_step(place, monkeypatch, lambda changes, watched: whole([*changes, (m.C, (int,))], watched))
     elif failure == "pin":
         place.reloader.patience = 0
         entered, leave = threading.Event(), threading.Event()
@@ -496,8 +498,9 @@ def _fail_in_the_step(place, monkeypatch, swap):
     with monkeypatch.context() as patched:
         patched.setattr(_reloader._live, "swap", swap)
         place.write({"m": TEXT2})
-        with pytest.raises(TypeError):
+        with pytest.raises(ReloadError, match="nothing was changed") as caught:
             place.reloader.reload()
+        assert isinstance(caught.value.__cause__, TypeError) and "__bases__ assignment" in str(caught.value.__cause__)
 
 
 def test_the_control_of_failures(place, monkeypatch):
@@ -511,6 +514,15 @@ def test_the_control_of_failures(place, monkeypatch):
         whole([(m.C, (int,))], watched)
     _fail_in_the_step(place, monkeypatch, swap)
     assert _state(m) != before
+
+
+def test_bases_that_a_subclass_elsewhere_does_not_allow(place):
+    """Each of the two changes could be made, and both cannot."""
+    text = "class M: pass\nclass N: pass\nclass B: pass\nclass P(M, %sB): pass\nclass Q(N, %sB): pass\n"
+    m = place.load(m=text % ("", ""), user="__ladewerk_reload__ = False\nfrom m import P, Q\nclass R(P, Q): pass\n")
+    mro = sys.modules["user"].R.__mro__
+    assert isinstance(place.fails(m=text % ("N, ", "M, ")).__cause__, TypeError)
+    assert m.P.__bases__ == (m.M, m.B) and m.Q.__bases__ == (m.N, m.B) and sys.modules["user"].R.__mro__ == mro
 
 
 @leaks

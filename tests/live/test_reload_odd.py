@@ -100,6 +100,80 @@ def test_other_threads_see_modules_with_a_class_of_their_own_as_they_were(tree):
     """)
 
 
+def test_what_a_source_imports_that_was_not_executed_does_not_count(tree):
+    """A source is changed, the reload fails for another one, and it is put back: its module imports what it has imported all the time."""
+    run(tree, {"c.py": "V = 1\n", "a.py": "import c\nV = c.V\n", "z.py": "import a\n"}, """
+        import z
+        for ahead in (False, True):
+            R.reload()
+            write("a.py", "import c\\nV = c.V + 0\\n")
+            R.reload()
+            write("a.py", "V = 5\\n")
+            if ahead:
+                R.plan_ahead()
+            else:
+                write("z.py", "import a\\n1 / 0\\n")
+                assert fails().name == "z"
+            write("a.py", "import c\\nV = c.V + 0\\n")
+            write("z.py", "import a\\n")
+            assert "a" not in R.reload().executed
+            write("c.py", f"V = {2 + ahead}\\n")
+            assert R.reload().executed[:2] == ("c", "a") and mod("a").V == 2 + ahead
+    """)
+
+
+def test_what_a_reload_of_others_was_told_is_left_for_the_watch(tree):
+    """note() is what a watch asks."""
+    run(tree, {"c.py": "V = 1\n", "z.py": "V = 1\n", "package/__init__.py": "", "package/late.py": "V = 1\n"}, """
+        import c, z
+        R.reload(), R.reload()
+        assert R.note() is None
+        write("c.py", "V = 22\\n")
+        assert R.reload(["z"]).executed == ("z",) and mod("c").V == 1
+        assert R.note() is True and R.reload().executed == ("c",) and mod("c").V == 22
+        import package.late
+        write("package/late.py", "V = 22\\n")
+        R.reload(["z"])
+        assert R.note() is True and "package.late" in R.reload().executed and mod("package.late").V == 22
+        write("c.py", "1 / 0\\n")
+        fails()
+        assert R.note() is None, "what has failed is not tried again until it is saved"
+        write("c.py", "V = 333\\n")
+        assert R.note() is True and R.note() is True and R.reload() and R.note() is None
+    """)
+
+
+@pytest.mark.parametrize("said", ["from package import gone", "from . import gone", "from package.gone import X", "import package.gone as g"])
+def test_who_imports_what_has_gone_makes_the_reload_fail(tree, said):
+    """sys.modules still has it then, and an import statement looks there for what a package has not."""
+    run(tree, {"package/__init__.py": "", "package/gone.py": "X = 1\n", "package/user.py": said + "\n"}, """
+        import package.user
+        for text in (None, "V = 1\\n"):  # the package stays, or is executed again
+            R.reload()
+            before = snapshot()
+            (ROOT / "package/gone.py").rename(ROOT / "away")
+            if text:
+                write("package/__init__.py", text)
+            assert fails().name == "package.user" and snapshot() == before
+            (ROOT / "away").rename(ROOT / "package/gone.py")
+            write("package/__init__.py", "")
+    """)
+
+
+def test_a_namespace_package_that_somebody_has_removed(tree):
+    """Python itself has no answer then when it is asked for the __path__ of what is in it."""
+    run(tree, {"space/inner/m.py": "V = 1\n", "c.py": "V = 1\n"}, """
+        import c, space.inner.m
+        del sys.modules["space"]
+        R.reload()
+        for version in (22, 333):
+            write("c.py", f"V = {version}\\n")
+            write("space/inner/m.py", f"V = {version}\\n")
+            R.reload()
+            assert mod("c").V == mod("space.inner.m").V == version
+    """)
+
+
 def test_lazy_modules_are_not_loaded_by_a_look(tree):
     run(tree, {**FILES, "lazy.py": "import builtins\nbuiltins.LOADED = True\nfrom c import VERSION\n", "broken.py": "1 / 0\n"}, """
         import builtins, importlib.util, a

@@ -60,6 +60,18 @@ def test_a_module_imported_later_and_saved_at_once(watched):
     """)
 
 
+def test_saves_where_nothing_had_been_imported_from(watched):
+    watched("""
+        sys.dont_write_bytecode = True  # or the kernel would tell of the cache's directory
+        with ladewerk.watch(told.put, roots=[ROOT]) as watch:
+            write("c.py", "VERSION = 1\\n")
+            assert told.get(timeout=30).changed == ("c",)
+            import package.inner.late
+            write("package/inner/late.py", "V = 22\\n")
+            wait(lambda: mod("package.inner.late").V == 22)
+    """, {**FILES, "package/__init__.py": "", "package/inner/__init__.py": "", "package/inner/late.py": "V = 1\n"})
+
+
 def test_thirty_saves_5_ms_apart(watched):
     watched("""
         with ladewerk.watch(told.put, roots=[ROOT]):

@@ -273,16 +273,21 @@ def _run(inner: Any, spec: ModuleSpec, module: ModuleType) -> None:
 
 def take(nodes: list[tuple[Table, Node]], name: str, module: ModuleType, now: Any) -> None:
     """The body of MODULE has run, and it is NOW: whoever wants to know is told."""
+    check(nodes, name, module, now)
+    for table, node in nodes:
+        note(table, node, now)
+
+
+def check(nodes: list[tuple[Table, Node]], name: str, module: ModuleType, now: Any) -> None:
+    """ExpectedNameError; and a package gets its names."""
     for table, node in nodes:
         if node.kind == MODULE and table.rules.inflect and not hasattr(now, node.attr):
             raise _unexpected(node)
     if hasattr(module, "__path__") and isinstance(now, ModuleType) and (now is module or hasattr(now, "__path__")):
         hook(now, name)
-    for table, node in nodes:
-        _note(table, node, now)
 
 
-def _note(table: Table, node: Node, module: object) -> None:
+def note(table: Table, node: Node, module: object) -> None:
     """A module has been loaded: whoever wants to know is told. With CPython's lock of that module, and none of ours."""
     loader = _loaders.get(table)
     value = getattr(module, node.attr) if node.kind == MODULE and table.rules.inflect else module

@@ -68,7 +68,7 @@ class Autoloaded(Share):
         self._roots = tuple(os.path.join(root, "") for loader in self._loaders for root in loader._roots)
         self._managed = tuple(loader._table for loader in self._loaders if loader._table)
         self._quiet: tuple[set[str], _unload.Quiet] | None = None
-        self._held: list[Any] = []
+        self._held: list[Any] | None = None  # from hold() to release()
         self._told: list[tuple[Autoloader, Node, object]] = []  # of what goes
         self._made: list[tuple[Autoloader, Node, object]] = []  # and of what comes
 
@@ -204,15 +204,13 @@ class Autoloaded(Share):
 
     def hold(self, names: Iterable[str]) -> bool:
         with self._as_it_asked():
-            held = self._quiet_of(names).hold()
-        if held is None:
-            return False
-        self._held = held
-        return True
+            self._held = self._quiet_of(names).hold()
+        return self._held is not None
 
     def release(self) -> None:
-        held, self._held = self._held, []
-        _unload.go_on(held)
+        held, self._held = self._held, None
+        if held is not None:
+            _unload.go_on(held)
 
     def changes(self) -> list[Any]:
         those = _tree.in_use["tables"]
@@ -241,13 +239,26 @@ class Autoloaded(Share):
         if any(node.kind in (PACKAGE, ROOT) for _, node in _hooks.nodes_of(name)):
             _hooks.hook(module, name)
 
-    def executed(self, name: str, module: Any) -> None:
-        nodes = [(table, node) for table, node in _hooks.nodes_of(name) if node.kind != HIDDEN]
-        _hooks.take(nodes, name, module, module)
-        for table, node in nodes:
+    def executed(self, name: str, module: Any, stays: bool) -> None:
+        nodes = self._told_of(name)
+        _hooks.check(nodes, name, module, module)
+        for table, node in [] if stays else nodes:
+            _hooks.note(table, node, module)
             loader = _hooks._loaders.get(table)
             if loader and node.kind in (PACKAGE, MODULE):
                 self._made.append((loader, node, _unload.value_of(table, node, module)))
+
+    def took(self, name: str, module: Any) -> None:
+        for table, node in self._told_of(name):
+            try:
+                _hooks.note(table, node, module)
+            except Exception:  # of a callback: what was done stays done
+                sys.excepthook(*sys.exc_info())
+
+    @staticmethod
+    def _told_of(name: str) -> list[tuple[Table, Node]]:
+        """Who is told of module NAME."""
+        return [(table, node) for table, node in _hooks.nodes_of(name) if node.kind != HIDDEN]
 
     def committed(self, plan: Plan) -> None:
         _tree.set_aside(None)
@@ -258,6 +269,8 @@ class Autoloaded(Share):
         for _, _, table in self._all:
             for name in plan.removed:
                 table.loaded.pop(name, None)
+        for _, old, new in self._pairs:
+            new.former = old.former | old.canon
         for loader, node, _ in self._told:
             loader._tell(f"{node.name} unloaded")
         for loader in {id(loader): loader for loader, _, _ in (*self._told, *self._made)}.values() if self._owner is None else ():

@@ -115,6 +115,7 @@ class Table:
         self.losers: dict[str, str] = {}  # path -> the winner's
         self.added: list[tuple[str, str]] = []  # packages and the directories that were added to their __path__
         self.loaded: dict[str, object] = {}  # by module: what was seen to be loaded
+        self.former: dict[str, Node] = {}  # what the tables before knew: of what is still loaded the file may have gone since, before anybody has looked here
         self.begun: set[str] = set()  # modules of which an import has begun
         self.stamps: dict[str, tuple[int, int, int, int, int]] = {}  # of their sources, before they were read, where these cannot have changed meanwhile
         self.looked_at: set[str] = set()  # directories in which finders have looked since the last reload
@@ -159,7 +160,11 @@ class Table:
         above = self.find_spoken(parent)
         if above:
             self.children(above)
-        return self.canon.get(module)
+        node = self.canon.get(module)
+        if not node and module in sys.modules:
+            node = self.former.get(module)
+            return node if node and node.kind in (PACKAGE, MODULE) else None
+        return node
 
     def find_spoken(self, name: str) -> Node | None:
         """By another name of the module, which a collapsed directory gives it."""

@@ -124,10 +124,10 @@ def is_shared(table: Table, node: Node) -> bool:
 
 def loaded_nodes(table: Table) -> list[tuple[Node, Any]]:
     """What is loaded, with its module (None: it has gone from sys.modules, and nobody knows it); children first."""
-    for name in list(sys.modules):
-        table.find(name)  # after a reload of what has changed the table has not been asked for all that is loaded
+    # After a reload of what has changed the table has not been asked for all that is loaded.
+    known = {name: node for name in list(sys.modules) for node in [table.find(name)] if node}
     found = []
-    for name, node in list(table.canon.items()):
+    for name, node in (table.canon | known).items():
         module = sys.modules.get(name, table.loaded.get(name))
         if node.kind != ROOT and (module is not None or name in table.loaded) and _hooks.is_from(table, node, module) and not is_shared(table, node):
             found.append((node, module))

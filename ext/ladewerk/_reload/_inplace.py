@@ -76,6 +76,9 @@ class InPlace(Transaction):
     def final(self, name: str) -> Any:
         return self._staying.get(name, self.new.get(name))
 
+    def _stays(self, name: str, module: Any) -> bool:
+        return isinstance(module, ModuleType) and name in self._dicts
+
     def _retire(self, changes: list[Any]) -> None:
         """Modules that stay have nothing old."""
 
@@ -94,13 +97,14 @@ class InPlace(Transaction):
 
     def _rewrite(self) -> list[Any]:
         """Once: afterwards new bodies refer to what is there already."""
-        self._staying = {name: module for name, module in self.old.items() if isinstance(module, ModuleType) and isinstance(self.new.get(name), ModuleType)}
+        self._staying = {name: module for name, module in self.old.items() if name in self._dicts and isinstance(self.new.get(name), ModuleType)}
         old = {name: self._dicts[name] for name in self._staying}
         new = {name: object.__getattribute__(self.new[name], "__dict__") for name in self._staying}
         made = _Young(new, self._collecting and GENERATIONS)
         twins, rebased = _twins(old, new, made.classes)
         for name, module in self._staying.items():
             twins.link(module, self.new[name])
+            twins.link(old[name], new[name])  # what globals() has given
         added = [object.__getattribute__(module, "__dict__") for name, module in self.new.items() if name not in new and isinstance(module, ModuleType)]
         rewriter = _rewrite(twins, [*new.values(), *added], made, {id(names): old[name] for name, names in new.items()})
         self._begun = not (self._collecting and GENERATIONS) or made.generators or _frames_in(new)
@@ -122,6 +126,9 @@ class InPlace(Transaction):
             if type(self._staying[name]) is not cls:
                 object.__setattr__(self._staying[name], "__class__", cls)
         self._forget()
+        for name in self.order:
+            if name in self._staying:
+                self.share.took(name, self._staying[name])
 
     def _forget(self) -> None:
         """New modules that others stand for are no more; whoever still runs in them keeps their names."""

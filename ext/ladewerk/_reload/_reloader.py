@@ -219,13 +219,13 @@ class Reloader:
         return make_plan(self._sources, suspects, set())
 
     def note(self) -> bool | None:
-        """Take in what the kernel has told. None: no module is concerned; True: a reload may find something; False: not yet, a source is empty, or gone, that was not."""
+        """Take in what the kernel has told. None: no module is concerned of which no reload of all knows; True: a reload may find something; False: not yet, a source
+        is empty, or gone, that was not."""
         with _one.lock:
-            before = set(self._pending) | self._sources.unsure
             self._news = False
             with self._glancing():
                 suspects = self._look(hurry=True)
-            if not self._news and suspects <= before:
+            if not self._untried:
                 return None
             return not any(self._sources.being_written(name) for name in suspects)
 
@@ -245,6 +245,7 @@ class Reloader:
     def _look(self, hurry: bool = False) -> set[str]:
         """Suspects among the modules; whoever is one stays one until a reload has succeeded. HURRY: only among those that we know, if one of these was told of."""
         sources = self._sources
+        before = self._pending | sources.unsure
         if self._wants_watch and self._events is None:
             try:
                 self._events = _live.Events()
@@ -268,6 +269,7 @@ class Reloader:
                 told_news = bool(told) or (sources.new_files and (bool(self._pending) or sources.share.has_autoloaders()))
                 if told_news:
                     self._news, self._ahead = True, None
+        self._untried |= self._news or self._everything
         if any(map(os.path.exists, self._absent)):
             self._absent.clear()
             sources.rearm()
@@ -278,8 +280,10 @@ class Reloader:
             self._pending |= sources.suspects()
             self._everything = False
         self._pending |= sources.unsure | sources.linked()
+        self._untried |= not self._pending <= before
         return set(self._pending)
 
+    _untried = False  # somebody was told of, or met and is a suspect, whom no reload of all has tried
     _news = False  # somebody was told of since note() began
     _blind = False  # a directory could not be armed
 
@@ -309,11 +313,19 @@ class Reloader:
             self._sources.share = _share.Share()
 
     def _run(self, changed: list[Any] | None, policy: str, owner: Any = None) -> Reloaded:
-        while True:
-            try:
-                return self._run_once(changed, policy, owner)
-            except _share.Overtaken:
-                pass
+        tried = changed is None and owner is None
+        try:
+            while True:
+                try:
+                    return self._run_once(changed, policy, owner)
+                except _share.Overtaken:
+                    pass
+        except KeyboardInterrupt:
+            tried = False
+            raise
+        finally:
+            if tried:
+                self._untried = False
 
     def _run_once(self, changed: list[Any] | None, policy: str, owner: Any) -> Reloaded:
         begun = time.perf_counter()
@@ -440,10 +452,14 @@ class Reloader:
     @staticmethod
     def _swap(share: _share.Share, names: Iterable[str], changes: list[Any]) -> tuple[bytes, bytes] | None:
         """None: one of NAMES is being imported."""
-        if not share.hold(names):
-            return None
         try:
-            return _live.swap([*changes, *share.changes()], sys.modules)
+            if not share.hold(names):
+                return None
+            changes = [*changes, *share.changes()]
+            try:
+                return _live.swap(changes, sys.modules)
+            except TypeError as error:  # in place: bases that CPython does not let a class have, because of a subclass elsewhere
+                raise ReloadError(f"{error}; nothing was changed") from error
         finally:
             share.release()
 

@@ -9,7 +9,7 @@ One Share is made for each transaction, and used by its thread only:
         settle, unloaded before anything is executed: waits for imports under way, tells of what goes
         prepare, executed    before and after each body
         hold             no import of what is replaced is under way, and none begins; changes are part of the step; release
-        committed        after the step
+        took, committed  after the step
     abandoned            nothing was changed
 """
 from __future__ import annotations
@@ -96,8 +96,11 @@ class Share:
     def prepare(self, name: str, module: Any) -> None:
         """MODULE is there, and its body has not run."""
 
-    def executed(self, name: str, module: Any) -> None:
-        """Its body has run. An exception is one of the body."""
+    def executed(self, name: str, module: Any, stays: bool) -> None:
+        """Its body has run. An exception is one of the body. STAYS: what was there by this name takes its contents with the step, and took() will tell."""
+
+    def took(self, name: str, module: Any) -> None:
+        """After the step: MODULE, which was there before, has new contents."""
 
     def hold(self, names: Iterable[str]) -> bool:
         """Keep others from importing NAMES until release(); False: somebody does."""
@@ -108,7 +111,7 @@ class Share:
         return []
 
     def release(self) -> None:
-        pass
+        """After hold(), whatever came of it."""
 
     def committed(self, plan: Plan) -> None:
         """The step has been made."""

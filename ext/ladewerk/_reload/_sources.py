@@ -30,7 +30,7 @@ _NAMESPACE_LOADERS = ("NamespaceLoader", "_NamespaceLoader")
 class Record:
     """A module that is looked after."""
 
-    __slots__ = ("name", "path", "stamp", "digest", "racy", "order", "code", "imports", "doubtful", "directory", "package", "why")
+    __slots__ = ("name", "path", "stamp", "digest", "racy", "order", "code", "imports", "executed", "doubtful", "directory", "package", "why")
 
     def __init__(self, name: str, path: str, order: int) -> None:
         self.name, self.path, self.order = name, path, order
@@ -39,7 +39,8 @@ class Record:
         self.racy = False
         self.doubtful = False  # it may have changed between its import and our first look
         self.code: CodeType | None = None
-        self.imports: Imports | None = None
+        self.imports: Imports | None = None  # of the source that was read last
+        self.executed: Imports | None = None  # of the one that was executed; None: not by us
         self.directory = os.path.dirname(path)
         self.package = ""
         self.why = ""  # it is never executed again; "": it is
@@ -136,6 +137,19 @@ def is_lazy(module: Any) -> bool:
     return type(module).__name__ == "_LazyModule" and type(module).__module__ == "importlib.util"
 
 
+def usable(path: Any) -> Any:
+    """PATH, the __path__ of a package. That of a namespace package asks the package above, which somebody may have removed: then what it had last."""
+    try:
+        iter(path)
+    except Exception:
+        return list(getattr(path, "_path", ()))
+    return path
+
+
+def entries(path: Any) -> list[str]:
+    return [each for each in usable(path) if isinstance(each, str)]
+
+
 class Sources:
     """What is looked after. One thread at a time (the reloader's lock)."""
 
@@ -230,7 +244,7 @@ class Sources:
             return None
         kind = _kind(spec)
         if kind == "namespace":
-            portions = [path for path in spec.submodule_search_locations if self.below_roots(os.path.join(path, ""))]
+            portions = [path for path in entries(spec.submodule_search_locations) if self.below_roots(os.path.join(path, ""))]
             if not portions:
                 return None
             record = self._new(name, "")
@@ -295,7 +309,7 @@ class Sources:
         path = own(above, "__path__") if isinstance(above, ModuleType) else getattr(above, "__path__", None) if above is not None else sys.path if "." not in record.name else None
         found = [record.directory] if record.directory else []
         if path is not None:
-            found += [entry for entry in (os.path.abspath(each) for each in path if isinstance(each, str)) if self.below_roots(os.path.join(entry, "")) and entry not in found]
+            found += [entry for entry in (os.path.abspath(each) for each in entries(path)) if self.below_roots(os.path.join(entry, "")) and entry not in found]
         if os.path.basename(record.path).startswith("__init__."):
             found += [os.path.dirname(record.directory)]
         return found
@@ -515,13 +529,14 @@ class Sources:
             record.stamp, record.digest, record.racy = source.stamp, source.digest, source.racy
             record.code = code
         elif not path:
-            portions = list(getattr(module, "__path__", []))
+            portions = entries(getattr(module, "__path__", []))
             record.directory = os.path.dirname(portions[0]) if portions else ""
         self._see(name, module)
         if record is not old:
             self._keep(record)
         if record.imports is not imports:
             self.set_imports(record, imports)
+        record.executed = imports
         if path and not known:
             self._note_links(record)
         if record.racy:
@@ -550,6 +565,8 @@ class Sources:
     def unchanged(self, record: Record, source: Source) -> None:
         """Its content is what was executed."""
         record.stamp, record.racy, record.doubtful = source.stamp, source.racy, False
+        if record.executed is not None and record.imports is not record.executed:
+            self.set_imports(record, record.executed)  # another content was read meanwhile, and not executed
         self._note_links(record)
         if not source.racy:
             self.unsure.discard(record.name)

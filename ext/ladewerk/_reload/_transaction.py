@@ -19,7 +19,7 @@ from ladewerk import _live
 from ladewerk._imports import NOTHING, Imports, imports_of
 from ._adapters import Adapter, adapters
 from ._errors import ReloadError
-from ._sources import Record, Source, Sources, _kind, is_lazy, own, read_saved
+from ._sources import Record, Source, Sources, _kind, is_lazy, own, read_saved, usable
 
 _bootstrap: Any = sys.modules["importlib._bootstrap"]
 _MISSING: Any = object()
@@ -97,9 +97,11 @@ def _search_path(name: str, plan: Plan) -> tuple[bool, Any]:
         return False, None
     if parent in plan.steps:
         path = plan.steps[parent].spec.submodule_search_locations
+    elif sys.modules.get(parent) is None:  # somebody has removed the package alone
+        path = []
     else:
         path = getattr(sys.modules.get(parent), "__path__", None)
-    return path is not None, path
+    return path is not None, None if path is None else usable(path)
 
 
 def find_spec(name: str, path: Any) -> Any:
@@ -171,6 +173,8 @@ def _plan_one(sources: Sources, record: Record, plan: Plan, forced: bool) -> boo
     forced = forced or sources.share.restructured(name)
     if there and (spec is None or spec.origin != record.path) and _by_itself(record, path):
         spec = in_place(record)
+    if spec is None and path == [] and not record.path:
+        return False
     if spec is None:
         plan.removed.append(name)
         return True
@@ -438,9 +442,13 @@ class Transaction:
         if name in self.plan.steps:
             return self._load(name, self.plan.steps[name])
         module = sys.modules.get(name, _MISSING)
-        if module is not _MISSING and module is not None:
+        if module is not _MISSING and module is not None and not self._is_of_gone(name, module):
             return module
         return self._first_import(name)
+
+    def _is_of_gone(self, name: str, module: Any) -> bool:
+        """Whether MODULE is removed, and NAME is another name that it had (Share)."""
+        return any(module is self.old.get(each) and name in self.share.others(each) for each in self._gone)
 
     def _first_import(self, name: str) -> Any:
         parent = name.rpartition(".")[0]
@@ -516,6 +524,8 @@ class Transaction:
                 except ModuleNotFoundError as error:
                     if error.name != f"{full}.{each}":
                         raise
+                    if error.name in self._gone:  # the import statement would look into sys.modules, which has it until the step
+                        raise ImportError(f"cannot import name {each!r} from {full!r}", name=full) from None
 
     def _gcd_import(self, name: str, package: Any = None, level: int = 0) -> Any:
         """importlib._bootstrap._gcd_import for this thread."""
@@ -596,6 +606,8 @@ class Transaction:
             sys.modules[name] = before = module
             self._placed.append(name)
         elif name not in self.old:  # somebody has put it there since we planned
+            if isinstance(before, ModuleType) and not self._is_of_gone(name, before):
+                self._dicts[name] = object.__getattribute__(before, "__dict__")
             self.old[name] = before
             self._aside.stand_in(before, name, self._class(before))
         self.new[name] = module
@@ -620,7 +632,7 @@ class Transaction:
             self.new[name] = module = replaced
         self._stack.append(name)
         try:
-            self.share.executed(name, module)
+            self.share.executed(name, module, self._stays(name, module))
         except BaseException as error:
             self._fail(name, step, error)
             raise
@@ -634,6 +646,10 @@ class Transaction:
         if parent and parent not in self.new:
             self._show_child(name)
         return module
+
+    def _stays(self, name: str, module: Any) -> bool:
+        """Whether NAME stays what it is, and takes what MODULE has."""
+        return False
 
     def _bind_placed(self, parent: str, child: str, module: Any) -> None:
         """For other threads that import it."""
@@ -751,7 +767,7 @@ class Transaction:
         """Where a module is known by other names, or what it defines is bound in a package (Share)."""
         old, new = self.old.get(name, _MISSING), self.final(name) if name in self.new else _MISSING
         for alias in self.share.others(name):
-            if sys.modules.get(alias, _MISSING) is old and old is not _MISSING:
+            if sys.modules.get(alias, _MISSING) is old and old is not _MISSING and alias not in self.new:
                 changes.append((sys.modules, alias) if new is _MISSING or self.share.canonical(alias) != name else (sys.modules, alias, new))
         for alias in self.sources.aliases.get(name, set()) - self.new.keys() - self._gone if new is not _MISSING else ():
             if sys.modules.get(alias, _MISSING) is old:
@@ -759,7 +775,7 @@ class Transaction:
                 self._change_in_parent(alias, old, new, changes)
         for parent, child, defined in self.share.bindings(name):
             package = sys.modules.get(parent)
-            if not isinstance(package, ModuleType) or parent in self.new or parent in self._gone:
+            if not isinstance(package, ModuleType) or parent in self.new or parent in self._gone or (name in self._gone and f"{parent}.{child}" in self.new):
                 continue
             names = object.__getattribute__(package, "__dict__")
             was = self._dicts.get(name, {}).get(defined, _MISSING) if defined else old

@@ -14,7 +14,7 @@ from ._reloader import Reloader
 SETTLE = 0.001  # seconds without an event: a save is a truncation and one or more writes
 PLANNING = 0.01  # for plans that may have to be thrown away
 WRITING = 0.1  # for a file that is empty or gone at that moment
-AGAIN = 0.5  # where the kernel does not tell, and after readers did not let go
+AGAIN = 0.5  # where the kernel does not tell, after readers did not let go, and for directories that nobody has asked the kernel about yet
 
 
 def _log(what: Reloaded | ReloadError) -> None:
@@ -64,10 +64,13 @@ class Watch:
     def _run(self) -> None:
         again = self._reload()  # what was saved before
         while not self._stopping:
-            told = self._wait(AGAIN if again or not self.reloader.told_of_all() else None)
+            due = again or not self.reloader.told_of_all()
+            told = self._wait(AGAIN)
             if self._stopping:
                 break
-            if (not told or self._settled()) and not self._stopping:
+            if told or not due:  # what was imported since may be saved where the kernel has not been asked to tell: look, which costs next to nothing
+                due = self._settled()
+            if due and not self._stopping:
                 again = self._reload()
         if self._by_itself:
             self._close()
@@ -90,6 +93,12 @@ class Watch:
 
     def _settled(self) -> bool:
         """Wait until whoever saves has finished, within bounds. Whether there is something to reload."""
+        try:
+            return self._waited()
+        except Exception:  # a foreign object's, that was asked what it is: the reload meets it, too, and says so
+            return True
+
+    def _waited(self) -> bool:
         end = time.monotonic() + WRITING
         noted, planning = self.reloader.note(), 0.0
         found, told = noted is not None, time.monotonic()
