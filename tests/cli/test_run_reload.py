@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from again import PATIENCE, Again, is_alive, until
+from again import PATIENCE, Again, is_alive, save, until
 from watching import LONG
 from ladewerk._rerun import entry_of
 from ladewerk._rerun_watch import Looks, Places
@@ -156,11 +156,11 @@ signal.pause()
 def test_children_end_and_the_port_is_free(place, way):
     place.write("app.py", CHILDREN % way)
     place.write("helper.py", "V = 0\nPORT = 0\n")
-    with Again(place, "--reload", "app.py", patch="rerun.PATIENCE = 0.3" if way == "IGN" else "") as again:
+    with Again(place, "--reload", "app.py", patch="rerun.PATIENCE = 1.0" if way == "IGN" else "") as again:
         first = again.start()
         again.save("helper.py", f"V = 1\nPORT = {first['port']}\n")
         if way == "IGN":
-            again.line("ladewerk: not ended 0.3 s after SIGTERM: killed")
+            again.line("ladewerk: not ended 1 s after SIGTERM: killed")
         second = again.start()
         assert second["port"] == first["port"] and second["child"] != first["child"] and not is_alive(first["child"])
         again.end()
@@ -212,7 +212,7 @@ def test_the_terminal_is_the_programs(place, ends, status):
     terminal.read("? ")
     terminal.type("one\n")
     terminal.read("got one 0")
-    place.write("helper.py", "V = 1\n")
+    save(place, "helper.py", "V = 1\n")
     terminal.read("restarting: helper.py")
     terminal.read("? ")
     terminal.type("two\n")
@@ -234,7 +234,7 @@ def test_job_control(place):
     terminal.type("\x1a")
     terminal.read("Stopped")
     terminal.read("SH> ")
-    place.write("helper.py", "V = 1\n")
+    save(place, "helper.py", "V = 1\n")
     terminal.type("fg\n")
     terminal.read("restarting: helper.py")
     terminal.read("? ")
@@ -252,12 +252,14 @@ def test_job_control(place):
 
 CHANGES_ITSELF = """\
 import json, os, sys, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # what it has seen is said, however soon it is to end
 import late
 import ladewerk_once.helper as helper
 if helper.V < 3:  # it has been read, and changes now
     with open("ladewerk_once/new", "w") as file: file.write(f"V = {helper.V + 1}\\n")
     os.rename("ladewerk_once/new", "ladewerk_once/helper.py")
 print("start", json.dumps({"V": helper.V, "late": late.V}), flush=True)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 signal.pause()
 """
 # What is asked for is answered at once, and watched only when the program has done what it does.
@@ -304,7 +306,8 @@ def test_failures_wait_for_a_change(place):
             pass
         assert json.loads(said[6:])["V"] == 2
         again.save("extra.py", "")  # what an import has not found
-        assert again.start()["extra"] is True
+        while not again.start()["extra"]:  # one with V = 2 may have been started twice: it was saved while it started
+            pass
         (place.cwd / "unrelated.py").write_text("")
         (place.cwd / "extra.txt").write_text("")
         for number in range(30):
@@ -387,8 +390,12 @@ def test_what_leaves_traces_is_imported_by_the_program(place):
     place.write("app.py", MANY % ([*ODD, "fine", "sub.part", "inner"], list(ODD)))
     with Again(place, "--reload", "app.py") as again:
         assert again.start()["there"] == []
-        said = again.until(lambda said: said["there"], saver(again))
-        assert said["there"] == ["fine", "sub.part"]
+
+        def complete(said):  # a template may have been made when half of it was imported: nothing else was for a while
+            assert set(said["there"]) <= {"fine", "sub.part"}
+            return said["there"] == ["fine", "sub.part"]
+
+        again.until(complete, saver(again))
 
 
 ONE_BY_ONE = """
