@@ -141,6 +141,42 @@ def test_nobody_is_left_when_the_supervisor_is_killed(place):
             pass
 
 
+KILLS_ITS_GROUP = """\
+import json, os, signal, subprocess, sys
+import helper
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+print("start", json.dumps({"V": helper.V, "child": child.pid, "group": os.getpgrp(), "its": os.getpgid(os.getppid())}), flush=True)
+if helper.V == 1:
+    os.killpg(0, signal.SIGKILL)
+signal.pause()
+"""
+
+
+def keeper(supervisor, group):
+    """The child of SUPERVISOR in GROUP."""
+    with open(f"/proc/{supervisor}/task/{supervisor}/children") as file:
+        return next((pid for pid in map(int, file.read().split()) if is_alive(pid) and os.getpgid(pid) == group), None)
+
+
+def test_a_program_that_kills_its_own_group(place):
+    """And the keeper with it. The next one has a group again, and ends with its children."""
+    place.write("app.py", KILLS_ITS_GROUP)
+    with Again(place, "--reload", "app.py") as again:
+        first = again.start()
+        os.kill(first["group"], signal.SIGKILL)  # the keeper alone: the group goes on to be that of the program
+        until(lambda: keeper(again.process.pid, first["group"]) not in (None, first["group"]))
+        again.save("helper.py", "V = 1\n")
+        assert again.start()["group"] == first["group"] and not is_alive(first["child"])
+        again.line("ladewerk: the program has ended (SIGKILL); waiting for a change")
+        again.save("helper.py", "V = 2\n")
+        second = again.start()
+        assert second["group"] != second["its"]  # that of the supervisor
+        again.save("helper.py", "V = 3\n")
+        third = again.start()
+        assert third["group"] == second["group"] and not is_alive(second["child"])
+        assert again.end() == -signal.SIGTERM and not is_alive(third["child"])
+
+
 CHILDREN = """\
 import os, sys, json, signal, socket, subprocess
 import helper
