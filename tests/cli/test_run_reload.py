@@ -358,6 +358,41 @@ def test_failures_wait_for_a_change(place):
         assert again.start()["V"] == 39
 
 
+AUTOLOADS = """\
+import json, signal
+import ladewerk
+loader = ladewerk.Autoloader()
+loader.push_dir("tree")
+loader.setup()
+import shop
+print("start", json.dumps({"X": shop.cart.X, "has": sorted(loader.all_expected_modules().values())}), flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("patch", ["", "_rerun_watch.Looks.into = lambda self, directories: None"], ids=["", "control"])
+def test_new_files_below_autoloaders(place, patch):
+    """They list directories: nobody has looked for a file that comes, and yet it is a module now."""
+    place.write("app.py", AUTOLOADS)
+    place.write("tree/shop/cart.py", "X = 0\n")
+    with Again(place, "--reload", "app.py", patch=patch) as again:
+        assert again.start()["has"] == ["", "shop", "shop.cart"]
+        again.save("tree/shop/LICENSE", "")
+        again.save("tree/shop/fresh.py", "")
+        if patch:
+            again.save("tree/shop/cart.py", "X = 1\n")
+            assert again.start()["X"] == 1 and next(line for line in again.all if "restarting" in line) == "ladewerk: restarting: tree/shop/cart.py"
+            return
+        assert again.start()["has"] == ["", "shop", "shop.cart", "shop.fresh"]
+        (place.cwd / "tree/shop/deep").mkdir()
+        again.start()
+        again.save("tree/shop/deep/one.py", "")
+        assert again.start()["has"] == ["", "shop", "shop.cart", "shop.deep", "shop.deep.one", "shop.fresh"]
+        (place.cwd / "tree/shop/fresh.py").unlink()
+        assert "shop.fresh" not in again.start()["has"]
+        assert not any("LICENSE" in line for line in again.all)
+
+
 def test_saves_at_any_moment(place):
     """While it ends, starts, imports, is settled upon: the last one is always started."""
     numbers, chance = versions(), random.Random(7)
@@ -576,3 +611,8 @@ def test_looks():
     for change in ("/r", "cart.py"), ("/r", "shop.py~"), ("/r", ".shop.py.swp"), ("/r", "shop.txt"), ("/r/shop", "json.py"), ("/q", ""), ("/r", "__pycache__"):
         assert not looks.concerned(change), change
     assert looks.names == ["shop", "shop.cart"]
+    looks.into(["/tree"])
+    for change in ("/tree", "any.py"), ("/tree", "any"), ("/tree", "__init__.py"), ("/tree", ""):
+        assert looks.concerned(change), change
+    for change in ("/tree", "any.txt"), ("/tree", "my-script.py"), ("/tree", "__pycache__"), ("/tree", ".any.py.swp"), ("/tree/any", "x.py"):
+        assert not looks.concerned(change), change
