@@ -450,6 +450,29 @@ def test_on_setup_that_fails_undoes_nothing(fresh):
     """))
 
 
+def test_a_body_that_meddles_with_its_own_reload(fresh):
+    """It fails, or it is as if it were not: nothing is unloaded under a reload's feet, and the reload ends."""
+    fresh(SHOP, follow("""
+        import builtins, gc
+        from ladewerk._reload._share import Overtaken
+        loader = builtins.LOADER = start()
+        builtins.ROOT = root
+        import shop
+        shop.cart
+        settled()
+        loader.reload()
+        before, importer = objects(), builtins.__import__
+        for call in ("reload(everything=True)", "unload()", "reload()", "unregister(), LOADER.push_dir(ROOT), LOADER.setup()"):
+            write("shop/item.py", f"PRICE = 8\\nclass Item: pass\\nLOADER.{call}\\n")
+            error = raises(Overtaken if "setup" in call else ReloadError, loader.reload)
+            assert "nothing was changed" in str(error), error
+            assert replaced(before) == [] and shop.cart.TOTAL == 8 and gc.isenabled() and builtins.__import__ is importer
+        write("shop/item.py", "PRICE = 9\\nclass Item: pass\\n")
+        loader.reload()
+        assert shop.cart.TOTAL == 18
+    """))
+
+
 def test_a_first_import_that_is_undone_is_another_autoloaders(fresh):
     fresh({"app/shop/cart.py": "X = 1\n", "lib/store/one.py": "X = 1\n"}, follow("""
         loader, other = make(root / "app"), make(root / "lib")
