@@ -473,6 +473,27 @@ def test_a_body_that_meddles_with_its_own_reload(fresh):
     """))
 
 
+@pytest.mark.parametrize("watch", [True, False], ids=["told", "looked"])
+def test_a_namespace_package_gets_a_file_of_its_own(fresh, watch):
+    """Managed or not, with modules loaded from it or none; and loses it again."""
+    fresh({"app/shop/deep/a.py": "X = 1\n", "plain/store/full/a.py": "X = 1\n", "plain/store/bare/a.py": ""}, follow(f"""
+        loader = start(root / "app")
+        reloader = ladewerk.Reloader(watch={watch})
+        sys.path.append(at("plain"))
+        import shop.deep.a, store.full.a, store.bare
+        settled()
+        reloader.reload()
+        for policy in "replace", "in place":
+            for value in 1, 22, None:
+                for name in "app/shop/deep", "plain/store/full", "plain/store/bare":
+                    write(name + "/__init__.py", f"V = {{value}}\\n") if value else os.remove(at(name + "/__init__.py"))
+                done = reloader.reload(policy=policy)
+                assert {{*done.changed}} == {{"shop.deep", "store.full", "store.bare"}}, done
+                assert [getattr(each, "V", None) for each in (shop.deep, store.full, store.bare)] == [value] * 3
+                assert shop.deep.a.X == store.full.a.X == 1
+    """))
+
+
 def test_a_first_import_that_is_undone_is_another_autoloaders(fresh):
     fresh({"app/shop/cart.py": "X = 1\n", "lib/store/one.py": "X = 1\n"}, follow("""
         loader, other = make(root / "app"), make(root / "lib")
