@@ -12,7 +12,7 @@ Messages (SOCK_SEQPACKET, fields separated by NUL):
 
     control, supervisor -> template     rules FOREIGN... | roots ROOT... | known DIRECTORY... | import NAME... | without NAME... | make | run PGID | seen
              template -> supervisor     hello ENTRY... | ready NAME... | spoilt ITEM NAME... | pid PID | end STATUS
-    report,  program -> supervisor      path WAIT NUMBER TOP DIRECTORY... | dir WAIT DIRECTORY | look NUMBER NAME ABSENT...
+    report,  program -> supervisor      path WAIT NUMBER TOP DIRECTORY... | dir WAIT DIRECTORY | list WAIT DIRECTORY | look NUMBER NAME ABSENT...
              supervisor -> program      WAIT, once what was named is watched ("0": nobody waits)
 """
 from __future__ import annotations
@@ -122,6 +122,17 @@ class Finder:
         self._channel, self._rules, self._known = channel, rules, known
         self._paths: dict[tuple[str, ...], tuple[int, list[str]]] = {}
         self._pending: list[str] = []  # names that we have not seen the end of
+        self._listed: set[str] = set()
+
+    def look_into(self, directory: str) -> None:
+        """Somebody is about to take what is in DIRECTORY for modules, whatever it is."""
+        if directory in self._listed or not self._inside(directory):
+            return
+        try:
+            self._channel.ask("list", directory)
+        except (OSError, RuntimeError):
+            return
+        self._listed.add(directory)
 
     def find_spec(self, name: str, path: Iterable[str] | None = None, target: object = None) -> None:
         try:
@@ -396,7 +407,9 @@ class Template:
             threading = sys.modules.get("threading")
             if threading is not None:
                 threading.main_thread()._set_native_id()  # 3.11 keeps the template's
-            sys.meta_path.insert(0, Finder(self._channel, self._rules, self._known))
+            finder = Finder(self._channel, self._rules, self._known)
+            sys.meta_path.insert(0, finder)
+            listing.append(finder.look_into)
             if self._live >= 0:
                 from_here(self._live, self._rules)
             return True
@@ -406,6 +419,7 @@ class Template:
         return False
 
 
+listing: list[Any] = []  # to be called before an autoloader looks into a directory, with its path
 begun = 0  # when this process was forked from the template (ns, as files' times are); 0: it is none
 
 

@@ -3,6 +3,7 @@
 
 A *keeper*, a fork of the supervisor, leads the group for as long as the supervisor lives: so all starts of the program share one group, which has the terminal, and what the
 terminal sends (ctrl-C, ctrl-Z) reaches the program as it does without a supervisor. The keeper tells the supervisor of it. If the supervisor is killed, it ends the group.
+A program that kills its own group (`os.killpg(0, SIGKILL)`) kills the keeper, too: then there is another.
 """
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ def _keep(life: int, told: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     for number in _TOLD:
         signal.signal(number, lambda number, frame: None)
-    for number in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):  # it stops with the program, and the supervisor with it
+    for number in (signal.SIGCHLD, signal.SIGCONT, signal.SIGWINCH, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):  # it stops with the program, and the supervisor with it
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(wake)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -56,18 +57,21 @@ class Group:
 
     def __init__(self) -> None:
         self._terminal = False
-        self._start()
+        self._start(0)
 
-    def _start(self) -> None:
-        """In a process with one thread. All signals are blocked until the keeper is one."""
+    def _start(self, group: int) -> None:
+        """In a process with one thread. All signals are blocked until the keeper is one. GROUP: it joins that one, if somebody is left in it."""
         here, life = os.pipe2(os.O_CLOEXEC)
         self._told, told = os.pipe2(os.O_CLOEXEC)
         self._life = life
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        self.pid = os.fork()
-        if not self.pid:
+        self._keeper = os.fork()
+        if not self._keeper:
             try:
-                os.setpgid(0, 0)
+                try:
+                    os.setpgid(0, group)
+                except PermissionError:
+                    os.setpgid(0, 0)
                 os.close(life)
                 _keep(here, told)
             finally:
@@ -75,22 +79,43 @@ class Group:
         os.close(here)
         os.close(told)
         os.read(self._told, 1)  # its signals are as they should be
+        self.pid = os.getpgid(self._keeper)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _start_again(self) -> None:
+        """The keeper has been killed."""
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._keeper, 0)
+        os.close(self._life)
+        os.close(self._told)
+        before = self.pid
+        self._start(before)
+        with contextlib.suppress(OSError):
+            if self._terminal and self.pid != before and os.tcgetpgrp(0) == before:
+                os.tcsetpgrp(0, self.pid)
 
     def fileno(self) -> int:
         return self._told
 
     def told(self) -> bytes:
-        return os.read(self._told, 100).replace(ANSWER, b"")
+        said = os.read(self._told, 100)
+        if not said:
+            self._start_again()
+        return said.replace(ANSWER, b"")
 
     def told_by_now(self) -> bytes:
         """All that was sent before this call, to whomever in the group it was delivered first."""
         said = b""
-        os.write(self._life, b"?")
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._life, b"?")
         poll = select.poll()
         poll.register(self._told, select.POLLIN)
         while ANSWER not in said and poll.poll(1000):  # it may have been stopped
-            said += os.read(self._told, 100) or ANSWER
+            some = os.read(self._told, 100)
+            if not some:
+                self._start_again()
+                break
+            said += some
         return said.replace(ANSWER, b"")
 
     # --- the terminal ---
@@ -111,8 +136,8 @@ class Group:
     def has_stopped(self) -> bool:
         """Ctrl-Z, and nobody has been told of it yet."""
         with contextlib.suppress(ChildProcessError):
-            pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
-            return pid == self.pid and os.WIFSTOPPED(status)
+            pid, status = os.waitpid(self._keeper, os.WNOHANG | os.WUNTRACED)
+            return pid == self._keeper and os.WIFSTOPPED(status)
         return False
 
     def stop_with_it(self) -> None:
@@ -135,7 +160,7 @@ class Group:
         """Who is in it, the keeper and the dead apart."""
         found = []
         for name in os.listdir("/proc"):
-            if not name.isdigit() or int(name) == self.pid:
+            if not name.isdigit() or int(name) == self._keeper:
                 continue
             try:
                 with open(f"/proc/{name}/stat", "rb") as file:
@@ -154,8 +179,8 @@ class Group:
     def close(self) -> None:
         self.give_terminal_back()
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self._keeper, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.pid, 0)
+            os.waitpid(self._keeper, 0)
         os.close(self._life)
         os.close(self._told)

@@ -152,6 +152,8 @@ class Template:
             self.looks.path(number, top == "1", directories)
         else:
             directories = rest
+        if verb == "list":
+            self.looks.into(directories)
         for directory in directories:
             self._places.watch(directory, links=not self._making)
         if wait != "0":

@@ -25,6 +25,14 @@ def module_of(name: str) -> str:
     return name
 
 
+def can_be_imported(directory: str, name: str) -> bool:
+    """Whether a file or directory of that NAME can: by name, and a file has a suffix."""
+    stem = module_of(name)
+    if stem != name:
+        return stem.isidentifier()
+    return name.isidentifier() and not name.startswith("__") and not os.path.isfile(os.path.join(directory, name))
+
+
 class Looks:
     """What a process has looked for, and where."""
 
@@ -33,6 +41,7 @@ class Looks:
         self.names: list[str] = []  # in their order
         self.tops: set[str] = set()  # directories of its sys.path
         self._wanted: dict[str, set[str]] = {}
+        self._listed: set[str] = set()
         self._paths: dict[str, list[str]] = {"0": []}
 
     def path(self, number: str, top: bool, directories: list[str]) -> None:
@@ -50,6 +59,10 @@ class Looks:
             self._wanted.setdefault(directory, set()).add(tail)
             self._wanted.setdefault(f"{directory}/{tail}", set()).add("__init__")
 
+    def into(self, directories: Iterable[str]) -> None:
+        """Directories in which everything that can be imported counts: autoloaders list them."""
+        self._listed.update(directories)
+
     def file(self, path: str) -> None:
         """A file of its own: the script."""
         self.files.add(path)
@@ -57,9 +70,11 @@ class Looks:
     def concerned(self, change: Change) -> bool:
         directory, name = change
         if name:
-            return os.path.join(directory, name) in self.files or module_of(name) in self._wanted.get(directory, ())
+            if os.path.join(directory, name) in self.files or module_of(name) in self._wanted.get(directory, ()):
+                return True
+            return directory in self._listed and can_be_imported(directory, name)
         below = os.path.join(directory, "")
-        return any(each == directory or each.startswith(below) for each in (*self._wanted, *self.files))
+        return any(each == directory or each.startswith(below) for each in (*self._wanted, *self.files, *self._listed))
 
 
 def _stamp(path: str) -> Stamp | None:

@@ -54,11 +54,7 @@ class Again:
         return json.loads(self.line("start ").partition(" ")[2])
 
     def save(self, name: str, text: str) -> Path:
-        """As editors do."""
-        new = self.shell.cwd / (name + "~")
-        new.write_text(text)
-        new.rename(self.shell.cwd / name)
-        return self.shell.cwd / name
+        return save(self.shell, name, text)
 
     def until(self, condition: Any, save: Any) -> dict[str, Any]:
         """Start it again, by SAVE, until CONDITION is true of a start: templates are made when nothing else is to be done."""
@@ -90,6 +86,14 @@ class Again:
             finally:
                 self.process.kill()
         self.process.wait()
+
+
+def save(shell: Shell, name: str, text: str) -> Path:
+    """As editors do, and in one event: what begins and ends a write may be two changes to who looks in between."""
+    new = shell.cwd / (name + "~")
+    new.write_text(text)
+    new.rename(shell.cwd / name)
+    return shell.cwd / name
 
 
 def is_alive(pid: int) -> bool:

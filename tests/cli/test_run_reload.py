@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from again import PATIENCE, Again, is_alive, until
+from again import PATIENCE, Again, is_alive, save, until
 from watching import LONG
 from ladewerk._rerun import entry_of
 from ladewerk._rerun_watch import Looks, Places
@@ -141,6 +141,42 @@ def test_nobody_is_left_when_the_supervisor_is_killed(place):
             pass
 
 
+KILLS_ITS_GROUP = """\
+import json, os, signal, subprocess, sys
+import helper
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+print("start", json.dumps({"V": helper.V, "child": child.pid, "group": os.getpgrp(), "its": os.getpgid(os.getppid())}), flush=True)
+if helper.V == 1:
+    os.killpg(0, signal.SIGKILL)
+signal.pause()
+"""
+
+
+def keeper(supervisor, group):
+    """The child of SUPERVISOR in GROUP."""
+    with open(f"/proc/{supervisor}/task/{supervisor}/children") as file:
+        return next((pid for pid in map(int, file.read().split()) if is_alive(pid) and os.getpgid(pid) == group), None)
+
+
+def test_a_program_that_kills_its_own_group(place):
+    """And the keeper with it. The next one has a group again, and ends with its children."""
+    place.write("app.py", KILLS_ITS_GROUP)
+    with Again(place, "--reload", "app.py") as again:
+        first = again.start()
+        os.kill(first["group"], signal.SIGKILL)  # the keeper alone: the group goes on to be that of the program
+        until(lambda: keeper(again.process.pid, first["group"]) not in (None, first["group"]))
+        again.save("helper.py", "V = 1\n")
+        assert again.start()["group"] == first["group"] and not is_alive(first["child"])
+        again.line("ladewerk: the program has ended (SIGKILL); waiting for a change")
+        again.save("helper.py", "V = 2\n")
+        second = again.start()
+        assert second["group"] != second["its"]  # that of the supervisor
+        again.save("helper.py", "V = 3\n")
+        third = again.start()
+        assert third["group"] == second["group"] and not is_alive(second["child"])
+        assert again.end() == -signal.SIGTERM and not is_alive(third["child"])
+
+
 CHILDREN = """\
 import os, sys, json, signal, socket, subprocess
 import helper
@@ -156,11 +192,11 @@ signal.pause()
 def test_children_end_and_the_port_is_free(place, way):
     place.write("app.py", CHILDREN % way)
     place.write("helper.py", "V = 0\nPORT = 0\n")
-    with Again(place, "--reload", "app.py", patch="rerun.PATIENCE = 0.3" if way == "IGN" else "") as again:
+    with Again(place, "--reload", "app.py", patch="rerun.PATIENCE = 1.0" if way == "IGN" else "") as again:
         first = again.start()
         again.save("helper.py", f"V = 1\nPORT = {first['port']}\n")
         if way == "IGN":
-            again.line("ladewerk: not ended 0.3 s after SIGTERM: killed")
+            again.line("ladewerk: not ended 1 s after SIGTERM: killed")
         second = again.start()
         assert second["port"] == first["port"] and second["child"] != first["child"] and not is_alive(first["child"])
         again.end()
@@ -212,7 +248,7 @@ def test_the_terminal_is_the_programs(place, ends, status):
     terminal.read("? ")
     terminal.type("one\n")
     terminal.read("got one 0")
-    place.write("helper.py", "V = 1\n")
+    save(place, "helper.py", "V = 1\n")
     terminal.read("restarting: helper.py")
     terminal.read("? ")
     terminal.type("two\n")
@@ -234,7 +270,7 @@ def test_job_control(place):
     terminal.type("\x1a")
     terminal.read("Stopped")
     terminal.read("SH> ")
-    place.write("helper.py", "V = 1\n")
+    save(place, "helper.py", "V = 1\n")
     terminal.type("fg\n")
     terminal.read("restarting: helper.py")
     terminal.read("? ")
@@ -252,12 +288,14 @@ def test_job_control(place):
 
 CHANGES_ITSELF = """\
 import json, os, sys, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # what it has seen is said, however soon it is to end
 import late
 import ladewerk_once.helper as helper
 if helper.V < 3:  # it has been read, and changes now
     with open("ladewerk_once/new", "w") as file: file.write(f"V = {helper.V + 1}\\n")
     os.rename("ladewerk_once/new", "ladewerk_once/helper.py")
 print("start", json.dumps({"V": helper.V, "late": late.V}), flush=True)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 signal.pause()
 """
 # What is asked for is answered at once, and watched only when the program has done what it does.
@@ -304,7 +342,8 @@ def test_failures_wait_for_a_change(place):
             pass
         assert json.loads(said[6:])["V"] == 2
         again.save("extra.py", "")  # what an import has not found
-        assert again.start()["extra"] is True
+        while not again.start()["extra"]:  # one with V = 2 may have been started twice: it was saved while it started
+            pass
         (place.cwd / "unrelated.py").write_text("")
         (place.cwd / "extra.txt").write_text("")
         for number in range(30):
@@ -317,6 +356,41 @@ def test_failures_wait_for_a_change(place):
         again.line("ladewerk: the program has ended (exit status 2)")
         (place.cwd / "gone.py").rename(place.cwd / "app.py")
         assert again.start()["V"] == 39
+
+
+AUTOLOADS = """\
+import json, signal
+import ladewerk
+loader = ladewerk.Autoloader()
+loader.push_dir("tree")
+loader.setup()
+import shop
+print("start", json.dumps({"X": shop.cart.X, "has": sorted(loader.all_expected_modules().values())}), flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("patch", ["", "_rerun_watch.Looks.into = lambda self, directories: None"], ids=["", "control"])
+def test_new_files_below_autoloaders(place, patch):
+    """They list directories: nobody has looked for a file that comes, and yet it is a module now."""
+    place.write("app.py", AUTOLOADS)
+    place.write("tree/shop/cart.py", "X = 0\n")
+    with Again(place, "--reload", "app.py", patch=patch) as again:
+        assert again.start()["has"] == ["", "shop", "shop.cart"]
+        again.save("tree/shop/LICENSE", "")
+        again.save("tree/shop/fresh.py", "")
+        if patch:
+            again.save("tree/shop/cart.py", "X = 1\n")
+            assert again.start()["X"] == 1 and next(line for line in again.all if "restarting" in line) == "ladewerk: restarting: tree/shop/cart.py"
+            return
+        assert again.start()["has"] == ["", "shop", "shop.cart", "shop.fresh"]
+        (place.cwd / "tree/shop/deep").mkdir()
+        again.start()
+        again.save("tree/shop/deep/one.py", "")
+        assert again.start()["has"] == ["", "shop", "shop.cart", "shop.deep", "shop.deep.one", "shop.fresh"]
+        (place.cwd / "tree/shop/fresh.py").unlink()
+        assert "shop.fresh" not in again.start()["has"]
+        assert not any("LICENSE" in line for line in again.all)
 
 
 def test_saves_at_any_moment(place):
@@ -387,8 +461,12 @@ def test_what_leaves_traces_is_imported_by_the_program(place):
     place.write("app.py", MANY % ([*ODD, "fine", "sub.part", "inner"], list(ODD)))
     with Again(place, "--reload", "app.py") as again:
         assert again.start()["there"] == []
-        said = again.until(lambda said: said["there"], saver(again))
-        assert said["there"] == ["fine", "sub.part"]
+
+        def complete(said):  # a template may have been made when half of it was imported: nothing else was for a while
+            assert set(said["there"]) <= {"fine", "sub.part"}
+            return said["there"] == ["fine", "sub.part"]
+
+        again.until(complete, saver(again))
 
 
 ONE_BY_ONE = """
@@ -533,3 +611,8 @@ def test_looks():
     for change in ("/r", "cart.py"), ("/r", "shop.py~"), ("/r", ".shop.py.swp"), ("/r", "shop.txt"), ("/r/shop", "json.py"), ("/q", ""), ("/r", "__pycache__"):
         assert not looks.concerned(change), change
     assert looks.names == ["shop", "shop.cart"]
+    looks.into(["/tree"])
+    for change in ("/tree", "any.py"), ("/tree", "any"), ("/tree", "__init__.py"), ("/tree", ""):
+        assert looks.concerned(change), change
+    for change in ("/tree", "any.txt"), ("/tree", "my-script.py"), ("/tree", "__pycache__"), ("/tree", ".any.py.swp"), ("/tree/any", "x.py"):
+        assert not looks.concerned(change), change

@@ -362,6 +362,155 @@ def test_reload_of_all(fresh):
     """))
 
 
+LIVE = """
+        live, fails = [], set()
+        loader = make()
+        loader.on_load("*", lambda name, module, path: live.append(module))
+        loader.on_load("*", lambda name, module, path: name == "shop.item" and "load" in fails and 1 / 0)
+        loader.on_unload("*", lambda name, module, path: live.remove(module))
+        loader.on_unload("*", lambda name, module, path: name == "shop.item" and "unload" in fails and 1 / 0)
+        def is_live():
+            return sorted(map(id, live)) == sorted(id(sys.modules[name]) for name in loader.unloadable_names())
+"""
+
+
+def test_a_callback_fails_after_another_has_been_told(fresh):
+    """What that one keeps has what is live, all the same."""
+    fresh(SHOP, follow(LIVE, """
+        loader.setup()
+        import shop
+        shop.cart, shop.order
+        settled()
+        assert is_live() and len(live) == 4
+        before = objects()
+        for kind in ("unload", "load"):
+            write("shop/item.py", f"PRICE = 8\\nKIND = {kind!r}\\nclass Item: pass\\n")
+            fails.add(kind)
+            error = raises(ReloadError, loader.reload)
+            assert type(error.__cause__) is ZeroDivisionError and error.name == "shop.item"
+            fails.clear()
+            assert replaced(before) == [] and is_live(), (kind, live)
+        loader.reload()
+        assert shop.cart.TOTAL == 16 and is_live()
+    """))
+
+
+def test_in_place_with_files_that_come_and_go(fresh):
+    """Modules, classes and the names for them stay, and so does what callbacks were given."""
+    fresh({**SHOP, "shop/models/user.py": "import shop\nRATE = shop.tax.RATE\n", "store/http.py": "class Http:\n    def get(self):\n        return 1\n"}, follow(LIVE, """
+        classes = Autoloader(convention="class")
+        loader.ignore(at("store"))
+        loader.collapse(at("shop/models"))
+        classes.push_dir(root / "store", namespace="web")
+        classes.enable_reloading()
+        sys.modules["web"] = web = types.ModuleType("web")
+        web.__path__ = []
+        loader.setup(), classes.setup()
+        import shop.user
+        shop.cart, shop.order
+        settled()
+        before, user, Http, Item, order = objects(), shop.user, web.Http, shop.item.Item, shop.order.Order()
+        assert is_live() and len(live) == 6
+        http = Http()
+        write("shop/item.py", "PRICE = 55\\nclass Item: VALUE = 55\\n"), write("shop/__init__.py", "V = 22\\n"), write("shop/tax.py", "RATE = 777\\n")
+        write("store/http.py", "class Http:\\n    def get(self):\\n        return 22\\n")
+        ladewerk.reload(policy="in place")
+        assert replaced(before) == [] and is_live()
+        assert (shop.V, shop.item.PRICE, shop.cart.TOTAL, shop.user.RATE, user.RATE, order.VALUE) == (22, 55, 110, 777, 777, 55) and shop.item.Item is Item
+        assert web.Http is sys.modules["web.http"].Http is Http and http.get() == 22
+        write("shop/fresh.py", "X = 3\\n"), write("shop/item.py", "PRICE = 5\\n1 / 0\\n")
+        raises(ReloadError, lambda: ladewerk.reload(policy="in place"))
+        assert replaced(before) == [] and is_live() and shop.item.PRICE == 55 and not hasattr(shop, "fresh")
+        write("shop/item.py", "import shop\\nPRICE = shop.fresh.X\\nclass Item: VALUE = 4\\n")
+        ladewerk.reload(policy="in place")
+        assert replaced(before) == [] and is_live() and (shop.cart.TOTAL, order.VALUE) == (6, 4)
+        os.remove(at("shop/tax.py")), os.remove(at("shop/models/user.py"))
+        ladewerk.reload(policy="in place")
+        assert is_live() and not hasattr(shop, "tax") and not hasattr(shop, "user") and "shop.user" not in sys.modules
+    """))
+
+
+def test_on_setup_that_fails_undoes_nothing(fresh):
+    """It is told after the step: other callbacks are called, too."""
+    fresh(SHOP, follow("""
+        loader = start()
+        import shop
+        shop.cart, shop.tax
+        reloader, gone, told = ladewerk.Reloader(), [], []
+        reloader.on_unload(lambda name, module: gone.append(name))
+        settled()
+        reloader.reload()
+        sys.excepthook = lambda *what: told.append(what[0])
+        loader.on_setup(lambda: shop.item.PRICE == 55 and 1 / 0)
+        loader.on_setup(lambda: seen.append(shop.item.PRICE))
+        write("shop/item.py", "PRICE = 55\\nclass Item: pass\\n"), os.remove(at("shop/tax.py"))
+        done = reloader.reload()
+        assert done.removed == ("shop.tax",) and shop.cart.TOTAL == 110 and gone == ["shop.tax"] and told == [ZeroDivisionError]
+        assert not reloader.reload()
+    """))
+
+
+def test_a_body_that_meddles_with_its_own_reload(fresh):
+    """It fails, or it is as if it were not: nothing is unloaded under a reload's feet, and the reload ends."""
+    fresh(SHOP, follow("""
+        import builtins, gc
+        from ladewerk._reload._share import Overtaken
+        loader = builtins.LOADER = start()
+        builtins.ROOT = root
+        import shop
+        shop.cart
+        settled()
+        loader.reload()
+        before, importer = objects(), builtins.__import__
+        for call in ("reload(everything=True)", "unload()", "reload()", "unregister(), LOADER.push_dir(ROOT), LOADER.setup()"):
+            write("shop/item.py", f"PRICE = 8\\nclass Item: pass\\nLOADER.{call}\\n")
+            error = raises(Overtaken if "setup" in call else ReloadError, loader.reload)
+            assert "nothing was changed" in str(error), error
+            assert replaced(before) == [] and shop.cart.TOTAL == 8 and gc.isenabled() and builtins.__import__ is importer
+        write("shop/item.py", "PRICE = 9\\nclass Item: pass\\n")
+        loader.reload()
+        assert shop.cart.TOTAL == 18
+    """))
+
+
+@pytest.mark.parametrize("watch", [True, False], ids=["told", "looked"])
+def test_a_namespace_package_gets_a_file_of_its_own(fresh, watch):
+    """Managed or not, with modules loaded from it or none; and loses it again."""
+    fresh({"app/shop/deep/a.py": "X = 1\n", "plain/store/full/a.py": "X = 1\n", "plain/store/bare/a.py": ""}, follow(f"""
+        loader = start(root / "app")
+        reloader = ladewerk.Reloader(watch={watch})
+        sys.path.append(at("plain"))
+        import shop.deep.a, store.full.a, store.bare
+        settled()
+        reloader.reload()
+        for policy in "replace", "in place":
+            for value in 1, 22, None:
+                for name in "app/shop/deep", "plain/store/full", "plain/store/bare":
+                    write(name + "/__init__.py", f"V = {{value}}\\n") if value else os.remove(at(name + "/__init__.py"))
+                done = reloader.reload(policy=policy)
+                assert {{*done.changed}} == {{"shop.deep", "store.full", "store.bare"}}, done
+                assert [getattr(each, "V", None) for each in (shop.deep, store.full, store.bare)] == [value] * 3
+                assert shop.deep.a.X == store.full.a.X == 1
+    """))
+
+
+def test_a_first_import_that_is_undone_is_another_autoloaders(fresh):
+    fresh({"app/shop/cart.py": "X = 1\n", "lib/store/one.py": "X = 1\n"}, follow("""
+        loader, other = make(root / "app"), make(root / "lib")
+        other.on_load("*", lambda name, module, path: seen.append("+" + name))
+        other.on_unload("*", lambda name, module, path: seen.append("-" + name))
+        loader.setup(), other.setup()
+        import shop
+        shop.cart
+        settled()
+        write("app/shop/cart.py", "import store\\nX = store.one.X\\n1 / 0\\n")
+        raises(ReloadError, loader.reload)
+        assert seen == ["+store", "+store.one", "-store.one", "-store"] and other.unloadable_names() == [], seen
+        other.reload(), other.reload(everything=True)
+        assert len(seen) == 4, seen
+    """))
+
+
 def test_watch(fresh):
     fresh(SHOP, follow("""
         loader = start()

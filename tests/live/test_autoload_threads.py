@@ -8,7 +8,7 @@ from autoloading import child, nursery  # noqa: F401
 FORCED = """
     import time
     def wait(event):
-        assert event.wait(30), "never came"
+        assert event.wait(60), "never came"
     def run(function, *args):
         def body():
             try:
@@ -20,7 +20,7 @@ FORCED = """
         return thread
     def join(*threads):
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
             assert not thread.is_alive(), "deadlock"
     results = []
     sys.modules["gates"] = gates = types.ModuleType("gates")
@@ -135,7 +135,7 @@ def test_a_body_that_waits_for_a_thread_that_uses_another_module(child):
 
 def test_threads_that_use_each_others_modules(child):
     """CPython ends such a circle by showing one of the two a module that is not finished."""
-    child({"shop/a.py": "import gates\ngates.meet.wait(30)\nimport shop.b\nX = 1", "shop/b.py": "import gates\ngates.meet.wait(30)\nimport shop.a\nX = 2"}, forced("""
+    child({"shop/a.py": "import gates\ngates.meet.wait(60)\nimport shop.b\nX = 1", "shop/b.py": "import gates\ngates.meet.wait(60)\nimport shop.a\nX = 2"}, forced("""
         gates.meet = threading.Barrier(2)
         start()
         import shop
@@ -491,7 +491,7 @@ def test_setup_by_several_threads(child):
         loader, barrier = make(), threading.Barrier(4)
         loader.on_setup(lambda: seen.append(1))
         def begin():
-            barrier.wait(30)
+            barrier.wait(60)
             loader.setup()
             import shop
             return shop.cart.X

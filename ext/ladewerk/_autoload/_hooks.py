@@ -287,14 +287,14 @@ def check(nodes: list[tuple[Table, Node]], name: str, module: ModuleType, now: A
         hook(now, name)
 
 
-def note(table: Table, node: Node, module: object) -> None:
-    """A module has been loaded: whoever wants to know is told. With CPython's lock of that module, and none of ours."""
+def note(table: Table, node: Node, module: object, heard: list[Any] | None = None) -> None:
+    """A module has been loaded: whoever wants to know is told. With CPython's lock of that module, and none of ours. HEARD gets the callbacks that have been called."""
     loader = _loaders.get(table)
     value = getattr(module, node.attr) if node.kind == MODULE and table.rules.inflect else module
     table.loaded[node.module] = module
     if loader and node.kind in (PACKAGE, MODULE):
         loader._tell(f"{node.name} loaded from {node.path}")
-        loader._call("load", node.name, value, node.path)
+        loader._call("load", node.name, value, node.path, heard)
 
 
 class _Loader:

@@ -174,9 +174,12 @@ class Autoloader:
             add(callback)
         return add
 
-    def _call(self, kind: str, name: str, value: object, path: str) -> None:
+    def _call(self, kind: str, name: str, value: object, path: str, heard: list[Callback] | None = None) -> None:
+        """HEARD gets those that have been told."""
         for callback in (*self._callbacks.get((kind, name), ()), *self._callbacks.get((kind, self.ANY), ())):
             callback(name, value, path)
+            if heard is not None:
+                heard.append(callback)
 
     def _tell(self, text: str) -> None:
         logger = self.logger or type(self).default_logger

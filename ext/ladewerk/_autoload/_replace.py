@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from importlib.machinery import PathFinder
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from ladewerk._autoload import _hooks, _tree, _unload
 from ladewerk._autoload._errors import AutoloadError
@@ -229,9 +229,12 @@ class Autoloaded(Share):
                 if not _hooks.is_from(table, node, module):
                     continue
                 value = _unload.value_of(table, node, module)
+                heard: list[Any] = []
                 try:
-                    loader._call("unload", node.name, value, node.path)
+                    loader._call("unload", node.name, value, node.path, heard)
                 except Exception as error:
+                    if heard:
+                        self._told.append((loader, node, value))
                     raise failure(name, node.file, error, (name,)) from error
                 self._told.append((loader, node, value))
 
@@ -243,17 +246,18 @@ class Autoloaded(Share):
         nodes = self._told_of(name)
         _hooks.check(nodes, name, module, module)
         for table, node in [] if stays else nodes:
-            _hooks.note(table, node, module)
-            loader = _hooks._loaders.get(table)
-            if loader and node.kind in (PACKAGE, MODULE):
-                self._made.append((loader, node, _unload.value_of(table, node, module)))
+            loader, heard = _hooks._loaders.get(table), list[Any]()
+            made = [(loader, node, _unload.value_of(table, node, module))] if loader and node.kind in (PACKAGE, MODULE) else []
+            try:
+                _hooks.note(table, node, module, heard)
+            except BaseException:
+                self._made += made if heard else []
+                raise
+            self._made += made
 
     def took(self, name: str, module: Any) -> None:
         for table, node in self._told_of(name):
-            try:
-                _hooks.note(table, node, module)
-            except Exception:  # of a callback: what was done stays done
-                sys.excepthook(*sys.exc_info())
+            _said(_hooks.note, table, node, module)
 
     @staticmethod
     def _told_of(name: str) -> list[tuple[Table, Node]]:
@@ -272,18 +276,26 @@ class Autoloaded(Share):
         for _, old, new in self._pairs:
             new.former = old.former | old.canon
         for loader, node, _ in self._told:
-            loader._tell(f"{node.name} unloaded")
+            _said(loader._tell, f"{node.name} unloaded")
         for loader in {id(loader): loader for loader, _, _ in (*self._told, *self._made)}.values() if self._owner is None else ():
-            loader._begun()
+            _said(loader._begun)
 
     def abandoned(self) -> None:
         _tree.set_aside(None)
         for loader, node, _ in self._made:
-            if loader._table and node.module in loader._table.loaded:
-                loader._table.loaded[node.module] = sys.modules.get(node.module)
+            loaded, module = loader._table.loaded if loader._table else {}, sys.modules.get(node.module)
+            if module is None:
+                loaded.pop(node.module, None)
+            elif node.module in loaded:
+                loaded[node.module] = module
         for kind, those in (("unload", self._made), ("load", self._told)):
             for loader, node, value in reversed(those):
-                try:
-                    loader._call(kind, node.name, value, node.path)
-                except Exception:
-                    sys.excepthook(*sys.exc_info())
+                _said(loader._call, kind, node.name, value, node.path)
+
+
+def _said(function: Callable[..., object], *words: object) -> None:
+    """It cannot be undone by whoever fails now, and the others must hear of it."""
+    try:
+        function(*words)
+    except Exception:
+        sys.excepthook(*sys.exc_info())

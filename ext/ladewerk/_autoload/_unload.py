@@ -164,6 +164,8 @@ def is_current(loader: "Autoloader", table: Table) -> bool:
 
 
 def _withdraw(loader: "Autoloader", new: Table | None) -> tuple[str, ...]:
+    if _tree.is_aside():
+        raise ImportUnderWay(f"{loader!r} cannot unload: this thread reloads")
     told: set[str] = set()
     graves: list[object] = []  # what is dropped may run code of its own: not before the lock is released
     while True:

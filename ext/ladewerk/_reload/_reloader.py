@@ -21,6 +21,7 @@ from ._transaction import Plan, Transaction, make_plan, why_not
 
 ANY = None
 AHEAD = 0.1  # seconds that a plan made ahead is believed
+OVERTAKEN = 100  # rounds; it may be a body that overtakes its own reload
 MEANWHILE = 10  # rounds for what other threads import while a reload runs; the next reload goes on
 
 
@@ -315,11 +316,10 @@ class Reloader:
     def _run(self, changed: list[Any] | None, policy: str, owner: Any = None) -> Reloaded:
         tried = changed is None and owner is None
         try:
-            while True:
-                try:
+            for _ in range(OVERTAKEN):
+                with contextlib.suppress(_share.Overtaken):
                     return self._run_once(changed, policy, owner)
-                except _share.Overtaken:
-                    pass
+            return self._run_once(changed, policy, owner)
         except KeyboardInterrupt:
             tried = False
             raise

@@ -312,6 +312,8 @@ class Sources:
             found += [entry for entry in (os.path.abspath(each) for each in entries(path)) if self.below_roots(os.path.join(entry, "")) and entry not in found]
         if os.path.basename(record.path).startswith("__init__."):
             found += [os.path.dirname(record.directory)]
+        if not record.path:  # a namespace package, which may get an __init__.py
+            found += [entry for entry in map(os.path.abspath, entries(own(sys.modules.get(record.name), "__path__", []))) if self.below_roots(os.path.join(entry, "")) and entry not in found]
         return found
 
     def _arm(self, directory: str) -> None:
