@@ -77,10 +77,11 @@ class InPlace(Transaction):
         return self._staying.get(name, self.new.get(name))
 
     def _stays(self, name: str, module: Any) -> bool:
-        return isinstance(module, ModuleType) and name in self._dicts
+        return isinstance(module, ModuleType) and name in self.dicts
 
-    def _retire(self, changes: list[Any]) -> None:
+    def _retired(self) -> list[Any]:
         """Modules that stay have nothing old."""
+        return []
 
     def changes(self) -> list[Any]:
         try:
@@ -97,8 +98,8 @@ class InPlace(Transaction):
 
     def _rewrite(self) -> list[Any]:
         """Once: afterwards new bodies refer to what is there already."""
-        self._staying = {name: module for name, module in self.old.items() if name in self._dicts and isinstance(self.new.get(name), ModuleType)}
-        old = {name: self._dicts[name] for name in self._staying}
+        self._staying = {name: module for name, module in self.old.items() if name in self.dicts and isinstance(self.new.get(name), ModuleType)}
+        old = {name: self.dicts[name] for name in self._staying}
         new = {name: object.__getattribute__(self.new[name], "__dict__") for name in self._staying}
         made = _Young(new, self._collecting and GENERATIONS)
         twins, rebased = _twins(old, new, made.classes)

@@ -16,8 +16,9 @@ from . import _share, _transaction
 from ._errors import Reloaded, ReloadError
 from ._inplace import InPlace, collect_young
 from ._pins import GATE
+from ._plan import Plan, make_plan, why_not
 from ._sources import Sources
-from ._transaction import Plan, Transaction, make_plan, why_not
+from ._transaction import Transaction
 
 ANY = None
 AHEAD = 0.1  # seconds that a plan made ahead is believed
