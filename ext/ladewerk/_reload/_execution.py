@@ -13,7 +13,7 @@ from typing import Any
 
 from ladewerk import _live
 from ._errors import ReloadError, failure
-from ._finding import find_spec
+from ._finding import Finding
 from ._plan import Plan, Step, static_chain, step_for
 from ._sources import Sources, _kind, is_lazy, own
 
@@ -55,6 +55,7 @@ class Execution:
         self.old: dict[str, Any] = {name: module for name, module in found if module is not None}
         self.dicts = {name: vars(module) for name, module in self.old.items() if isinstance(module, ModuleType)}
         self._stack: list[str] = []
+        self._finding = Finding()
         self._placed: list[str] = []  # in sys.modules already: they were not there before
         self.gone = set(plan.removed)
         self._failed: ReloadError | None = None
@@ -140,7 +141,7 @@ class Execution:
                 raise ModuleNotFoundError(f"No module named {name!r}; {parent!r} is not a package", name=name)
         if sys.modules.get(name, _MISSING) is None:
             return self._original_gcd(name)
-        spec = find_spec(name, path)
+        spec = self._finding.find_again(name, path)
         if spec is None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         origin = spec.origin if _kind(spec) == "source" else next(iter(spec.submodule_search_locations or ()), None) if _kind(spec) == "namespace" else None

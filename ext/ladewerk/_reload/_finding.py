@@ -12,21 +12,48 @@ from ._sources import Record, own
 _bootstrap: Any = sys.modules["importlib._bootstrap"]
 
 
-def find_spec(name: str, path: Any) -> Any:
-    """What an import would find now. Finders may have kept what was in the directories."""
-    for finder in list(sys.meta_path):
-        forget = getattr(finder, "invalidate_caches", None)
-        if forget is not None and finder is not PathFinder:  # whose own would go through all directories there are
-            forget()
-    for entry in sys.path if path is None else path:
-        forget = getattr(sys.path_importer_cache.get(entry), "invalidate_caches", None)
-        if forget is not None:
-            forget()
-    spec = _bootstrap._find_spec(name, path)
-    loader: Any = getattr(spec, "loader", None)
-    if hasattr(type(loader), "ladewerk_inner"):  # an autoloader's: it has its say by Share
-        spec.loader = loader.ladewerk_inner
-    return spec
+class Finding:
+    """Finds modules for one plan, or for the bodies of one transaction. One thread at a time.
+
+    Finders may have kept what was in the directories, so they are told to forget it: once, since to forget it for each module would list a directory again for each
+    of those that it has. What changes while a plan is made is a change for the next one.
+    """
+
+    def __init__(self) -> None:
+        self._forgotten: set[Any] = set()  # entries of paths
+        self._asked = False  # those of sys.meta_path have forgotten, too
+
+    def find(self, name: str, path: Any) -> Any:
+        """The spec that an import would find now; None: none."""
+        self._forget(sys.path if path is None else path)
+        spec = _bootstrap._find_spec(name, path)
+        loader: Any = getattr(spec, "loader", None)
+        if hasattr(type(loader), "ladewerk_inner"):  # an autoloader's: it has its say by Share
+            spec.loader = loader.ladewerk_inner
+        return spec
+
+    def find_again(self, name: str, path: Any) -> Any:
+        """The same; what is not found is looked for once more in what the directories have by now: a body may have written it."""
+        found = self.find(name, path)
+        if found is not None:
+            return found
+        self._forgotten.clear()
+        self._asked = False
+        return self.find(name, path)
+
+    def _forget(self, path: Any) -> None:
+        if not self._asked:
+            self._asked = True
+            for finder in list(sys.meta_path):
+                forget = getattr(finder, "invalidate_caches", None)
+                if forget is not None and finder is not PathFinder:  # whose own would go through all directories there are
+                    forget()
+        for entry in path:
+            if entry not in self._forgotten:
+                self._forgotten.add(entry)
+                forget = getattr(sys.path_importer_cache.get(entry), "invalidate_caches", None)
+                if forget is not None:
+                    forget()
 
 
 def by_itself(record: Record, path: Any) -> bool:

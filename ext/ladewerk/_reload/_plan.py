@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from heapq import heapify, heappop, heappush
 from importlib.machinery import SourceFileLoader
 from types import CodeType
 from typing import Any
 
-from ladewerk._imports import NOTHING, Imports, imports_of
+from ladewerk._imports import NOTHING, Imports, and_above, imports_of
 from ._adapters import Adapter, adapters
 from ._errors import failure
-from ._finding import by_itself, find_spec, in_place
+from ._finding import Finding, by_itself, in_place
 from ._sources import Record, Source, Sources, _kind, own, read_saved, usable
 
 
@@ -30,11 +32,12 @@ class Plan:
     def __init__(self) -> None:
         self.steps: dict[str, Step] = {}  # by name
         self.changed: list[str] = []
-        self.removed: list[str] = []
+        self.removed: dict[str, None] = {}
         self.skipped: dict[str, str] = {}
         self.touched: list[Record] = []  # these are skipped, too, if they have changed
         self.kept: set[str] = set()  # they depend on these, and have opted out
         self.adapters: list[Adapter] = []  # of the frameworks that are in use
+        self.finding = Finding()
 
     def __bool__(self) -> bool:
         return bool(self.steps or self.removed)
@@ -72,16 +75,35 @@ def _search_path(name: str, plan: Plan) -> tuple[bool, Any]:
     return path is not None, None if path is None else usable(path)
 
 
+class _Queue:
+    """Names to look at, each once, in their order: packages before what is in them."""
+
+    def __init__(self, names: set[str]) -> None:
+        self._heap, self._met = list(names), set(names)
+        self._inside: dict[str, list[str]] | None = None  # package -> whoever is looked after in it, at any depth
+        heapify(self._heap)
+
+    def __iter__(self) -> Iterator[str]:
+        while self._heap:
+            yield heappop(self._heap)
+
+    def add_inside(self, name: str, sources: Sources) -> None:
+        """Whoever is in package NAME, too."""
+        if self._inside is None:
+            self._inside = {}
+            for each in sources.records:
+                for above in and_above(each)[:-1]:
+                    self._inside.setdefault(above, []).append(each)
+        for each in self._inside.get(name, ()):
+            if each not in self._met:
+                self._met.add(each)
+                heappush(self._heap, each)
+
+
 def make_plan(sources: Sources, suspects: set[str], forced: set[str]) -> Plan:
     """What must be executed because of SUSPECTS, if they have changed, and of FORCED. ReloadError: a source cannot be compiled."""
-    plan = Plan()
-    todo = sorted(suspects | forced, reverse=True)  # packages before what is in them
-    done: set[str] = set()
-    while todo:
-        name = todo.pop()
-        if name in done:
-            continue
-        done.add(name)
+    plan, queue = Plan(), _Queue(suspects | forced)
+    for name in queue:
         record = sources.records.get(name)
         if record is None:
             if name in forced:
@@ -90,8 +112,7 @@ def make_plan(sources: Sources, suspects: set[str], forced: set[str]) -> Plan:
                     plan.skipped[name] = "it is not below the roots"
             continue
         if _plan_one(sources, record, plan, name in forced):
-            inside = name + "."
-            todo = sorted({*todo, *(each for each in sources.records if each.startswith(inside))} - done, reverse=True)
+            queue.add_inside(name, sources)
     _remove_empty(sources, plan)
     if plan:
         sources.complete_graph()
@@ -104,7 +125,7 @@ def _remove_empty(sources: Sources, plan: Plan) -> None:
     """Packages that hold nothing any more."""
     for name in list(plan.removed):
         while (name := name.rpartition(".")[0]) and name not in plan.removed and name in sources.records and sources.share.unfound(name):
-            plan.removed.append(name)
+            plan.removed[name] = None
 
 
 def _plan_one(sources: Sources, record: Record, plan: Plan, forced: bool) -> bool:
@@ -120,14 +141,14 @@ def _plan_one(sources: Sources, record: Record, plan: Plan, forced: bool) -> boo
             plan.touched.append(record)
         return False
     there, path = _search_path(name, plan)
-    spec = find_spec(name, path) if there and not sources.share.unfound(name) else None
+    spec = plan.finding.find(name, path) if there and not sources.share.unfound(name) else None
     forced = forced or sources.share.restructured(name)
     if there and (spec is None or spec.origin != record.path) and by_itself(record, path):
         spec = in_place(record)
     if spec is None and path == [] and not record.path:
         return False
     if spec is None:
-        plan.removed.append(name)
+        plan.removed[name] = None
         return True
     kind = _kind(spec)
     if kind not in ("source", "namespace"):

@@ -85,7 +85,7 @@ class Transaction(Execution):
     def forget(self, name: str) -> None:
         """For adapters: module NAME, loaded and not executed again, is removed in the step, as if its source were gone."""
         self.plan.steps.pop(name, None)
-        self.plan.removed.append(name)
+        self.plan.removed[name] = None
         self.gone.add(name)
         self.old[name] = sys.modules[name]
 
