@@ -24,8 +24,8 @@ def by_other_names(transaction: Transaction, name: str) -> list[Any]:
     for alias in transaction.share.others(name):
         if sys.modules.get(alias, _MISSING) is old and old is not _MISSING and alias not in transaction.new:
             changes.append((sys.modules, alias) if new is _MISSING or transaction.share.canonical(alias) != name else (sys.modules, alias, new))
-    for alias in transaction.sources.aliases.get(name, set()) - transaction.new.keys() - transaction.gone if new is not _MISSING else ():
-        if sys.modules.get(alias, _MISSING) is old:
+    for alias in transaction.sources.aliases.get(name, ()) if new is not _MISSING else ():
+        if alias not in transaction.new and alias not in transaction.gone and sys.modules.get(alias, _MISSING) is old:
             changes.append((sys.modules, alias, new))
             changes += _in_parent(transaction, alias, old, new)
     for parent, child, defined in transaction.share.bindings(name):

@@ -260,8 +260,10 @@ class Execution:
             self.old[name] = before
             self._aside.stand_in(before, name, self._class(before))
         self.new[name] = module
-        self._concern(name)
-        self._inherit_children(name, module)
+        if name not in self.plan.steps:  # these are concerned from the beginning
+            self._concern(name)
+        if step.spec.submodule_search_locations is not None:
+            self._inherit_children(name, module)
         self.share.prepare(name, module)
         step.spec._initializing = True
         self._stack.append(name)
@@ -321,7 +323,7 @@ class Execution:
     def _inherit_children(self, name: str, module: Any) -> None:
         """A new package has the submodules that stay, as the old one has."""
         old = self.dicts.get(name)
-        if old is None or not hasattr(module, "__path__"):
+        if old is None:
             return
         for attribute, value in list(old.items()):
             full = f"{name}.{attribute}"

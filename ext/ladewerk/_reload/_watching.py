@@ -83,6 +83,9 @@ class Watch:
 
     def _wait(self, timeout: float | None) -> bool:
         """True: the kernel has told of something."""
+        if timeout is not None and 0 < timeout <= SETTLE:  # poll() would wait for a whole millisecond
+            time.sleep(timeout)
+            timeout = 0
         poll = select.poll()
         poll.register(self._awake, select.POLLIN)
         fd = self.reloader.fileno()
