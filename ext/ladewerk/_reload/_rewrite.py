@@ -18,17 +18,15 @@ from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from ladewerk import _live
-from ._twins import Side, flags_of, is_class, mro_of, names_of
+from ._twins import LEAVES, Side, flags_of, is_class, mro_of, names_of
 
 FOREIGN = 2  # objects of foreign classes that are looked into, one in another
 _MISSING: Any = object()
-_LEAVES = frozenset((int, str, bytes, float, complex, bool, type(None), type(Ellipsis), types.CodeType, types.BuiltinFunctionType, types.MemberDescriptorType,
-                     types.GetSetDescriptorType, types.WrapperDescriptorType, types.MethodDescriptorType, types.FrameType, types.GeneratorType, types.CoroutineType))
 
 
 def _inert(values: Iterable[Any]) -> bool:
     """Nothing but numbers, strings and the like: large tables are to cost little."""
-    return _LEAVES.issuperset(map(type, values))
+    return LEAVES.issuperset(map(type, values))
 
 
 class Rewriter:
@@ -39,12 +37,12 @@ class Rewriter:
         self._seen: dict[int, tuple[Any, Any]] = {}  # id -> (object, what stands for it)
         self._todo: list[tuple[Any, int]] = []
         self._level = 0  # foreign objects above the one in hand
-        self.functions: list[FunctionType] = []
+        self.functions: dict[int, FunctionType] = {}  # by id
         self._class_cells: dict[int, CellType] = {}  # by the cell that is seen (and so kept)
         self.instances: list[tuple[Any, type]] = []  # whose class has a twin
 
     def value(self, value: Any) -> Any:
-        if type(value) in _LEAVES:
+        if type(value) in LEAVES:
             return value
         twin = self._instead(value)
         if twin is not value:
@@ -171,9 +169,9 @@ class Rewriter:
 
     def function(self, function: FunctionType) -> None:
         """What a function refers to, besides its global names. Not for foreign ones, unless somebody's call has made them."""
-        if not self._new.owns(function, 0) and "<locals>" not in function.__qualname__:
+        if id(function) in self.functions or (not self._new.owns(function, 0) and "<locals>" not in function.__qualname__):
             return
-        self.functions.append(function)
+        self.functions[id(function)] = function
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
             if name == "__class__":
                 self._seen[id(cell)] = cell, cell  # see closure()
