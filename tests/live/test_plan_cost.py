@@ -28,11 +28,18 @@ def before_the_first_look():
     write("flat/another.py", "")
     reload()
     all_looked_for()
+
+def size_after_many():
+    names = set(filter(lambda name: name.startswith("flat"), sys.modules))
+    R._sources.unsure |= names  # as if they were written just before
+    assert len(R.reload(names).executed) == len(names) and len(R._sources.unsure) < 10
+    return sys.getsizeof(R._sources.unsure)
 """
 
 CHECKS = """
 before_the_first_look()
 assert 0 < listed.total() < FEW, listed
+assert size_after_many() < 1000, "to go through a set takes as long as when it was largest"
 R._everything = True  # as after the kernel's queue has overflowed
 R._sources.rearm()
 write("flat/and_another.py", "")
@@ -58,6 +65,8 @@ def always(self, path):
 finding.Finding._forget = always
 before_the_first_look()
 assert listed.total() > MODULES / 2, listed
+R._sources.shrink = lambda: None
+assert size_after_many() > 1000
 """
 
 # A body may write a module and import it while the clock of its file system stands still.

@@ -342,7 +342,7 @@ class Reloader:
                 plan = self._planned(suspects)
             executed, removed = self._transact(plan, policy, replaced)
         self._pending -= suspects | forced
-        self._shrink()
+        sources.shrink()
         plan.skipped.update((record.name, why_not(record)) for record in plan.touched if sources.looked_again(record))
         try:
             executed = self._catch_up(executed, removed, policy, replaced, owner)
@@ -352,11 +352,6 @@ class Reloader:
         if policy == "in place" and executed:
             collect_young()
         return Reloaded(tuple(plan.changed), executed, tuple(plan.removed), plan.skipped, time.perf_counter() - begun, tuple(replaced))
-
-    def _shrink(self) -> None:
-        """To go through a set takes as long as when it was largest, and at first all modules may be in these."""
-        self._pending = set(self._pending)
-        self._sources.unsure = set(self._sources.unsure)
 
     @contextlib.contextmanager
     def _glancing(self) -> Iterator[None]:

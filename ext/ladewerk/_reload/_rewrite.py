@@ -199,7 +199,9 @@ class Rewriter:
 
     def closure(self, function: FunctionType) -> tuple[CellType, ...] | None:
         """What FUNCTION's is to be, for super(), where it is of a class with a twin. Its own is left alone: whoever elsewhere has the new class can go on to use it."""
-        names, own = function.__code__.co_freevars, function.__closure__ or ()
+        if not function.__closure__:
+            return None
+        names, own = function.__code__.co_freevars, function.__closure__
         made = tuple(self._class_cell(cell) if name == "__class__" else cell for name, cell in zip(names, own))
         return None if all(map(operator.is_, own, made)) else made
 

@@ -48,7 +48,8 @@ flags_of: Callable[[type], int] = type.__dict__["__flags__"].__get__
 
 def layout(cls: type) -> tuple[Any, ...]:
     """What must be the same for instances of one to be instances of another."""
-    slots = sorted([name for name, value in names_of(cls).items() if type(value) is _MEMBER])
+    names = names_of(cls)
+    slots = sorted([name for name, value in names.items() if type(value) is _MEMBER]) if _MEMBER in map(type, list(names.values())) else []
     fields = getattr(cls, "_fields", None) if issubclass(cls, tuple) else None  # of a NamedTuple
     return _basicsize(cls), _itemsize(cls), _dictoffset(cls), _weakrefoffset(cls), flags_of(cls) & _LAYOUT_FLAGS, slots, fields
 
@@ -188,8 +189,11 @@ class Twins:
             return
         self.link(old, new)
         self.functions.append((old, new))
-        self._by_name(cells(old), cells(new))
-        self._pair(getattr(old, "__wrapped__", None), getattr(new, "__wrapped__", None))
+        if old.__closure__ and new.__closure__:
+            self._by_name(cells(old), cells(new))
+        wrapped = getattr(new, "__wrapped__", None)
+        if wrapped is not None:
+            self._pair(getattr(old, "__wrapped__", None), wrapped)
 
     def _pair_caches(self, old: Any, new: Any) -> None:
         before, after = getattr(old, "__wrapped__", None), getattr(new, "__wrapped__", None)
