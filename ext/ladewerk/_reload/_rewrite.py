@@ -38,6 +38,7 @@ class Rewriter:
         self._todo: list[tuple[Any, int]] = []
         self._level = 0  # foreign objects above the one in hand
         self.functions: dict[int, FunctionType] = {}  # by id
+        self._slots: dict[int, list[Any]] = {}  # by the id of a class of something that is seen
         self._class_cells: dict[int, CellType] = {}  # by the cell that is seen (and so kept)
         self.instances: list[tuple[Any, type]] = []  # whose class has a twin
 
@@ -110,16 +111,14 @@ class Rewriter:
 
     def _look_into(self, value: Any) -> None:
         kind = type(value)
-        for base, look in _LOOKERS:
-            if kind is base or (base in (dict, list, set, deque, property) and issubclass(kind, base)):
-                look(self, value)
-                break
-        else:
-            if is_class(value):
-                self._class(value)
-                return
-            if issubclass(kind, ModuleType):
-                return
+        look = _LOOKERS.get(kind) or next((_LOOKERS[base] for base in _OPEN if issubclass(kind, base)), None)
+        if look is not None:
+            look(self, value)
+        elif is_class(value):
+            self._class(value)
+            return
+        elif issubclass(kind, ModuleType):
+            return
         if kind not in _PLAIN:
             self._object(value)
 
@@ -131,9 +130,13 @@ class Rewriter:
     def names(self, names: dict[Any, Any]) -> None:
         """What a dictionary has."""
         base: Any = OrderedDict if isinstance(names, OrderedDict) else dict
-        if _inert(list(base.values(names))) and _inert(list(base.keys(names))):
-            return
         items = list(base.items(names))
+        if _inert(list(base.keys(names))):
+            for key, before in [] if _inert(list(base.values(names))) else items:
+                after = self.value(before)
+                if after is not before:
+                    base.__setitem__(names, key, after)
+            return
         made = [(self.value(key), self.value(value)) for key, value in items]
         if any(before[0] is not after[0] for before, after in zip(items, made)):
             base.clear(names)
@@ -275,13 +278,19 @@ class Rewriter:
             names = None
         if type(names) is dict:
             self.names(names)
-        for cls in mro_of(type(value)):
-            for name, member in list(names_of(cls).items()) if flags_of(cls) & 1 << 9 else ():  # not of built-in classes
-                if type(member) is types.MemberDescriptorType:
-                    self._slot(value, member)
+        for member in self._slots_of(type(value)):
+            self._slot(value, member)
         for each in gc.get_referents(value):
             if each is not type(value) and each is not names:
                 self.value(each)
+
+    def _slots_of(self, cls: type) -> list[Any]:
+        """Not those of built-in classes."""
+        known = self._slots.get(id(cls))
+        if known is None:
+            those = [each for base in mro_of(cls) if flags_of(base) & 1 << 9 for each in list(names_of(base).values())]
+            known = self._slots[id(cls)] = [each for each in those if type(each) is types.MemberDescriptorType]
+        return known
 
     def _slot(self, value: Any, member: Any) -> None:
         try:
@@ -307,18 +316,19 @@ _MAKERS: dict[type, Callable[[Rewriter, Any], Any]] = {
     classmethod: Rewriter._static,
     weakref.ReferenceType: Rewriter._reference,
 }
-_LOOKERS: tuple[tuple[Any, Callable[[Rewriter, Any], None]], ...] = (
-    (dict, Rewriter._dict),
-    (FunctionType, Rewriter.function),
-    (CellType, Rewriter._cell),
-    (list, Rewriter._list),
-    (deque, Rewriter._list),
-    (set, Rewriter._set),
-    (property, Rewriter._property),
-    (functools.partial, Rewriter._partial),
-    (weakref.WeakSet, Rewriter._weak),
-    (weakref.WeakKeyDictionary, Rewriter._weak),
-    (weakref.WeakValueDictionary, Rewriter._weak),
-)
+_LOOKERS: dict[type, Callable[[Rewriter, Any], None]] = {
+    dict: Rewriter._dict,
+    FunctionType: Rewriter.function,
+    CellType: Rewriter._cell,
+    list: Rewriter._list,
+    deque: Rewriter._list,
+    set: Rewriter._set,
+    property: Rewriter._property,
+    functools.partial: Rewriter._partial,
+    weakref.WeakSet: Rewriter._weak,
+    weakref.WeakKeyDictionary: Rewriter._weak,
+    weakref.WeakValueDictionary: Rewriter._weak,
+}
+_OPEN: tuple[type, ...] = (dict, list, set, deque, property)  # of which classes that inherit from them are looked into in the same way
 _PLAIN = frozenset((dict, list, set, deque, defaultdict, OrderedDict, FunctionType, CellType, property, functools.partial,
                     weakref.WeakSet, weakref.WeakKeyDictionary, weakref.WeakValueDictionary))
