@@ -24,10 +24,10 @@ ROOT = pathlib.Path.cwd()
 sys.path.insert(0, str(ROOT))
 
 import ladewerk  # noqa: E402
-from ladewerk._reload import _adapters, _transaction  # noqa: E402
+from ladewerk._reload import _adapters, _plan  # noqa: E402
 
 if "without" in sys.argv:  # the control
-    _transaction.adapters = lambda: []
+    _plan.adapters = lambda: []
 
 from setup_project import setup  # noqa: E402
 

@@ -7,7 +7,7 @@ FILES = {"a.py": "VERSION = 0\n", "b.py": "import a\nVERSION = a.VERSION\n", "c.
 ADAPTER = """
     import a, b, c, spare, look
     from ladewerk import _live
-    from ladewerk._reload import _transaction
+    from ladewerk._reload import _plan
     from ladewerk._reload._adapters import Adapter
     from ladewerk._reload._pins import GATE
     calls, fail = [], []
@@ -53,7 +53,7 @@ ADAPTER = """
 
     look.calls, look.ask, look.others = calls, others, []
     R.reload()
-    _transaction.adapters = lambda: [Fake()]
+    _plan.adapters = lambda: [Fake()]
 """
 FILES["look.py"] = "__ladewerk_reload__ = False\n"
 
@@ -98,7 +98,7 @@ def test_readers_are_out_while_bodies_run(tree):
     write("b.py", "import a, ladewerk\\nwith ladewerk.pinned():\\n    VERSION = a.VERSION\\n")
     R.reload()
     assert look.others == [False] and others() and mod("b").VERSION == 1
-    _transaction.adapters = lambda: []
+    _plan.adapters = lambda: []
     version(2)
     R.reload()
     assert look.others == [False, True]

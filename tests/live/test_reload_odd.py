@@ -470,7 +470,7 @@ import builtins, importlib._bootstrap as bootstrap
 from ladewerk._reload._pins import GATE
 import a, pack.child
 before = builtins.__import__, bootstrap._gcd_import
-OURS = tuple(os.path.join("ladewerk", "_reload", name) for name in ("_reloader.py", "_transaction.py"))
+OURS = tuple(os.path.join("ladewerk", "_reload", name) for name in ("_reloader.py", "_plan.py", "_finding.py", "_transaction.py", "_execution.py", "_bindings.py"))
 
 def interrupt_at(wanted):
     \"\"\"As a signal does: where a function begins and where a call ends. False: it was over before.\"\"\"

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Callable
 from ladewerk._autoload import _hooks, _tree, _unload
 from ladewerk._autoload._errors import AutoloadError
 from ladewerk._autoload._tree import HIDDEN, MODULE, PACKAGE, ROOT, Node, Table
-from ladewerk._reload._errors import Reloaded, ReloadError
+from ladewerk._reload._errors import Reloaded, ReloadError, failure
+from ladewerk._reload._plan import Plan
 from ladewerk._reload._share import Overtaken, Share
-from ladewerk._reload._transaction import Plan, failure
 
 if TYPE_CHECKING:
     from ladewerk._autoload._loader import Autoloader

@@ -33,3 +33,24 @@ class Reloaded:
 
     def __bool__(self) -> bool:
         return bool(self.executed or self.removed)
+
+
+def _line_in(path: str | None, error: BaseException) -> int | None:
+    if isinstance(error, SyntaxError) and error.filename == path:
+        return error.lineno
+    line, traceback = None, error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == path:
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    return line
+
+
+def failure(name: str, path: str | None, error: BaseException, chain: tuple[str, ...]) -> ReloadError:
+    """ERROR in module NAME, whose source is PATH. CHAIN: NAME, who imports it, who imports that."""
+    line = _line_in(path, error)
+    where = f" ({path}{f', line {line}' if line else ''})" if path else ""
+    via = f"; imported by {', by '.join(chain[1:])}" if len(chain) > 1 else ""
+    result = ReloadError(f"{name}{where}: {type(error).__name__}: {error}{via}; nothing was changed", name=name, path=path, line=line, chain=chain)
+    result.__cause__ = error
+    return result

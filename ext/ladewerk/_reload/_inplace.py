@@ -77,10 +77,11 @@ class InPlace(Transaction):
         return self._staying.get(name, self.new.get(name))
 
     def _stays(self, name: str, module: Any) -> bool:
-        return isinstance(module, ModuleType) and name in self._dicts
+        return isinstance(module, ModuleType) and name in self.dicts
 
-    def _retire(self, changes: list[Any]) -> None:
+    def _retired(self) -> list[Any]:
         """Modules that stay have nothing old."""
+        return []
 
     def changes(self) -> list[Any]:
         try:
@@ -97,8 +98,8 @@ class InPlace(Transaction):
 
     def _rewrite(self) -> list[Any]:
         """Once: afterwards new bodies refer to what is there already."""
-        self._staying = {name: module for name, module in self.old.items() if name in self._dicts and isinstance(self.new.get(name), ModuleType)}
-        old = {name: self._dicts[name] for name in self._staying}
+        self._staying = {name: module for name, module in self.old.items() if name in self.dicts and isinstance(self.new.get(name), ModuleType)}
+        old = {name: self.dicts[name] for name in self._staying}
         new = {name: object.__getattribute__(self.new[name], "__dict__") for name in self._staying}
         made = _Young(new, self._collecting and GENERATIONS)
         twins, rebased = _twins(old, new, made.classes)
@@ -159,8 +160,11 @@ class _Young:
         self.others: list[Any] = []
         self.generators = False  # that have begun, or may
         ids = {id(names) for names in new.values()}
+        foreign: set[int] = set()  # ids of types of whose instances nothing is to be known
         for each in gc.get_objects(generation=0) if generations else ():
             kind = type(each)
+            if id(kind) in foreign:
+                continue
             if kind is FunctionType:
                 if id(each.__globals__) in ids:
                     self.functions.append(each)
@@ -172,6 +176,8 @@ class _Young:
                     self.classes.append(each)
             elif module_of(kind) in new:
                 self.others.append(each)
+            else:
+                foreign.add(id(kind))
 
 
 def _twins(old: dict[str, _Names], new: dict[str, _Names], local: list[type]) -> tuple[Twins, list[tuple[type, tuple[type, ...]]]]:
@@ -183,8 +189,10 @@ def _twins(old: dict[str, _Names], new: dict[str, _Names], local: list[type]) ->
         for names in new.values():
             defined(list(names.values()), twins.new.owns, classes)
         for cls in classes.values():
-            bases = tuple(twins.instead(each) for each in bases_of(cls))
-            if twins.of(cls) is not None or bases == bases_of(cls):
+            if twins.of(cls) is not None:
+                continue
+            bases = twins.bases_instead(cls)
+            if bases == bases_of(cls):
                 continue
             if rebasable(cls, bases):
                 rebased.append((cls, bases))
@@ -201,11 +209,13 @@ def _rewrite(twins: Twins, dicts: list[_Names], made: _Young, globals_of: dict[i
         rewriter.names(names)
     for _, function in twins.functions:
         rewriter.function(function)
+    above: dict[int, type] = {}
     for _, cls in twins.classes:
         rewriter.each(names_of(cls).values())
-        for base in mro_of(cls):
-            if not twins.new.owns(base) and flags_of(base) & 1 << 9:
-                _registries(rewriter, twins, base)
+        above.update((id(base), base) for base in mro_of(cls) if base is not cls and base is not object)
+    for base in above.values():
+        if not twins.new.owns(base) and flags_of(base) & 1 << 9:
+            _registries(rewriter, twins, base)
     for _, other in (*twins.caches, *twins.members):
         rewriter.names(vars(other))
     for function in made.functions:
@@ -215,7 +225,7 @@ def _rewrite(twins: Twins, dicts: list[_Names], made: _Young, globals_of: dict[i
     rewriter.finish()
     rewriter.adopt()
     linked = {id(function) for _, function in twins.functions}
-    for function in (*rewriter.functions, *made.functions):
+    for function in {**rewriter.functions, **{id(each): each for each in made.functions}}.values():
         globals_then = globals_of.get(id(function.__globals__))
         closure = rewriter.closure(function) if id(function) not in linked else None
         if globals_then is not None or closure is not None:
@@ -291,11 +301,12 @@ def _of_twins(twins: Twins, rewriter: Rewriter) -> list[Any]:
 
 def _attributes(cls: type, new: type, rewriter: Rewriter) -> list[Any]:
     """CLS gets to have what its twin has."""
-    before, after = _names(names_of(cls)), _names(names_of(new))
+    before, after = names_of(cls), names_of(new)
     changes: list[Any] = []
-    for name, value in after.items():
-        if name not in OWN_NAMES and name != "__module__" and not of_layout(value):
+    for name, value in list(after.items()):
+        if type(name) is str and name not in OWN_NAMES and name != "__module__" and not of_layout(value):
             value = rewriter.value(value)
             if before.get(name, changes) is not value:
                 changes.append((cls, name, value))
-    return changes + [(cls, name) for name, value in before.items() if name not in after and name not in OWN_NAMES and not of_layout(value)]
+    return changes + [(cls, name) for name, value in list(before.items())
+                      if name not in after and type(name) is str and name not in OWN_NAMES and not of_layout(value)]

@@ -16,8 +16,9 @@ from . import _share, _transaction
 from ._errors import Reloaded, ReloadError
 from ._inplace import InPlace, collect_young
 from ._pins import GATE
+from ._plan import Plan, make_plan, why_not
 from ._sources import Sources
-from ._transaction import Plan, Transaction, make_plan, why_not
+from ._transaction import Transaction
 
 ANY = None
 AHEAD = 0.1  # seconds that a plan made ahead is believed
@@ -341,6 +342,7 @@ class Reloader:
                 plan = self._planned(suspects)
             executed, removed = self._transact(plan, policy, replaced)
         self._pending -= suspects | forced
+        sources.shrink()
         plan.skipped.update((record.name, why_not(record)) for record in plan.touched if sources.looked_again(record))
         try:
             executed = self._catch_up(executed, removed, policy, replaced, owner)

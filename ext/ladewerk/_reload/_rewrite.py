@@ -18,17 +18,15 @@ from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from ladewerk import _live
-from ._twins import Side, flags_of, is_class, mro_of, names_of
+from ._twins import LEAVES, Side, flags_of, is_class, mro_of, names_of
 
 FOREIGN = 2  # objects of foreign classes that are looked into, one in another
 _MISSING: Any = object()
-_LEAVES = frozenset((int, str, bytes, float, complex, bool, type(None), type(Ellipsis), types.CodeType, types.BuiltinFunctionType, types.MemberDescriptorType,
-                     types.GetSetDescriptorType, types.WrapperDescriptorType, types.MethodDescriptorType, types.FrameType, types.GeneratorType, types.CoroutineType))
 
 
 def _inert(values: Iterable[Any]) -> bool:
     """Nothing but numbers, strings and the like: large tables are to cost little."""
-    return _LEAVES.issuperset(map(type, values))
+    return LEAVES.issuperset(map(type, values))
 
 
 class Rewriter:
@@ -39,12 +37,13 @@ class Rewriter:
         self._seen: dict[int, tuple[Any, Any]] = {}  # id -> (object, what stands for it)
         self._todo: list[tuple[Any, int]] = []
         self._level = 0  # foreign objects above the one in hand
-        self.functions: list[FunctionType] = []
+        self.functions: dict[int, FunctionType] = {}  # by id
+        self._slots: dict[int, list[Any]] = {}  # by the id of a class of something that is seen
         self._class_cells: dict[int, CellType] = {}  # by the cell that is seen (and so kept)
         self.instances: list[tuple[Any, type]] = []  # whose class has a twin
 
     def value(self, value: Any) -> Any:
-        if type(value) in _LEAVES:
+        if type(value) in LEAVES:
             return value
         twin = self._instead(value)
         if twin is not value:
@@ -112,16 +111,14 @@ class Rewriter:
 
     def _look_into(self, value: Any) -> None:
         kind = type(value)
-        for base, look in _LOOKERS:
-            if kind is base or (base in (dict, list, set, deque, property) and issubclass(kind, base)):
-                look(self, value)
-                break
-        else:
-            if is_class(value):
-                self._class(value)
-                return
-            if issubclass(kind, ModuleType):
-                return
+        look = _LOOKERS.get(kind) or next((_LOOKERS[base] for base in _OPEN if issubclass(kind, base)), None)
+        if look is not None:
+            look(self, value)
+        elif is_class(value):
+            self._class(value)
+            return
+        elif issubclass(kind, ModuleType):
+            return
         if kind not in _PLAIN:
             self._object(value)
 
@@ -133,9 +130,13 @@ class Rewriter:
     def names(self, names: dict[Any, Any]) -> None:
         """What a dictionary has."""
         base: Any = OrderedDict if isinstance(names, OrderedDict) else dict
-        if _inert(list(base.values(names))) and _inert(list(base.keys(names))):
-            return
         items = list(base.items(names))
+        if _inert(list(base.keys(names))):
+            for key, before in [] if _inert(list(base.values(names))) else items:
+                after = self.value(before)
+                if after is not before:
+                    base.__setitem__(names, key, after)
+            return
         made = [(self.value(key), self.value(value)) for key, value in items]
         if any(before[0] is not after[0] for before, after in zip(items, made)):
             base.clear(names)
@@ -171,9 +172,9 @@ class Rewriter:
 
     def function(self, function: FunctionType) -> None:
         """What a function refers to, besides its global names. Not for foreign ones, unless somebody's call has made them."""
-        if not self._new.owns(function, 0) and "<locals>" not in function.__qualname__:
+        if id(function) in self.functions or (not self._new.owns(function, 0) and "<locals>" not in function.__qualname__):
             return
-        self.functions.append(function)
+        self.functions[id(function)] = function
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
             if name == "__class__":
                 self._seen[id(cell)] = cell, cell  # see closure()
@@ -201,7 +202,9 @@ class Rewriter:
 
     def closure(self, function: FunctionType) -> tuple[CellType, ...] | None:
         """What FUNCTION's is to be, for super(), where it is of a class with a twin. Its own is left alone: whoever elsewhere has the new class can go on to use it."""
-        names, own = function.__code__.co_freevars, function.__closure__ or ()
+        if not function.__closure__:
+            return None
+        names, own = function.__code__.co_freevars, function.__closure__
         made = tuple(self._class_cell(cell) if name == "__class__" else cell for name, cell in zip(names, own))
         return None if all(map(operator.is_, own, made)) else made
 
@@ -275,13 +278,19 @@ class Rewriter:
             names = None
         if type(names) is dict:
             self.names(names)
-        for cls in mro_of(type(value)):
-            for name, member in list(names_of(cls).items()) if flags_of(cls) & 1 << 9 else ():  # not of built-in classes
-                if type(member) is types.MemberDescriptorType:
-                    self._slot(value, member)
+        for member in self._slots_of(type(value)):
+            self._slot(value, member)
         for each in gc.get_referents(value):
             if each is not type(value) and each is not names:
                 self.value(each)
+
+    def _slots_of(self, cls: type) -> list[Any]:
+        """Not those of built-in classes."""
+        known = self._slots.get(id(cls))
+        if known is None:
+            those = [each for base in mro_of(cls) if flags_of(base) & 1 << 9 for each in list(names_of(base).values())]
+            known = self._slots[id(cls)] = [each for each in those if type(each) is types.MemberDescriptorType]
+        return known
 
     def _slot(self, value: Any, member: Any) -> None:
         try:
@@ -307,18 +316,19 @@ _MAKERS: dict[type, Callable[[Rewriter, Any], Any]] = {
     classmethod: Rewriter._static,
     weakref.ReferenceType: Rewriter._reference,
 }
-_LOOKERS: tuple[tuple[Any, Callable[[Rewriter, Any], None]], ...] = (
-    (dict, Rewriter._dict),
-    (FunctionType, Rewriter.function),
-    (CellType, Rewriter._cell),
-    (list, Rewriter._list),
-    (deque, Rewriter._list),
-    (set, Rewriter._set),
-    (property, Rewriter._property),
-    (functools.partial, Rewriter._partial),
-    (weakref.WeakSet, Rewriter._weak),
-    (weakref.WeakKeyDictionary, Rewriter._weak),
-    (weakref.WeakValueDictionary, Rewriter._weak),
-)
+_LOOKERS: dict[type, Callable[[Rewriter, Any], None]] = {
+    dict: Rewriter._dict,
+    FunctionType: Rewriter.function,
+    CellType: Rewriter._cell,
+    list: Rewriter._list,
+    deque: Rewriter._list,
+    set: Rewriter._set,
+    property: Rewriter._property,
+    functools.partial: Rewriter._partial,
+    weakref.WeakSet: Rewriter._weak,
+    weakref.WeakKeyDictionary: Rewriter._weak,
+    weakref.WeakValueDictionary: Rewriter._weak,
+}
+_OPEN: tuple[type, ...] = (dict, list, set, deque, property)  # of which classes that inherit from them are looked into in the same way
 _PLAIN = frozenset((dict, list, set, deque, defaultdict, OrderedDict, FunctionType, CellType, property, functools.partial,
                     weakref.WeakSet, weakref.WeakKeyDictionary, weakref.WeakValueDictionary))

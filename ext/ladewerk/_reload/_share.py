@@ -23,7 +23,7 @@ from ._errors import ReloadError
 
 if TYPE_CHECKING:
     from ._sources import Stamp
-    from ._transaction import Plan
+    from ._plan import Plan
 
 
 class Overtaken(ReloadError):

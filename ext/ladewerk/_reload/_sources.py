@@ -553,6 +553,10 @@ class Sources:
         self._forget(name)
         self._seen.pop(name, None)
 
+    def shrink(self) -> None:
+        """To go through a set takes as long as when it was largest, and all modules that were written just before are in this one."""
+        self.unsure = set(self.unsure)
+
     # --- looking again ---
 
     def differs(self, record: Record) -> bool:

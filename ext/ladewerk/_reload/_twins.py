@@ -11,7 +11,8 @@ import enum
 import functools
 import sys
 from collections.abc import Callable, Iterable
-from types import FunctionType, ModuleType
+from types import (BuiltinFunctionType, CodeType, CoroutineType, FrameType, FunctionType, GeneratorType, GetSetDescriptorType, MemberDescriptorType,
+                   MethodDescriptorType, ModuleType, WrapperDescriptorType)
 from typing import Any
 
 from ladewerk import _live
@@ -27,6 +28,9 @@ _PARTS: dict[type, tuple[str, ...]] = {
     functools.partialmethod: ("func",),
     functools.singledispatchmethod: ("func", "dispatcher"),
 }
+# Of these nothing has a twin, and they refer to nothing that has.
+LEAVES = frozenset((int, str, bytes, float, complex, bool, type(None), type(Ellipsis), CodeType, BuiltinFunctionType, MemberDescriptorType,
+                    GetSetDescriptorType, WrapperDescriptorType, MethodDescriptorType, FrameType, GeneratorType, CoroutineType))
 # What others have told a class (registrations): never taken from another.
 OWN_NAMES = frozenset(("_abc_impl",))
 # Bits of __flags__ that say how instances are made and what they are: all but those that come and go.
@@ -38,15 +42,16 @@ mro_of: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 bases_of: Callable[[type], tuple[type, ...]] = type.__dict__["__bases__"].__get__
 names_of: Callable[[type], Any] = type.__dict__["__dict__"].__get__
 qualname_of: Callable[[type], str] = type.__dict__["__qualname__"].__get__
-_shape: tuple[Callable[[type], Any], ...] = tuple(type.__dict__[name].__get__ for name in ("__basicsize__", "__itemsize__", "__dictoffset__", "__weakrefoffset__"))
+_basicsize, _itemsize, _dictoffset, _weakrefoffset = (type.__dict__[name].__get__ for name in ("__basicsize__", "__itemsize__", "__dictoffset__", "__weakrefoffset__"))
 flags_of: Callable[[type], int] = type.__dict__["__flags__"].__get__
 
 
 def layout(cls: type) -> tuple[Any, ...]:
     """What must be the same for instances of one to be instances of another."""
-    slots = sorted(name for name, value in names_of(cls).items() if type(value) is _MEMBER)
+    names = names_of(cls)
+    slots = sorted([name for name, value in names.items() if type(value) is _MEMBER]) if _MEMBER in map(type, list(names.values())) else []
     fields = getattr(cls, "_fields", None) if issubclass(cls, tuple) else None  # of a NamedTuple
-    return *(each(cls) for each in _shape), flags_of(cls) & _LAYOUT_FLAGS, slots, fields
+    return _basicsize(cls), _itemsize(cls), _dictoffset(cls), _weakrefoffset(cls), flags_of(cls) & _LAYOUT_FLAGS, slots, fields
 
 
 def is_class(value: Any) -> bool:
@@ -121,6 +126,8 @@ class Twins:
         self._by_id: dict[int, tuple[Any, Any]] = {}
         self._taken: set[int] = set()
         self._decided: set[int] = set()
+        self._module_globals: dict[int, bool] = {}
+        self._parts: dict[int, tuple[str, ...] | None] = {}  # by the type's id
         self.functions: list[tuple[FunctionType, FunctionType]] = []  # (old, new)
         self.classes: list[tuple[type, type]] = []  # bases first
         self.caches: list[tuple[Any, Any]] = []
@@ -141,13 +148,17 @@ class Twins:
         pair = self._by_id.get(id(new))
         return new if pair is None else pair[1]
 
+    def bases_instead(self, new: type) -> tuple[type, ...]:
+        """The bases of NEW, twins for those that have one."""
+        return tuple([self.instead(each) for each in bases_of(new)])
+
     def link(self, old: Any, new: Any) -> None:
         self._by_id[id(new)] = new, old
         self._taken.add(id(old))
 
     def _by_name(self, old: Any, new: Any) -> None:
         for name, value in list(new.items()):
-            if name in old and name not in OWN_NAMES:
+            if type(value) not in LEAVES and name in old and name not in OWN_NAMES:
                 self._pair(old[name], value)
 
     def _note_replaced(self, module: str) -> None:
@@ -162,24 +173,27 @@ class Twins:
     def _pair(self, old: Any, new: Any) -> None:
         if old is new or id(new) in self._by_id or id(old) in self._taken:
             return
-        if is_class(new) and is_class(old):
+        if type(old) is type(new) is FunctionType:
+            self._pair_functions(old, new)
+        elif is_class(new) and is_class(old):
             self._pair_classes(old, new)
         elif type(old) is not type(new):
             return
-        elif type(new) is FunctionType:
-            self._pair_functions(old, new)
         elif type(new) is LRU:
             self._pair_caches(old, new)
         else:
             self._pair_parts(old, new)
 
     def _pair_functions(self, old: FunctionType, new: FunctionType) -> None:
-        if old.__qualname__ != new.__qualname__ or not self.old.owns(old) or not self.new.owns(new) or not _of_module(old):
+        if old.__qualname__ != new.__qualname__ or not self.old.owns(old) or not self.new.owns(new) or not self._of_module(old):
             return
         self.link(old, new)
         self.functions.append((old, new))
-        self._by_name(cells(old), cells(new))
-        self._pair(getattr(old, "__wrapped__", None), getattr(new, "__wrapped__", None))
+        if old.__closure__ and new.__closure__:
+            self._by_name(cells(old), cells(new))
+        wrapped = getattr(new, "__wrapped__", None)
+        if wrapped is not None:
+            self._pair(getattr(old, "__wrapped__", None), wrapped)
 
     def _pair_caches(self, old: Any, new: Any) -> None:
         before, after = getattr(old, "__wrapped__", None), getattr(new, "__wrapped__", None)
@@ -191,11 +205,11 @@ class Twins:
             self.caches.append((old, new))
 
     def _pair_parts(self, old: Any, new: Any) -> None:
-        for kind, parts in _PARTS.items():
-            if issubclass(type(new), kind):
-                for part in parts:
-                    self._pair(getattr(old, part, None), getattr(new, part, None))
-                return
+        parts = self._parts_of(type(new))
+        if parts is not None:
+            for part in parts:
+                self._pair(getattr(old, part, None), getattr(new, part, None))
+            return
         if issubclass(type(new), ModuleType):
             return
         try:  # a decorator that is an object
@@ -205,21 +219,35 @@ class Twins:
         if type(before) is dict and type(after) is dict and "__wrapped__" in before and "__wrapped__" in after:
             self._pair(before["__wrapped__"], after["__wrapped__"])
 
+    def _parts_of(self, kind: type) -> tuple[str, ...] | None:
+        if id(kind) not in self._parts:
+            self._parts[id(kind)] = next((parts for base, parts in _PARTS.items() if issubclass(kind, base)), None)
+        return self._parts[id(kind)]
+
+    def _of_module(self, function: FunctionType) -> bool:
+        """Whether its global names are a module's. Those of a function that exec() has made may be its own: frames borrow them."""
+        names = function.__globals__
+        known = self._module_globals.get(id(names))
+        if known is None:
+            known = self._module_globals[id(names)] = _are_of_module(names)
+        return known
+
     # --- classes ---
 
     def _pair_classes(self, old: type, new: type) -> None:
         if id(new) in self._decided:
             return
         self._decided.add(id(new))
-        if (qualname_of(old), module_of(old)) != (qualname_of(new), module_of(new)) or not self.old.owns(old) or not self.new.owns(new):
+        if qualname_of(old) != qualname_of(new) or module_of(old) != module_of(new) or not self.old.owns(old) or not self.new.owns(new):
             return
         for each in (*bases_of(new), type(new)):
-            self._decide(each)
+            if each is not object and each is not type:
+                self._decide(each)
         for before, after in zip(bases_of(old), bases_of(new)):  # that have no name of their own: class P(namedtuple("P", ...))
             self._pair(before, after)
         if id(new) in self._refused or self.instead(type(new)) is not type(old) or layout(old) != layout(new) or not self._same_maker(old, new):
             return
-        bases = tuple(self.instead(each) for each in bases_of(new))
+        bases = self.bases_instead(new)
         if bases != bases_of(old):
             if not rebasable(old, bases):
                 return
@@ -257,9 +285,7 @@ class Twins:
             return False
 
 
-def _of_module(function: FunctionType) -> bool:
-    """Whether its global names are a module's. Those of a function that exec() has made may be its own: frames borrow them."""
-    names = function.__globals__
+def _are_of_module(names: dict[str, Any]) -> bool:
     name = names.get("__name__")
     module = sys.modules.get(name) if type(name) is str else None
     return issubclass(type(module), ModuleType) and object.__getattribute__(module, "__dict__") is names
@@ -273,7 +299,7 @@ def rebasable(cls: type, bases: tuple[type, ...]) -> bool:
 def defined(names: Iterable[Any], owns: Callable[[Any], bool], found: dict[int, type]) -> dict[int, type]:
     """The classes among NAMES, and in these, that are owned."""
     for each in names:
-        if is_class(each) and id(each) not in found and owns(each):
+        if type(each) not in LEAVES and is_class(each) and id(each) not in found and owns(each):
             found[id(each)] = each
             defined(list(names_of(each).values()), owns, found)
     return found

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from ._errors import Reloaded, ReloadError
 from ._reloader import Reloader
 
+SELECTABLE = 1024  # descriptors from here on are nothing for select()
 SETTLE = 0.001  # seconds without an event: a save is a truncation and one or more writes
 PLANNING = 0.01  # for plans that may have to be thrown away
 WRITING = 0.1  # for a file that is empty or gone at that moment
@@ -83,13 +84,15 @@ class Watch:
 
     def _wait(self, timeout: float | None) -> bool:
         """True: the kernel has told of something."""
+        told = self.reloader.fileno()
+        fds = [self._awake, told] if told >= 0 else [self._awake]
+        if timeout is not None and timeout <= SETTLE and max(fds) < SELECTABLE:  # poll() would wait for whole milliseconds
+            return told in select.select(fds, [], [], timeout)[0]
         poll = select.poll()
-        poll.register(self._awake, select.POLLIN)
-        fd = self.reloader.fileno()
-        if fd >= 0:
+        for fd in fds:
             poll.register(fd, select.POLLIN)
         ready = poll.poll(None if timeout is None else 1000 * timeout)
-        return any(each == fd for each, _ in ready)
+        return any(fd == told for fd, _ in ready)
 
     def _settled(self) -> bool:
         """Wait until whoever saves has finished, within bounds. Whether there is something to reload."""
