@@ -40,7 +40,7 @@ static bool unlocked;	/* constant once threads run */
 #define SANITIZED 0
 #endif
 
-enum { THREADS = 4, FILES = 8, LONG = 40, FORKS = 25, ROUNDS = 1500, LIMIT_S = 100 };
+enum { THREADS = 4, FILES = 8, LONG = 40, FORKS = 25, ROUNDS = 1500, LIMIT_S = 280 };
 
 static char root[PATH_MAX];
 static lw_session *session;
@@ -221,7 +221,7 @@ static void import_all(void)
 
 static void child(void)
 {
-	alarm(60);
+	alarm(LIMIT_S);
 	if (is_pending())
 		_exit(2);
 	import_all();
