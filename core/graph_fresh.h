@@ -17,9 +17,15 @@
 #include "graph.h"
 
 /**
- * FOR_FRESH is loaded. ONLY: of the sources this one alone is compared, and all directories, which is what the answer to whom it imports rests on; NONE: all are.
+ * FOR_FRESH is loaded. ASKED (as many as there are sources): those to be compared, beside all directories; NULL: all are.
  * FRESH may be NULL; lw_fresh_check() has just said true of it. THREADS 0: as many as cores, more while calls wait. 1: it does; 0: it does not, or that cannot be told; -ENOMEM.
  */
-int lw_graph_fresh(const lw_graph *graph, uint32_t only, lw_fresh *fresh, unsigned threads);
+int lw_graph_fresh(const lw_graph *graph, const bool *asked, lw_fresh *fresh, unsigned threads);
+
+/**
+ * What the answer to whom NODE imports rests on: ASKED becomes true for its source, and for those of what it imports, whose state is told; with KINDS (bits, else 0)
+ * for all that lw_graph_reach() finds. It is as new as these are: if they are unchanged, nobody else can be among them. FOR_IMPORTS is loaded. 0 or -ENOMEM.
+ */
+int lw_graph_rests_on(const lw_graph *graph, uint32_t node, unsigned kinds, bool *asked);
 
 #endif

@@ -385,44 +385,39 @@ void lw_session_set_freshness(lw_session *session, enum lw_freshness freshness, 
 	unlock(session);
 }
 
-enum lw_freshness lw_session_freshness(lw_session *session)
+/* --- inside --- */
+
+bool lw_session_try_enter(lw_session *session)
+{
+	return pthread_mutex_trylock(&session->mutex) == 0;
+}
+
+void lw_session_enter(lw_session *session)
 {
 	lock(session);
-	enum lw_freshness freshness = session->dirs.freshness;
+}
+
+void lw_session_leave(lw_session *session)
+{
 	unlock(session);
-	return freshness;
+}
+
+enum lw_freshness lw_session_freshness(lw_session *session)
+{
+	return session->dirs.freshness;
 }
 
 uint64_t lw_session_validating(lw_session *session)
 {
-	lock(session);
 	session->dirs.timed = true;
-	uint64_t ns = session->dirs.stats.statx_ns;
-	unlock(session);
-	return ns;
-}
-
-bool lw_session_busy(lw_session *session)
-{
-	if (pthread_mutex_trylock(&session->mutex))
-		return true;
-	unlock(session);
-	return false;
-}
-
-void lw_session_wait(lw_session *session)
-{
-	lock(session);
-	unlock(session);
+	return session->dirs.stats.statx_ns;
 }
 
 void lw_session_invalidate(lw_session *session)
 {
-	lock(session);
 	lw_dirs_invalidate(&session->dirs);
 	for (unsigned i = 0; i < session->view_count; i++)
 		lw_view_expire(session->view[i]);
-	unlock(session);
 }
 
 /* --- path lists --- */
@@ -448,43 +443,39 @@ lw_view *lw_session_view(lw_session *session, const struct lw_path_entry *entrie
 		return NULL;
 	if (count <= LW_VIEW_LINEAR)
 		return view; /* holds nothing of ours */
-	lock(session);
 	if (keep_view(session, view)) {
 		lw_view_destroy(view);
 		view = NULL;
 	}
-	unlock(session);
 	return view;
 }
 
 void lw_session_view_destroy(lw_session *session, lw_view *view)
 {
-	if (!view)
-		return;
-	lock(session);
 	for (unsigned i = 0; i < session->view_count; i++) {
 		if (session->view[i] == view) {
 			session->view[i] = session->view[--session->view_count];
 			break;
 		}
 	}
-	unlock(session);
 	lw_view_destroy(view);
 }
 
-bool lw_session_quick(lw_session *session, const lw_view *view)
+static int resolve(lw_session *session, lw_view *view, uint32_t start, const char *name, size_t len, struct lw_hit *hit)
 {
-	lock(session);
-	bool quick = lw_view_settled(view, &session->dirs);
-	unlock(session);
-	return quick;
+	lw_dirs_begin(&session->dirs);
+	return lw_view_resolve(view, &session->dirs, session->window_ns, start, name, len, hit);
+}
+
+int lw_session_resolve_quickly(lw_session *session, lw_view *view, uint32_t start, const char *name, size_t len, struct lw_hit *hit)
+{
+	return lw_view_settled(view, &session->dirs) ? resolve(session, view, start, name, len, hit) : -EAGAIN;
 }
 
 int lw_session_resolve(lw_session *session, lw_view *view, uint32_t start, const char *name, size_t len, struct lw_hit *hit)
 {
 	lock(session);
-	lw_dirs_begin(&session->dirs);
-	int error = lw_view_resolve(view, &session->dirs, session->window_ns, start, name, len, hit);
+	int error = resolve(session, view, start, name, len, hit);
 	unlock(session);
 	return error;
 }
@@ -621,18 +612,15 @@ static bool agrees(const struct lw_file_record *record, const struct lw_hit *hit
 int lw_session_code(lw_session *session, const struct lw_hit *hit, struct lw_code *code)
 {
 	*code = (struct lw_code){ 0 };
+	if (!session->snapshot->count)
+		return LW_ABSENT;
 	int result = LW_ABSENT;
-	lock(session);
-	if (session->snapshot->count) {
-		const struct lw_snapshot *snapshot = lw_registry_enter(session->registry);
-		lw_index *index;
-		const struct lw_file_record *record = find_record(session, snapshot, hit, &index);
-		if (record && may_read(index, record, hit)
-				&& agrees(record, hit))
-			result = hand_out(session, snapshot, index, record, code);
-		lw_registry_exit(session->registry, snapshot);
-	}
-	unlock(session);
+	const struct lw_snapshot *snapshot = lw_registry_enter(session->registry);
+	lw_index *index;
+	const struct lw_file_record *record = find_record(session, snapshot, hit, &index);
+	if (record && may_read(index, record, hit) && agrees(record, hit))
+		result = hand_out(session, snapshot, index, record, code);
+	lw_registry_exit(session->registry, snapshot);
 	return result;
 }
 
@@ -748,21 +736,15 @@ int lw_session_acquire(lw_session *session, struct lw_hit *hit, const char *pyc,
 
 void lw_session_learn(lw_session *session, const struct lw_hit *hit, uint64_t content, const void *data, size_t len)
 {
-	if (!hit->asked || lw_stat_racy(&hit->stat, hit->asked_ns))
-		return;
-	lock(session);
-	learn(session, hit, content, data, len);
-	unlock(session);
+	if (hit->asked && !lw_stat_racy(&hit->stat, hit->asked_ns))
+		learn(session, hit, content, data, len);
 }
 
 /* --- storing --- */
 
 bool lw_session_pending(lw_session *session)
 {
-	lock(session);
-	bool pending = !session->started || due(session) || hot_due(session);
-	unlock(session);
-	return pending;
+	return !session->started || due(session) || hot_due(session);
 }
 
 void lw_session_quiet(lw_session *session)
@@ -785,7 +767,6 @@ int lw_session_flush(lw_session *session)
 
 void lw_session_stats(lw_session *session, struct lw_session_stats *stats)
 {
-	lock(session);
 	*stats = session->stats;
 	stats->dirs.statx += session->dirs.stats.statx;
 	stats->dirs.listings += session->dirs.stats.listings;
@@ -793,5 +774,4 @@ void lw_session_stats(lw_session *session, struct lw_session_stats *stats)
 	stats->dirs.damaged += session->dirs.stats.damaged;
 	for (unsigned by = 0; by < LW_BY_COUNT; by++)
 		stats->watch[by] = session->dirs.fresh[by] ? session->dirs.fresh[by]->stats : (struct lw_fresh_stats){ 0 };
-	unlock(session);
 }

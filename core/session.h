@@ -2,9 +2,15 @@
 /*
  * session: one process's import state: store, snapshot, directories, path lists, code, and what it learns.
  *
- * This is the interface the extension uses. All of it is thread-safe: one mutex protects everything behind it. The mutex is never held
- * while foreign code runs (nothing here calls back), but system calls are made while it is held: release the
- * interpreter's lock first wherever the header says "may do I/O".
+ * This is the interface the extension uses. One lock protects everything behind it. It is never held while foreign code runs (nothing here calls back), but
+ * system calls are made while it is held. Functions are of two sorts:
+ *
+ *   those that may do I/O wait for the lock and take it themselves, so a caller releases the interpreter's lock (the GIL) first;
+ *   those *inside* do none (but for pages of a cache file that are not in memory). They are called between lw_session_try_enter() and lw_session_leave(),
+ *   with the GIL held: whoever finds the lock taken, perhaps by a thread that waits for a disk, waits without the GIL, and tries again. (A program of
+ *   one thread may call them as they are.)
+ *
+ * Nobody waits for the GIL while he has the lock: fork() takes it with the GIL held, and a thread that asks for the GIL of an interpreter that ends never returns.
  *
  * Learning. Directories that no index holds, code that was read from .pyc files or compiled, and refreshed stamps are kept in memory and
  * appended to the store as a segment when imports fall quiet (lw_session_quiet), before fork and at exit.
@@ -61,34 +67,34 @@ const char *lw_session_path(const lw_session *session);
 /**
  * DAEMON as in the configuration, but one to which the session was not attached then is not looked for.
  * LW_WATCH takes an inotify instance when the first directory is looked at; what cannot be watched is as in LW_STAT.
- * LW_FROZEN becomes LW_FROZEN_HELD where a cache file was refused: it may have held what replaced a fact in an older one. LW_FROZEN_HELD becomes LW_STAT
+ * May do I/O. LW_FROZEN becomes LW_FROZEN_HELD where a cache file was refused: it may have held what replaced a fact in an older one. LW_FROZEN_HELD becomes LW_STAT
  * without an artifact that can be used.
  */
 void lw_session_set_freshness(lw_session *session, enum lw_freshness freshness, bool daemon, int64_t window_ns);
-enum lw_freshness lw_session_freshness(lw_session *session);
 /** What became of the artifact, whether it is used or not; NULL: none was asked for. Constant. */
 const lw_artifact *lw_session_artifact(const lw_session *session);
 const struct lw_suffixes *lw_session_suffixes(const lw_session *session);
 
-/** ns spent in asking the file system for stamps, counted from the first call on. */
+/** The lock: false if another thread has it. Not recursive. */
+bool lw_session_try_enter(lw_session *session);
+/** The same, for a thread that may wait: one without the GIL. */
+void lw_session_enter(lw_session *session);
+void lw_session_leave(lw_session *session);
+
+/** Inside. */
+enum lw_freshness lw_session_freshness(lw_session *session);
+/** Inside. ns spent in asking the file system for stamps, counted from the first call on. */
 uint64_t lw_session_validating(lw_session *session);
-
-/**
- * Whether another thread is inside, perhaps waiting for a disk: any call but lw_session_busy() would wait for it, and lw_session_wait() does nothing
- * else. For callers that hold a lock of their own (the GIL) which they had better release while they wait.
- */
-bool lw_session_busy(lw_session *session);
-void lw_session_wait(lw_session *session);
-
-/** importlib.invalidate_caches(). */
+/** Inside. importlib.invalidate_caches(). */
 void lw_session_invalidate(lw_session *session);
 
-/** View of a path list; destroy with lw_session_view_destroy(). NULL without memory or beyond 65,535 entries. */
+/** Inside. View of a path list; destroy with lw_session_view_destroy(). NULL without memory or beyond 65,535 entries. */
 lw_view *lw_session_view(lw_session *session, const struct lw_path_entry *entries, uint32_t count, bool hooks);
+/** Inside. VIEW may be NULL. */
 void lw_session_view_destroy(lw_session *session, lw_view *view);
 
-/** Whether lw_session_resolve() may do I/O for VIEW (it may anyway if a name is not as expected). */
-bool lw_session_quick(lw_session *session, const lw_view *view);
+/** Inside. See lw_view_resolve(). -EAGAIN: it would do I/O, so ask lw_session_resolve(). (It may do I/O itself if a name is not as expected.) */
+int lw_session_resolve_quickly(lw_session *session, lw_view *view, uint32_t start, const char *name, size_t len, struct lw_hit *hit);
 /** See lw_view_resolve(). May do I/O. */
 int lw_session_resolve(lw_session *session, lw_view *view, uint32_t start, const char *name, size_t len, struct lw_hit *hit);
 
@@ -106,17 +112,18 @@ struct lw_code {
 	void *owned;				/* ... the buffer it lies in */
 };
 
-/** The code of source file HIT from an index whose stamp agrees. No I/O. LW_OK or LW_ABSENT. */
+/** Inside. The code of source file HIT from an index whose stamp agrees. LW_OK or LW_ABSENT. */
 int lw_session_code(lw_session *session, const struct lw_hit *hit, struct lw_code *code);
 /**
  * The code of source file HIT, by content where the stamp does not agree, else from the .pyc at PYC (NULL: there is none) if it
  * can be believed. Does I/O. LW_OK; LW_ABSENT: compile the source, unless *STOCK: the .pyc is hash-based, and the stock loader must see to it.
  */
 int lw_session_acquire(lw_session *session, struct lw_hit *hit, const char *pyc, struct lw_code *code, bool *stock);
+/** Without the lock, or inside. */
 void lw_session_release(lw_session *session, struct lw_code *code);
 
 /**
- * Code compiled from HIT after HIT was resolved is LEN bytes at DATA (copied), CONTENT the lw_hash64() of the source it was compiled from (0: not
+ * Inside. Code compiled from HIT after HIT was resolved is LEN bytes at DATA (copied), CONTENT the lw_hash64() of the source it was compiled from (0: not
  * known). Kept if it may be (not racy), and if HIT has that content still when it is stored.
  */
 void lw_session_learn(lw_session *session, const struct lw_hit *hit, uint64_t content, const void *data, size_t len);
@@ -125,9 +132,10 @@ void lw_session_learn(lw_session *session, const struct lw_hit *hit, uint64_t co
 void lw_session_quiet(lw_session *session);
 /** Store it now. Does I/O. 0 or -errno. */
 int lw_session_flush(lw_session *session);
-/** Whether lw_session_quiet() would do something. */
+/** Inside. Whether lw_session_quiet() would do something. */
 bool lw_session_pending(lw_session *session);
 
+/** Inside. */
 void lw_session_stats(lw_session *session, struct lw_session_stats *stats);
 
 #endif

@@ -270,6 +270,13 @@ static int check_place(const char *place)
 	return PyErr_Format(PyExc_ValueError, "install() cannot change the cache of a running process, which is %s", path), -1;
 }
 
+static void set_freshness(lw_state *state, enum lw_freshness freshness, bool daemon, int64_t window_ns)
+{
+	Py_BEGIN_ALLOW_THREADS
+	lw_session_set_freshness(state->session, freshness, daemon, window_ns);
+	Py_END_ALLOW_THREADS
+}
+
 static int open_session(lw_state *state, const struct options *options, enum lw_freshness freshness, bool daemon)
 {
 	struct lw_session_config config = { .freshness = freshness, .daemon = daemon, .pyc_magic = (uint32_t)PyImport_GetMagicNumber(),
@@ -282,17 +289,16 @@ static int open_session(lw_state *state, const struct options *options, enum lw_
 	if (result)
 		goto done;
 	pthread_mutex_lock(&session_mutex);
-	int error = 0;
-	if (!process_session)
-		error = lw_session_open(&config, &process_session, session_reason);
-	else
-		lw_session_set_freshness(process_session, freshness, daemon, config.window_ns);
+	bool there = process_session != NULL;
+	int error = there ? 0 : lw_session_open(&config, &process_session, session_reason);
 	state->session = process_session;
 	if (error || *session_reason)
 		result = refuse(state, "%s", *session_reason ? session_reason : strerror(-error));
 	if (!error && result > 0)
 		result = 0; /* a remark, not a refusal */
 	pthread_mutex_unlock(&session_mutex);
+	if (there)
+		set_freshness(state, freshness, daemon, config.window_ns);
 done:
 	Py_XDECREF(about);
 	return result;
@@ -398,7 +404,7 @@ static int install(lw_state *state, const struct options *options)
 	if (parse_freshness(options, &freshness, &daemon) < 0 || check_place(options->cache) < 0)
 		return -1;
 	if (state->installed) {
-		lw_session_set_freshness(state->session, freshness, daemon, window_ns(options));
+		set_freshness(state, freshness, daemon, window_ns(options));
 		return 0;
 	}
 	const char *switched = getenv("LADEWERK");
@@ -414,6 +420,8 @@ static int install(lw_state *state, const struct options *options)
 		result = verify(state);
 	if (!result)
 		result = open_session(state, options, freshness, daemon);
+	if (!result && state->installed)
+		return 0; /* by another thread, while the GIL was released */
 	if (!result)
 		result = lw_watch_begin(state);
 	if (!result)

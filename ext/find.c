@@ -38,15 +38,14 @@ static const char *tail_of(PyObject *name, size_t *len, PyObject **keep)
 
 static int resolve(lw_state *state, lw_view_object *view, uint32_t start, const char *tail, size_t len, struct lw_hit *hit)
 {
-	int error;
-	lw_let_others_finish(state);
-	if (lw_session_quick(state->session, view->view)) {
-		error = lw_session_resolve(state->session, view->view, start, tail, len, hit);
-	} else {
-		Py_BEGIN_ALLOW_THREADS
-		error = lw_session_resolve(state->session, view->view, start, tail, len, hit);
-		Py_END_ALLOW_THREADS
-	}
+	lw_enter(state->session);
+	int error = lw_session_resolve_quickly(state->session, view->view, start, tail, len, hit);
+	lw_session_leave(state->session);
+	if (error != -EAGAIN)
+		return error;
+	Py_BEGIN_ALLOW_THREADS
+	error = lw_session_resolve(state->session, view->view, start, tail, len, hit);
+	Py_END_ALLOW_THREADS
 	return error;
 }
 
@@ -262,8 +261,9 @@ static PyObject *finder_invalidate_caches(PyObject *self, PyObject *unused)
 {
 	lw_state *state = lw_state_of(((finder_object *)self)->module);
 	if (state && state->session) {
-		lw_let_others_finish(state);
+		lw_enter(state->session);
 		lw_session_invalidate(state->session);
+		lw_session_leave(state->session);
 	}
 	Py_RETURN_NONE;
 }

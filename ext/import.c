@@ -190,17 +190,23 @@ static int heed_side_effects(lw_state *state, PyObject *modules, PyObject *name,
 	return 1;
 }
 
+static uint64_t validating(lw_session *session)
+{
+	lw_enter(session);
+	uint64_t ns = lw_session_validating(session);
+	lw_session_leave(session);
+	return ns;
+}
+
 static enum lw_found timed_find(lw_state *state, PyObject *name, PyObject *path, struct lw_hit *hit, PyObject **spec, enum lw_aside *why)
 {
 	if (!lw_current_span)
 		return lw_find(state, name, path, hit, spec, why);
-	lw_let_others_finish(state);
-	uint64_t before = lw_session_validating(state->session);
+	uint64_t before = validating(state->session);
 	enum lw_phase phase = lw_phase(LW_PHASE_FIND);
 	enum lw_found found = lw_find(state, name, path, hit, spec, why);
 	lw_phase(phase);
-	lw_let_others_finish(state);
-	lw_phase_move(LW_PHASE_FIND, LW_PHASE_VALIDATE, (int64_t)(lw_session_validating(state->session) - before));
+	lw_phase_move(LW_PHASE_FIND, LW_PHASE_VALIDATE, (int64_t)(validating(state->session) - before));
 	return found;
 }
 
@@ -649,8 +655,10 @@ static PyObject *with_lock(lw_state *state, PyObject *name, PyObject *import, Py
 static void outermost_returned(lw_state *state)
 {
 	struct lw_error error;
-	lw_let_others_finish(state);
-	if (!lw_session_pending(state->session))
+	lw_enter(state->session);
+	bool pending = lw_session_pending(state->session);
+	lw_session_leave(state->session);
+	if (!pending)
 		return;
 	lw_error_save(&error);
 	Py_BEGIN_ALLOW_THREADS

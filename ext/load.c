@@ -177,10 +177,12 @@ static PyObject *unmarshal(lw_state *state, const struct lw_code *packed, PyObje
 static void learn(lw_state *state, const struct lw_hit *hit, PyObject *code, uint64_t content)
 {
 	PyObject *bytes = PyMarshal_WriteObjectToString(code, Py_MARSHAL_VERSION);
-	lw_let_others_finish(state);
-	if (bytes)
+	if (bytes) {
+		lw_enter(state->session);
 		lw_session_learn(state->session, hit, content, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
-	Py_XDECREF(bytes);
+		lw_session_leave(state->session);
+		Py_DECREF(bytes);
+	}
 	PyErr_Clear();
 }
 
@@ -270,8 +272,10 @@ static PyObject *get_code(lw_state *state, const struct code_request *request, e
 		*how = LW_SERVED_STOCK_LOADER;
 		return PyObject_CallMethodOneArg(request->loader, LW_STR(state, get_code), request->name);
 	}
-	lw_let_others_finish(state);
-	if (lw_session_code(state->session, request->hit, &packed) == LW_OK) {
+	lw_enter(state->session);
+	int result = lw_session_code(state->session, request->hit, &packed);
+	lw_session_leave(state->session);
+	if (result == LW_OK) {
 		PyObject *code = unmarshal(state, &packed, request->path);
 		lw_session_release(state->session, &packed);
 		*how = LW_SERVED_PACK;

@@ -42,10 +42,26 @@ static PyObject *counters(const char *const *names, _Atomic uint64_t *counter, u
 	return dict;
 }
 
+static struct lw_session_stats session_stats(lw_session *session)
+{
+	struct lw_session_stats stats;
+	lw_enter(session);
+	lw_session_stats(session, &stats);
+	lw_session_leave(session);
+	return stats;
+}
+
+static enum lw_freshness freshness_of(lw_session *session)
+{
+	lw_enter(session);
+	enum lw_freshness freshness = lw_session_freshness(session);
+	lw_session_leave(session);
+	return freshness;
+}
+
 static int put_session(PyObject *dict, lw_session *session)
 {
-	struct lw_session_stats s;
-	lw_session_stats(session, &s);
+	struct lw_session_stats s = session_stats(session);
 	const struct { const char *name; uint64_t value; } numbers[] = {
 		{ "statx", s.dirs.statx }, { "listings_read", s.dirs.listings }, { "listings_from_index", s.dirs.from_index },
 		{ "damaged", s.dirs.damaged }, { "code_from_pack", s.code_pack }, { "code_same_content", s.code_content },
@@ -80,7 +96,7 @@ static PyObject *index_dict(const lw_state *state)
 	}
 	if (!roots)
 		return NULL;
-	bool frozen = lw_is_frozen(lw_session_freshness(state->session));
+	bool frozen = lw_is_frozen(freshness_of(state->session));
 	return Py_BuildValue("{sNsNsIsNss}", "path", PyUnicode_DecodeFSDefault(lw_artifact_path(artifact)), "roots", roots, "files",
 		lw_artifact_files(artifact), "reason", *reason ? PyUnicode_DecodeFSDefault(reason) : Py_NewRef(Py_None),
 		"freshness", frozen ? "frozen" : "stat");
@@ -90,7 +106,7 @@ static const char *freshness_name(const lw_state *state)
 {
 	/* What an artifact holds is told apart, in the index's own entry. */
 	static const char *const names[] = { [LW_STAT] = "stat", [LW_FROZEN] = "frozen", [LW_FROZEN_HELD] = "stat", [LW_WATCH] = "watch" };
-	return state->session ? names[lw_session_freshness(state->session)] : NULL;
+	return state->session ? names[freshness_of(state->session)] : NULL;
 }
 
 /* Who looks after what was seen of the file system: a list of dicts. */
@@ -105,7 +121,7 @@ static PyObject *watch_list(const lw_state *state)
 {
 	struct lw_session_stats s = { 0 };
 	if (state->session)
-		lw_session_stats(state->session, &s);
+		s = session_stats(state->session);
 	PyObject *list = PyList_New(0);
 	for (unsigned by = 0; list && by < LW_BY_COUNT; by++) {
 		PyObject *item = s.watch[by].by ? watch_of(&s.watch[by]) : NULL;

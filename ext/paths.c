@@ -45,7 +45,11 @@ static void view_dealloc(PyObject *self)
 	view_clear(self);
 	for (Py_ssize_t i = 0; i < view->count; i++)
 		Py_XDECREF(view->item[i]);
-	lw_session_view_destroy(view->session, view->view);
+	if (view->view) {
+		lw_enter(view->session);
+		lw_session_view_destroy(view->session, view->view);
+		lw_session_leave(view->session);
+	}
 	PyMem_Free(view->item);
 	PyMem_Free(view->finder);
 	PyMem_Free(view->item_of);
@@ -252,8 +256,9 @@ static lw_view_object *build(lw_state *state, PyObject *list, bool hooks, enum l
 			view->item_of[view->entries++] = (uint32_t)i;
 	}
 	if (result > 0) {
-		lw_let_others_finish(state);
+		lw_enter(state->session);
 		view->view = lw_session_view(state->session, entries.entry, view->entries, hooks);
+		lw_session_leave(state->session);
 		result = view->view != NULL;
 	}
 done:

@@ -173,12 +173,16 @@ static inline void lw_count(_Atomic uint64_t *counter)
 
 lw_state *lw_state_of(PyObject *module);
 
-/* Before a call into the session with the GIL held: another thread may be inside, without the GIL, waiting for a disk. */
-static inline void lw_let_others_finish(lw_state *state)
+/*
+ * Inside the session, with the GIL held, until lw_session_leave(); nothing of Python is called there. Who has the lock may be waiting for a disk, without
+ * the GIL: so it is waited for without the GIL, and given back before the GIL is asked for (see session.h).
+ */
+static inline void lw_enter(lw_session *session)
 {
-	if (lw_session_busy(state->session)) {
+	while (!lw_session_try_enter(session)) {
 		Py_BEGIN_ALLOW_THREADS
-		lw_session_wait(state->session);
+		lw_session_enter(session);
+		lw_session_leave(session);
 		Py_END_ALLOW_THREADS
 	}
 }

@@ -95,14 +95,15 @@ def _can_be_read(graph: _live.Graph, sides: Iterable[bool]) -> bool:
 
 
 def load(roots: Sequence[str], threads: int = 0, observed: Iterable[tuple[str, str]] | None = None, only: str | None = None,
-         sides: Iterable[bool] = (False, True)) -> _live.Graph:
-    """The graph of ROOTS (absolute paths), as the tree is now. ONLY: as far as the direct imports of this module go. SIDES: False for imports, True for importers."""
+         sides: Iterable[bool] = (False, True), kinds: int = 0) -> _live.Graph:
+    """The graph of ROOTS (absolute paths), as the tree is now. ONLY: as far as the imports of this module go; with KINDS also whom these import by statements
+    of such kinds, and so on. SIDES: False for imports, True for importers."""
     store = _store()
     builder = _live.GraphBuilder(list(roots), store)
     env = {} if sys.flags.ignore_environment else os.environ
     daemon = env.get("LADEWERK_FRESHNESS", "watch") == "watch"
     if observed is None:
-        found = builder.stored(threads, only, daemon, not sys.flags.ignore_environment)
+        found = builder.stored(threads, only, daemon, not sys.flags.ignore_environment, kinds)
         if found is not None and _can_be_read(found, sides):
             return found
     graph, error = build(builder, threads, observed or ())
@@ -211,13 +212,17 @@ def _words(kinds: int) -> str:
     return "" if not words[0] and words[-1] != "observed" else "; ".join(word for word in words if word)
 
 
+def kinds_meant(options: Any) -> int:
+    usual = AT_IMPORT if options.cycles else ALL & ~NEVER if options.transitive else ALL
+    return usual if options.kinds is None else options.kinds
+
+
 class View:
     """A graph, and what of it was asked for."""
 
     def __init__(self, graph: _live.Graph, roots: list[str], options: Any) -> None:
         self.graph, self.roots, self.options = graph, roots, options
-        usual = AT_IMPORT if options.cycles else ALL & ~NEVER if options.transitive else ALL
-        self.kinds = usual if options.kinds is None else options.kinds
+        self.kinds = kinds_meant(options)
 
     def shown(self, number: int) -> bool:
         return not self.options.internal or self.graph.kind(number) != "external"
@@ -359,10 +364,11 @@ def _dot(view: View) -> None:
 
 def main(options: Any) -> int:
     roots = _roots(options.roots)
-    alone = options.imports and not options.importers and not options.transitive and all(part.isidentifier() for part in options.of.split("."))
+    alone = options.of if options.imports and not options.importers and all(part.isidentifier() for part in options.of.split(".")) else None
+    further = kinds_meant(options) if options.transitive else 0
     asked = {False, True} if options.imports == options.importers else {options.importers}
     sides = asked | {False} if options.format == "dot" else asked if options.of else {False}
-    view = View(load(roots, options.threads, _observed(options.observed) if options.observed else None, options.of if alone else None, sides), roots, options)
+    view = View(load(roots, options.threads, _observed(options.observed) if options.observed else None, alone, sides, further), roots, options)
     if options.format == "json":
         _json(view)
     elif options.format == "dot":

@@ -23,7 +23,7 @@ from ._rerun_group import Group
 from ._rerun_template import Rules, Template
 from ._rerun_watch import Change, Places, being_written, module_of
 
-PATIENCE = 5.0  # seconds between SIGTERM and SIGKILL
+PATIENCE = 5.0  # seconds between SIGTERM and SIGKILL, and for an interrupted program to end
 SETTLE = 0.005  # seconds without a change: then whoever saves has finished,
 WRITING = 0.1  # or has taken his time
 AGAIN = 0.5  # where the kernel does not tell
@@ -87,7 +87,8 @@ class Supervisor:
         self._tops: set[str] = set()  # below the roots, of sys.path
         self._pid = self._pidfd = 0  # the program; 0: it does not run
         self._status = 0  # of its end
-        self._asked = 0  # to end: the signal
+        self._asked = 0  # to end: the signal,
+        self._interrupted = -PATIENCE  # and when it came
         self._to_pass_on: list[int] = []
         self._changes: list[Change] = []  # that concern it
         self._answer: list[str] | None = None  # of a live program
@@ -182,6 +183,7 @@ class Supervisor:
         """To end. A program may take SIGHUP and others as it likes, but one that does not run cannot."""
         if number in END or (number == signal.SIGHUP and not self._running):
             self._asked = number
+            self._interrupted = time.monotonic()
 
     def _hear(self, template: Template) -> None:
         said = template.hear()
@@ -306,6 +308,11 @@ class Supervisor:
             if self._answer is not None and self._answered(*self._answer):
                 break
             if self._changes and not self._asking:
+                for number in self._group.told_by_now():
+                    self._asked_by(number)
+                if (left := self._interrupted + PATIENCE - time.monotonic()) > 0:
+                    self._turn(left)  # it may be about to end
+                    continue
                 if self._asked == signal.SIGINT:
                     self._asked = 0  # it went on
                 if not self._asked:

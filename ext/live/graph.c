@@ -609,18 +609,38 @@ static lw_fresh *ask_daemon(const builder *self, bool use_env)
 	return NULL;
 }
 
-static int find_fresh(builder *self, unsigned threads, const char *only, bool daemon, bool use_env)
+/* The sources that must be as they were for whom ONLY imports (KINDS: and so on); *ASKED NULL: all. 0 or -errno. */
+static int sources_asked(lw_graph *graph, const char *only, unsigned kinds, bool **asked)
 {
 	const struct lw_graph_node *nodes;
-	look(self);
-	if (!self->old || lw_graph_load(self->old, only ? LW_GRAPH_FOR_NAMES : LW_GRAPH_FOR_FRESH))
+	const struct lw_graph_source *sources;
+	*asked = NULL;
+	if (!only)
+		return lw_graph_load(graph, LW_GRAPH_FOR_FRESH);
+	int error = lw_graph_load(graph, LW_GRAPH_FOR_IMPORTS);
+	if (error)
+		return error;
+	lw_graph_nodes(graph, &nodes);
+	uint32_t node = lw_graph_find(graph, only, strlen(only));
+	/* A name without a source is there because of who imports it, as likely as not. */
+	if (node == LW_GRAPH_NONE || nodes[node].source == LW_GRAPH_NONE)
 		return 0;
-	lw_graph_nodes(self->old, &nodes);
-	uint32_t node = only ? lw_graph_find(self->old, only, strlen(only)) : LW_GRAPH_NONE;
-	lw_fresh *fresh = daemon ? ask_daemon(self, use_env) : NULL;
-	int result = lw_graph_fresh(self->old, node != LW_GRAPH_NONE ? nodes[node].source : LW_GRAPH_NONE, fresh, threads);
-	lw_fresh_destroy(fresh);
-	return result;
+	*asked = calloc((size_t)lw_graph_sources(graph, &sources) + 1, sizeof(**asked));
+	return *asked ? lw_graph_rests_on(graph, node, kinds, *asked) : -ENOMEM;
+}
+
+static int find_fresh(builder *self, unsigned threads, const char *only, unsigned kinds, bool daemon, bool use_env)
+{
+	bool *asked = NULL;
+	look(self);
+	int result = self->old ? sources_asked(self->old, only, kinds, &asked) : -ENOENT;
+	if (!result) {
+		lw_fresh *fresh = daemon ? ask_daemon(self, use_env) : NULL;
+		result = lw_graph_fresh(self->old, asked, fresh, threads);
+		lw_fresh_destroy(fresh);
+	}
+	free(asked);
+	return result == -ENOMEM || result > 0 ? result : 0;
 }
 
 static PyObject *builder_stored(PyObject *object, PyObject *args)
@@ -628,11 +648,12 @@ static PyObject *builder_stored(PyObject *object, PyObject *args)
 	builder *self = (builder *)object;
 	unsigned threads = 0;
 	const char *only = NULL;
+	unsigned kinds = 0;
 	int fresh, daemon = false, use_env = false;
-	if (!PyArg_ParseTuple(args, "|Izpp:stored", &threads, &only, &daemon, &use_env) || !begin(self))
+	if (!PyArg_ParseTuple(args, "|IzppI:stored", &threads, &only, &daemon, &use_env, &kinds) || !begin(self))
 		return NULL;
 	Py_BEGIN_ALLOW_THREADS
-	fresh = find_fresh(self, threads, only, daemon, use_env);
+	fresh = find_fresh(self, threads, only, kinds, daemon, use_env);
 	Py_END_ALLOW_THREADS
 	PyObject *result = fresh < 0 ? os_error(fresh, NULL) : Py_NewRef(Py_None);
 	if (fresh > 0) {
@@ -1011,9 +1032,9 @@ static PyObject *builder_finish(PyObject *object, PyObject *unused)
 	return wrapped ? Py_BuildValue("(Ni)", wrapped, -unstored) : NULL;
 }
 
-PyDoc_STRVAR(builder_stored_doc, "stored($self, threads=0, only=None, daemon=False, use_env=False, /)\n--\n\n"
-	"The stored Graph if it still says what is in the tree, else None. ONLY: as far as the imports of this name go. DAEMON: a `ladewerk watch` may answer for what it\n"
-	"looks after, the one that LADEWERK_WATCH names if USE_ENV.");
+PyDoc_STRVAR(builder_stored_doc, "stored($self, threads=0, only=None, daemon=False, use_env=False, kinds=0, /)\n--\n\n"
+	"The stored Graph if it still says what is in the tree, else None. ONLY: as far as the imports of this name go, and with KINDS (bits) those that reach() finds\n"
+	"for it. DAEMON: a `ladewerk watch` may answer for what it looks after, the one that LADEWERK_WATCH names if USE_ENV.");
 PyDoc_STRVAR(builder_scan_doc, "scan($self, threads=0, /)\n--\n\nWalk the roots. Returns how many sources must be read. Raises OSError for a root that cannot be listed.");
 PyDoc_STRVAR(builder_gather_doc, "gather($self, tail, /)\n--\n\nTake what it can from the cache and from .pyc files, whose names end with TAIL (None: they are elsewhere). Returns [(number, path), ...]\n"
 	"of the sources that must be compiled.");

@@ -251,7 +251,7 @@ def test_a_daemon_spares_the_looks(watched):
 
 
 def test_imports_of_one_module_alone(tree):
-    """They rest on all directories, and on its source."""
+    """They rest on all directories, and on its source and theirs."""
     facts(tree)
     tree.write("app/b.py", "import lib\n")
     assert names(tree, "--of", "app.b", "--imports") == {"imports": ["lib"]}
@@ -259,6 +259,36 @@ def test_imports_of_one_module_alone(tree):
     assert names(tree, "--of", "app.c", "--imports") == {"imports": ["app.a", "lib.tool"]}
     os.unlink(tree.cwd / "lib/tool.py")
     assert facts(tree, "--of", "app.c", "--imports")["imports"][1]["kind"] == "external"
+    tree.write("app/a.py", "broken (\n")  # in place: its directory does not tell
+    assert facts(tree, "--of", "app.c", "--imports")["imports"][0]["state"] == "broken"
+    tree.write("app/a.py", "import lib\n")
+    assert "state" not in facts(tree, "--of", "app.c", "--imports")["imports"][0]
+
+
+def compared(tree, *options):
+    """The sources of which `ladewerk graph` asks whether they have changed."""
+    trace = tree.root / "compared"
+    command = ["strace", "-f", "-e", "trace=statx,newfstatat", "-o", trace, tree.script, "graph", *options]
+    if subprocess.run(command, cwd=tree.cwd, env=tree.env, capture_output=True).returncode:
+        pytest.skip("strace is not allowed")
+    return set(re.findall(r'"(\w+)\.py"', trace.read_text()))
+
+
+def test_imports_of_imports(tree):
+    """They rest on the sources that can be reached, by statements of the kinds that count."""
+    if not shutil.which("strace"):
+        pytest.skip("no strace")
+    question = "--of", "one", "--imports", "--transitive"
+    for name, text in {"one": "import two\n", "two": "import three\nif x: import four\n", "three": "", "four": "", "five": "import one\n"}.items():
+        tree.write(f"{name}.py", text)
+    assert names(tree, *question) == {"imports": ["two", "four", "three"]}
+    assert compared(tree, *question) == {"one", "two", "three", "four"}
+    assert compared(tree, *question, "--kind", "module") == {"one", "two", "three"}
+    assert compared(tree, "--of", "one", "--importers") > {"five"}
+    tree.write("three.py", "import five\n")
+    assert "five" in names(tree, *question)["imports"]
+    tree.write("five.py", "import six\n")
+    assert "six" in names(tree, *question)["imports"]
 
 
 def test_a_stored_graph_is_used(tree):

@@ -258,6 +258,32 @@ def test_the_terminal_is_the_programs(place, ends, status):
     assert terminal.wait() == status
 
 
+@pytest.mark.parametrize("ends", [True, False], ids=["ends", "goes on"])
+def test_a_save_after_ctrl_c(place, ends):
+    """A program that ends is not started again because something was saved meanwhile; one that goes on is, a little later."""
+    place.write("app.py", "import os, time, helper\n"
+                          "try:\n    print('up', helper.V, flush=True)\n    while True: time.sleep(0.01)\n"
+                          "except KeyboardInterrupt:\n    print('interrupted', flush=True)\n"
+                          "    with open('helper.tmp', 'w') as file: file.write('V = 1\\n')\n"
+                          "    os.rename('helper.tmp', 'helper.py')\n"
+                          f"    time.sleep({0.5 if ends else 600})\n")
+    terminal = Terminal(place, place.script, "run", "--reload", "app.py")
+    terminal.read("up 0")
+    terminal.type("\x03")
+    terminal.read("interrupted")
+    if ends:
+        assert terminal.wait() == 0
+        return
+    terminal.read("restarting: helper.py")
+    terminal.read("up 1")
+    save(place, "helper.py", "V = 2\n")
+    terminal.read("up 2")
+    save(place, "app.py", "raise SystemExit(3)\n")
+    terminal.read("waiting for a change")
+    terminal.type("\x03")
+    terminal.wait()
+
+
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
 def test_job_control(place):
     place.write("app.py", "import time, helper\nprint('got', input('? '), helper.V, flush=True)\nwhile True: time.sleep(0.02)\n")

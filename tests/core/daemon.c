@@ -212,8 +212,8 @@ static bool is_answered(int client)
 	return send(client, &hello, sizeof hello, MSG_NOSIGNAL) == sizeof hello && recv(client, answer, sizeof answer, 0) > 0;
 }
 
-/* They knock while the daemon finds no descriptor for them: it is not to be kept awake. Then there are some again. */
-static void knock_in_vain(int *client)
+/* They knock while the daemon finds no descriptor for them: it is not to be kept awake. Then, when so many have been TURNED_AWAY, there are some again. */
+static void knock_in_vain(int *client, unsigned turned_away)
 {
 	start();
 	for (unsigned i = 0; i < CLIENTS; i++)
@@ -224,6 +224,8 @@ static void knock_in_vain(int *client)
 	for (unsigned i = 0; i < CLIENTS; i++)
 		knock(client[i]);
 	usleep(500000);
+	for (unsigned tries = 0; tries < 60000 && __atomic_load_n(&daemon_->turned_away, __ATOMIC_RELAXED) < turned_away; tries++)
+		usleep(1000);
 	cr_expect_lt(atomic_load(&turns) - before, 50, "%u turns", atomic_load(&turns) - before);
 	TREE_CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
 }
@@ -239,7 +241,7 @@ static void hang_up(const int *client)
 Test(daemon, without_descriptors_it_turns_away)
 {
 	int client[CLIENTS];
-	knock_in_vain(client);
+	knock_in_vain(client, CLIENTS);
 	for (unsigned i = 0; i < CLIENTS; i++)
 		cr_expect_not(is_answered(client[i]));
 	cr_expect_eq(daemon_->turned_away, CLIENTS);
@@ -256,7 +258,7 @@ Test(daemon, without_any_descriptor_it_sleeps)
 	int client[CLIENTS];
 	close(daemon_->spare);
 	daemon_->spare = -1;
-	knock_in_vain(client);
+	knock_in_vain(client, 0);
 	for (unsigned i = 0; i < CLIENTS; i++)
 		cr_expect(is_answered(client[i]), "they are let in at last");
 	hang_up(client);

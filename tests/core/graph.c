@@ -357,21 +357,21 @@ Test(graph, each_change_is_noticed_and_only_what_changed_is_read)
 		lw_graph *graph = make(NULL);
 		cr_assert_eq(was_read, 4);
 		for (unsigned threads = 1; threads < 4; threads++)
-			cr_assert_eq(lw_graph_fresh(graph, LW_GRAPH_NONE, NULL, threads), 1);
+			cr_assert_eq(lw_graph_fresh(graph, NULL, NULL, threads), 1);
 		lw_graph *same = make(graph);
 		cr_assert_eq(was_read, 0);
 		cr_assert_str_eq(edges_of(same), "a>b.c:1@1 b.c>d:1@1 ");
 		change(&changes[i]);
 		settle();
 		for (unsigned threads = 1; threads < 4; threads++)
-			cr_assert_eq(lw_graph_fresh(same, LW_GRAPH_NONE, NULL, threads), 0, "%zu", i);
+			cr_assert_eq(lw_graph_fresh(same, NULL, NULL, threads), 0, "%zu", i);
 		lw_graph *next = make(same);
 		cr_assert_leq(was_read, 2, "%zu: %u", i, was_read);
 		char *edges = strdup(edges_of(next)), *nodes = strdup(nodes_of(next));
 		lw_graph *anew = make(NULL);
 		cr_assert_str_eq(edges, edges_of(anew), "%zu", i);
 		cr_assert_str_eq(nodes, nodes_of(anew), "%zu", i);
-		cr_assert_eq(lw_graph_fresh(next, LW_GRAPH_NONE, NULL, 2), 1, "%zu", i);
+		cr_assert_eq(lw_graph_fresh(next, NULL, NULL, 2), 1, "%zu", i);
 		free(edges);
 		free(nodes);
 		lw_graph_close(graph);
@@ -381,18 +381,30 @@ Test(graph, each_change_is_noticed_and_only_what_changed_is_read)
 	}
 }
 
-Test(graph, one_source_alone)
+/* Whether it says so of whom NAME imports, KINDS as in lw_graph_rests_on(). */
+static int fresh_for(const lw_graph *graph, const char *name, unsigned kinds)
 {
-	const struct lw_graph_node *node;
+	const struct lw_graph_source *source;
+	bool *asked = calloc(lw_graph_sources(graph, &source) + 1, sizeof *asked);
+	TREE_CHECK(asked && lw_graph_rests_on(graph, lw_graph_find(graph, name, strlen(name)), kinds, asked) == 0);
+	int result = lw_graph_fresh(graph, asked, NULL, 2);
+	free(asked);
+	return result;
+}
+
+/* a imports b.c, which imports d. */
+Test(graph, what_one_module_imports)
+{
 	add_tree();
 	lw_graph *graph = make(NULL);
-	lw_graph_nodes(graph, &node);
-	uint32_t c = node[lw_graph_find(graph, "b.c", 3)].source, d = node[lw_graph_find(graph, "d", 1)].source;
 	put_file("d.py", "0 0 a\n");
-	cr_assert_eq(lw_graph_fresh(graph, c, NULL, 2), 1);
-	cr_assert_eq(lw_graph_fresh(graph, d, NULL, 2), 0);
+	cr_assert_eq(fresh_for(graph, "a", 0), 1);
+	cr_assert_eq(fresh_for(graph, "a", 2), 1, "b.c imports d by another kind");
+	cr_assert_eq(fresh_for(graph, "a", 1), 0);
+	cr_assert_eq(fresh_for(graph, "b.c", 0), 0, "d may be broken by now");
+	cr_assert_eq(fresh_for(graph, "d", 0), 0);
 	put_file("empty/new.py", "");
-	cr_assert_eq(lw_graph_fresh(graph, c, NULL, 2), 0);
+	cr_assert_eq(fresh_for(graph, "a", 0), 0);
 	lw_graph_close(graph);
 }
 
@@ -404,7 +416,7 @@ Test(graph, what_is_too_young_is_not_believed)
 		put_file("a.py", "0 0 b\n");
 		lw_graph *graph = make(NULL);
 		put_file("a.py", "0 0 c\n");
-		cr_assert_eq(lw_graph_fresh(graph, LW_GRAPH_NONE, NULL, 1), 0);
+		cr_assert_eq(lw_graph_fresh(graph, NULL, NULL, 1), 0);
 		lw_graph_close(graph);
 	}
 }
@@ -424,7 +436,7 @@ Test(graph, what_changes_while_it_is_read_makes_it_stale)
 	lw_graph_build_destroy(build);
 	cr_assert_eq(lw_graph_open_memory(image, size, key(), &graph), 0);
 	cr_assert_eq(lw_graph_load(graph, LW_GRAPH_FOR_FRESH), 0);
-	cr_assert_eq(lw_graph_fresh(graph, LW_GRAPH_NONE, NULL, 1), 0);
+	cr_assert_eq(lw_graph_fresh(graph, NULL, NULL, 1), 0);
 	lw_graph_close(graph);
 }
 
@@ -468,14 +480,14 @@ Test(graph, what_is_looked_after_is_not_looked_at)
 	keeper.silent = "";
 	/* Of directories without sources he says enough; the others' sources he does not know, so they are compared. */
 	put_file("empty/new.py", "");
-	cr_assert_eq(lw_graph_fresh(keeper.graph, LW_GRAPH_NONE, NULL, 2), 0);
-	cr_assert_eq(lw_graph_fresh(keeper.graph, LW_GRAPH_NONE, &fresh, 2), 1);
+	cr_assert_eq(lw_graph_fresh(keeper.graph, NULL, NULL, 2), 0);
+	cr_assert_eq(lw_graph_fresh(keeper.graph, NULL, &fresh, 2), 1);
 	cr_assert_eq(keeper.asked, 4);
 	keeper.silent = "/empty";
-	cr_assert_eq(lw_graph_fresh(keeper.graph, LW_GRAPH_NONE, &fresh, 2), 0);
+	cr_assert_eq(lw_graph_fresh(keeper.graph, NULL, &fresh, 2), 0);
 	keeper.silent = "";
 	put_file("d.py", "0 0 x\n");
-	cr_assert_eq(lw_graph_fresh(keeper.graph, LW_GRAPH_NONE, &fresh, 2), 0);
+	cr_assert_eq(lw_graph_fresh(keeper.graph, NULL, &fresh, 2), 0);
 	lw_graph_close((lw_graph *)(uintptr_t)keeper.graph);
 }
 
@@ -643,7 +655,7 @@ static void use_all(const lw_graph *graph)
 	for (uint32_t i = 0; i < count; i++)
 		if (via[i] != LW_GRAPH_NONE)
 			cr_assert_leq(lw_graph_cycle_through(graph, 255, via, i, via + count), count);
-	lw_graph_fresh(graph, LW_GRAPH_NONE, NULL, 1);
+	lw_graph_fresh(graph, NULL, NULL, 1);
 	free(via);
 }
 

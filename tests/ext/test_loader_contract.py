@@ -1464,56 +1464,6 @@ import os; os._exit(0)
 """)
 
 
-SLOW = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-int statx(int fd, const char *restrict path, int flags, unsigned mask, struct statx *restrict st)
-{
-	int (*next)(int, const char *, int, unsigned, struct statx *) = dlsym(RTLD_NEXT, "statx");
-	if (strstr(path, "/slowdisk"))
-		sleep(2);
-	return next(fd, path, flags, mask, st);
-}
-"""
-
-
-def test_nobody_waits_for_the_disk_of_another_thread(tree):
-    """An import that waits for a slow file system keeps other imports waiting at most, never a thread that imports nothing."""
-    (tree.base / "slow.c").write_text(SLOW)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", tree.base / "slow.so", tree.base / "slow.c"], check=True)
-    tree.write("pkg/__init__.py")
-    for i in range(5):
-        tree.write(f"pkg/m{i}.py")
-    tree.write("slowdisk/s.py")
-    settle()
-    program = """
-import sys, threading, time, types, pkg
-parent = sys.modules['parent'] = types.ModuleType('parent')
-parent.__path__ = [sys.path[1] + '/slowdisk']
-over, longest = False, 0
-def beat():
-    global longest
-    last = time.monotonic()
-    while not over:
-        time.sleep(0.005); now = time.monotonic(); longest = max(longest, now - last); last = now
-def slow():
-    import parent.s
-def quick():
-    for i in range(5): time.sleep(0.05); __import__(f'pkg.m{i}')
-threads = [threading.Thread(target=f) for f in (beat, slow, quick)]
-for thread in threads: thread.start()
-threads[1].join(); threads[2].join(); over = True
-print(longest)
-"""
-    # statx alone takes two seconds. Who has looked whether another thread is in there may find it there all the same, a moment later: not three times.
-    assert any(float(tree.run(program, env={"LD_PRELOAD": tree.base / "slow.so"}).out) < 1.5 for _ in range(3))
-
-
 # --- install and uninstall ---
 
 INSTALL = """

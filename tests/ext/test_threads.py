@@ -371,3 +371,35 @@ def test_daemon_threads_control(tree, code, timeout, end):
     """Control: a death and a hang are noticed."""
     family(tree)
     assert ends(tree, code, timeout=timeout).keys() == {end}
+
+
+# --- a thread waits for its disk ---
+
+
+@pytest.fixture(scope="module")
+def moments_library(tmp_path_factory):
+    library = tmp_path_factory.mktemp("moments") / "moments.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O", "-o", library, HERE / "moments.c", "-ldl", "-pthread"], check=True)
+    return library
+
+
+def at_each_moment(tree, library, **env):
+    """While a thread is inside and waits for its disk, others call us, whichever moment it came in at (moments.py)."""
+    tree.write("pkg/__init__.py")
+    tree.write("pkg/m.py")
+    tree.write("pkg/other.py")
+    (tree.base / "slowdisk").mkdir()
+    tree.learn("import pkg.m")
+    return tree.run(None, HERE / "moments.py", env={"LD_PRELOAD": library, "SLOWDISK": tree.base / "slowdisk", "SOURCES": tree.root / "pkg", **env}).json()
+
+
+def test_nobody_waits_for_the_disk_of_another_thread(tree, moments_library):
+    """Nobody keeps the GIL while he waits for one who waits for a disk: threads that ask nothing of us go on."""
+    seen = at_each_moment(tree, moments_library)
+    assert all(seen["moments"].values()) and seen["moments"]["compile"] >= 5, seen
+    assert not seen["waited"], seen
+
+
+def test_nobody_waits_control(tree, moments_library):
+    """Control: a lock that is waited for with the GIL held."""
+    assert at_each_moment(tree, moments_library, CONTROL="1")["waited"]

@@ -78,7 +78,7 @@ static void ask(const lw_graph *graph)
 	MUST(lw_graph_cycles(graph, 255, room, &components) == 0);
 	for (uint32_t i = 0; i < count; i++)
 		MUST(room[i] == LW_GRAPH_NONE || lw_graph_cycle_through(graph, 255, room, i, room + count) <= count);
-	MUST(lw_graph_fresh(graph, LW_GRAPH_NONE, NULL, 1) >= 0);
+	MUST(lw_graph_fresh(graph, NULL, NULL, 1) >= 0);
 	free(room);
 }
 

@@ -104,7 +104,7 @@ static bool run(unsigned threads)
 static bool all_rounds(void)
 {
 	/* A broken crew may wait for ever. */
-	alarm(120);
+	alarm(280);
 	for (unsigned i = 0; i < ROUNDS; i++)
 		if (!run(8) || !run(0))
 			return false;

@@ -174,7 +174,7 @@ static int control(const char *self)
 		close(fd[0]);
 		close(fd[1]);
 		setenv("TSAN_OPTIONS", "halt_on_error=1", 1);
-		alarm(60);
+		alarm(250);
 		execl(self, self, "control", (char *)NULL);
 		_exit(127);
 	}

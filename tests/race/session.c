@@ -40,7 +40,7 @@ static bool unlocked;	/* constant once threads run */
 #define SANITIZED 0
 #endif
 
-enum { THREADS = 4, FILES = 8, LONG = 40, FORKS = 25, ROUNDS = 1500, LIMIT_S = 100 };
+enum { THREADS = 4, FILES = 8, LONG = 40, FORKS = 25, ROUNDS = 1500, LIMIT_S = 280 };
 
 static char root[PATH_MAX];
 static lw_session *session;
@@ -84,6 +84,37 @@ static void check_code(const struct lw_hit *hit, const struct lw_code *code)
 	atomic_fetch_add_explicit(&wrong, 1, memory_order_relaxed);
 }
 
+static lw_view *create_view(bool long_list)
+{
+	lw_session_enter(session);
+	lw_view *view = lw_session_view(session, entry, long_list ? LONG : 3, false);
+	lw_session_leave(session);
+	return view;
+}
+
+static void destroy_view(lw_view *view)
+{
+	lw_session_enter(session);
+	lw_session_view_destroy(session, view);
+	lw_session_leave(session);
+}
+
+static bool is_pending(void)
+{
+	lw_session_enter(session);
+	bool pending = lw_session_pending(session);
+	lw_session_leave(session);
+	return pending;
+}
+
+static int resolve_name(lw_view *view, const char *name, size_t len, struct lw_hit *hit)
+{
+	lw_session_enter(session);
+	int error = lw_session_resolve_quickly(session, view, 0, name, len, hit);
+	lw_session_leave(session);
+	return error == -EAGAIN ? lw_session_resolve(session, view, 0, name, len, hit) : error;
+}
+
 /* As the extension does: by the stamp, else by other means, else compile and learn. */
 static void import(lw_view *view, unsigned file)
 {
@@ -92,7 +123,7 @@ static void import(lw_view *view, unsigned file)
 	struct lw_code code;
 	bool stock;
 	int len = snprintf(name, sizeof name, "m%u", file);
-	if (lw_session_resolve(session, view, 0, name, (size_t)len, &hit) || hit.kind != LW_HIT_MODULE) {
+	if (resolve_name(view, name, (size_t)len, &hit) || hit.kind != LW_HIT_MODULE) {
 		fprintf(stderr, "%s was not found\n", name);
 		atomic_fetch_add_explicit(&wrong, 1, memory_order_relaxed);
 		return;
@@ -100,20 +131,25 @@ static void import(lw_view *view, unsigned file)
 	atomic_fetch_add_explicit(&resolved, 1, memory_order_relaxed);
 	/* Frozen does not ask: the code is right by definition. */
 	bool asked = hit.asked;
+	lw_session_enter(session);
 	int result = lw_session_code(session, &hit, &code);
+	lw_session_leave(session);
 	if (result != LW_OK)
 		result = lw_session_acquire(session, &hit, NULL, &code, &stock);
 	if (result == LW_OK && asked)
 		check_code(&hit, &code);
 	lw_session_release(session, &code);
-	if (result != LW_OK && hit.asked && version_under(hit.path, lw_stamp(&hit.stat), text))
-		lw_session_learn(session, &hit, 0, text, 8);
+	if (result == LW_OK || !hit.asked || !version_under(hit.path, lw_stamp(&hit.stat), text))
+		return;
+	lw_session_enter(session);
+	lw_session_learn(session, &hit, 0, text, 8);
+	lw_session_leave(session);
 }
 
 static void miss(lw_view *view)
 {
 	struct lw_hit hit;
-	if (lw_session_resolve(session, view, 0, "absent", 6, &hit) || hit.kind != LW_HIT_NONE)
+	if (resolve_name(view, "absent", 6, &hit) || hit.kind != LW_HIT_NONE)
 		atomic_fetch_add_explicit(&wrong, 1, memory_order_relaxed);
 }
 
@@ -122,13 +158,17 @@ static void administer(uint64_t *seed)
 	struct lw_session_stats stats;
 	switch (tree_random(seed) % 16) {
 	case 0:
+		lw_session_enter(session);
 		lw_session_invalidate(session);
+		lw_session_leave(session);
 		break;
 	case 1:
 		lw_session_flush(session);
 		break;
 	case 2:
+		lw_session_enter(session);
 		lw_session_stats(session, &stats);
+		lw_session_leave(session);
 		break;
 	case 3:
 		lw_session_set_freshness(session, LW_FROZEN, false, 0);
@@ -136,11 +176,12 @@ static void administer(uint64_t *seed)
 		lw_session_set_freshness(session, LW_STAT, false, 1000000);
 		break;
 	case 4:
-		if (lw_session_freshness(session) == LW_FROZEN)
-			atomic_fetch_add_explicit(&frozen, 1, memory_order_relaxed);
+		lw_session_enter(session);
+		atomic_fetch_add_explicit(&frozen, lw_session_freshness(session) == LW_FROZEN, memory_order_relaxed);
+		lw_session_leave(session);
 		break;
 	default:
-		if (lw_session_pending(session))
+		if (is_pending())
 			lw_session_quiet(session);
 	}
 }
@@ -149,12 +190,11 @@ static void *importer(void *arg)
 {
 	uint64_t seed = (uintptr_t)arg;
 	for (unsigned i = 0; i < ROUNDS || !atomic_load_explicit(&stop, memory_order_relaxed); i++) {
-		lw_view *view = lw_session_view(session, entry, tree_random(&seed) % 2 ? LONG : 3, false);
-		lw_session_quick(session, view);
+		lw_view *view = create_view(tree_random(&seed) % 2);
 		import(view, tree_random(&seed) % FILES);
 		import(view, tree_random(&seed) % FILES);
 		miss(view);
-		lw_session_view_destroy(session, view);
+		destroy_view(view);
 		administer(&seed);
 	}
 	return NULL;
@@ -173,16 +213,16 @@ static void *editor(void *arg)
 
 static void import_all(void)
 {
-	lw_view *view = lw_session_view(session, entry, LONG, false);
+	lw_view *view = create_view(true);
 	for (unsigned i = 0; i < FILES; i++)
 		import(view, i);
-	lw_session_view_destroy(session, view);
+	destroy_view(view);
 }
 
 static void child(void)
 {
-	alarm(60);
-	if (lw_session_pending(session))
+	alarm(LIMIT_S);
+	if (is_pending())
 		_exit(2);
 	import_all();
 	lw_session_flush(session);

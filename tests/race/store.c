@@ -81,7 +81,7 @@ static void at_step(const char *step, int dir, struct lw_keydir *list)
 		for (unsigned i = 0; i < list->files; i++)
 			unlinkat(dir, list->entry[i].name, 0);
 	if (fork_into && strcmp(step, "merged") == 0 && (*fork_into = fork()) == 0) {
-		alarm(20);	/* should the test end early */
+		alarm(280);	/* should the test end early */
 		pause();
 		_exit(0);
 	}

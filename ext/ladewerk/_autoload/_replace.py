@@ -183,7 +183,7 @@ class Autoloaded(Share):
     # --- the transaction ---
 
     def _quiet_of(self, names: Iterable[str]) -> _unload.Quiet:
-        wanted = {each for name in names for each in (name, *self.others(name)) if self._nodes(name)}
+        wanted = {each for name in names for each in (name, *self.others(name))}
         if self._quiet is None or self._quiet[0] != wanted:
             self._quiet = wanted, _unload.Quiet(wanted.__contains__)
         return self._quiet[1]

@@ -14,7 +14,6 @@ One Share is made for each transaction, and used by its thread only:
 """
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -121,8 +120,6 @@ class Share:
 
 
 def make(owner: Any) -> Share:
-    """Of one autoloader's reload, or (None) of all."""
-    if "ladewerk._autoload._loader" not in sys.modules:
-        return Share()
+    """Of one autoloader's reload, or (None) of all. Without any it is still who waits for imports under way."""
     from ladewerk._autoload._replace import Autoloaded
     return Autoloaded(owner)
