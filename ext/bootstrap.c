@@ -447,6 +447,7 @@ static int guards_in_place(lw_state *state)
 
 int lw_bootstrap_intact(lw_state *state, enum lw_aside *why)
 {
+	state = state->home; /* an engine's functions are called with the same classes */
 	*why = LW_ASIDE_PATCHED;
 	for (unsigned i = 0; i < 3; i++)
 		if (PyList_GET_SIZE(state->suffix_lists[i]) != state->suffix_counts[i])

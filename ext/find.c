@@ -162,7 +162,7 @@ static enum lw_found walk(lw_state *state, lw_view_object *view, PyObject *name,
 		if (settled < 0)
 			return LW_FOUND_ERROR;
 		if (settled > 0) {
-			lw_count(&state->served[LW_SERVED_FOREIGN]);
+			lw_served(state, LW_SERVED_FOREIGN);
 			lw_span_how(LW_HOW_FOREIGN);
 			return LW_FOUND_SPEC;
 		}
@@ -170,7 +170,7 @@ static enum lw_found walk(lw_state *state, lw_view_object *view, PyObject *name,
 	if (!*portions || !PyList_GET_SIZE(*portions))
 		return LW_FOUND_MISS;
 	*spec = namespace_spec(state, name, *portions);
-	lw_count(&state->served[LW_SERVED_NAMESPACE]);
+	lw_served(state, LW_SERVED_NAMESPACE);
 	lw_span_how(LW_HOW_NAMESPACE);
 	return *spec ? LW_FOUND_SPEC : LW_FOUND_ERROR;
 }
@@ -204,8 +204,8 @@ typedef struct {
 	PyObject *module;	/* keeps the state alive */
 } finder_object;
 
-/* Whether SELF stands directly ahead of PathFinder in sys.meta_path, so that its turn is PathFinder's: 1, 0, -1. */
-static int in_place(lw_state *state, PyObject *self)
+/* Whether our finder stands directly ahead of PathFinder in sys.meta_path, so that its turn is PathFinder's: 1, 0, -1. */
+static int in_place(lw_state *state)
 {
 	PyObject *meta_path;
 	int result = lw_dict_get(state->sys_dict, LW_STR(state, meta_path), &meta_path);
@@ -213,37 +213,28 @@ static int in_place(lw_state *state, PyObject *self)
 		return result;
 	result = 0;
 	for (Py_ssize_t i = 0; PyList_CheckExact(meta_path) && i + 1 < PyList_GET_SIZE(meta_path); i++)
-		if (PyList_GET_ITEM(meta_path, i) == self && PyList_GET_ITEM(meta_path, i + 1) == state->path_finder)
+		if (PyList_GET_ITEM(meta_path, i) == state->home->finder && PyList_GET_ITEM(meta_path, i + 1) == state->path_finder)
 			result = 1;
 	Py_DECREF(meta_path);
 	return result;
 }
 
-static PyObject *finder_find_spec(PyObject *self, PyObject *args, PyObject *kwargs)
+PyObject *lw_find_spec(lw_state *state, PyObject *name, PyObject *path)
 {
-	static char *names[] = { "fullname", "path", "target", NULL };
-	PyObject *name, *path = NULL, *target = NULL, *spec;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|OO:find_spec", names, &name, &path, &target))
-		return NULL;
-	lw_state *state = lw_state_of(((finder_object *)self)->module);
-	if (!state || !state->path_finder)
-		Py_RETURN_NONE;
-	/* Removed while somebody walks along sys.meta_path: PathFinder has slid into the place that was just passed. */
-	if (!state->installed)
-		return PyObject_CallMethod(state->path_finder, "find_spec", "OOO", name, path ? path : Py_None, target ? target : Py_None);
 	enum lw_aside why = LW_ASIDE_META_PATH;
-	int intact = in_place(state, self);
+	struct lw_hit hit;
+	PyObject *spec;
+	int intact = in_place(state);
 	if (intact > 0)
 		intact = lw_bootstrap_intact(state, &why);
 	if (intact < 0)
 		return NULL;
-	struct lw_hit hit;
 	enum lw_found found = intact ? lw_find(state, name, path == Py_None ? NULL : path, &hit, &spec, &why) : LW_FOUND_ASIDE;
 	switch (found) {
 	case LW_FOUND_ERROR:
 		return NULL;
 	case LW_FOUND_ASIDE:
-		lw_count(&state->aside[why]);
+		lw_stepped_aside(state, why);
 		Py_RETURN_NONE;
 	case LW_FOUND_MISS:
 		Py_RETURN_NONE;
@@ -254,8 +245,23 @@ static PyObject *finder_find_spec(PyObject *self, PyObject *args, PyObject *kwar
 	case LW_FOUND_SPEC:
 		break;
 	}
-	lw_count(&state->served[LW_SERVED_SPEC]);
+	lw_served(state, LW_SERVED_SPEC);
 	return spec;
+}
+
+static PyObject *finder_find_spec(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = { "fullname", "path", "target", NULL };
+	PyObject *name, *path = NULL, *target = NULL;
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|OO:find_spec", names, &name, &path, &target))
+		return NULL;
+	lw_state *state = lw_state_of(((finder_object *)self)->module);
+	if (!state || !state->path_finder)
+		Py_RETURN_NONE;
+	/* Removed while somebody walks along sys.meta_path: PathFinder has slid into the place that was just passed. */
+	if (!state->installed)
+		return PyObject_CallMethod(state->path_finder, "find_spec", "OOO", name, path ? path : Py_None, target ? target : Py_None);
+	return lw_find_spec(state, name, path ? path : Py_None);
 }
 
 static PyObject *finder_invalidate_caches(PyObject *self, PyObject *unused)

@@ -29,12 +29,21 @@ static _Thread_local unsigned depth;
  */
 enum { DEPTH_MAX = 100 };
 
+/*
+ * A dict that the PyDict functions may be used on. Once an engine was made, the interpreter's own is of a type that routes what comes by the mapping
+ * protocol to the engine that asks; the PyDict functions know what it stores, the interpreter's modules, and whoever got here was routed already.
+ */
+static bool is_plain(const lw_state *state, PyObject *modules)
+{
+	return PyDict_CheckExact(modules) || Py_TYPE(modules) == state->home->routing;
+}
+
 static PyObject *modules_dict(lw_state *state)
 {
 	PyObject *modules;
 	if (lw_dict_get(state->sys_dict, LW_STR(state, modules), &modules) < 0)
 		return NULL;
-	if (modules && !PyDict_CheckExact(modules))
+	if (modules && !is_plain(state, modules))
 		Py_CLEAR(modules);
 	return modules;
 }
@@ -45,6 +54,26 @@ PyObject *lw_modules(lw_state *state)
 	if (lw_dict_get(state->sys_dict, LW_STR(state, modules), &modules) == 0)
 		PyErr_SetString(PyExc_RuntimeError, "lost sys.modules");
 	return modules;
+}
+
+PyObject *lw_modules_get(lw_state *state, PyObject *modules, PyObject *name)
+{
+	PyObject *module;
+	if (!is_plain(state, modules))
+		return PyObject_GetItem(modules, name);
+	if (lw_dict_get(modules, name, &module) == 0)
+		PyErr_SetObject(PyExc_KeyError, name);
+	return module;
+}
+
+int lw_modules_set(lw_state *state, PyObject *modules, PyObject *name, PyObject *module)
+{
+	return is_plain(state, modules) ? PyDict_SetItem(modules, name, module) : PyObject_SetItem(modules, name, module);
+}
+
+int lw_modules_del(lw_state *state, PyObject *modules, PyObject *name)
+{
+	return is_plain(state, modules) ? PyDict_DelItem(modules, name) : PyObject_DelItem(modules, name);
 }
 
 /* spec._initializing of MODULE is true: 1, 0, -1. */
@@ -81,7 +110,7 @@ enum who { WHO_BUILTIN, WHO_FROZEN, WHO_OURS, WHO_PATH, WHO_OTHER };
 
 static enum who who_is(const lw_state *state, PyObject *finder)
 {
-	if (finder == state->finder)
+	if (finder == state->home->finder)
 		return WHO_OURS;
 	if (finder == state->path_finder)
 		return WHO_PATH;
@@ -229,7 +258,7 @@ static enum lw_found find(lw_state *state, PyObject *meta_path, PyObject *module
 			if (found == LW_FOUND_ERROR)
 				return found;
 			if (found == LW_FOUND_ASIDE)
-				lw_count(&state->aside[why]);
+				lw_stepped_aside(state, why);
 			proven = found == LW_FOUND_MISS;
 			if (proven)
 				continue;
@@ -246,9 +275,9 @@ static enum lw_found find(lw_state *state, PyObject *meta_path, PyObject *module
 				continue;
 			}
 			if (who == WHO_OTHER)
-				lw_count(&state->served[LW_SERVED_FOREIGN]);
+				lw_served(state, LW_SERVED_FOREIGN);
 			else if (who != WHO_PATH)
-				lw_count(&state->aside[LW_ASIDE_BUILTIN]);
+				lw_stepped_aside(state, LW_ASIDE_BUILTIN);
 			lw_span_how(who == WHO_OTHER ? LW_HOW_FOREIGN : who == WHO_PATH ? LW_HOW_STOCK : LW_HOW_BUILTIN);
 		}
 		if (heed_side_effects(state, modules, name, spec, &found) < 0) {
@@ -258,7 +287,7 @@ static enum lw_found find(lw_state *state, PyObject *meta_path, PyObject *module
 		return found;
 	}
 	if (proven)
-		lw_count(&state->served[LW_SERVED_MISS]);
+		lw_served(state, LW_SERVED_MISS);
 	return LW_FOUND_MISS;
 }
 
@@ -333,7 +362,7 @@ static int prepare_parent(lw_state *state, struct request *request, PyObject **m
 	int there = already_there(state, request, module);
 	if (there)
 		return there;
-	PyObject *parent_module = PyObject_GetItem(request->modules, request->parent);
+	PyObject *parent_module = lw_modules_get(state, request->modules, request->parent);
 	if (!parent_module)
 		return -1;
 	int result = lw_attr_get(parent_module, LW_STR(state, __path__), &request->path);
@@ -378,7 +407,7 @@ static int track(lw_state *state, const struct request *request, bool enter)
 static int bind_in_parent(lw_state *state, const struct request *request, PyObject *module)
 {
 	PyObject *modules = lw_modules(state); /* the body may have put another one there */
-	PyObject *parent_module = modules ? PyObject_GetItem(modules, request->parent) : NULL;
+	PyObject *parent_module = modules ? lw_modules_get(state, modules, request->parent) : NULL;
 	Py_XDECREF(modules);
 	if (!parent_module)
 		return -1;
@@ -428,7 +457,7 @@ static PyObject *load(lw_state *state, const struct request *request, enum lw_fo
 		module = call_bootstrap(state, LW_STR(state, _load_unlocked), spec, NULL);
 		lw_phase(phase);
 		if (module && found == LW_FOUND_FILE)
-			lw_count(&state->served[LW_SERVED_STOCK_LOADER]);
+			lw_served(state, LW_SERVED_STOCK_LOADER);
 	}
 	struct lw_error error;
 	lw_error_save(&error);
@@ -452,7 +481,7 @@ static PyObject *finders(lw_state *state, const struct request *request, enum lw
 
 static PyObject *stock_unlocked(lw_state *state, const struct request *request, enum lw_aside why)
 {
-	lw_count(&state->aside[why]);
+	lw_stepped_aside(state, why);
 	return call_bootstrap(state, LW_STR(state, _find_and_load_unlocked), request->name, request->import);
 }
 
@@ -667,7 +696,7 @@ static int is_ours(lw_state *state, PyObject *modules)
 	if (depth >= DEPTH_MAX)
 		why = LW_ASIDE_DEPTH;
 	if (ours == 0)
-		lw_count(&state->aside[why]);
+		lw_stepped_aside(state, why);
 	return ours;
 }
 
@@ -680,11 +709,8 @@ static int was_replaced(PyObject *modules, PyObject *name, PyObject *module)
 	return found < 0 ? -1 : now != module;
 }
 
-static PyObject *find_and_load(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+PyObject *lw_find_and_load(lw_state *state, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-	lw_state *state = lw_state_of(self);
-	if (!state || !state->original)
-		return PyErr_Format(PyExc_ImportError, "ladewerk: the extension has been torn down");
 	if (nargs != 2 || kwnames || !PyUnicode_CheckExact(args[0]) || !state->installed)
 		return PyObject_Vectorcall(state->original, args, (size_t)nargs, kwnames);
 
@@ -703,7 +729,7 @@ static PyObject *find_and_load(PyObject *self, PyObject *const *args, Py_ssize_t
 		Py_DECREF(module);
 		if (busy < 0)
 			return NULL;
-		lw_count(&state->aside[LW_ASIDE_INITIALIZING]);
+		lw_stepped_aside(state, LW_ASIDE_INITIALIZING);
 		return call_waiting(state, state->original, args, 2);
 	}
 	struct lw_span *span = there == 0 && lw_observing(state) ? lw_span_begin(state, name) : NULL;
@@ -713,12 +739,12 @@ static PyObject *find_and_load(PyObject *self, PyObject *const *args, Py_ssize_t
 		module = stock(state, name, args[1]);
 	} else if (ours > 0) {
 		if (depth++)
-			lw_collector_continue(state);
+			lw_collector_continue(state->home);
 		else
-			lw_collector_begin(state);
+			lw_collector_begin(state->home);
 		module = with_lock(state, name, args[1], modules);
 		if (--depth == 0)
-			lw_collector_end(state);
+			lw_collector_end(state->home);
 	}
 	if (span)
 		lw_span_end(state, span, module != NULL);
@@ -726,6 +752,14 @@ static PyObject *find_and_load(PyObject *self, PyObject *const *args, Py_ssize_t
 		outermost_returned(state);
 	Py_XDECREF(modules);
 	return module;
+}
+
+static PyObject *find_and_load(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+	lw_state *state = lw_state_of(self);
+	if (!state || !state->original)
+		return PyErr_Format(PyExc_ImportError, "ladewerk: the extension has been torn down");
+	return lw_find_and_load(state, args, nargs, kwnames);
 }
 
 PyMethodDef lw_find_and_load_def = {

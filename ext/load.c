@@ -158,7 +158,7 @@ static bool is_unreadable(void)
 static PyObject *unmarshal(lw_state *state, const struct lw_code *packed, PyObject *path)
 {
 	enum lw_phase phase = lw_phase(LW_PHASE_UNMARSHAL);
-	PyObject *code = lw_unmarshal(state, packed->data, packed->len);
+	PyObject *code = lw_unmarshal(state->home, packed->data, packed->len);
 	lw_phase(phase);
 	if (code && !PyCode_Check(code)) {
 		PyErr_SetString(PyExc_ValueError, "not a code object");
@@ -342,7 +342,7 @@ static int run_body(lw_state *state, struct code_request *request, PyObject *mod
 		Py_DECREF(code);
 		return -1;
 	}
-	lw_count(&state->served[how]);
+	lw_served(state, how);
 	lw_span_how(how == LW_SERVED_PACK ? LW_HOW_PACK : how == LW_SERVED_PYC ? LW_HOW_PYC : how == LW_SERVED_COMPILED ? LW_HOW_COMPILED : LW_HOW_STOCK_LOADER);
 	enum lw_phase phase = lw_phase(LW_PHASE_EXECUTE);
 	int result = execute(state, code, module);
@@ -351,20 +351,20 @@ static int run_body(lw_state *state, struct code_request *request, PyObject *mod
 	return result;
 }
 
-static void drop_failed(PyObject *modules, PyObject *name)
+static void drop_failed(lw_state *state, PyObject *modules, PyObject *name)
 {
 	struct lw_error error;
 	lw_error_save(&error);
-	if (PyObject_DelItem(modules, name) < 0)
+	if (lw_modules_del(state, modules, name) < 0)
 		PyErr_Clear();
 	lw_error_restore(&error);
 }
 
 /* sys.modules[name] = sys.modules.pop(name): what is there may not be what we put there. */
-static PyObject *move_to_end(PyObject *modules, PyObject *name)
+static PyObject *move_to_end(lw_state *state, PyObject *modules, PyObject *name)
 {
-	PyObject *module = PyObject_GetItem(modules, name);
-	if (module && (PyObject_DelItem(modules, name) < 0 || PyObject_SetItem(modules, name, module) < 0))
+	PyObject *module = lw_modules_get(state, modules, name);
+	if (module && (lw_modules_del(state, modules, name) < 0 || lw_modules_set(state, modules, name, module) < 0))
 		Py_CLEAR(module);
 	return module;
 }
@@ -390,9 +390,9 @@ static PyObject *execute_in_modules(lw_state *state, struct code_request *reques
 		int result = run_body(state, request, module);
 		PyObject *name = now(state, spec, LW_STR(state, name)), *live = name ? now(state, NULL, NULL) : NULL;
 		if (live && result == 0)
-			loaded = move_to_end(live, name);
+			loaded = move_to_end(state, live, name);
 		else if (live)
-			drop_failed(live, name);
+			drop_failed(state, live, name);
 		Py_XDECREF(name);
 		Py_XDECREF(live);
 	}
@@ -482,7 +482,7 @@ PyObject *lw_source_code(PyObject *module, PyObject *args)
 	if (known > 0)
 		code = get_code(state, &request, &how);
 	if (code && code != Py_None)
-		lw_count(&state->served[how]);
+		lw_served(state, how);
 	PyMem_RawFree(request.hit);
 	return known ? code : Py_NewRef(Py_None);
 }

@@ -339,6 +339,7 @@ static int native_exec(PyObject *module)
 {
 	lw_state *state = lw_state_of(module);
 	state->module = module;
+	state->home = state;
 	state->watcher = -1;
 	if (intern_strings(state) < 0)
 		return -1;
@@ -348,7 +349,7 @@ static int native_exec(PyObject *module)
 	state->views_multi = PyList_New(0);
 	if (!state->view_type || !state->views_single || !state->views_multi)
 		return -1;
-	if (add_type(module, "Builder", &lw_builder_spec) < 0 || add_type(module, "FrozenBuilder", &lw_frozen_builder_spec) < 0)
+	if (add_type(module, "Inside", &lw_inside_spec) < 0 || add_type(module, "Builder", &lw_builder_spec) < 0 || add_type(module, "FrozenBuilder", &lw_frozen_builder_spec) < 0)
 		return -1;
 	if (PyModule_AddObjectRef(module, "has_probes", lw_has_probes() ? Py_True : Py_False) < 0)
 		return -1;

@@ -236,6 +236,7 @@ void lw_span_end(lw_state *state, struct lw_span *span, bool loaded)
 	lw_error_save(&error);
 	if (ladewerk_import__done_semaphore)
 		DTRACE_PROBE3(ladewerk, import__done, text_of(span->name), text_of(span->importer), (int)span->how);
+	state = state->home;
 	Py_BEGIN_CRITICAL_SECTION(state->module);
 	if (state->recorder)
 		kept = keep(state->recorder, span, now);

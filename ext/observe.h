@@ -50,7 +50,7 @@ static inline bool lw_probes_on(void)
 
 static inline bool lw_observing(const lw_state *state)
 {
-	return state->recorder || lw_probes_on();
+	return state->home->recorder || lw_probes_on();
 }
 
 /** The import of NAME begins on this thread. NULL without memory (no exception). */

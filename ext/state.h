@@ -9,6 +9,7 @@
  *   load.c       module, spec and loader objects; code; execution
  *   unmarshal.c  code objects from their marshalled form
  *   import.c     the function in the place of importlib._bootstrap._find_and_load
+ *   inside.c     the same for an import engine: a state of its own over what the interpreter's state has found and the process has learnt
  *   watch.c      whether a dictionary has changed
  *   collector.c  the garbage collector while modules are imported
  *   observe.c    USDT probes, and the record behind `ladewerk run --report`
@@ -97,6 +98,7 @@ struct lw_unmarshal {
 
 typedef struct lw_state lw_state;
 struct lw_state {
+	lw_state *home;			/* the interpreter's own: this one, or that of an engine's interpreter (inside.c) */
 	PyObject *module;		/* borrowed: the state lives in it */
 	lw_session *session;		/* (once) of the process; NULL: not active */
 	bool installed;			/* (once) */
@@ -137,10 +139,12 @@ struct lw_state {
 	int watcher;			/* (once) see watch.c; -1: none */
 	PyObject *watched[LW_WATCHED];	/* (once) strong or NULL */
 
+	PyTypeObject *routing;		/* strong or NULL: the type of the interpreter's modules since there were engines */
+
 	struct lw_recorder *recorder;	/* observe.h; NULL: nothing is recorded */
 	struct lw_collector collector;
 	struct lw_unmarshal unmarshal;
-	_Atomic uint64_t served[LW_SERVED_COUNT];
+	_Atomic uint64_t served[LW_SERVED_COUNT];	/* home's, as is all from the recorder on */
 	_Atomic uint64_t aside[LW_ASIDE_COUNT];
 };
 
@@ -169,6 +173,16 @@ enum {
 static inline void lw_count(_Atomic uint64_t *counter)
 {
 	atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
+static inline void lw_served(lw_state *state, enum lw_served how)
+{
+	lw_count(&state->home->served[how]);
+}
+
+static inline void lw_stepped_aside(lw_state *state, enum lw_aside why)
+{
+	lw_count(&state->home->aside[why]);
 }
 
 lw_state *lw_state_of(PyObject *module);
@@ -332,6 +346,9 @@ enum lw_found { LW_FOUND_ERROR = -1, LW_FOUND_MISS, LW_FOUND_SOURCE, LW_FOUND_FI
  */
 enum lw_found lw_find(lw_state *state, PyObject *name, PyObject *path, struct lw_hit *hit, PyObject **spec, enum lw_aside *why);
 
+/** What our finder says of NAME on PATH (None: sys.path): a spec, or None. A new reference or NULL. */
+PyObject *lw_find_spec(lw_state *state, PyObject *name, PyObject *path);
+
 extern PyType_Spec lw_finder_spec;
 /** Our finder object. A new reference. */
 PyObject *lw_finder_create(lw_state *state);
@@ -344,6 +361,10 @@ int lw_import_lock(lw_state *state);
 void lw_import_unlock(lw_state *state);
 /** sys.modules, whatever it is by now. A new reference or NULL with an exception. */
 PyObject *lw_modules(lw_state *state);
+/** MODULES[name], and its changes, with KeyError: of a dict that routes (see routed below), what it stores itself. As the mapping protocol. */
+PyObject *lw_modules_get(lw_state *state, PyObject *modules, PyObject *name);
+int lw_modules_set(lw_state *state, PyObject *modules, PyObject *name, PyObject *module);
+int lw_modules_del(lw_state *state, PyObject *modules, PyObject *name);
 
 /* --- load.c --- */
 
@@ -368,12 +389,20 @@ void lw_unmarshal_clear(lw_state *state);
 
 /* --- import.c --- */
 
+/** What the function in the place of _find_and_load does: (name, import). STATE is alive and has its original. A new reference or NULL. */
+PyObject *lw_find_and_load(lw_state *state, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 extern PyMethodDef lw_find_and_load_def, lw_lock_unlock_module_def;
+
+/* --- inside.c --- */
+
+extern PyType_Spec lw_inside_spec;
 
 /* --- watch.c --- */
 
 /** Watch sys.path_importer_cache and the dictionaries of the bootstrap modules, if possible. 0 or -1. */
 int lw_watch_begin(lw_state *state);
+/** For an engine: its path_importer_cache. 0 or -1. */
+int lw_watch_importers(lw_state *state);
 void lw_watch_end(lw_state *state);
 /** Differs after every change of DICT; 0: cannot tell. Ask before looking into DICT: what changes meanwhile is seen next time. */
 uint64_t lw_watch_version(lw_state *state, PyObject *dict);
