@@ -213,7 +213,7 @@ static int in_place(lw_state *state)
 		return result;
 	result = 0;
 	for (Py_ssize_t i = 0; PyList_CheckExact(meta_path) && i + 1 < PyList_GET_SIZE(meta_path); i++)
-		if (PyList_GET_ITEM(meta_path, i) == state->home->finder && PyList_GET_ITEM(meta_path, i + 1) == state->path_finder)
+		if (PyList_GET_ITEM(meta_path, i) == state->finder && PyList_GET_ITEM(meta_path, i + 1) == state->path_finder)
 			result = 1;
 	Py_DECREF(meta_path);
 	return result;
@@ -249,28 +249,40 @@ PyObject *lw_find_spec(lw_state *state, PyObject *name, PyObject *path)
 	return spec;
 }
 
+int lw_find_spec_arguments(PyObject *args, PyObject *kwargs, PyObject **name, PyObject **path, PyObject **target, PyObject **engine)
+{
+	static char *names[] = { "fullname", "path", "target", "engine", NULL };
+	*path = *target = *engine = Py_None;
+	return PyArg_ParseTupleAndKeywords(args, kwargs, "U|OOO:find_spec", names, name, path, target, engine) ? 0 : -1;
+}
+
 static PyObject *finder_find_spec(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = { "fullname", "path", "target", NULL };
-	PyObject *name, *path = NULL, *target = NULL;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|OO:find_spec", names, &name, &path, &target))
+	PyObject *name, *path, *target, *engine;
+	if (lw_find_spec_arguments(args, kwargs, &name, &path, &target, &engine) < 0)
 		return NULL;
+	if (engine != Py_None)
+		Py_RETURN_NONE; /* this is the interpreter's path; engines have a finder of their own (inside.c) */
 	lw_state *state = lw_state_of(((finder_object *)self)->module);
 	if (!state || !state->path_finder)
 		Py_RETURN_NONE;
 	/* Removed while somebody walks along sys.meta_path: PathFinder has slid into the place that was just passed. */
 	if (!state->installed)
-		return PyObject_CallMethod(state->path_finder, "find_spec", "OOO", name, path ? path : Py_None, target ? target : Py_None);
-	return lw_find_spec(state, name, path ? path : Py_None);
+		return PyObject_CallMethod(state->path_finder, "find_spec", "OOO", name, path, target);
+	return lw_find_spec(state, name, path);
 }
 
-static PyObject *finder_invalidate_caches(PyObject *self, PyObject *unused)
+void lw_invalidate_caches(lw_state *state)
 {
-	lw_state *state = lw_state_of(((finder_object *)self)->module);
 	if (state && state->session) {
 		lw_let_others_finish(state);
 		lw_session_invalidate(state->session);
 	}
+}
+
+static PyObject *finder_invalidate_caches(PyObject *self, PyObject *unused)
+{
+	lw_invalidate_caches(lw_state_of(((finder_object *)self)->module));
 	Py_RETURN_NONE;
 }
 
@@ -301,13 +313,13 @@ static void finder_dealloc(PyObject *self)
 	Py_DECREF(type);
 }
 
-PyDoc_STRVAR(find_spec_doc, "find_spec(fullname, path=None, target=None)\n--\n\n"
-	"The spec PathFinder would find, with the stock loader; None if there is none, or if PathFinder had better look itself.");
-PyDoc_STRVAR(invalidate_caches_doc, "invalidate_caches()\n--\n\nCompare everything with the file system again before it is used.");
+const char lw_find_spec_doc[] = "find_spec(fullname, path=None, target=None, engine=None)\n--\n\n"
+	"The spec PathFinder would find, with the stock loader; None if there is none, or if PathFinder had better look itself.";
+const char lw_invalidate_caches_doc[] = "invalidate_caches()\n--\n\nCompare everything with the file system again before it is used.";
 
 static PyMethodDef finder_methods[] = {
-	{ "find_spec", (PyCFunction)(void (*)(void))finder_find_spec, METH_VARARGS | METH_KEYWORDS, find_spec_doc },
-	{ "invalidate_caches", finder_invalidate_caches, METH_NOARGS, invalidate_caches_doc },
+	{ "find_spec", (PyCFunction)(void (*)(void))finder_find_spec, METH_VARARGS | METH_KEYWORDS, lw_find_spec_doc },
+	{ "invalidate_caches", finder_invalidate_caches, METH_NOARGS, lw_invalidate_caches_doc },
 	{ NULL, NULL, 0, NULL },
 };
 

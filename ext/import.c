@@ -110,7 +110,7 @@ enum who { WHO_BUILTIN, WHO_FROZEN, WHO_OURS, WHO_PATH, WHO_OTHER };
 
 static enum who who_is(const lw_state *state, PyObject *finder)
 {
-	if (finder == state->home->finder)
+	if (finder == state->finder)
 		return WHO_OURS;
 	if (finder == state->path_finder)
 		return WHO_PATH;

@@ -2,21 +2,14 @@
 /*
  * inside: imports of an engine from the index.
  *
- * An engine has import state of its own: modules, path, meta_path, hooks, the cache of path finders, locks. What the file system holds, and the code in the
- * cache, is the same for all: so an engine has a lw_state of its own that looks into the engine's dictionaries and calls the engine's functions, over the one
- * session of the process and over what was found and verified for the interpreter ("home"): classes, guards, the collector, counters, the record.
+ * An engine has import state of its own, and a copy of importlib's two modules that works on it. What the file system holds, and the code in the cache, is
+ * the same for all. So an engine gets a lw_state of its own, made of its copy as the interpreter's is made of importlib, over the one session of the process; and
+ * what belongs to the interpreter stays in the interpreter's state ("home"): the collector, interned strings, counters, the record, our finder.
  *
- *   lw_state             of the interpreter (home)            of an engine
- *   sys_dict             sys.__dict__                         the engine's names: modules, path, meta_path, path_hooks, path_importer_cache
- *   bootstrap_dict       importlib._bootstrap's               the engine's functions: _get_module_lock, _load_unlocked, ...
- *   builtins             importlib's                          the engine's, which lead imports of its modules to it
- *   path_finder          PathFinder                           the engine's
- *   original             stock _find_and_load                 the engine's own, in Python
- *   views                of sys.path and package paths        of the engine's
+ * The object is called in the place of the engine's _find_and_load. It steps aside where home does not serve imports, and where the engine's copy is not as
+ * the one that home was verified with.
  *
- * The object is called in the place of the engine's _find_and_load. It holds nothing while home is not installed, and steps aside then.
- *
- * Threads: fields of the state are set once, under the object's critical section, when the first import comes after home was installed.
+ * Threads: a state is made aside (importlib's classes run Python code meanwhile) and shown to others when it is whole; what a second thread made is dropped.
  */
 #include "state.h"
 
@@ -31,76 +24,106 @@ typedef struct {
 	PyObject_HEAD
 	vectorcallfunc call;
 	PyObject *native;	/* strong: the module, home's */
-	PyObject *sys, *bootstrap, *own_builtins, *finder, *stock;	/* strong: what makes the engine's state its own */
-	bool ready;		/* the state below is filled in */
-	lw_state state;
+	PyObject *stock;	/* strong: the engine's own _find_and_load */
+	PyObject *sys, *bootstrap, *external, *builtins;	/* strong: dictionaries of the engine's modules */
+	_Atomic(lw_state *) state;	/* NULL until an import comes while home serves some; not installed: the reason in it says why */
 } inside_object;
 
-/* What an engine shares with home. */
-#define SHARED(X) LW_BOOTSTRAP_OBJECTS(X) X(view_type) X(cache_tag) X(pycache_prefix) X(pyc_tail)
-#define OWN(X) X(original) X(views_single) X(views_multi)
+/* What is in the state beside LW_BOOTSTRAP_OBJECTS. */
+#define MORE(X) X(reason) X(finder) X(view_type) X(original) X(views_single) X(views_multi) X(cache_tag) X(pycache_prefix) X(pyc_tail)
 
-static void drop_state(inside_object *self)
+static void destroy_state(lw_state *state)
 {
-	lw_state *state = &self->state;
-	self->ready = false;
+	if (!state)
+		return;
 	lw_watch_end(state);
+	lw_bootstrap_clear(state);
 #define X(field) Py_CLEAR(state->field);
-	SHARED(X)
-	OWN(X)
+	MORE(X)
 #undef X
 	for (unsigned i = 0; i < LW_STR_COUNT; i++)
 		Py_CLEAR(state->str[i]);
+	PyMem_Free(state);
 }
 
-static void share(lw_state *state, const lw_state *home)
+static void take_from_home(lw_state *state, lw_state *home)
 {
-#define X(field) state->field = Py_XNewRef(home->field);
-	SHARED(X)
-#undef X
+	state->home = home;
+	state->module = home->module;
+	state->session = home->session;
+	state->flavour = home->flavour;
+	state->watcher = -1;
+	state->view_type = Py_XNewRef(home->view_type);
+	state->cache_tag = Py_XNewRef(home->cache_tag);
+	state->pycache_prefix = Py_XNewRef(home->pycache_prefix);
+	state->pyc_tail = Py_XNewRef(home->pyc_tail);
 	for (unsigned i = 0; i < LW_STR_COUNT; i++)
 		state->str[i] = Py_XNewRef(home->str[i]);
-	memcpy(state->suffix_counts, home->suffix_counts, sizeof(state->suffix_counts));
-	state->builtin_table = home->builtin_table;
-	state->frozen_table = home->frozen_table;
-	state->flavour = home->flavour;
-	state->session = home->session;
 }
 
-/* Under the object's critical section. 0 or -1. */
-static int fill(inside_object *self, lw_state *home)
+static int take_from_engine(lw_state *state, inside_object *self)
 {
-	lw_state *state = &self->state;
-	share(state, home);
-	Py_XSETREF(state->sys_dict, Py_NewRef(self->sys));
-	Py_XSETREF(state->bootstrap_dict, Py_NewRef(self->bootstrap));
-	Py_XSETREF(state->builtins, Py_NewRef(self->own_builtins));
-	Py_XSETREF(state->path_finder, Py_NewRef(self->finder));
+	state->finder = Py_NewRef(self);
+	state->sys_dict = Py_NewRef(self->sys);
+	state->bootstrap_dict = Py_NewRef(self->bootstrap);
+	state->external_dict = Py_NewRef(self->external);
+	state->builtins = Py_NewRef(self->builtins);
 	state->original = Py_NewRef(self->stock);
 	state->views_single = PyDict_New();
 	state->views_multi = PyList_New(0);
-	if (!state->views_single || !state->views_multi || lw_watch_importers(state) < 0) {
-		drop_state(self);
-		return -1;
-	}
-	state->installed = state->fast = true;
-	self->ready = true;
-	return 0;
+	return state->views_single && state->views_multi ? 0 : -1;
 }
 
-/* The engine's state, if home serves imports: 1, 0, -1. */
+/* The engine's copy of importlib is one that we stand in for: 1, 0 (the state's reason), -1. */
+static int verify(lw_state *state)
+{
+	struct lw_hash128 find, load;
+	struct lw_flavour flavour;
+	int strange = lw_bootstrap_find(state);
+	if (strange)
+		return strange < 0 ? -1 : 0;
+	if (lw_bootstrap_digests(state, &find, &load) < 0)
+		return -1;
+	if (lw_bootstrap_find_known(find) && lw_bootstrap_load_known(load, &flavour))
+		return 1;
+	Py_XSETREF(state->reason, PyUnicode_FromString("the engine's import functions are not ones that Ladewerk was verified against"));
+	return state->reason ? 0 : -1;
+}
+
+/* NULL with an exception. */
+static lw_state *create_state(inside_object *self, lw_state *home)
+{
+	lw_state *state = PyMem_Calloc(1, sizeof(*state));
+	if (!state) {
+		PyErr_NoMemory();
+		return NULL;
+	}
+	take_from_home(state, home);
+	int verified = take_from_engine(state, self) < 0 ? -1 : verify(state);
+	if (verified < 0 || lw_watch_importers(state) < 0) {
+		destroy_state(state);
+		return NULL;
+	}
+	state->installed = state->fast = verified;
+	return state;
+}
+
+/* The engine's state, if imports are served from it: 1, 0, -1. */
 static int state_of(inside_object *self, lw_state **state)
 {
 	lw_state *home = lw_state_of(self->native);
-	int result = 1;
-	*state = &self->state;
 	if (!home || !home->installed || !home->fast)
 		return 0;
-	Py_BEGIN_CRITICAL_SECTION(self);
-	if (!self->ready)
-		result = fill(self, home) < 0 ? -1 : 1;
-	Py_END_CRITICAL_SECTION();
-	return result;
+	*state = atomic_load_explicit(&self->state, memory_order_acquire);
+	if (*state)
+		return (*state)->installed;
+	lw_state *made = create_state(self, home), *expected = NULL;
+	if (!made)
+		return -1;
+	if (!atomic_compare_exchange_strong(&self->state, &expected, made))
+		destroy_state(made);
+	*state = expected ? expected : made;
+	return (*state)->installed;
 }
 
 static PyObject *inside_call(PyObject *object, PyObject *const *args, size_t flags, PyObject *kwnames)
@@ -116,27 +139,39 @@ static PyObject *inside_call(PyObject *object, PyObject *const *args, size_t fla
 	return served ? lw_find_and_load(state, args, nargs, kwnames) : PyObject_Vectorcall(self->stock, args, (size_t)nargs, kwnames);
 }
 
-static PyObject *inside_find_spec(PyObject *object, PyObject *args)
+/* --- as a finder, ahead of PathFinder in the engine's meta_path --- */
+
+static PyObject *inside_find_spec(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-	inside_object *self = (inside_object *)object;
 	lw_state *state;
-	PyObject *name, *path;
-	if (!PyArg_ParseTuple(args, "UO:find_spec", &name, &path))
+	PyObject *name, *path, *target, *engine;
+	if (lw_find_spec_arguments(args, kwargs, &name, &path, &target, &engine) < 0)
 		return NULL;
-	int served = state_of(self, &state);
+	int served = state_of((inside_object *)object, &state);
 	if (served <= 0)
 		return served < 0 ? NULL : Py_NewRef(Py_None);
 	return lw_find_spec(state, name, path);
+}
+
+static PyObject *inside_invalidate_caches(PyObject *object, PyObject *unused)
+{
+	lw_invalidate_caches(lw_state_of(((inside_object *)object)->native));
+	Py_RETURN_NONE;
+}
+
+static PyObject *inside_repr(PyObject *object)
+{
+	return PyUnicode_FromString("<ladewerk finder of an engine>");
 }
 
 /* --- life --- */
 
 static PyObject *inside_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = { "find_and_load", "sys", "bootstrap", "builtins", "path_finder", NULL };
-	PyObject *stock, *sys, *bootstrap, *builtins, *finder;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!O!O!O:Inside", names, &stock, &PyDict_Type, &sys, &PyDict_Type, &bootstrap, &PyDict_Type, &builtins,
-			&finder))
+	static char *names[] = { "find_and_load", "sys", "bootstrap", "external", "builtins", NULL };
+	PyObject *stock, *sys, *bootstrap, *external, *builtins;
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!O!O!O!:Inside", names, &stock, &PyDict_Type, &sys, &PyDict_Type, &bootstrap, &PyDict_Type,
+			&external, &PyDict_Type, &builtins))
 		return NULL;
 	PyObject *native = PyType_GetModule(type);
 	inside_object *self = native ? (inside_object *)type->tp_alloc(type, 0) : NULL;
@@ -147,42 +182,40 @@ static PyObject *inside_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 	self->stock = Py_NewRef(stock);
 	self->sys = Py_NewRef(sys);
 	self->bootstrap = Py_NewRef(bootstrap);
-	self->own_builtins = Py_NewRef(builtins);
-	self->finder = Py_NewRef(finder);
-	self->state.home = lw_state_of(native);
-	self->state.module = native;
-	self->state.watcher = -1;
+	self->external = Py_NewRef(external);
+	self->builtins = Py_NewRef(builtins);
 	return (PyObject *)self;
 }
+
+#define OWN(X) X(stock) X(sys) X(bootstrap) X(external) X(builtins)
 
 static int inside_traverse(PyObject *object, visitproc visit, void *arg)
 {
 	inside_object *self = (inside_object *)object;
 	Py_VISIT(Py_TYPE(object));
 	Py_VISIT(self->native);
-	Py_VISIT(self->stock);
-	Py_VISIT(self->sys);
-	Py_VISIT(self->bootstrap);
-	Py_VISIT(self->own_builtins);
-	Py_VISIT(self->finder);
-#define X(field) Py_VISIT(self->state.field);
-	SHARED(X)
+#define X(field) Py_VISIT(self->field);
 	OWN(X)
 #undef X
+	lw_state *state = atomic_load_explicit(&self->state, memory_order_relaxed);
+	if (!state)
+		return 0;
+#define X(field) Py_VISIT(state->field);
+	LW_BOOTSTRAP_OBJECTS(X)
+	MORE(X)
+#undef X
 	for (unsigned i = 0; i < LW_WATCHED; i++)
-		Py_VISIT(self->state.watched[i]);
-	return 0;
+		Py_VISIT(state->watched[i]);
+	return lw_bootstrap_traverse(state, visit, arg);
 }
 
 static int inside_clear(PyObject *object)
 {
 	inside_object *self = (inside_object *)object;
-	drop_state(self);
-	Py_CLEAR(self->stock);
-	Py_CLEAR(self->sys);
-	Py_CLEAR(self->bootstrap);
-	Py_CLEAR(self->own_builtins);
-	Py_CLEAR(self->finder);
+	destroy_state(atomic_exchange(&self->state, NULL));
+#define X(field) Py_CLEAR(self->field);
+	OWN(X)
+#undef X
 	return 0;
 }
 
@@ -196,11 +229,9 @@ static void inside_dealloc(PyObject *object)
 	Py_DECREF(type);
 }
 
-PyDoc_STRVAR(find_spec_doc, "find_spec(fullname, path, /)\n--\n\n"
-	"The spec that the engine's PathFinder would find, or None: there is none, or it had better look itself.");
-
 static PyMethodDef inside_methods[] = {
-	{ "find_spec", inside_find_spec, METH_VARARGS, find_spec_doc },
+	{ "find_spec", (PyCFunction)(void (*)(void))inside_find_spec, METH_VARARGS | METH_KEYWORDS, lw_find_spec_doc },
+	{ "invalidate_caches", inside_invalidate_caches, METH_NOARGS, lw_invalidate_caches_doc },
 	{ NULL, NULL, 0, NULL },
 };
 
@@ -209,16 +240,29 @@ static PyMemberDef inside_members[] = {
 	{ NULL, 0, 0, 0 },
 };
 
-PyDoc_STRVAR(inside_doc, "Inside(find_and_load, sys, bootstrap, builtins, path_finder)\n--\n\n"
-	"Called as _find_and_load(name, import_): imports of an engine, from the index where Ladewerk serves imports, else by FIND_AND_LOAD.\n"
-	"SYS: a dict with the engine's modules, path, meta_path, path_hooks, path_importer_cache; BOOTSTRAP: a dict with its functions of importlib's names;\n"
-	"BUILTINS: what its modules get; PATH_FINDER: what stands for PathFinder in its meta_path.");
+static PyObject *inside_reason(PyObject *object, void *unused)
+{
+	const lw_state *state = atomic_load_explicit(&((inside_object *)object)->state, memory_order_acquire);
+	return Py_NewRef(state && state->reason ? state->reason : Py_None);
+}
+
+static PyGetSetDef inside_getset[] = {
+	{ "reason", inside_reason, NULL, "Why the engine's imports are not served from the index, although the interpreter's are: str or None.", NULL },
+	{ NULL, NULL, NULL, NULL, NULL },
+};
+
+PyDoc_STRVAR(inside_doc, "Inside(find_and_load, sys, bootstrap, external, builtins)\n--\n\n"
+	"Called as _find_and_load(name, import_): imports of an engine, from the index where Ladewerk serves imports, else by FIND_AND_LOAD; and the finder that\n"
+	"has to stand ahead of PathFinder in its meta_path for that. The others are the dictionaries of the engine's sys, _frozen_importlib,\n"
+	"_frozen_importlib_external and builtins.");
 
 static PyType_Slot inside_slots[] = {
 	{ Py_tp_new, inside_new },
 	{ Py_tp_call, PyVectorcall_Call },
+	{ Py_tp_repr, inside_repr },
 	{ Py_tp_methods, inside_methods },
 	{ Py_tp_members, inside_members },
+	{ Py_tp_getset, inside_getset },
 	{ Py_tp_traverse, inside_traverse },
 	{ Py_tp_clear, inside_clear },
 	{ Py_tp_dealloc, inside_dealloc },

@@ -27,7 +27,7 @@ static PyObject *loader_class(lw_state *state, unsigned i)
 PyObject *lw_pycache_prefix(lw_state *state)
 {
 	PyObject *prefix;
-	if (lw_dict_get(state->sys_dict, LW_STR(state, pycache_prefix), &prefix) < 0)
+	if (lw_dict_get(state->home->sys_dict, LW_STR(state, pycache_prefix), &prefix) < 0)
 		return NULL;
 	return prefix ? prefix : Py_NewRef(Py_None);
 }
@@ -188,7 +188,7 @@ static void learn(lw_state *state, const struct lw_hit *hit, PyObject *code, uin
 static int renew_pyc(lw_state *state, PyObject *loader, PyObject *path, PyObject *cached, PyObject *code, const struct lw_stat *st)
 {
 	PyObject *dont;
-	if (lw_dict_get(state->sys_dict, LW_STR(state, dont_write_bytecode), &dont) < 0)
+	if (lw_dict_get(state->home->sys_dict, LW_STR(state, dont_write_bytecode), &dont) < 0)
 		return -1;
 	int off = dont ? PyObject_IsTrue(dont) : 1;
 	Py_XDECREF(dont);

@@ -289,7 +289,10 @@ static inline void lw_error_drop(struct lw_error *error)
 
 /* --- bootstrap.c --- */
 
-/** Find the parts of the stock import system. 0; 1: something is not as known (state->reason says what); -1: exception. */
+/**
+ * Find the parts of the stock import system; of an engine: of its copy of it, in the four dictionaries that STATE has. 0; 1: something is not as known
+ * (state->reason says what); -1: exception.
+ */
 int lw_bootstrap_find(lw_state *state);
 /** Digests of the stock functions we stand in for: find (FileFinder, PathFinder), load (_find_and_load and below). 0 or -1. */
 int lw_bootstrap_digests(lw_state *state, struct lw_hash128 *find, struct lw_hash128 *load);
@@ -348,6 +351,11 @@ enum lw_found lw_find(lw_state *state, PyObject *name, PyObject *path, struct lw
 
 /** What our finder says of NAME on PATH (None: sys.path): a spec, or None. A new reference or NULL. */
 PyObject *lw_find_spec(lw_state *state, PyObject *name, PyObject *path);
+/** (fullname, path=None, target=None, engine=None), borrowed. 0 or -1. */
+int lw_find_spec_arguments(PyObject *args, PyObject *kwargs, PyObject **name, PyObject **path, PyObject **target, PyObject **engine);
+/** Compare everything with the file system again before it is used. */
+void lw_invalidate_caches(lw_state *state);
+extern const char lw_find_spec_doc[], lw_invalidate_caches_doc[];
 
 extern PyType_Spec lw_finder_spec;
 /** Our finder object. A new reference. */
