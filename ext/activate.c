@@ -345,6 +345,15 @@ static int insert_finder(lw_state *state)
 	return refuse(state, "PathFinder is not in sys.meta_path%s", "");
 }
 
+/* importlib._bootstrap.NAME = FUNCTION; where the router of engines has its own there, BEHIND it. 0 or -1. */
+static int put_function(lw_state *state, PyObject *name, PyObject **behind, PyObject *function)
+{
+	if (!behind)
+		return PyDict_SetItem(state->bootstrap_dict, name, function);
+	Py_XSETREF(*behind, Py_NewRef(function));
+	return 0;
+}
+
 /* Put a function of ours in the place of importlib._bootstrap.NAME. */
 static int replace_function(lw_state *state, PyObject *name, PyMethodDef *def, PyObject **original, PyObject **replacement)
 {
@@ -352,20 +361,25 @@ static int replace_function(lw_state *state, PyObject *name, PyMethodDef *def, P
 	int found = lw_dict_get(state->bootstrap_dict, name, &function);
 	if (found <= 0)
 		return found < 0 ? -1 : refuse(state, "importlib._bootstrap has no %s", PyUnicode_AsUTF8(name));
+	PyObject **behind = lw_behind_router(state, function);
+	if (behind)
+		Py_SETREF(function, Py_NewRef(*behind));
 	if (!lw_bootstrap_is_stock(function)) {
 		Py_DECREF(function);
 		return refuse(state, "importlib._bootstrap.%s was replaced by somebody else", PyUnicode_AsUTF8(name));
 	}
 	Py_XSETREF(*original, function);
 	Py_XSETREF(*replacement, PyCFunction_NewEx(def, state->module, NULL));
-	return *replacement ? PyDict_SetItem(state->bootstrap_dict, name, *replacement) : -1;
+	return *replacement ? put_function(state, name, behind, *replacement) : -1;
 }
 
 /* If somebody wrapped our function it stays, and hands everything to the stock one. */
 static void restore_function(lw_state *state, PyObject *name, PyObject *original, PyObject *replacement)
 {
-	if (original && PyDict_GetItem(state->bootstrap_dict, name) == replacement)
-		PyDict_SetItem(state->bootstrap_dict, name, original);
+	PyObject *function = original ? PyDict_GetItem(state->bootstrap_dict, name) : NULL;
+	PyObject **behind = function ? lw_behind_router(state, function) : NULL;
+	if (function && (behind ? *behind : function) == replacement)
+		put_function(state, name, behind, original);
 }
 
 static int replace_functions(lw_state *state)

@@ -13,6 +13,8 @@
  */
 #include "state.h"
 
+#include "engine/engine.h"
+
 #include <stddef.h>
 #if PY_VERSION_HEX < 0x030c0000
 #include <structmember.h>
@@ -162,6 +164,30 @@ static PyObject *inside_invalidate_caches(PyObject *object, PyObject *unused)
 static PyObject *inside_repr(PyObject *object)
 {
 	return PyUnicode_FromString("<ladewerk finder of an engine>");
+}
+
+/* --- the router --- */
+
+PyObject *lw_routed(PyObject *module, PyObject *engines)
+{
+	lw_state *home = lw_state_of(module);
+	PyObject *capsule = PyObject_GetAttrString(engines, "_api");
+	const struct lw_engines_api *api = capsule ? PyCapsule_GetPointer(capsule, LW_ENGINES_API) : NULL;
+	if (api) {
+		home->engines = api->state;
+		home->routing = api->state->router_type;
+		Py_XSETREF(home->router, Py_NewRef(engines));
+	}
+	Py_XDECREF(capsule);
+	return api ? Py_NewRef(Py_None) : NULL;
+}
+
+PyObject **lw_behind_router(const lw_state *home, PyObject *function)
+{
+	lw_engines *engines = home->engines;
+	if (engines && function == engines->dispatch_load)
+		return &engines->find_and_load;
+	return engines && function == engines->dispatch_wait ? &engines->wait : NULL;
 }
 
 /* --- life --- */

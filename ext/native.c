@@ -289,6 +289,8 @@ PyDoc_STRVAR(record_doc, "record(on, /)\n--\n\nBegin to record imports, or stop 
 PyDoc_STRVAR(records_doc, "records()\n--\n\n"
 	"The imports recorded so far, in the order in which they ended: a list of (name, importer or None, begun, ended, thread, depth, outcome, phases).\n"
 	"Times are ns of CLOCK_MONOTONIC; phases is a dict of what the import itself took, without those within it.");
+PyDoc_STRVAR(routed_doc, "routed(engines, /)\n--\n\n"
+	"Called when ENGINES (ladewerk._engines) has begun to lead the interpreter's imports to the engine of whoever imports.");
 PyDoc_STRVAR(reset_doc, "reset(*, cache=None)\n--\n\nRemove the marks of starts that died. Returns how many.");
 
 static PyMethodDef methods[] = {
@@ -306,6 +308,7 @@ static PyMethodDef methods[] = {
 	{ "records", lw_records, METH_NOARGS, records_doc },
 	{ "listing", listing, METH_O, listing_doc },
 	{ "source_code", lw_source_code, METH_VARARGS, source_code_doc },
+	{ "routed", lw_routed, METH_O, routed_doc },
 	{ "reset", (PyCFunction)(void (*)(void))lw_reset, METH_FASTCALL | METH_KEYWORDS, reset_doc },
 	{ NULL, NULL, 0, NULL },
 };
@@ -358,7 +361,7 @@ static int native_exec(PyObject *module)
 
 #define EACH_OBJECT(X) \
 	LW_BOOTSTRAP_OBJECTS(X) \
-	X(reason) X(finder) X(finder_type) X(view_type) X(original) X(replacement) X(original_wait) X(replacement_wait) X(views_single) X(views_multi) X(cache_tag) X(pycache_prefix) X(pyc_tail)
+	X(reason) X(router) X(finder) X(finder_type) X(view_type) X(original) X(replacement) X(original_wait) X(replacement_wait) X(views_single) X(views_multi) X(cache_tag) X(pycache_prefix) X(pyc_tail)
 
 static int native_traverse(PyObject *module, visitproc visit, void *arg)
 {
@@ -379,6 +382,8 @@ static int native_clear(PyObject *module)
 	lw_record_clear(state);
 	lw_unmarshal_clear(state);
 	lw_bootstrap_clear(state);
+	state->routing = NULL;
+	state->engines = NULL;
 #define X(field) Py_CLEAR(state->field);
 	EACH_OBJECT(X)
 #undef X

@@ -139,7 +139,9 @@ struct lw_state {
 	int watcher;			/* (once) see watch.c; -1: none */
 	PyObject *watched[LW_WATCHED];	/* (once) strong or NULL */
 
-	PyTypeObject *routing;		/* strong or NULL: the type of the interpreter's modules since there were engines */
+	PyObject *router;		/* ladewerk._engines, or NULL: there has been no engine yet; and */
+	struct lw_engines *engines;	/* its state; and */
+	PyTypeObject *routing;		/* the type that it has given to the interpreter's modules: strong in its state */
 
 	struct lw_recorder *recorder;	/* observe.h; NULL: nothing is recorded */
 	struct lw_collector collector;
@@ -404,6 +406,10 @@ extern PyMethodDef lw_find_and_load_def, lw_lock_unlock_module_def;
 /* --- inside.c --- */
 
 extern PyType_Spec lw_inside_spec;
+/** Method of the module: from now on there are engines. */
+PyObject *lw_routed(PyObject *module, PyObject *engines);
+/** Where the router keeps what its dispatcher FUNCTION stands in front of: strong; NULL: FUNCTION is none of its. */
+PyObject **lw_behind_router(const lw_state *home, PyObject *function);
 
 /* --- watch.c --- */
 

@@ -244,13 +244,23 @@ static PyObject *closed(lw_engine *engine)
 	return NULL;
 }
 
+/* Call FUNCTION (strong in the state, may be NULL), which may be replaced by another meanwhile: ladewerk.uninstall() in a module body. */
+static PyObject *go_on(PyObject *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+	if (!function)
+		return PyErr_Format(PyExc_ImportError, "ladewerk: the extension has been torn down");
+	Py_INCREF(function);
+	PyObject *result = PyObject_Vectorcall(function, args, (size_t)nargs, kwnames);
+	Py_DECREF(function);
+	return result;
+}
+
 static PyObject *dispatch_load(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
 	lw_engines *state = lw_engines_of(module);
 	lw_engine *engine = lw_engine_current(state);
 	if (!engine)
-		return state->find_and_load ? PyObject_Vectorcall(state->find_and_load, args, (size_t)nargs, kwnames)
-			: PyErr_Format(PyExc_ImportError, "ladewerk: the extension has been torn down");
+		return go_on(state->find_and_load, args, nargs, kwnames);
 	if (nargs > 0 && lw_is_set(engine->guard) && PyUnicode_Check(args[0]) && lw_engine_guard(state, engine, args[0]) < 0)
 		return NULL;
 	if (!engine->find_and_load)
@@ -268,8 +278,7 @@ static PyObject *dispatch_wait(PyObject *module, PyObject *const *args, Py_ssize
 	lw_engines *state = lw_engines_of(module);
 	lw_engine *engine = lw_engine_current(state);
 	if (!engine)
-		return state->wait ? PyObject_Vectorcall(state->wait, args, (size_t)nargs, kwnames)
-			: PyErr_Format(PyExc_ImportError, "ladewerk: the extension has been torn down");
+		return go_on(state->wait, args, nargs, kwnames);
 	if (!engine->wait)
 		return closed(engine);
 	Py_INCREF(engine);
