@@ -9,6 +9,7 @@
  *   mirror.c    an engine's own sys module
  *   guard.c     rules: may this importer have that module?
  *   told.c      events
+ *   single.c    what a C module is, and which object of a single-phase module its C code finds
  *
  * How the running code is known: every engine has its own `builtins` module; module bodies of an engine run with its dictionary, so every function that they
  * define carries it, whoever calls it, whenever. Under the key `state->key` the dictionary leads to the engine.
@@ -103,5 +104,6 @@ int lw_engines_add_core(PyObject *module);
 int lw_engines_add_current(PyObject *module);
 int lw_engines_add_router(PyObject *module);
 int lw_engines_add_mirror(PyObject *module);
+int lw_engines_add_single(PyObject *module);
 
 #endif

@@ -56,6 +56,7 @@ static int (*const parts[])(PyObject *module) = {
 	lw_engines_add_core,
 	lw_engines_add_router,
 	lw_engines_add_mirror,
+	lw_engines_add_single,
 	add_api,
 	NULL,
 };

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""Where the modules of an engine come from that it does not simply load: the process, other engines, or a maker of this file.
+
+An engine's import system asks Supply.find() before it searches, and leaves loading to Supply.load(). What comes from the process is put into the engine's modules as it is:
+no attribute of it is touched.
+
+C modules that are neither the standard library's nor declare that they may be loaded more than once (3.12 and later; before, none can) exist once per process and file: what the process
+or the first engine has loaded is what all others get. PyO3 and Cython refuse a second object or hand out the first one, and others have static variables without saying so.
+Single-phase modules are loaded by CPython itself in each engine, which gives every engine a module object of its own with the same contents.
+"""
+
+import sys
+import weakref
+from collections.abc import Callable, Mapping
+from importlib.machinery import ModuleSpec
+from io import BytesIO
+from types import ModuleType
+from typing import Any
+
+from ladewerk import _engines
+from ladewerk._engine._exits import Exits
+from ladewerk._engine._sharing import FIRST, Sharing, loaded_in_process, of_process
+
+# C modules that engines have loaded from files: the first object of each name and file.
+_first: "weakref.WeakValueDictionary[tuple[str, str | None], ModuleType]" = weakref.WeakValueDictionary()
+
+SINGLE, MULTI = 1, 2
+_UNDECLARED, _NOT_SUPPORTED = -1, 0
+
+
+def _former(spec: ModuleSpec) -> ModuleType | None:
+    """The object that this process has of the C module of SPEC, by whoever loaded it."""
+    module = loaded_in_process(spec.name)
+    if module is not None and getattr(getattr(module, "__spec__", None), "origin", None) == spec.origin:
+        return module
+    return _first.get((spec.name, spec.origin))
+
+
+def _is_c(spec: ModuleSpec) -> bool:
+    """Whether SPEC is loaded by the stock loader of extension modules (of the process or of an engine) or of those that are built in."""
+    loader = spec.loader if isinstance(spec.loader, type) else type(spec.loader)
+    return loader.__name__ in ("ExtensionFileLoader", "BuiltinImporter") and loader.__module__.partition(".")[0] in ("_frozen_importlib_external", "_frozen_importlib", "importlib")
+
+
+def _once_only(module: ModuleType) -> bool:
+    """Whether the process has MODULE once: a multi-phase module that does not declare more."""
+    kind = _engines.module_kind(module)
+    return kind is not None and kind[0] == MULTI and kind[2] in (_UNDECLARED, _NOT_SUPPORTED)
+
+
+def _pickle_with(process: ModuleType, copyreg: ModuleType) -> ModuleType:
+    """_pickle where it has static types (3.11) and looks into the process's copyreg: what pickles by default looks into COPYREG."""
+    class Pickler(process.Pickler):  # type: ignore[misc, name-defined]
+        dispatch_table = copyreg.dispatch_table
+    Pickler.__module__, Pickler.__qualname__ = "_pickle", "Pickler"
+
+    def dump(obj: object, file: Any, protocol: int | None = None, *, fix_imports: bool = True, buffer_callback: Any = None) -> None:
+        Pickler(file, protocol, fix_imports=fix_imports, buffer_callback=buffer_callback).dump(obj)
+
+    def dumps(obj: object, protocol: int | None = None, *, fix_imports: bool = True, buffer_callback: Any = None) -> bytes:
+        file = BytesIO()
+        dump(obj, file, protocol, fix_imports=fix_imports, buffer_callback=buffer_callback)
+        return file.getvalue()
+    dump.__doc__, dumps.__doc__ = process.dump.__doc__, process.dumps.__doc__
+    module = ModuleType(process.__name__, process.__doc__)
+    vars(module).update(vars(process))
+    vars(module).update(Pickler=Pickler, dump=dump, dumps=dumps)
+    return module
+
+
+class Supply:
+    """What one engine gets from elsewhere. IMPORT_MODULE imports into the engine."""
+
+    def __init__(self, import_module: Callable[[str], Any], sharing: Sharing) -> None:
+        self.sharing = sharing
+        self.exits = Exits()
+        self._import = import_module
+        self._made: Mapping[str, ModuleType] = self.exits.modules()
+
+    def find(self, name: str) -> ModuleSpec | None:
+        """The spec of module NAME if no search is to be made for it: load() gives it. Errors are those of an import by the process."""
+        if name in FIRST:
+            self._import(FIRST[name])
+        module = self._given(name)
+        if module is None:
+            return None
+        spec = getattr(module, "__spec__", None)
+        return spec if spec is not None and spec.name == name else ModuleSpec(name, None)
+
+    def load(self, spec: ModuleSpec, stock: Callable[[ModuleSpec], ModuleType], modules: dict[str, Any]) -> ModuleType:
+        """The module of SPEC, in MODULES: one that find() gave, one of the process, or what STOCK (the engine's `_load_unlocked`) loads."""
+        module = self._given(spec.name)
+        if module is None and self.sharing.shares_found(spec):
+            module = of_process(spec.name)
+            self._adopted(spec.name, module)
+        if module is None:
+            return self._load_c(spec, stock, modules) if _is_c(spec) else stock(spec)
+        modules[spec.name] = module
+        return module
+
+    def close(self) -> None:
+        """The engine ends: its exit functions run."""
+        self.exits.close()
+
+    def _given(self, name: str) -> ModuleType | None:
+        """NAME if it is known without a search."""
+        if name in self._made:
+            return self._made[name]
+        if sys.version_info < (3, 12) and name == "_pickle" and not self.sharing.asked(name) and "_pickle" not in self.sharing.share:
+            return _pickle_with(of_process(name), self._import("copyreg"))
+        if not self.sharing.shares(name):
+            return None
+        module = of_process(name)
+        self._adopted(name, module)
+        return module
+
+    def _adopted(self, name: str, module: ModuleType) -> None:
+        """MODULE of the process comes into this engine: tell the engine's modules what the process's were told when it was loaded."""
+        if name == "_decimal":
+            self._import("numbers").Number.register(module.Decimal)
+            self._import("collections.abc").MutableMapping.register(type(module.Context().flags))
+        elif name == "array":
+            self._import("collections.abc").MutableSequence.register(module.array)
+
+    def _load_c(self, spec: ModuleSpec, stock: Callable[[ModuleSpec], ModuleType], modules: dict[str, Any]) -> ModuleType:
+        """A C module that is not taken from the process."""
+        former, asked = _former(spec), self.sharing.asked(spec.name)
+        if former is not None and not asked and _once_only(former):
+            modules[spec.name] = former
+            return former
+        module = stock(spec)
+        if former is not None:
+            _engines.keep_state(module, former)
+        kind = _engines.module_kind(module)
+        if asked and kind is not None and kind[0] == SINGLE and kind[1] < 0:
+            modules.pop(spec.name, None)
+            raise ImportError(f"{spec.name} cannot have objects of its own in an engine: it keeps its state in static variables", name=spec.name, path=spec.origin)
+        _first.setdefault((spec.name, spec.origin), module)
+        return module
