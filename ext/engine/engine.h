@@ -44,6 +44,7 @@ typedef struct lw_engines {
 	PyObject *own_names;		/* (once) frozenset: what is an engine's own in its sys, and not mirrored */
 	PyObject *mirrors;		/* list of weak references to engines' sys modules */
 	_Atomic bool entered;		/* `with engine:` was used: the context must be asked */
+	bool sees;			/* assignments to modules, see mirror.c */
 } lw_engines;
 
 /**

@@ -8,7 +8,8 @@
  *   write   what is not the engine's own is assigned to the interpreter's sys (stdout assigned inside is assigned outside), and copies in all engines go
  *
  * Assignments to attributes of modules are not specialised by any version of the interpreter and go through the type's slot: that is where they are seen. Reading and writing
- * `sys.__dict__` are not.
+ * `sys.__dict__` are not. The slot gets the function that looks up `__setattr__` and `__delattr__`, as if they were written in Python, and the type methods of that name:
+ * with a C function of ours in it, CPython would refuse object.__setattr__(module, ...), by which importlib.util.LazyLoader and others get past overrides.
  */
 #include "engine.h"
 
@@ -24,7 +25,7 @@ static struct PyModuleDef_Slot mirror_slots[] = {
 };
 static struct PyModuleDef mirror_def = { PyModuleDef_HEAD_INIT, .m_name = "sys", .m_slots = mirror_slots };
 
-static setattrofunc stock_setattr; /* of the module type; written once, with the slot */
+static setattrofunc stock_setattr; /* of the module type; written once, before the slot is */
 static struct PyModuleDef *sys_def; /* of the real sys, the same in all interpreters; likewise */
 static const char state_key[] = "ladewerk._engines";
 
@@ -79,10 +80,9 @@ static int set_mirrored(PyObject *sys, PyObject *name, PyObject *value)
 	return set_real(state->real_sys, name, value);
 }
 
-/* In the slot of the module type. */
-static int module_setattr(PyObject *self, PyObject *name, PyObject *value)
+static int set_attribute(PyObject *self, PyObject *name, PyObject *value)
 {
-	if (Py_IS_TYPE(self, &PyModule_Type)) {
+	if (Py_IS_TYPE(self, &PyModule_Type) && PyUnicode_Check(name)) {
 		struct PyModuleDef *def = PyModule_GetDef(self);
 		if (def == &mirror_def)
 			return set_mirrored(self, name, value);
@@ -91,6 +91,24 @@ static int module_setattr(PyObject *self, PyObject *name, PyObject *value)
 	}
 	return stock_setattr(self, name, value);
 }
+
+static PyObject *module_setattr(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+	if (nargs != 2)
+		return PyErr_Format(PyExc_TypeError, "expected 2 arguments, got %zd", nargs);
+	return set_attribute(self, args[0], args[1]) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *module_delattr(PyObject *self, PyObject *name)
+{
+	return set_attribute(self, name, NULL) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* Methods of the module type. */
+static PyMethodDef accessors[] = {
+	{ "__setattr__", (PyCFunction)(void (*)(void))module_setattr, METH_FASTCALL, "Implement setattr(self, name, value)." },
+	{ "__delattr__", module_delattr, METH_O, "Implement delattr(self, name)." },
+};
 
 /* --- making one --- */
 
@@ -150,14 +168,48 @@ static int remember(lw_engines *state, PyObject *sys)
 	return result;
 }
 
-static void see_assignments(lw_engines *state)
+/* The function that looks up `__setattr__`: what CPython gives any class that defines one. NULL with an exception. */
+static setattrofunc looking_up(void)
 {
-	if (stock_setattr)
-		return;
-	sys_def = PyModule_GetDef(state->real_sys);
-	stock_setattr = PyModule_Type.tp_setattro;
-	PyModule_Type.tp_setattro = module_setattr;
-	PyType_Modified(&PyModule_Type);
+	PyObject *type = PyObject_CallFunction((PyObject *)&PyType_Type, "s(){s:O}", "defines", "__setattr__", Py_None);
+	setattrofunc slot = type ? ((PyTypeObject *)type)->tp_setattro : NULL;
+	Py_XDECREF(type);
+	return slot;
+}
+
+static PyObject *dict_of_module_type(void)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+	return PyType_GetDict(&PyModule_Type); /* each interpreter has its own */
+#else
+	return Py_NewRef(PyModule_Type.tp_dict);
+#endif
+}
+
+/* From now on assignments to modules come here: once in each interpreter, the slot once in the process. 0, -1. */
+static int see_assignments(lw_engines *state)
+{
+	if (state->sees)
+		return 0;
+	setattrofunc slot = looking_up();
+	PyObject *dict = slot ? dict_of_module_type() : NULL;
+	int result = dict ? 0 : -1;
+	if (dict && !stock_setattr) {
+		sys_def = PyModule_GetDef(state->real_sys);
+		stock_setattr = PyModule_Type.tp_setattro;
+	}
+	for (unsigned i = 0; result == 0 && i < Py_ARRAY_LENGTH(accessors); i++) {
+		PyObject *method = PyDescr_NewMethod(&PyModule_Type, &accessors[i]);
+		result = method ? PyDict_SetItemString(dict, accessors[i].ml_name, method) : -1;
+		Py_XDECREF(method);
+	}
+	Py_XDECREF(dict);
+	if (result == 0) {
+		PyType_Modified(&PyModule_Type);
+		PyModule_Type.tp_setattro = slot;
+		state->sees = true;
+	}
+	return result;
 }
 
 static PyObject *make_sys(PyObject *module, PyObject *ignored)
@@ -168,11 +220,10 @@ static PyObject *make_sys(PyObject *module, PyObject *ignored)
 	Py_XDECREF(spec);
 	if (!sys)
 		return NULL;
-	if (fill(state, PyModule_GetDict(sys)) < 0 || remember(state, sys) < 0) {
+	if (fill(state, PyModule_GetDict(sys)) < 0 || remember(state, sys) < 0 || see_assignments(state) < 0) {
 		Py_DECREF(sys);
 		return NULL;
 	}
-	see_assignments(state);
 	return sys;
 }
 
