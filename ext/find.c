@@ -313,9 +313,9 @@ static void finder_dealloc(PyObject *self)
 	Py_DECREF(type);
 }
 
-const char lw_find_spec_doc[] = "find_spec(fullname, path=None, target=None, engine=None)\n--\n\n"
+const char lw_find_spec_doc[] = "find_spec($self, fullname, path=None, target=None, engine=None)\n--\n\n"
 	"The spec PathFinder would find, with the stock loader; None if there is none, or if PathFinder had better look itself.";
-const char lw_invalidate_caches_doc[] = "invalidate_caches()\n--\n\nCompare everything with the file system again before it is used.";
+const char lw_invalidate_caches_doc[] = "invalidate_caches($self)\n--\n\nCompare everything with the file system again before it is used.";
 
 static PyMethodDef finder_methods[] = {
 	{ "find_spec", (PyCFunction)(void (*)(void))finder_find_spec, METH_VARARGS | METH_KEYWORDS, lw_find_spec_doc },

@@ -110,6 +110,21 @@ static lw_state *create_state(inside_object *self, lw_state *home)
 	return state;
 }
 
+static void count_engine(const lw_state *state)
+{
+	lw_state *home = state->home;
+	PyObject *reason = Py_XNewRef(state->reason);
+	lw_count(state->installed ? &home->engines_served : &home->engines_refused);
+	Py_BEGIN_CRITICAL_SECTION(home->module);
+	if (reason) {
+		PyObject *before = home->engine_reason;
+		home->engine_reason = reason;
+		reason = before;
+	}
+	Py_END_CRITICAL_SECTION();
+	Py_XDECREF(reason);
+}
+
 /* The engine's state, if imports are served from it: 1, 0, -1. */
 static int state_of(inside_object *self, lw_state **state)
 {
@@ -122,7 +137,9 @@ static int state_of(inside_object *self, lw_state **state)
 	lw_state *made = create_state(self, home), *expected = NULL;
 	if (!made)
 		return -1;
-	if (!atomic_compare_exchange_strong(&self->state, &expected, made))
+	if (atomic_compare_exchange_strong(&self->state, &expected, made))
+		count_engine(made);
+	else
 		destroy_state(made);
 	*state = expected ? expected : made;
 	return (*state)->installed;

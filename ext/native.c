@@ -116,13 +116,24 @@ static PyObject *watch_list(const lw_state *state)
 	return list;
 }
 
+static PyObject *engines_dict(lw_state *state)
+{
+	PyObject *reason;
+	Py_BEGIN_CRITICAL_SECTION(state->module);
+	reason = Py_NewRef(state->engine_reason ? state->engine_reason : Py_None);
+	Py_END_CRITICAL_SECTION();
+	return Py_BuildValue("{sKsKsN}", "served", (unsigned long long)atomic_load_explicit(&state->engines_served, memory_order_relaxed), "refused",
+		(unsigned long long)atomic_load_explicit(&state->engines_refused, memory_order_relaxed), "reason", reason);
+}
+
 PyDoc_STRVAR(stats_doc, "stats()\n--\n\n"
 	"What Ladewerk did in this interpreter: a dict with the keys active, fast_path, freshness, cache (a path or None), reason,\n"
 	"served and aside (counts by kind and by reason), session (counts of the process), collector (outermost imports during which automatic\n"
 	"collections were postponed; why none were), unmarshal (modules whose code Ladewerk read itself; why CPython did) and index (what became of\n"
 	"LADEWERK_INDEX: its path, where its roots are, files with code, why it or a root is not used, and the freshness of what lies below its roots; None\n"
 	"without it) and watch (a list of those who tell of changes, a daemon and this process: how, how often that was asked and could not be trusted,\n"
-	"changes told, directories that are not watched, and why).");
+	"changes told, directories that are not watched, and why) and engines (import engines whose imports were served so far, those whose imports were not, and\n"
+	"why the last of these was refused). What was served to engines is among the counts.");
 
 static PyObject *stats(PyObject *module, PyObject *unused)
 {
@@ -137,16 +148,17 @@ static PyObject *stats(PyObject *module, PyObject *unused)
 	PyObject *index = index_dict(state);
 	if (!index)
 		goto done;
-	PyObject *watch = watch_list(state);
-	if (!watch) {
+	PyObject *watch = watch_list(state), *engines = watch ? engines_dict(state) : NULL;
+	if (!engines) {
 		Py_DECREF(index);
+		Py_XDECREF(watch);
 		goto done;
 	}
-	result = Py_BuildValue("{sOsOszsNsOsOsOsOsOsOsNsN}", "active", state->installed ? Py_True : Py_False, "fast_path", state->fast ? Py_True : Py_False,
+	result = Py_BuildValue("{sOsOszsNsOsOsOsOsOsOsNsNsN}", "active", state->installed ? Py_True : Py_False, "fast_path", state->fast ? Py_True : Py_False,
 		"freshness", freshness_name(state),
 		"cache", state->session && lw_session_path(state->session) ? PyUnicode_DecodeFSDefault(lw_session_path(state->session)) : Py_NewRef(Py_None),
 		"reason", state->reason ? state->reason : Py_None, "served", served, "aside", aside, "session", session, "collector", collector,
-		"unmarshal", unmarshal, "index", index, "watch", watch);
+		"unmarshal", unmarshal, "index", index, "watch", watch, "engines", engines);
 done:
 	Py_XDECREF(served);
 	Py_XDECREF(aside);
@@ -361,7 +373,7 @@ static int native_exec(PyObject *module)
 
 #define EACH_OBJECT(X) \
 	LW_BOOTSTRAP_OBJECTS(X) \
-	X(reason) X(router) X(finder) X(finder_type) X(view_type) X(original) X(replacement) X(original_wait) X(replacement_wait) X(views_single) X(views_multi) X(cache_tag) X(pycache_prefix) X(pyc_tail)
+	X(reason) X(router) X(engine_reason) X(finder) X(finder_type) X(view_type) X(original) X(replacement) X(original_wait) X(replacement_wait) X(views_single) X(views_multi) X(cache_tag) X(pycache_prefix) X(pyc_tail)
 
 static int native_traverse(PyObject *module, visitproc visit, void *arg)
 {

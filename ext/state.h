@@ -148,6 +148,8 @@ struct lw_state {
 	struct lw_unmarshal unmarshal;
 	_Atomic uint64_t served[LW_SERVED_COUNT];	/* home's, as is all from the recorder on */
 	_Atomic uint64_t aside[LW_ASIDE_COUNT];
+	_Atomic uint64_t engines_served, engines_refused;	/* ever, for stats(); */
+	PyObject *engine_reason;	/* and why the last of these was: str or NULL; under the critical section of the module */
 };
 
 /* What lw_bootstrap_find() fills in. */
