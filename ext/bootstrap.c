@@ -316,6 +316,8 @@ static bool is_alien(const char *name)
 static int matters(const struct lw_tag *tag, PyObject *name)
 {
 	const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
+	if (text && strcmp(text, "_SEP") == 0)
+		return 0; /* FrozenImporter's own, when it is asked for the first time */
 	if (!text || !is_alien(text))
 		return 1;
 	for (Py_ssize_t i = 0; i < PyList_GET_SIZE(tag->dicts); i++) {
