@@ -234,7 +234,7 @@ def test_installed_and_uninstalled_while_there_are_engines(tree):
         assert ladewerk.install() and ladewerk.stats()["fast_path"]
         _, how = more(lambda: ladewerk.ImportEngine().import_module("shop"))
         assert how == {"pack": 3}, how
-    """, ladewerk=None)
+    """, env={"LADEWERK": None})
 
 
 def test_uninstalled_in_a_module_body(tree):
@@ -253,9 +253,9 @@ def test_reloads_and_autoloaders_of_the_interpreter_go_on(tree):
         engine = ladewerk.ImportEngine()
         engine.import_module("shop")
         import shop.items
-        from ladewerk import Reloader
         (root / "shop/items.py").write_text("COUNT = 7\\n")
-        assert set(ladewerk.reload(roots=[str(root)]).executed) >= {"shop.items"}
+        done = ladewerk.Reloader([root]).reload()
+        assert done and "shop.items" in sys.modules
         assert sys.modules["shop.items"].COUNT == 7 and engine.modules["shop.items"].COUNT == 1
     """)
 
@@ -287,19 +287,30 @@ def test_threads_fill_one_engine_and_many(tree):
     """)
 
 
-def test_an_engine_that_goes_takes_its_state_along(tree):
-    inside(learnt(tree), """if True:
+@pytest.mark.parametrize("kept", [0, 1], ids=["gone", "control-one-is-kept"])
+def test_an_engine_that_goes_takes_its_state_along(tree, kept):
+    inside(learnt(tree), f"""if True:
+        keep = []
         def one():
             engine = ladewerk.ImportEngine()
             engine.import_module("shop")
-            return weakref.ref(engine), weakref.ref(engine.modules["shop"])
+            return weakref.ref(engine), weakref.ref(engine.modules["shop"]), engine
         for _ in range(3): one()
-        gc.collect()
-        refs = [one() for _ in range(20)]
-        gc.collect()
-        objects = len(gc.get_objects())
-        refs += [one() for _ in range(20)]
-        gc.collect()
-        assert not any(ref() for pair in refs for ref in pair)
-        assert len(gc.get_objects()) - objects < 100, len(gc.get_objects()) - objects
+        refs = []
+        def census():
+            gc.collect()
+            before = len(gc.get_objects())
+            for number in range(20):
+                engine, module, strong = one()
+                refs.append((engine, module))
+                if number < {kept}:
+                    keep.append(strong)
+            del strong
+            gc.collect()
+            return len(gc.get_objects()) - before
+        census()
+        more = census() - 40  # the weak references themselves, and their tuples
+        alive = sum(ref() is not None for pair in refs for ref in pair)
+        assert alive == 4 * {kept}, alive
+        assert (more > 100) == bool({kept}), more
     """)
