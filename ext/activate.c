@@ -314,7 +314,7 @@ static int verify(lw_state *state)
 	return 0;
 }
 
-static int find_parts(lw_state *state)
+int lw_find_parts_quietly(lw_state *state)
 {
 	if (state->pyc_tail)
 		return 0; /* the last thing found */
@@ -423,7 +423,7 @@ static int install(lw_state *state, const struct options *options)
 	if (!file_names_are_utf8())
 		return refuse(state, "the file system encoding is not utf-8%s", "");
 	Py_CLEAR(state->reason);
-	int result = find_parts(state);
+	int result = lw_find_parts_quietly(state);
 	if (!result)
 		result = verify(state);
 	if (!result)
@@ -517,7 +517,7 @@ PyObject *lw_boot(PyObject *module, PyObject *enabled)
 
 int lw_find_parts(lw_state *state)
 {
-	int result = find_parts(state);
+	int result = lw_find_parts_quietly(state);
 	if (result > 0)
 		PyErr_Format(PyExc_RuntimeError, "%U", state->reason);
 	return result ? -1 : 0;

@@ -132,7 +132,7 @@ static PyObject *meta_path_copy(lw_state *state, enum lw_aside *why)
 	for (Py_ssize_t i = 0; copy && i < PyList_GET_SIZE(copy); i++) {
 		enum who who = who_is(state, PyList_GET_ITEM(copy, i));
 #if PY_VERSION_HEX < 0x030c0000
-		if (who == WHO_OTHER && !PyObject_HasAttr(PyList_GET_ITEM(copy, i), LW_STR(state, find_spec))) {
+		if (who == WHO_OTHER && !state->asker && !PyObject_HasAttr(PyList_GET_ITEM(copy, i), LW_STR(state, find_spec))) {
 			*why = LW_ASIDE_LEGACY; /* find_module(): stock knows how */
 			Py_CLEAR(copy);
 			return NULL;
@@ -162,14 +162,23 @@ void lw_import_unlock(lw_state *state)
 	lw_error_restore(&error);
 }
 
+/* What an engine's own way of asking says: 1 (*SPEC), -1. */
+static int ask_by(PyObject *asker, PyObject *finder, PyObject *name, PyObject *path, PyObject **spec)
+{
+	PyObject *args[] = { finder, name, path ? path : Py_None };
+	*spec = PyObject_Vectorcall(asker, args, 3, NULL);
+	return *spec ? 1 : -1;
+}
+
 /* finder.find_spec(name, path, None) under the import lock: 1 (*SPEC), 0 (no such method), -1. */
 static int ask(lw_state *state, PyObject *finder, PyObject *name, PyObject *path, PyObject **spec)
 {
 	PyObject *find_spec;
 	if (lw_import_lock(state) < 0)
 		return -1;
-	int result = lw_attr_get(finder, LW_STR(state, find_spec), &find_spec);
-	if (result > 0) {
+	bool other = state->asker && who_is(state, finder) == WHO_OTHER;
+	int result = other ? ask_by(state->asker, finder, name, path, spec) : lw_attr_get(finder, LW_STR(state, find_spec), &find_spec);
+	if (result > 0 && !other) {
 		PyObject *args[] = { name, path ? path : Py_None, Py_None };
 		*spec = PyObject_Vectorcall(find_spec, args, 3, NULL);
 		Py_DECREF(find_spec);
@@ -233,12 +242,31 @@ static enum lw_found timed_find(lw_state *state, PyObject *name, PyObject *path,
 	return found;
 }
 
+/* An engine has modules that are not searched for: 1 (*SPEC), 0, -1. */
+static int ask_giver(lw_state *state, PyObject *name, PyObject **spec)
+{
+	Py_ssize_t len = PyUnicode_GET_LENGTH(name), dot = PyUnicode_FindChar(name, '.', 0, len, 1);
+	PyObject *first = dot < 0 ? Py_NewRef(name) : PyUnicode_Substring(name, 0, dot);
+	int listed = first ? PySet_Contains(state->given_names, first) : -1;
+	Py_XDECREF(first);
+	if (listed <= 0)
+		return listed;
+	*spec = PyObject_CallOneArg(state->given, name);
+	if (*spec != Py_None)
+		return *spec ? 1 : -1;
+	Py_CLEAR(*spec);
+	return 0;
+}
+
 /* importlib._bootstrap._find_spec(), for a name that is not in sys.modules. */
 static enum lw_found find(lw_state *state, PyObject *meta_path, PyObject *modules, PyObject *name, PyObject *path, struct lw_hit *hit, PyObject **spec)
 {
 	bool proven = false;
 	enum lw_aside why;
 	*spec = NULL;
+	int given = state->given ? ask_giver(state, name, spec) : 0;
+	if (given)
+		return given < 0 ? LW_FOUND_ERROR : LW_FOUND_SPEC;
 	for (Py_ssize_t i = 0; i < PyList_GET_SIZE(meta_path); i++) {
 		PyObject *finder = PyList_GET_ITEM(meta_path, i);
 		enum who who = who_is(state, finder);

@@ -7,9 +7,10 @@
  * what belongs to the interpreter stays in the interpreter's state ("home"): the collector, interned strings, counters, the record, our finder.
  *
  * The object is called in the place of the engine's _find_and_load. It steps aside where home does not serve imports, and where the engine's copy is not as
- * the one that home was verified with.
+ * the ones that Ladewerk was verified with. Functions that engines have of their own come into the copy when that has been looked at (OWN).
  *
- * Threads: a state is made aside (importlib's classes run Python code meanwhile) and shown to others when it is whole; what a second thread made is dropped.
+ * Threads: the state is whole when the object is; only what home has since install() is added when the first import comes after it, under the object's critical
+ * section.
  */
 #include "state.h"
 
@@ -26,13 +27,13 @@ typedef struct {
 	PyObject_HEAD
 	vectorcallfunc call;
 	PyObject *native;	/* strong: the module, home's */
-	PyObject *stock;	/* strong: the engine's own _find_and_load */
-	PyObject *sys, *bootstrap, *external, *builtins;	/* strong: dictionaries of the engine's modules */
-	_Atomic(lw_state *) state;	/* NULL until an import comes while home serves some; not installed: the reason in it says why */
+	lw_state *state;	/* NULL once it was torn down; installed: imports are served from it while home serves some */
+	bool strange;		/* they never are: the state's reason says why */
 } inside_object;
 
 /* What is in the state beside LW_BOOTSTRAP_OBJECTS. */
-#define MORE(X) X(reason) X(finder) X(view_type) X(original) X(views_single) X(views_multi) X(cache_tag) X(pycache_prefix) X(pyc_tail)
+#define MORE(X) X(reason) X(finder) X(view_type) X(original) X(views_single) X(views_multi) X(cache_tag) X(pycache_prefix) X(pyc_tail) \
+	X(given) X(given_names) X(asker)
 
 static void destroy_state(lw_state *state)
 {
@@ -48,101 +49,46 @@ static void destroy_state(lw_state *state)
 	PyMem_Free(state);
 }
 
-static void take_from_home(lw_state *state, lw_state *home)
-{
-	state->home = home;
-	state->module = home->module;
-	state->session = home->session;
-	state->flavour = home->flavour;
-	state->watcher = -1;
-	state->view_type = Py_XNewRef(home->view_type);
-	state->cache_tag = Py_XNewRef(home->cache_tag);
-	state->pycache_prefix = Py_XNewRef(home->pycache_prefix);
-	state->pyc_tail = Py_XNewRef(home->pyc_tail);
-	for (unsigned i = 0; i < LW_STR_COUNT; i++)
-		state->str[i] = Py_XNewRef(home->str[i]);
-}
-
-static int take_from_engine(lw_state *state, inside_object *self)
-{
-	state->finder = Py_NewRef(self);
-	state->sys_dict = Py_NewRef(self->sys);
-	state->bootstrap_dict = Py_NewRef(self->bootstrap);
-	state->external_dict = Py_NewRef(self->external);
-	state->builtins = Py_NewRef(self->builtins);
-	state->original = Py_NewRef(self->stock);
-	state->views_single = PyDict_New();
-	state->views_multi = PyList_New(0);
-	return state->views_single && state->views_multi ? 0 : -1;
-}
-
-/* The engine's copy of importlib is one that we stand in for: 1, 0 (the state's reason), -1. */
+/* The engine's copy of importlib is one that we stand in for: 0, 1 (it is not: the state's reason), -1. */
 static int verify(lw_state *state)
 {
 	struct lw_hash128 find, load;
-	struct lw_flavour flavour;
-	int strange = lw_bootstrap_find(state);
-	if (strange)
-		return strange < 0 ? -1 : 0;
 	if (lw_bootstrap_digests(state, &find, &load) < 0)
 		return -1;
-	if (lw_bootstrap_find_known(find) && lw_bootstrap_load_known(load, &flavour))
-		return 1;
+	if (lw_bootstrap_find_known(find) && lw_bootstrap_load_known(load, &state->flavour))
+		return 0;
 	Py_XSETREF(state->reason, PyUnicode_FromString("the engine's import functions are not ones that Ladewerk was verified against"));
-	return state->reason ? 0 : -1;
+	return state->reason ? 1 : -1;
 }
 
-/* NULL with an exception. */
-static lw_state *create_state(inside_object *self, lw_state *home)
-{
-	lw_state *state = PyMem_Calloc(1, sizeof(*state));
-	if (!state) {
-		PyErr_NoMemory();
-		return NULL;
-	}
-	take_from_home(state, home);
-	int verified = take_from_engine(state, self) < 0 ? -1 : verify(state);
-	if (verified < 0 || lw_watch_importers(state) < 0) {
-		destroy_state(state);
-		return NULL;
-	}
-	state->installed = state->fast = verified;
-	return state;
-}
-
-static void count_engine(const lw_state *state)
+/* What home has since it was installed. 0 or -1. */
+static int adopt(lw_state *state)
 {
 	lw_state *home = state->home;
-	PyObject *reason = Py_XNewRef(state->reason);
-	lw_count(state->installed ? &home->engines_served : &home->engines_refused);
-	Py_BEGIN_CRITICAL_SECTION(home->module);
-	if (reason) {
-		PyObject *before = home->engine_reason;
-		home->engine_reason = reason;
-		reason = before;
-	}
-	Py_END_CRITICAL_SECTION();
-	Py_XDECREF(reason);
+	Py_XSETREF(state->cache_tag, Py_XNewRef(home->cache_tag));
+	Py_XSETREF(state->pycache_prefix, Py_XNewRef(home->pycache_prefix));
+	Py_XSETREF(state->pyc_tail, Py_XNewRef(home->pyc_tail));
+	state->session = home->session;
+	if (lw_watch_importers(state) < 0)
+		return -1;
+	lw_count(&home->engines_served);
+	state->installed = state->fast = true;
+	return 0;
 }
 
 /* The engine's state, if imports are served from it: 1, 0, -1. */
 static int state_of(inside_object *self, lw_state **state)
 {
-	lw_state *home = lw_state_of(self->native);
-	if (!home || !home->installed || !home->fast)
+	const lw_state *home = lw_state_of(self->native);
+	int result = 1;
+	*state = self->state;
+	if (!home || !home->installed || !home->fast || !self->state || self->strange)
 		return 0;
-	*state = atomic_load_explicit(&self->state, memory_order_acquire);
-	if (*state)
-		return (*state)->installed;
-	lw_state *made = create_state(self, home), *expected = NULL;
-	if (!made)
-		return -1;
-	if (atomic_compare_exchange_strong(&self->state, &expected, made))
-		count_engine(made);
-	else
-		destroy_state(made);
-	*state = expected ? expected : made;
-	return (*state)->installed;
+	Py_BEGIN_CRITICAL_SECTION(self);
+	if (!self->state->installed)
+		result = adopt(self->state) < 0 ? -1 : 1;
+	Py_END_CRITICAL_SECTION();
+	return result;
 }
 
 static PyObject *inside_call(PyObject *object, PyObject *const *args, size_t flags, PyObject *kwnames)
@@ -150,12 +96,12 @@ static PyObject *inside_call(PyObject *object, PyObject *const *args, size_t fla
 	inside_object *self = (inside_object *)object;
 	lw_state *state;
 	Py_ssize_t nargs = PyVectorcall_NARGS(flags);
-	if (!self->stock)
+	if (!self->state)
 		return PyErr_Format(PyExc_ImportError, "ladewerk: the engine has been torn down");
 	int served = state_of(self, &state);
 	if (served < 0)
 		return NULL;
-	return served ? lw_find_and_load(state, args, nargs, kwnames) : PyObject_Vectorcall(self->stock, args, (size_t)nargs, kwnames);
+	return served ? lw_find_and_load(state, args, nargs, kwnames) : PyObject_Vectorcall(self->state->original, args, (size_t)nargs, kwnames);
 }
 
 /* --- as a finder, ahead of PathFinder in the engine's meta_path --- */
@@ -209,56 +155,113 @@ PyObject **lw_behind_router(const lw_state *home, PyObject *function)
 
 /* --- life --- */
 
+static lw_state *create_state(PyObject *native, inside_object *self)
+{
+	lw_state *home = lw_state_of(native), *state = PyMem_Calloc(1, sizeof(*state));
+	if (!state) {
+		PyErr_NoMemory();
+		return NULL;
+	}
+	state->home = home;
+	state->module = native;
+	state->watcher = -1;
+	state->finder = Py_NewRef(self);
+	state->view_type = Py_XNewRef(home->view_type);
+	for (unsigned i = 0; i < LW_STR_COUNT; i++)
+		state->str[i] = Py_XNewRef(home->str[i]);
+	state->views_single = PyDict_New();
+	state->views_multi = PyList_New(0);
+	if (!state->views_single || !state->views_multi) {
+		destroy_state(state);
+		return NULL;
+	}
+	return state;
+}
+
+static void count_refused(const lw_state *state)
+{
+	lw_state *home = state->home;
+	PyObject *reason = Py_NewRef(state->reason ? state->reason : Py_None);
+	lw_count(&home->engines_refused);
+	Py_BEGIN_CRITICAL_SECTION(home->module);
+	PyObject *before = home->engine_reason;
+	home->engine_reason = reason;
+	reason = before;
+	Py_END_CRITICAL_SECTION();
+	Py_XDECREF(reason);
+}
+
+/* Look at the engine's copy, then put OWN into it. 0; 1: not as known (the state's reason); -1. */
+static int look_at(lw_state *state, PyObject *own)
+{
+	int strange = lw_find_parts_quietly(state->home);
+	if (strange > 0)
+		Py_XSETREF(state->reason, Py_XNewRef(state->home->reason));
+	if (!strange)
+		strange = verify(state);
+	if (strange < 0 || PyDict_Update(state->bootstrap_dict, own) < 0)
+		return -1;
+	return strange ? strange : lw_bootstrap_find(state);
+}
+
 static PyObject *inside_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = { "find_and_load", "sys", "bootstrap", "external", "builtins", NULL };
-	PyObject *stock, *sys, *bootstrap, *external, *builtins;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!O!O!O!:Inside", names, &stock, &PyDict_Type, &sys, &PyDict_Type, &bootstrap, &PyDict_Type,
-			&external, &PyDict_Type, &builtins))
+	static char *names[] = { "find_and_load", "sys", "bootstrap", "external", "builtins", "own", "given", "names", "ask", NULL };
+	PyObject *stock, *sys, *bootstrap, *external, *builtins, *own, *given = Py_None, *given_names = NULL, *asker = Py_None;
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!O!O!O!O!|OO!O:Inside", names, &stock, &PyDict_Type, &sys, &PyDict_Type, &bootstrap, &PyDict_Type,
+			&external, &PyDict_Type, &builtins, &PyDict_Type, &own, &given, &PyFrozenSet_Type, &given_names, &asker))
 		return NULL;
 	PyObject *native = PyType_GetModule(type);
 	inside_object *self = native ? (inside_object *)type->tp_alloc(type, 0) : NULL;
-	if (!self)
+	lw_state *state = self ? create_state(native, self) : NULL;
+	if (!state) {
+		Py_XDECREF(self);
 		return NULL;
+	}
 	self->call = inside_call;
 	self->native = Py_NewRef(native);
-	self->stock = Py_NewRef(stock);
-	self->sys = Py_NewRef(sys);
-	self->bootstrap = Py_NewRef(bootstrap);
-	self->external = Py_NewRef(external);
-	self->builtins = Py_NewRef(builtins);
+	self->state = state;
+	state->sys_dict = Py_NewRef(sys);
+	state->bootstrap_dict = Py_NewRef(bootstrap);
+	state->external_dict = Py_NewRef(external);
+	state->builtins = Py_NewRef(builtins);
+	state->original = Py_NewRef(stock);
+	if (given != Py_None && given_names) {
+		state->given = Py_NewRef(given);
+		state->given_names = Py_NewRef(given_names);
+	}
+	state->asker = asker != Py_None ? Py_NewRef(asker) : NULL;
+	int strange = look_at(state, own);
+	self->strange = strange > 0;
+	if (strange > 0)
+		count_refused(state);
+	else if (strange < 0)
+		Py_CLEAR(self);
 	return (PyObject *)self;
 }
-
-#define OWN(X) X(stock) X(sys) X(bootstrap) X(external) X(builtins)
 
 static int inside_traverse(PyObject *object, visitproc visit, void *arg)
 {
 	inside_object *self = (inside_object *)object;
 	Py_VISIT(Py_TYPE(object));
 	Py_VISIT(self->native);
-#define X(field) Py_VISIT(self->field);
-	OWN(X)
-#undef X
-	lw_state *state = atomic_load_explicit(&self->state, memory_order_relaxed);
-	if (!state)
+	if (!self->state)
 		return 0;
-#define X(field) Py_VISIT(state->field);
+#define X(field) Py_VISIT(self->state->field);
 	LW_BOOTSTRAP_OBJECTS(X)
 	MORE(X)
 #undef X
 	for (unsigned i = 0; i < LW_WATCHED; i++)
-		Py_VISIT(state->watched[i]);
-	return lw_bootstrap_traverse(state, visit, arg);
+		Py_VISIT(self->state->watched[i]);
+	return lw_bootstrap_traverse(self->state, visit, arg);
 }
 
 static int inside_clear(PyObject *object)
 {
 	inside_object *self = (inside_object *)object;
-	destroy_state(atomic_exchange(&self->state, NULL));
-#define X(field) Py_CLEAR(self->field);
-	OWN(X)
-#undef X
+	lw_state *state = self->state;
+	self->state = NULL;
+	destroy_state(state);
 	return 0;
 }
 
@@ -285,7 +288,7 @@ static PyMemberDef inside_members[] = {
 
 static PyObject *inside_reason(PyObject *object, void *unused)
 {
-	const lw_state *state = atomic_load_explicit(&((inside_object *)object)->state, memory_order_acquire);
+	const lw_state *state = ((inside_object *)object)->state;
 	return Py_NewRef(state && state->reason ? state->reason : Py_None);
 }
 
@@ -294,10 +297,12 @@ static PyGetSetDef inside_getset[] = {
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
-PyDoc_STRVAR(inside_doc, "Inside(find_and_load, sys, bootstrap, external, builtins)\n--\n\n"
+PyDoc_STRVAR(inside_doc, "Inside(find_and_load, sys, bootstrap, external, builtins, own, given=None, names=frozenset(), ask=None)\n--\n\n"
 	"Called as _find_and_load(name, import_): imports of an engine, from the index where Ladewerk serves imports, else by FIND_AND_LOAD; and the finder that\n"
-	"has to stand ahead of PathFinder in its meta_path for that. The others are the dictionaries of the engine's sys, _frozen_importlib,\n"
-	"_frozen_importlib_external and builtins.");
+	"has to stand ahead of PathFinder in its meta_path for that. SYS to BUILTINS are the dictionaries of the engine's sys, _frozen_importlib,\n"
+	"_frozen_importlib_external and builtins; OWN: functions to be put into BOOTSTRAP in the place of the stock ones, once these have been looked at.\n"
+	"GIVEN(name): a spec, if no search is to be made for the module; asked where the name up to its first dot is in NAMES.\n"
+	"ASK(finder, name, path): what a finder that is not the bootstrap's own says.");
 
 static PyType_Slot inside_slots[] = {
 	{ Py_tp_new, inside_new },

@@ -135,6 +135,7 @@ struct lw_state {
 	PyObject *cache_tag;		/* sys.implementation.cache_tag at install() */
 	PyObject *pycache_prefix;	/* sys.pycache_prefix at install(), or None */
 	PyObject *pyc_tail;		/* ".cpython-311.pyc" or ".cpython-311.opt-1.pyc" */
+	PyObject *given, *given_names, *asker;	/* (once) of an engine, see inside.c; NULL */
 	PyObject *str[64];		/* interned names, see LW_STR_* */
 	int watcher;			/* (once) see watch.c; -1: none */
 	PyObject *watched[LW_WATCHED];	/* (once) strong or NULL */
@@ -447,6 +448,8 @@ PyObject *lw_install(PyObject *module, PyObject *const *args, Py_ssize_t nargs, 
 PyObject *lw_uninstall(PyObject *module, PyObject *unused);
 /** Find the stock import system, once. 0, or -1 with RuntimeError saying what is not as known. */
 int lw_find_parts(lw_state *state);
+/** The same; what is not as known is said by state->reason: 0, 1, -1. */
+int lw_find_parts_quietly(lw_state *state);
 PyObject *lw_boot(PyObject *module, PyObject *enabled);
 PyObject *lw_place(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *lw_reset(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);

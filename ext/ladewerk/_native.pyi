@@ -133,7 +133,8 @@ def reset(*, cache: str | None = None) -> int: ...
 class Inside:
     def __new__(
         cls, find_and_load: Callable[[str, Callable[[str], ModuleType]], ModuleType], sys: dict[str, Any], bootstrap: dict[str, Any], external: dict[str, Any],
-        builtins: dict[str, Any],
+        builtins: dict[str, Any], own: dict[str, Any], given: Callable[[str], ModuleSpec | None] | None = None, names: frozenset[str] = ...,
+        ask: Callable[[Any, str, Any], ModuleSpec | None] | None = None,
     ) -> Inside: ...
     def __call__(self, name: str, import_: Callable[[str], ModuleType], /) -> ModuleType: ...
     def find_spec(
