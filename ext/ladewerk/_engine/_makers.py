@@ -12,6 +12,7 @@ Single-phase modules are loaded by CPython itself in each engine, which gives ev
 import sys
 import weakref
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.machinery import ModuleSpec
 from io import BytesIO
 from types import ModuleType
@@ -19,7 +20,7 @@ from typing import Any
 
 from ladewerk import _engines
 from ladewerk._engine._exits import Exits
-from ladewerk._engine._sharing import FIRST, Sharing, loaded_in_process, of_process
+from ladewerk._engine._sharing import FIRST, Sharing, loaded_in_process, of_process, outside
 
 # C modules that engines have loaded from files: the first object of each name and file.
 _first: "weakref.WeakValueDictionary[tuple[str, str | None], ModuleType]" = weakref.WeakValueDictionary()
@@ -66,6 +67,14 @@ def _pickle_with(process: ModuleType, copyreg: ModuleType) -> ModuleType:
     vars(module).update(vars(process))
     vars(module).update(Pickler=Pickler, dump=dump, dumps=dumps)
     return module
+
+
+@cache
+def _bind_re() -> None:
+    """Let the C code of re, which keeps the function that it finds when the first template is expanded (3.12 and later), find the process's."""
+    re = of_process("re")
+    with outside():
+        re.sub("(.)", r"\\1", "x")
 
 
 class Supply:
@@ -121,6 +130,8 @@ class Supply:
             self._import("collections.abc").MutableMapping.register(type(module.Context().flags))
         elif name == "array":
             self._import("collections.abc").MutableSequence.register(module.array)
+        elif name == "_sre":
+            _bind_re()
 
     def _load_c(self, spec: ModuleSpec, stock: Callable[[ModuleSpec], ModuleType], modules: dict[str, Any]) -> ModuleType:
         """A C module that is not taken from the process."""

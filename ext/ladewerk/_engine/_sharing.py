@@ -23,6 +23,7 @@ PROCESS: dict[str, str] = {
     "__main__": "the program",
     "zipimport": "its importer is a path hook of the interpreter",
     "_distutils_hack": "an importer of the environment",
+    "_strptime": "the C code of datetime keeps the first one",
     "abc": "a class cannot have base classes with two kinds of ABCMeta",
     "ast": "adds attributes to the parser's types, of which there is one set",
     "asyncio": "the running loop and the task belong to the thread",
@@ -31,6 +32,7 @@ PROCESS: dict[str, str] = {
     "encodings": "a registry of the interpreter",
     "ladewerk": "Ladewerk itself",
     "ladewerk_start": "Ladewerk itself",
+    "multiprocessing.dummy": "keeps a table at the current thread",
     "readline": "there is one terminal",
     "rlcompleter": "there is one terminal",
     "site": "running it again would run all .pth files again",
@@ -107,12 +109,22 @@ def extensions() -> dict[str, str]:
     return _extensions
 
 
+# What an engine cannot have copies of: they would take signal handlers, threads, open files or the collector away from the process.
+NEVER_OWN = frozenset({
+    "__main__", "_io", "_signal", "_thread", "_tracemalloc", "_warnings", "_weakref", "atexit", "builtins", "encodings", "faulthandler", "gc", "ladewerk", "marshal", "posix", "sys",
+    "threading", "zipimport",
+})
+
+
 class Sharing:
-    """The rules of one engine. SHARE and OWN are names, submodules included, that overrule what is above; OWN overrules SHARE."""
+    """The rules of one engine. SHARE and OWN are names, submodules included, that overrule what is above; OWN overrules SHARE. ValueError: OWN names what is in NEVER_OWN."""
 
     def __init__(self, share: Iterable[str] = (), own: Iterable[str] = ()) -> None:
         self.share = frozenset(share)
         self.own = frozenset(own)
+        for name in sorted(self.own):
+            if covers(NEVER_OWN, name):
+                raise ValueError(f"{name} cannot be an engine's own: there is one in a process")
 
     def asked(self, name: str) -> bool:
         """Whether an own copy was asked for."""
