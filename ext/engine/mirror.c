@@ -2,14 +2,16 @@
 /*
  * mirror: an engine's own sys module.
  *
- * It is a real module (type(sys) is what `types.ModuleType` is made from). The import state in it is the engine's; everything else is the interpreter's:
+ * It is a real module (type(sys) is what `types.ModuleType` is made from). The import state in it is the engine's; everything else is the interpreter's, in both directions:
+ * stdout assigned inside is assigned outside.
  *
- *   read    functions and constants are copied when the engine is made; anything else is not in its dictionary, so the module's `__getattr__` gets it
- *   write   what is not the engine's own is assigned to the interpreter's sys (stdout assigned inside is assigned outside), and copies in all engines go
- *
- * Assignments to attributes of modules are not specialised by any version of the interpreter and go through the type's slot: that is where they are seen. Reading and writing
- * `sys.__dict__` are not. The slot gets the function that looks up `__setattr__` and `__delattr__`, as if they were written in Python, and the type methods of that name:
- * with a C function of ours in it, CPython would refuse object.__setattr__(module, ...), by which importlib.util.LazyLoader and others get past overrides.
+ *   3.12 and newer   The dictionaries of all sys modules have the same contents but for the own names: they are watched (PyDict_Watch), and what is written to one is written
+ *                    to the others first. Since each of them holds the old value as well, none of it is freed within the callback, where no Python code may run.
+ *   3.11             There are no watchers. Functions and constants are copied when the engine is made; anything else is not in the dictionary, so the module's
+ *                    `__getattr__` gets it. Assignments to attributes of modules go through the type's slot: that is where they are seen. It gets the function that
+ *                    looks up `__setattr__` and `__delattr__`, as if they were written in Python, and the type methods of that name: with a C function of ours in
+ *                    it, CPython would refuse object.__setattr__(module, ...), by which importlib.util.LazyLoader and others get past overrides. (In newer versions
+ *                    it would not do: an interpreter assigns to modules while it is made, before there is anything to look up.)
  */
 #include "engine.h"
 
@@ -25,8 +27,6 @@ static struct PyModuleDef_Slot mirror_slots[] = {
 };
 static struct PyModuleDef mirror_def = { PyModuleDef_HEAD_INIT, .m_name = "sys", .m_slots = mirror_slots };
 
-static setattrofunc stock_setattr; /* of the module type; written once, before the slot is */
-static struct PyModuleDef *sys_def; /* of the real sys, the same in all interpreters; likewise */
 static const char state_key[] = "ladewerk._engines";
 
 /* The state of this interpreter; NULL without an exception if there is none (any more). */
@@ -37,6 +37,85 @@ static lw_engines *state_here(void)
 	lw_engines *state = module ? lw_engines_of(module) : NULL;
 	return state && state->real_sys ? state : NULL;
 }
+
+#if PY_VERSION_HEX >= 0x030c0000
+
+/* --- dictionaries that are kept the same --- */
+
+static _Thread_local bool writing; /* this thread is in write_to_others() */
+
+/* 0, -1: VALUE under NAME in DICT, or nothing if VALUE is NULL. */
+static int put(PyObject *dict, PyObject *name, PyObject *value)
+{
+	if (value)
+		return PyDict_SetItem(dict, name, value);
+	int there = PyDict_Contains(dict, name);
+	return there > 0 ? PyDict_DelItem(dict, name) : there;
+}
+
+static int write_to_others(lw_engines *state, PyObject *origin, PyObject *name, PyObject *value)
+{
+	PyObject *real = PyModule_GetDict(state->real_sys), *mirrors = PyList_GetSlice(state->mirrors, 0, PY_SSIZE_T_MAX);
+	int result = !mirrors ? -1 : real == origin ? 0 : put(real, name, value);
+	for (Py_ssize_t i = 0; result == 0 && i < PyList_GET_SIZE(mirrors); i++) {
+		PyObject *mirror = PyObject_CallNoArgs(PyList_GET_ITEM(mirrors, i));
+		PyObject *dict = mirror && mirror != Py_None ? PyModule_GetDict(mirror) : NULL;
+		result = !mirror ? -1 : !dict || dict == origin ? 0 : put(dict, name, value);
+		Py_XDECREF(mirror);
+	}
+	Py_XDECREF(mirrors);
+	return result;
+}
+
+/* Called before one of the dictionaries changes. When one is cleared as a whole its module ends. */
+static int written(PyDict_WatchEvent event, PyObject *dict, PyObject *name, PyObject *value)
+{
+	if (writing || !name || !PyUnicode_Check(name) || (event != PyDict_EVENT_ADDED && event != PyDict_EVENT_MODIFIED && event != PyDict_EVENT_DELETED))
+		return 0;
+	PyObject *type, *error, *trace;
+	PyErr_Fetch(&type, &error, &trace);
+	writing = true;
+	lw_engines *state = state_here();
+	int own = state ? PySet_Contains(state->own_names, name) : 1;
+	int result = own ? (own < 0 ? -1 : 0) : write_to_others(state, dict, name, event == PyDict_EVENT_DELETED ? NULL : value);
+	writing = false;
+	if (result < 0)
+		PyErr_WriteUnraisable(name);
+	PyErr_Restore(type, error, trace);
+	return 0;
+}
+
+static int fill(lw_engines *state, PyObject *dict)
+{
+	PyObject *real = PyDict_Copy(PyModule_GetDict(state->real_sys)), *name, *value;
+	int result = real ? 0 : -1;
+	for (Py_ssize_t at = 0; result == 0 && PyDict_Next(real, &at, &name, &value);) {
+		int own = PySet_Contains(state->own_names, name);
+		if (own < 0 || (!own && PyDict_SetItem(dict, name, value) < 0))
+			result = -1;
+	}
+	Py_XDECREF(real);
+	return result;
+}
+
+/* From now on what is written to SYS, a new one, and to the others is the same. 0, -1. */
+static int see_assignments(lw_engines *state, PyObject *sys)
+{
+	if (!state->sees) {
+		state->watcher = PyDict_AddWatcher(written);
+		if (state->watcher < 0 || PyDict_Watch(state->watcher, PyModule_GetDict(state->real_sys)) < 0)
+			return -1;
+		state->sees = true;
+	}
+	return PyDict_Watch(state->watcher, PyModule_GetDict(sys));
+}
+
+#else
+
+/* --- the slot of the module type --- */
+
+static setattrofunc stock_setattr; /* of the module type; written once, before the slot is */
+static struct PyModuleDef *sys_def; /* of the real sys, the same in all interpreters; likewise */
 
 /* Copies of NAME in all engines: gone, so that they are read anew. 0, -1. */
 static int forget_copies(lw_engines *state, PyObject *name)
@@ -110,8 +189,6 @@ static PyMethodDef accessors[] = {
 	{ "__delattr__", module_delattr, METH_O, "Implement delattr(self, name)." },
 };
 
-/* --- making one --- */
-
 static PyObject *get(PyObject *real, PyObject *name)
 {
 	return PyObject_GetAttr(real, name);
@@ -152,6 +229,44 @@ static int fill(lw_engines *state, PyObject *dict)
 	return result;
 }
 
+/* The function that looks up `__setattr__`: what CPython gives any class that defines one. NULL with an exception. */
+static setattrofunc looking_up(void)
+{
+	PyObject *type = PyObject_CallFunction((PyObject *)&PyType_Type, "s(){s:O}", "defines", "__setattr__", Py_None);
+	setattrofunc slot = type ? ((PyTypeObject *)type)->tp_setattro : NULL;
+	Py_XDECREF(type);
+	return slot;
+}
+
+/* From now on assignments to modules come here. 0, -1. */
+static int see_assignments(lw_engines *state, PyObject *ignored)
+{
+	if (state->sees)
+		return 0;
+	setattrofunc slot = looking_up();
+	PyObject *dict = slot ? PyModule_Type.tp_dict : NULL;
+	int result = dict ? 0 : -1;
+	if (dict && !stock_setattr) {
+		sys_def = PyModule_GetDef(state->real_sys);
+		stock_setattr = PyModule_Type.tp_setattro;
+	}
+	for (unsigned i = 0; result == 0 && i < Py_ARRAY_LENGTH(accessors); i++) {
+		PyObject *method = PyDescr_NewMethod(&PyModule_Type, &accessors[i]);
+		result = method ? PyDict_SetItemString(dict, accessors[i].ml_name, method) : -1;
+		Py_XDECREF(method);
+	}
+	if (result == 0) {
+		PyType_Modified(&PyModule_Type);
+		PyModule_Type.tp_setattro = slot;
+		state->sees = true;
+	}
+	return result;
+}
+
+#endif
+
+/* --- making one --- */
+
 /* Remember SYS, weakly, and forget those that have gone. */
 static int remember(lw_engines *state, PyObject *sys)
 {
@@ -168,50 +283,6 @@ static int remember(lw_engines *state, PyObject *sys)
 	return result;
 }
 
-/* The function that looks up `__setattr__`: what CPython gives any class that defines one. NULL with an exception. */
-static setattrofunc looking_up(void)
-{
-	PyObject *type = PyObject_CallFunction((PyObject *)&PyType_Type, "s(){s:O}", "defines", "__setattr__", Py_None);
-	setattrofunc slot = type ? ((PyTypeObject *)type)->tp_setattro : NULL;
-	Py_XDECREF(type);
-	return slot;
-}
-
-static PyObject *dict_of_module_type(void)
-{
-#if PY_VERSION_HEX >= 0x030c0000
-	return PyType_GetDict(&PyModule_Type); /* each interpreter has its own */
-#else
-	return Py_NewRef(PyModule_Type.tp_dict);
-#endif
-}
-
-/* From now on assignments to modules come here: once in each interpreter, the slot once in the process. 0, -1. */
-static int see_assignments(lw_engines *state)
-{
-	if (state->sees)
-		return 0;
-	setattrofunc slot = looking_up();
-	PyObject *dict = slot ? dict_of_module_type() : NULL;
-	int result = dict ? 0 : -1;
-	if (dict && !stock_setattr) {
-		sys_def = PyModule_GetDef(state->real_sys);
-		stock_setattr = PyModule_Type.tp_setattro;
-	}
-	for (unsigned i = 0; result == 0 && i < Py_ARRAY_LENGTH(accessors); i++) {
-		PyObject *method = PyDescr_NewMethod(&PyModule_Type, &accessors[i]);
-		result = method ? PyDict_SetItemString(dict, accessors[i].ml_name, method) : -1;
-		Py_XDECREF(method);
-	}
-	Py_XDECREF(dict);
-	if (result == 0) {
-		PyType_Modified(&PyModule_Type);
-		PyModule_Type.tp_setattro = slot;
-		state->sees = true;
-	}
-	return result;
-}
-
 static PyObject *make_sys(PyObject *module, PyObject *ignored)
 {
 	lw_engines *state = lw_engines_of(module);
@@ -220,7 +291,7 @@ static PyObject *make_sys(PyObject *module, PyObject *ignored)
 	Py_XDECREF(spec);
 	if (!sys)
 		return NULL;
-	if (fill(state, PyModule_GetDict(sys)) < 0 || remember(state, sys) < 0 || see_assignments(state) < 0) {
+	if (fill(state, PyModule_GetDict(sys)) < 0 || remember(state, sys) < 0 || see_assignments(state, sys) < 0) {
 		Py_DECREF(sys);
 		return NULL;
 	}
