@@ -4,7 +4,8 @@
  *
  * A multi-phase module (PEP 489) is a definition from which any number of objects are made. A single-phase module is made by its init function, once; loaded again, CPython
  * gives it another object with the same contents (state size -1), or calls the init function again. Either way the new object takes the one place at which the
- * module's C code finds "its" module (PyState_FindModule): the process's functions would work with an engine's object. keep_state() puts the former one back.
+ * module's C code finds "its" module (PyState_FindModule): the process's functions would work with an engine's object. restore_state() puts the former one back. The new
+ * object of the first kind does not know the definition (it is made as a dictionary is copied), so both functions take the object that the init function made.
  */
 #include "engine.h"
 
@@ -35,22 +36,12 @@ static PyObject *module_kind(PyObject *module, PyObject *object)
 static struct PyModuleDef *single_def(PyObject *object)
 {
 	struct PyModuleDef *def = PyModule_Check(object) ? PyModule_GetDef(object) : NULL;
+	if (!def)
+		PyErr_Clear();
 	return def && !def->m_slots ? def : NULL;
 }
 
-static PyObject *keep_state(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
-{
-	if (nargs != 2)
-		return PyErr_Format(PyExc_TypeError, "keep_state(module, former) takes 2 arguments, got %zd", nargs);
-	struct PyModuleDef *def = single_def(args[0]);
-	if (!def || args[0] == args[1] || single_def(args[1]) != def || PyState_FindModule(def) != args[0])
-		Py_RETURN_FALSE;
-	if (PyState_RemoveModule(def) < 0 || PyState_AddModule(args[1], def) < 0)
-		return NULL;
-	Py_RETURN_TRUE;
-}
-
-/* For tests: what the C code of a single-phase module finds. */
+/* What the C code of the definition that OBJECT was made from finds, or None. */
 static PyObject *state_of(PyObject *module, PyObject *object)
 {
 	struct PyModuleDef *def = single_def(object);
@@ -58,11 +49,24 @@ static PyObject *state_of(PyObject *module, PyObject *object)
 	return Py_NewRef(found ? found : Py_None);
 }
 
+static PyObject *restore_state(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+	if (nargs != 2 || !PyModule_Check(args[1]))
+		return PyErr_Format(PyExc_TypeError, "restore_state(object, module) takes an object and a module");
+	struct PyModuleDef *def = single_def(args[0]);
+	PyObject *found = def ? PyState_FindModule(def) : NULL;
+	if (!found || found == args[1])
+		Py_RETURN_FALSE;
+	if (PyState_RemoveModule(def) < 0 || PyState_AddModule(args[1], def) < 0)
+		return NULL;
+	Py_RETURN_TRUE;
+}
+
 static PyMethodDef methods[] = {
 	{ "module_kind", module_kind, METH_O, "(phases, size of its state, what it declares about other interpreters or -1) of a C module, else None." },
-	{ "keep_state", (PyCFunction)(void (*)(void))keep_state, METH_FASTCALL,
-		"keep_state(module, former): let the C code of a single-phase module find FORMER again, if it finds MODULE. Says whether it did." },
-	{ "state_of", state_of, METH_O, "The object that the C code of a single-phase module finds, or None." },
+	{ "state_of", state_of, METH_O, "The module that the C code of OBJECT, a single-phase module, finds as its own; or None." },
+	{ "restore_state", (PyCFunction)(void (*)(void))restore_state, METH_FASTCALL,
+		"restore_state(object, module): let the C code of OBJECT find MODULE again, what state_of() gave. Says whether it found another one." },
 	{ NULL, NULL, 0, NULL },
 };
 

@@ -30,9 +30,9 @@ _UNDECLARED, _NOT_SUPPORTED = -1, 0
 
 
 def _former(spec: ModuleSpec) -> ModuleType | None:
-    """The object that this process has of the C module of SPEC, by whoever loaded it."""
+    """The object that this process has of the C module of SPEC, by whoever loaded it first."""
     module = loaded_in_process(spec.name)
-    if module is not None and getattr(getattr(module, "__spec__", None), "origin", None) == spec.origin:
+    if module is not None and getattr(getattr(module, "__spec__", None), "origin", None) == spec.origin and _engines.module_kind(module) is not None:
         return module
     return _first.get((spec.name, spec.origin))
 
@@ -139,12 +139,14 @@ class Supply:
         if former is not None and not asked and _once_only(former):
             modules[spec.name] = former
             return former
+        state = None if former is None else _engines.state_of(former)
         module = stock(spec)
-        if former is not None:
-            _engines.keep_state(module, former)
-        kind = _engines.module_kind(module)
-        if asked and kind is not None and kind[0] == SINGLE and kind[1] < 0:
+        if former is not None and state is not None:
+            _engines.restore_state(former, state)
+        kind = _engines.module_kind(module if former is None else former)
+        if asked and kind is not None and kind[0] == SINGLE and kind[1] != 0:
             modules.pop(spec.name, None)
-            raise ImportError(f"{spec.name} cannot have objects of its own in an engine: it keeps its state in static variables", name=spec.name, path=spec.origin)
-        _first.setdefault((spec.name, spec.origin), module)
+            raise ImportError(f"{spec.name} cannot have objects of its own in an engine: its C code knows one object only", name=spec.name, path=spec.origin)
+        if former is None:
+            _first[spec.name, spec.origin] = module
         return module

@@ -110,10 +110,12 @@ def extensions() -> dict[str, str]:
 
 
 # What an engine cannot have copies of: they would take signal handlers, threads, open files or the collector away from the process.
-NEVER_OWN = frozenset({
+NEVER_OWN = {
     "__main__", "_io", "_signal", "_thread", "_tracemalloc", "_warnings", "_weakref", "atexit", "builtins", "encodings", "faulthandler", "gc", "ladewerk", "marshal", "posix", "sys",
     "threading", "zipimport",
-})
+}
+if sys.version_info < (3, 12):
+    NEVER_OWN.add("_zoneinfo")  # made from a definition, but with static variables
 
 
 class Sharing:
