@@ -21,6 +21,10 @@ for _now in getattr(sys.modules.get("ladewerk_start"), "waiting", [])[:]:
 # What most programs never ask for, by the module that brings it: imported at its first use.
 _LATER: dict[str, str] = {
     "Autoloader": "ladewerk._autoload",
+    "GlobalImportEngine": "ladewerk.engine",
+    "GlobalImportState": "ladewerk.engine",
+    "ImportEngine": "ladewerk.engine",
+    "sysengine": "ladewerk.engine",
     "registry": "ladewerk._autoload",
     "ReloadError": "ladewerk._reload",
     "Reloaded": "ladewerk._reload",
@@ -35,6 +39,7 @@ _LATER: dict[str, str] = {
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ladewerk._autoload import Autoloader, registry
+    from ladewerk.engine import GlobalImportEngine, GlobalImportState, ImportEngine, sysengine
     from ladewerk._reload._ipython import load_ipython_extension, unload_ipython_extension
     from ladewerk._reload import Reloaded, Reloader, ReloadError, pinned, reload, watch
 
@@ -54,5 +59,6 @@ def __dir__() -> list[str]:
 __all__ = [
     "__version__", "install", "stats", "uninstall",
     "Autoloader", "registry",
+    "GlobalImportEngine", "GlobalImportState", "ImportEngine", "sysengine",
     "ReloadError", "Reloaded", "Reloader", "load_ipython_extension", "pinned", "reload", "unload_ipython_extension", "watch",
 ]

@@ -9,10 +9,10 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "ext"))
 
-import ladewerk  # noqa: E402
+
 from harness import Tree, settle  # noqa: E402
 
-pytestmark = pytest.mark.skipif(not hasattr(ladewerk, "ImportEngine"), reason="there are no engines yet")
+
 
 PREAMBLE = """
 import gc, importlib, json, os, pathlib, sys, threading, weakref

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: MIT
+"""ImportEngine, and what it has in common with the engine that stands for the process's own state."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import ModuleType, TracebackType
+from typing import Any, TypeVar
+
+from ladewerk import _engines
+from ladewerk._engine._loading import make, own_hook, set_finders
+from ladewerk._engine._sharing import Sharing
+
+_Self = TypeVar("_Self", bound="Surface")
+
+
+class Surface:
+    """What can be asked of an import state, in terms of its copy of importlib."""
+
+    modules: dict[str, Any]
+    path: list[str]
+    meta_path: list[Any]
+    path_hooks: list[Any]
+    path_importer_cache: dict[str, Any]
+    name: str | None = None
+
+    _bootstrap: Any
+    _imp: Any
+
+    def _check(self) -> None:
+        """ImportError if there is no state any more."""
+
+    def __import__(self, name: str, globals: Mapping[str, Any] | None = None, locals: Mapping[str, Any] | None = None, fromlist: Sequence[str] | None = (),
+                   level: int = 0) -> ModuleType:
+        """What an import statement calls. ``builtins.__import__ = engine.__import__`` sends the statements of the process's modules here."""
+        self._check()
+        module: ModuleType = self._bootstrap.__import__(name, globals, locals, fromlist or (), level)
+        return module
+
+    def import_module(self, name: str, package: str | None = None) -> Any:
+        """As importlib.import_module()."""
+        self._check()
+        level = len(name) - len(name.lstrip("."))
+        if level and not package:
+            raise TypeError(f"the 'package' argument is required to perform a relative import for {name!r}")
+        return self._bootstrap._gcd_import(name[level:], package, level)
+
+    def load_module(self, name: str) -> Any:
+        """Find module NAME and execute it anew in a new module object, which takes the place of one that is there. Its parents are imported first."""
+        parent = name.rpartition(".")[0]
+        path = self.import_module(parent).__path__ if parent else None
+        spec = self._bootstrap._find_spec(name, path)
+        if spec is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        module = self._bootstrap._load(spec)
+        if parent:
+            setattr(self.modules[parent], name.rpartition(".")[2], module)
+        return module
+
+    def reload(self, module: ModuleType) -> Any:
+        """As importlib.reload()."""
+        return self.import_module("importlib").reload(module)
+
+    def invalidate_caches(self) -> None:
+        """As importlib.invalidate_caches()."""
+        self._check()
+        for finder in list(self.meta_path):
+            if hasattr(finder, "invalidate_caches"):
+                finder.invalidate_caches()
+
+    def lock_held(self) -> bool:
+        """Whether a thread holds the import lock of this state."""
+        self._check()
+        return bool(self._imp.lock_held())
+
+    def acquire_lock(self) -> None:
+        """Take it; the same thread may do so more than once."""
+        self._check()
+        self._imp.acquire_lock()
+
+    def release_lock(self) -> None:
+        """RuntimeError unless this thread holds it."""
+        self._check()
+        self._imp.release_lock()
+
+    def extend_path(self, entries: Iterable["str | os.PathLike[str]"]) -> None:
+        """Add directories to `path`, to the ``__path__`` of loaded packages that go on there, and forget what was known of them: one step, under the import lock."""
+        if isinstance(entries, (str, bytes)):
+            raise TypeError("extend_path() takes an iterable of directories, not one")
+        wanted = list(dict.fromkeys(os.fspath(entry) for entry in entries))
+        self.acquire_lock()
+        try:
+            added: dict[str, list[str]] = {"": [entry for entry in wanted if entry not in self.path]}
+            lists: list[tuple[list[str], list[str]]] = [(self.path, added[""])]
+            for name, module in sorted(list(self.modules.items()), key=lambda item: item[0].count(".")):
+                parent, _, last = name.rpartition(".")
+                path = getattr(module, "__path__", None)
+                if type(path) is list and parent in added:
+                    portions = [os.path.join(entry, last) for entry in added[parent]]
+                    added[name] = [portion for portion in portions if portion not in path and os.path.isdir(portion)]
+                    lists.append((path, added[name]))
+            for path, more in lists:
+                path.extend(more)
+                for entry in more:
+                    self.path_importer_cache.pop(entry, None)
+            self.invalidate_caches()
+        finally:
+            self.release_lock()
+
+    def run_path(self, path: "str | os.PathLike[str]", init_globals: dict[str, Any] | None = None, run_name: str | None = None) -> dict[str, Any]:
+        """As runpy.run_path(), in this state. -> the globals."""
+        done: dict[str, Any] = self.import_module("runpy").run_path(os.fspath(path), init_globals, run_name)
+        return done
+
+    def run_module(self, name: str, init_globals: dict[str, Any] | None = None, run_name: str | None = None, alter_sys: bool = False) -> dict[str, Any]:
+        """As runpy.run_module(), in this state. -> the globals."""
+        done: dict[str, Any] = self.import_module("runpy").run_module(name, init_globals, run_name, alter_sys)
+        return done
+
+    def _entry(self) -> "ImportEngine | None":
+        """What the context says within `with`."""
+        raise NotImplementedError
+
+    def __enter__(self: _Self) -> _Self:
+        self._check()
+        _engines.entered()
+        _engines.context.set((self._entry(), _engines.context.get()))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        entry = _engines.context.get()
+        if entry is None or entry[0] is not self._entry():
+            raise RuntimeError(f"{self!r} is not what this thread or task has entered last")
+        _engines.context.set(entry[1])
+
+
+def _state(name: str, doc: str) -> Any:
+    """An attribute that is the name in the engine's sys."""
+    def get(self: "ImportEngine") -> Any:
+        self._check()
+        return getattr(self.sys, name)
+
+    def put(self: "ImportEngine", value: Any) -> None:
+        self._check()
+        setattr(self.sys, name, value)
+    return property(get, put, doc=doc)
+
+
+class _FromEngine:
+    """from_engine() of the class and of an instance."""
+
+    def __get__(self, engine: "ImportEngine | None", owner: type["ImportEngine"]) -> Callable[[Surface], "ImportEngine"]:
+        def from_engine(other: Surface) -> "ImportEngine":
+            """A copy of OTHER's state: a new engine, or taken over by the one it is asked of, which is returned. Modules are the same objects, lists and dicts are copies."""
+            other._check()
+            made = owner(share=getattr(other, "share", ()), own=getattr(other, "own", ())) if engine is None else engine
+            made._take_over(other)
+            return made
+        return from_engine
+
+
+class ImportEngine(_engines.Engine, Surface):
+    """Import state of its own in this process: what is imported here, and by what is imported here, is found on this path and kept in these modules.
+
+    PATH, META_PATH and PATH_HOOKS are what to begin with, else copies of what the process has; importlib's own finders and hooks in them become the engine's. Modules named in SHARE, and
+    all below them, are the process's; those in OWN are the engine's, although they would be shared. NAME is for repr() and errors.
+
+    Threads: any. Dropping the last reference, or close(), frees what was imported.
+    """
+
+    from_engine = _FromEngine()
+
+    def __init__(self, *, path: Iterable[str] | None = None, meta_path: Iterable[Any] | None = None, path_hooks: Iterable[Any] | None = None,
+                 share: Iterable[str] = (), own: Iterable[str] = (), name: str | None = None) -> None:
+        self.name = name
+        self.share, self.own = frozenset(share), frozenset(own)
+        make(self, Sharing(self.share, self.own), self.import_module)
+        self.path = list(sys.path if path is None else path)
+        self.path_hooks = [own_hook(self, hook) for hook in (sys.path_hooks if path_hooks is None else path_hooks)]
+        set_finders(self, sys.meta_path if meta_path is None else meta_path)
+
+    path = _state("path", "What sys.path is inside.")
+    meta_path = _state("meta_path", "What sys.meta_path is inside.")
+    path_hooks = _state("path_hooks", "What sys.path_hooks is inside.")
+    path_importer_cache = _state("path_importer_cache", "What sys.path_importer_cache is inside.")
+
+    @property
+    def modules(self) -> dict[str, Any]:  # type: ignore[override]
+        """What sys.modules is inside."""
+        self._check()
+        modules: dict[str, Any] = _engines.Engine.modules.__get__(self)  # type: ignore[attr-defined]
+        return modules
+
+    @modules.setter
+    def modules(self, modules: dict[str, Any]) -> None:
+        self._check()
+        self.sys.modules = modules
+        _engines.Engine.modules.__set__(self, modules)  # type: ignore[attr-defined]
+
+    def _check(self) -> None:
+        if getattr(self, "_find_and_load", None) is None:
+            raise ImportError(f"{self!r} is closed")
+
+    def _entry(self) -> "ImportEngine":
+        return self
+
+    def _take_over(self, other: Surface) -> None:
+        self.path = list(other.path)
+        self.path_hooks = [own_hook(self, hook) for hook in other.path_hooks]
+        set_finders(self, other.meta_path)
+        self.path_importer_cache.clear()
+        kept = {name: self.modules[name] for name in ("sys", "builtins", "_imp", "_frozen_importlib", "_frozen_importlib_external") if name in self.modules}
+        modules = {**other.modules, **kept}
+        for name, of in (("importlib._bootstrap", self._bootstrap), ("importlib._bootstrap_external", self._external)):
+            if name in modules:
+                modules[name] = of
+        self.modules.clear()
+        self.modules.update(modules)
+
+    def close(self) -> None:
+        """Exit functions of its modules run, then the modules go. Whoever uses the engine, or imports in what it has loaded, gets an ImportError. Idempotent."""
+        if getattr(self, "_find_and_load", None) is None:
+            return
+        self._supply.close()
+        modules = self.modules
+        del self._find_and_load, self._wait, self._inside, self._supply
+        modules.clear()
+
+    def __repr__(self) -> str:
+        what = f"{self.name!r}" if self.name is not None else f"at {id(self):#x}"
+        return f"<{type(self).__module__}.{type(self).__qualname__} {what}>"
+
+
+ImportEngine.__module__ = "ladewerk"
