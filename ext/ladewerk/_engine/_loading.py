@@ -158,7 +158,7 @@ def make(engine: Any, sharing: Sharing, import_module: Callable[[str], Any]) -> 
     supply = Supply(import_module, sharing)
     engine._supply = supply
     bootstrap = engine._bootstrap
-    stock_find_spec, stock_load = bootstrap._find_spec, bootstrap._load_unlocked
+    stock_find_spec, stock_load, stock_module = bootstrap._find_spec, bootstrap._load_unlocked, bootstrap.module_from_spec
 
     def find_spec(name: str, path: Any, target: Any = None) -> Any:
         given = supply.find(name)
@@ -167,9 +167,15 @@ def make(engine: Any, sharing: Sharing, import_module: Callable[[str], Any]) -> 
     def load(spec: Any) -> Any:
         return supply.load(spec, stock_load, modules)
 
+    def module_from_spec(spec: Any) -> Any:
+        module = stock_module(spec)
+        if isinstance(module, ModuleType):  # whatever loader runs its body, its code is of this engine
+            vars(module).setdefault("__builtins__", vars(engine.builtins))
+        return module
+
     given = _GIVEN | {name.partition(".")[0] for name in (*supply.exits.modules(), *sharing.share)}
     inside = _native.Inside(bootstrap._find_and_load, vars(engine.sys), vars(bootstrap), vars(engine._external), vars(engine.builtins),
-                            {"_find_spec": find_spec, "_load_unlocked": load}, supply.find, given)
+                            {"_find_spec": find_spec, "_load_unlocked": load, "module_from_spec": module_from_spec}, supply.find, given)
     engine._inside = inside
     bootstrap._find_and_load = inside
     engine._wait = bootstrap._lock_unlock_module
