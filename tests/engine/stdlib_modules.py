@@ -110,7 +110,9 @@ def census():
     marks = {}
     for name, kind in imported.items():
         dictionary = getattr(engine.modules[name], "__dict__", None)
-        if kind == "isolated" and type(dictionary) is dict:
+        if name == "sys":  # what is put into its dictionary goes into the process's
+            marks[name] = weakref.ref(engine.modules[name])
+        elif kind == "isolated" and type(dictionary) is dict:
             dictionary["_mark"] = mark = Mark()
             marks[name] = weakref.ref(mark)
     mark = dictionary = None

@@ -43,8 +43,8 @@ PROCESS: dict[str, str] = {
     "warnings": "its filters are the interpreter's",
     "zoneinfo": "time zones are plain data",
 }
-if sys.version_info < (3, 12):
-    PROCESS["xml.etree"] = "its C module keeps its state in one place"
+if sys.version_info < (3, 13):
+    PROCESS["xml.etree"] = "its C module keeps its state in one place (3.11), or what a second object refers to for ever (3.12)"
 
 # C modules of the standard library that an engine has objects of its own of.
 OWN: dict[str, str] = {
@@ -52,8 +52,9 @@ OWN: dict[str, str] = {
     "_sqlite3": "keeps adapters and converters, which sqlite3 registers",
 }
 if sys.version_info >= (3, 12):
-    OWN["_elementtree"] = "keeps factories, which xml.etree.ElementTree registers"
     OWN["_pickle"] = "keeps the tables of copyreg"
+if sys.version_info >= (3, 13):
+    OWN["_elementtree"] = "keeps factories, which xml.etree.ElementTree registers"
 
 # What must be there first: outside, the interpreter has imported it at its start.
 FIRST: dict[str, str] = {"genericpath": "os"}
