@@ -34,32 +34,26 @@ _locks: "weakref.WeakSet[ImportLock]" = weakref.WeakSet()
 
 
 class ImportLock:
-    """The import lock of one engine, with the names that _imp has for it."""
+    """The import lock of one engine. Taken and released twice in each import: what _imp has are the lock's own methods."""
 
     def __init__(self) -> None:
         self._lock: Any = _thread.RLock()
+        self.acquire, self.release = self._lock.acquire, self._lock.release  # release: RuntimeError unless this thread holds it
         _locks.add(self)
-
-    def acquire(self) -> None:
-        self._lock.acquire()
-
-    def release(self) -> None:
-        """RuntimeError unless this thread holds it."""
-        self._lock.release()
 
     def held(self) -> bool:
         """Whether any thread holds it."""
         if self._lock._is_owned():
             return True
-        free = self._lock.acquire(blocking=False)
+        free = self.acquire(blocking=False)
         if free:
-            self._lock.release()
+            self.release()
         return not free
 
     def forked(self) -> None:
         """In a child: other threads do not exist."""
         if not self._lock._is_owned():
-            self._lock = _thread.RLock()
+            self._lock._at_fork_reinit()
 
 
 def _forked() -> None:
@@ -89,7 +83,7 @@ def _own_builtins() -> ModuleType:
 def _own_imp(lock: ImportLock) -> ModuleType:
     module = ModuleType("_imp", _imp.__doc__)
     vars(module).update(vars(_imp))
-    vars(module).update(acquire_lock=lock.acquire, release_lock=lock.release, lock_held=lock.held)
+    vars(module).update(acquire_lock=lock.acquire, release_lock=lock.release, lock_held=lock.held)  # which keeps the lock alive, too
     return module
 
 
