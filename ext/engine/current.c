@@ -30,11 +30,9 @@ static lw_engine *of_context(lw_engines *state)
 		PyErr_Clear();
 		return NULL;
 	}
-	lw_engine *engine = NULL;
-	if (entry && PyTuple_CheckExact(entry) && PyTuple_GET_SIZE(entry) == 2)
-		engine = (lw_engine *)PyTuple_GET_ITEM(entry, 0);
+	PyObject *engine = entry && PyTuple_CheckExact(entry) && PyTuple_GET_SIZE(entry) == 2 ? PyTuple_GET_ITEM(entry, 0) : NULL;
 	Py_XDECREF(entry); /* the context holds it */
-	return engine;
+	return engine && PyObject_TypeCheck(engine, state->engine_type) ? (lw_engine *)engine : NULL; /* None: `with sysengine:` */
 }
 
 static bool is_machinery(const lw_engines *state, PyObject *globals)
