@@ -118,7 +118,7 @@ def eval_own_builtins():
 
 def function_made_of_code():
     import types
-        return types.FunctionType(statement.__code__, {})()
+    return types.FunctionType(statement.__code__, {})()
 
 
 def in_class_body():
