@@ -201,6 +201,16 @@ def test_exit_functions_run_when_it_is_closed_whatever_one_raises(monkeypatch):
     assert len(done) == 2
 
 
+def test_exit_functions_of_c_import_into_the_engine(tmp_path):
+    """A C function has no frame: it runs as within `with engine:`."""
+    (tmp_path / "last_words.py").write_text("DONE = True\n")
+    engine = new_engine(tmp_path)
+    execute(engine, "import atexit, pickle; atexit.register(pickle.loads, b'clast_words\\nDONE\\n.')")
+    modules = engine.modules
+    engine._supply.exits.run()
+    assert modules["last_words"].DONE and "last_words" not in sys.modules
+
+
 def test_an_unregistered_function_does_not_run():
     done: list[object] = []
     engine = new_engine()

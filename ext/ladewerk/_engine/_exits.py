@@ -15,7 +15,8 @@ import os
 import sys
 import weakref
 from collections.abc import Callable
-from types import ModuleType, SimpleNamespace
+from contextlib import AbstractContextManager, nullcontext
+from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any, TypeVar
 
 from ladewerk._engine._sharing import of_process
@@ -36,9 +37,10 @@ def _copy(module: ModuleType, **replaced: object) -> ModuleType:
 
 
 class Exits:
-    """What the modules of one engine have registered."""
+    """What the modules of ENGINE have registered."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Any = None) -> None:
+        self._engine = engine
         self._at_exit: list[tuple[Callable[..., object], tuple[Any, ...], dict[str, Any]]] = []
         self._at_fork: dict[str, list[Callable[[], object]]] = {"before": [], "after_in_child": [], "after_in_parent": []}
         self._known = False
@@ -63,9 +65,16 @@ class Exits:
         while self._at_exit:
             function, args, kwargs = self._at_exit.pop()
             try:
-                function(*args, **kwargs)
+                with self._inside(function):
+                    function(*args, **kwargs)
             except BaseException as error:  # as atexit does
                 _report(function, error)
+
+    def _inside(self, function: object) -> AbstractContextManager[object]:
+        """What FUNCTION is called in: one that is not Python's cannot be seen to be the engine's."""
+        if isinstance(function, FunctionType) or getattr(self._engine, "_find_and_load", None) is None:
+            return nullcontext()
+        return self._engine  # type: ignore[no-any-return]
 
     def clear(self) -> None:
         """Forget the exit functions."""
@@ -93,7 +102,8 @@ class Exits:
         functions = self._at_fork[when][:]
         for function in reversed(functions) if when == "before" else functions:
             try:
-                function()
+                with self._inside(function):
+                    function()
             except BaseException as error:  # as the interpreter does
                 _report(function, error)
 

@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.machinery import ModuleSpec
 from io import BytesIO
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from ladewerk import _engines
 from ladewerk._engine._exits import Exits
-from ladewerk._engine._sharing import FIRST, Sharing, loaded_in_process, of_process, outside
+from ladewerk._engine._sharing import FIRST, OWN, Sharing, loaded_in_process, of_process, outside
 
 # C modules that engines have loaded from files: the first object of each name and file.
 _first: "weakref.WeakValueDictionary[tuple[str, str | None], ModuleType]" = weakref.WeakValueDictionary()
@@ -49,23 +49,27 @@ def _once_only(module: ModuleType) -> bool:
     return kind is not None and kind[0] == MULTI and kind[2] in (_UNDECLARED, _NOT_SUPPORTED)
 
 
-def _pickle_with(process: ModuleType, copyreg: ModuleType) -> ModuleType:
-    """_pickle where it has static types (3.11) and looks into the process's copyreg: what pickles by default looks into COPYREG."""
-    class Pickler(process.Pickler):  # type: ignore[misc, name-defined]
-        dispatch_table = copyreg.dispatch_table
-    Pickler.__module__, Pickler.__qualname__ = "_pickle", "Pickler"
+def _dump(obj: object, file: Any, protocol: int | None = None, *, fix_imports: bool = True, buffer_callback: Any = None) -> None:
+    Pickler(file, protocol, fix_imports=fix_imports, buffer_callback=buffer_callback).dump(obj)  # type: ignore[name-defined]  # noqa: F821
 
-    def dump(obj: object, file: Any, protocol: int | None = None, *, fix_imports: bool = True, buffer_callback: Any = None) -> None:
-        Pickler(file, protocol, fix_imports=fix_imports, buffer_callback=buffer_callback).dump(obj)
 
-    def dumps(obj: object, protocol: int | None = None, *, fix_imports: bool = True, buffer_callback: Any = None) -> bytes:
-        file = BytesIO()
-        dump(obj, file, protocol, fix_imports=fix_imports, buffer_callback=buffer_callback)
-        return file.getvalue()
-    dump.__doc__, dumps.__doc__ = process.dump.__doc__, process.dumps.__doc__
+def _dumps(obj: object, protocol: int | None = None, *, fix_imports: bool = True, buffer_callback: Any = None) -> bytes:
+    file = _BytesIO()  # type: ignore[name-defined]  # noqa: F821
+    dump(obj, file, protocol, fix_imports=fix_imports, buffer_callback=buffer_callback)  # type: ignore[name-defined]  # noqa: F821
+    return file.getvalue()  # type: ignore[no-any-return]
+
+
+def _pickle_with(process: ModuleType, copyreg: ModuleType, own_builtins: ModuleType) -> ModuleType:
+    """_pickle where it has static types (3.11) and looks into the process's copyreg: what pickles by default looks into COPYREG, as a module with OWN_BUILTINS."""
     module = ModuleType(process.__name__, process.__doc__)
     vars(module).update(vars(process))
-    vars(module).update(Pickler=Pickler, dump=dump, dumps=dumps)
+    pickler = type("Pickler", (process.Pickler,), {"__module__": "_pickle", "dispatch_table": copyreg.dispatch_table})
+    vars(module).update(Pickler=pickler, _BytesIO=BytesIO, __builtins__=vars(own_builtins))
+    for name, function in (("dump", _dump), ("dumps", _dumps)):
+        # With the engine's builtins in its globals it is the engine's, and so is what it has C code import.
+        clone = FunctionType(function.__code__, vars(module), name, function.__defaults__)
+        clone.__kwdefaults__, clone.__doc__, clone.__module__ = function.__kwdefaults__, getattr(process, name).__doc__, "_pickle"
+        setattr(module, name, clone)
     return module
 
 
@@ -82,7 +86,7 @@ class Supply:
 
     def __init__(self, import_module: Callable[[str], Any], sharing: Sharing) -> None:
         self.sharing = sharing
-        self.exits = Exits()
+        self.exits = Exits(getattr(import_module, "__self__", None))
         self._import = import_module
         self._made: Mapping[str, ModuleType] = self.exits.modules()
 
@@ -116,7 +120,7 @@ class Supply:
         if name in self._made:
             return self._made[name]
         if sys.version_info < (3, 12) and name == "_pickle" and not self.sharing.asked(name) and "_pickle" not in self.sharing.share:
-            return _pickle_with(of_process(name), self._import("copyreg"))
+            return _pickle_with(of_process(name), self._import("copyreg"), self._import("builtins"))
         if not self.sharing.shares(name):
             return None
         module = of_process(name)
@@ -136,7 +140,7 @@ class Supply:
     def _load_c(self, spec: ModuleSpec, stock: Callable[[ModuleSpec], ModuleType], modules: dict[str, Any]) -> ModuleType:
         """A C module that is not taken from the process."""
         former, asked = _former(spec), self.sharing.asked(spec.name)
-        if former is not None and not asked and _once_only(former):
+        if former is not None and not asked and spec.name not in OWN and _once_only(former):
             modules[spec.name] = former
             return former
         state = None if former is None else _engines.state_of(former)
