@@ -55,6 +55,8 @@ if sys.version_info >= (3, 12):
     OWN["_pickle"] = "keeps the tables of copyreg"
 if sys.version_info >= (3, 13):
     OWN["_elementtree"] = "keeps factories, which xml.etree.ElementTree registers"
+if sys.version_info >= (3, 14):
+    OWN["_zstd"] = "keeps types that compression.zstd registers"
 
 # What must be there first: outside, the interpreter has imported it at its start.
 FIRST: dict[str, str] = {"genericpath": "os"}
