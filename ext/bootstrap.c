@@ -525,6 +525,13 @@ void lw_bootstrap_clear(lw_state *state)
 #undef X
 }
 
+void lw_bootstrap_expect(lw_state *state, PyObject *name, PyObject *before, PyObject *after)
+{
+	for (unsigned i = 0; i < state->guard_count; i++)
+		if (before && state->guards[i].value == before && state->guards[i].name == name)
+			Py_SETREF(state->guards[i].value, Py_NewRef(after));
+}
+
 /* --- digests --- */
 
 struct text {

@@ -671,7 +671,9 @@ static PyObject *call_waiting(lw_state *state, PyObject *function, PyObject *con
 		lw_error_save(&error);
 		lw_wait_end(state);
 		lw_error_restore(&error);
-		lw_span_end(state, span, result != NULL);
+		lw_span_end(state, span, result);
+	} else if (result && result != Py_None) {
+		lw_tell_reused(state, args[0], result);
 	}
 	return result;
 }
@@ -737,10 +739,23 @@ static int was_replaced(PyObject *modules, PyObject *name, PyObject *module)
 	return found < 0 ? -1 : now != module;
 }
 
+PyObject *lw_heard_stock(lw_state *state, PyObject *name, PyObject *import)
+{
+	struct lw_span *span = lw_span_within(name) ? NULL : lw_span_begin(state, name);
+	PyObject *module = stock(state, name, import);
+	if (span)
+		lw_span_end(state, span, module);
+	else if (module)
+		lw_tell_reused(state, name, module);
+	return module;
+}
+
 PyObject *lw_find_and_load(lw_state *state, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-	if (nargs != 2 || kwnames || !PyUnicode_CheckExact(args[0]) || !state->installed)
+	if (nargs != 2 || kwnames || !PyUnicode_CheckExact(args[0]))
 		return PyObject_Vectorcall(state->original, args, (size_t)nargs, kwnames);
+	if (!state->installed)
+		return lw_is_heard(state) ? lw_heard_stock(state, args[0], args[1]) : stock(state, args[0], args[1]);
 
 	PyObject *name = args[0], *module;
 	PyObject *modules = modules_dict(state);
@@ -752,6 +767,8 @@ PyObject *lw_find_and_load(lw_state *state, PyObject *const *args, Py_ssize_t na
 		if (busy == 0 && state->flavour.looks_again)
 			busy = was_replaced(modules, name, module);
 		Py_DECREF(modules);
+		if (busy == 0)
+			lw_tell_reused(state, name, module);
 		if (busy == 0)
 			return module;
 		Py_DECREF(module);
@@ -775,7 +792,7 @@ PyObject *lw_find_and_load(lw_state *state, PyObject *const *args, Py_ssize_t na
 			lw_collector_end(state->home);
 	}
 	if (span)
-		lw_span_end(state, span, module != NULL);
+		lw_span_end(state, span, module);
 	if (ours > 0 && depth == 0)
 		outermost_returned(state);
 	Py_XDECREF(modules);

@@ -12,7 +12,7 @@
  * Threads: the state is whole when the object is; only what home has since install() is added when the first import comes after it, under the object's critical
  * section.
  */
-#include "state.h"
+#include "told.h"
 
 #include "engine/engine.h"
 
@@ -33,7 +33,7 @@ typedef struct {
 
 /* What is in the state beside LW_BOOTSTRAP_OBJECTS. */
 #define MORE(X) X(reason) X(finder) X(view_type) X(original) X(views_single) X(views_multi) X(cache_tag) X(pycache_prefix) X(pyc_tail) \
-	X(given) X(given_names) X(asker)
+	X(given) X(given_names) X(asker) X(listener) X(load.original) X(load.replacement) X(statement.original) X(statement.replacement)
 
 static void destroy_state(lw_state *state)
 {
@@ -101,6 +101,8 @@ static PyObject *inside_call(PyObject *object, PyObject *const *args, size_t fla
 	int served = state_of(self, &state);
 	if (served < 0)
 		return NULL;
+	if (!served && lw_is_heard(self->state) && nargs == 2 && !kwnames && PyUnicode_CheckExact(args[0]))
+		return lw_heard_stock(self->state, args[0], args[1]);
 	return served ? lw_find_and_load(state, args, nargs, kwnames) : PyObject_Vectorcall(self->state->original, args, (size_t)nargs, kwnames);
 }
 
@@ -139,6 +141,7 @@ PyObject *lw_routed(PyObject *module, PyObject *engines)
 	if (api) {
 		home->engines = api->state;
 		home->routing = api->state->router_type;
+		home->current_engine = api->current;
 		Py_XSETREF(home->router, Py_NewRef(engines));
 	}
 	Py_XDECREF(capsule);
@@ -275,7 +278,19 @@ static void inside_dealloc(PyObject *object)
 	Py_DECREF(type);
 }
 
+static PyObject *inside_listen(PyObject *object, PyObject *args)
+{
+	lw_state *state = ((inside_object *)object)->state;
+	return state ? lw_listen_to(state, object, args) : PyErr_Format(PyExc_ImportError, "ladewerk: the engine has been torn down");
+}
+
+lw_state *lw_state_behind(PyObject *self)
+{
+	return self && !PyModule_Check(self) ? ((inside_object *)self)->state : lw_state_of(self);
+}
+
 static PyMethodDef inside_methods[] = {
+	{ "listen", inside_listen, METH_VARARGS, "listen(listener, events, /)\n--\n\nAs _native.listen(), for imports of this engine." },
 	{ "find_spec", (PyCFunction)(void (*)(void))inside_find_spec, METH_VARARGS | METH_KEYWORDS, lw_find_spec_doc },
 	{ "invalidate_caches", inside_invalidate_caches, METH_NOARGS, lw_invalidate_caches_doc },
 	{ NULL, NULL, 0, NULL },

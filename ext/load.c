@@ -425,6 +425,8 @@ PyObject *lw_load_source(lw_state *state, PyObject *name, struct lw_hit *hit, Py
 		spec = make_spec(state, name, hit, request.path, request.loader, state->flavour.sets_cached ? request.cached : NULL);
 	if (spec)
 		module = PyModule_NewObject(name);
+	if (module && lw_current_span)
+		lw_span_spec(state, spec);
 	if (module && init_attributes(state, module, spec, request.loader, name, request.path, request.cached, hit) == 0)
 		loaded = execute_in_modules(state, &request, spec, module, modules);
 	Py_XDECREF(module);

@@ -303,6 +303,10 @@ PyDoc_STRVAR(records_doc, "records()\n--\n\n"
 	"Times are ns of CLOCK_MONOTONIC; phases is a dict of what the import itself took, without those within it.");
 PyDoc_STRVAR(routed_doc, "routed(engines, /)\n--\n\n"
 	"Called when ENGINES (ladewerk._engines) has begun to lead the interpreter's imports to the engine of whoever imports.");
+PyDoc_STRVAR(listen_doc, "listen(listener, events, /)\n--\n\n"
+	"Have LISTENER called as (event, importee, importer or None, spec or None, nanoseconds, error or None) for imports of this interpreter, for what EVENTS\n"
+	"names of found, loading, loaded, failed, reused. It replaces the one before; without events nobody listens. Raises RuntimeError where the import system\n"
+	"is not as known.");
 PyDoc_STRVAR(reset_doc, "reset(*, cache=None)\n--\n\nRemove the marks of starts that died. Returns how many.");
 
 static PyMethodDef methods[] = {
@@ -318,6 +322,7 @@ static PyMethodDef methods[] = {
 	{ "place", (PyCFunction)(void (*)(void))lw_place, METH_FASTCALL | METH_KEYWORDS, place_doc },
 	{ "record", lw_record, METH_O, record_doc },
 	{ "records", lw_records, METH_NOARGS, records_doc },
+	{ "listen", lw_listen, METH_VARARGS, listen_doc },
 	{ "listing", listing, METH_O, listing_doc },
 	{ "source_code", lw_source_code, METH_VARARGS, source_code_doc },
 	{ "routed", lw_routed, METH_O, routed_doc },
@@ -373,6 +378,7 @@ static int native_exec(PyObject *module)
 
 #define EACH_OBJECT(X) \
 	LW_BOOTSTRAP_OBJECTS(X) \
+	X(listener) X(load.original) X(load.replacement) X(statement.original) X(statement.replacement) \
 	X(reason) X(router) X(engine_reason) X(finder) X(finder_type) X(view_type) X(original) X(replacement) X(original_wait) X(replacement_wait) X(views_single) X(views_multi) X(cache_tag) X(pycache_prefix) X(pyc_tail)
 
 static int native_traverse(PyObject *module, visitproc visit, void *arg)
@@ -391,6 +397,7 @@ static int native_clear(PyObject *module)
 	lw_state *state = lw_state_of(module);
 	state->installed = false;
 	lw_watch_end(state);
+	atomic_store_explicit(&state->told_events, 0, memory_order_relaxed);
 	lw_record_clear(state);
 	lw_unmarshal_clear(state);
 	lw_bootstrap_clear(state);

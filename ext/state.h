@@ -13,6 +13,7 @@
  *   watch.c      whether a dictionary has changed
  *   collector.c  the garbage collector while modules are imported
  *   observe.c    USDT probes, and the record behind `ladewerk run --report`
+ *   told.c       who listens to imports (`ladewerk.on_import`)
  *   activate.c   install, uninstall, the session
  *   index.c      the Builder behind `ladewerk index`
  *   frozen.c     the FrozenBuilder behind `ladewerk index --frozen`
@@ -96,6 +97,12 @@ struct lw_unmarshal {
 	uint64_t count;			/* modules, for stats() */
 };
 
+/** A stock function, and ours in its place. */
+struct lw_wrap {
+	PyObject *original, *replacement;
+	bool in;			/* it is there, or within what somebody else put there */
+};
+
 typedef struct lw_state lw_state;
 struct lw_state {
 	lw_state *home;			/* the interpreter's own: this one, or that of an engine's interpreter (inside.c) */
@@ -130,6 +137,8 @@ struct lw_state {
 	PyObject *finder_type, *view_type;
 	PyObject *original, *replacement;	/* _find_and_load */
 	PyObject *original_wait, *replacement_wait;	/* _lock_unlock_module */
+	bool find_in;			/* the replacement of _find_and_load is in the place of the original, or within what is there */
+	struct lw_wrap load, statement;	/* _load_unlocked, builtins.__import__: while somebody listens (told.h) */
 	PyObject *views_single;		/* dict: path string -> view object */
 	PyObject *views_multi;		/* list of view objects, most recently used first */
 	PyObject *cache_tag;		/* sys.implementation.cache_tag at install() */
@@ -142,9 +151,13 @@ struct lw_state {
 
 	PyObject *router;		/* ladewerk._engines, or NULL: there has been no engine yet; and */
 	struct lw_engines *engines;	/* its state; and */
+	struct lw_engine *(*current_engine)(struct lw_engines *);	/* who knows whose code is running; and */
 	PyTypeObject *routing;		/* the type that it has given to the interpreter's modules: strong in its state */
 
 	struct lw_recorder *recorder;	/* observe.h; NULL: nothing is recorded */
+	PyObject *told_self;		/* borrowed: the Inside whose state this is, if it ever had a listener */
+	PyObject *listener;		/* told.h; under the critical section of the module */
+	_Atomic unsigned told_events;	/* bits of enum lw_event: what it wants to hear of; 0: nobody listens */
 	struct lw_collector collector;
 	struct lw_unmarshal unmarshal;
 	_Atomic uint64_t served[LW_SERVED_COUNT];	/* home's, as is all from the recorder on */
@@ -166,7 +179,8 @@ struct lw_state {
 	X(_cached) X(submodule_search_locations) X(_initializing) X(_uninitialized_submodules) X(__spec__) X(__path__) X(__file__) \
 	X(__cached__) X(__dict__) X(owner) X(__package__) X(__loader__) X(__builtins__) X(acquire) X(release) X(_loaders) X(cache_tag) X(pycache_prefix) \
 	X(dont_write_bytecode) X(get_code) X(invalidate_caches) X(_path_importer_cache) X(_get_spec) X(_find_and_load) X(_lock_unlock_module) \
-	X(_get_module_lock) X(_load_unlocked) X(_find_and_load_unlocked) X(_resolve_parents) X(_get_cached) X(_code_to_timestamp_pyc)
+	X(_get_module_lock) X(_load_unlocked) X(_find_and_load_unlocked) X(_resolve_parents) X(_get_cached) X(_code_to_timestamp_pyc) \
+	X(__import__) X(__name__) X(parent)
 enum {
 #define X(name) LW_STR_##name,
 	LW_STRINGS(X)
@@ -316,6 +330,8 @@ int lw_bootstrap_hooks(lw_state *state, bool *extra);
 int lw_bootstrap_traverse(lw_state *state, visitproc visit, void *arg);
 /** Drop what lw_bootstrap_find() has found so far. */
 void lw_bootstrap_clear(lw_state *state);
+/** importlib._bootstrap.NAME, which must not be replaced, was BEFORE and is AFTER now, by our own hand. */
+void lw_bootstrap_expect(lw_state *state, PyObject *name, PyObject *before, PyObject *after);
 
 /* --- paths.c --- */
 
@@ -410,6 +426,8 @@ extern PyMethodDef lw_find_and_load_def, lw_lock_unlock_module_def;
 
 extern PyType_Spec lw_inside_spec;
 /** Method of the module: from now on there are engines. */
+/** The state behind SELF, the module or an Inside; NULL once it was torn down. */
+lw_state *lw_state_behind(PyObject *self);
 PyObject *lw_routed(PyObject *module, PyObject *engines);
 /** Where the router keeps what its dispatcher FUNCTION stands in front of: strong; NULL: FUNCTION is none of its. */
 PyObject **lw_behind_router(const lw_state *home, PyObject *function);
@@ -450,6 +468,13 @@ PyObject *lw_uninstall(PyObject *module, PyObject *unused);
 int lw_find_parts(lw_state *state);
 /** The same; what is not as known is said by state->reason: 0, 1, -1. */
 int lw_find_parts_quietly(lw_state *state);
+/** Put SELF's function of DEF in the place of DICT[NAME], or behind the router of engines; ORIGINAL and REPLACEMENT keep both. 0; 1: there is none; -1. */
+int lw_replace(lw_state *state, PyObject *dict, PyObject *name, PyMethodDef *def, PyObject *self, PyObject **original, PyObject **replacement);
+/** And back: true. False: somebody wrapped ours; it stays, and hands everything to the original. */
+bool lw_restore(lw_state *state, PyObject *dict, PyObject *name, PyObject *original, PyObject *replacement);
+/** The same of _find_and_load, unless it is in already; and out. */
+int lw_replace_find(lw_state *state);
+void lw_restore_find(lw_state *state);
 PyObject *lw_boot(PyObject *module, PyObject *enabled);
 PyObject *lw_place(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *lw_reset(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
