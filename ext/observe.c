@@ -72,7 +72,7 @@ _Thread_local struct lw_span *lw_current_span;
 static bool is_importlib(PyObject *name)
 {
 	const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
-	return text && (strncmp(text, "importlib", 9) == 0 || strncmp(text, "_frozen_importlib", 17) == 0);
+	return text && (strncmp(text, "importlib", 9) == 0 || strncmp(text, "_frozen_importlib", 17) == 0 || strncmp(text, "ladewerk._engine", 16) == 0);
 }
 
 PyObject *lw_importer_name(void)

@@ -24,6 +24,9 @@ _LATER: dict[str, str] = {
     "GlobalImportEngine": "ladewerk.engine",
     "GlobalImportState": "ladewerk.engine",
     "ImportEngine": "ladewerk.engine",
+    "ImportEvent": "ladewerk._engine._events",
+    "Listening": "ladewerk._engine._events",
+    "on_import": "ladewerk._engine._events",
     "sysengine": "ladewerk.engine",
     "registry": "ladewerk._autoload",
     "ReloadError": "ladewerk._reload",
@@ -39,6 +42,7 @@ _LATER: dict[str, str] = {
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ladewerk._autoload import Autoloader, registry
+    from ladewerk._engine._events import ImportEvent, Listening, on_import
     from ladewerk.engine import GlobalImportEngine, GlobalImportState, ImportEngine, sysengine
     from ladewerk._reload._ipython import load_ipython_extension, unload_ipython_extension
     from ladewerk._reload import Reloaded, Reloader, ReloadError, pinned, reload, watch
@@ -59,6 +63,6 @@ def __dir__() -> list[str]:
 __all__ = [
     "__version__", "install", "stats", "uninstall",
     "Autoloader", "registry",
-    "GlobalImportEngine", "GlobalImportState", "ImportEngine", "sysengine",
+    "GlobalImportEngine", "GlobalImportState", "ImportEngine", "ImportEvent", "Listening", "on_import", "sysengine",
     "ReloadError", "Reloaded", "Reloader", "load_ipython_extension", "pinned", "reload", "unload_ipython_extension", "watch",
 ]
