@@ -8,7 +8,9 @@ from types import ModuleType, TracebackType
 from typing import Any, TypeVar
 
 from ladewerk import _engines
+from ladewerk._engine._hooks import search
 from ladewerk._engine._loading import make, own_hook, set_finders
+from ladewerk._engine._rules import Modules, ruled_modules
 from ladewerk._engine._sharing import Sharing
 
 _Self = TypeVar("_Self", bound="Surface")
@@ -134,15 +136,15 @@ class Surface:
         _engines.context.set(entry[1])
 
 
-def _state(name: str, doc: str) -> Any:
-    """An attribute that is the name in the engine's sys."""
+def _state(name: str, doc: str, own: Callable[["ImportEngine", Any], Any] = lambda engine, value: value) -> Any:
+    """An attribute that is the name in the engine's sys. OWN: what is assigned there for a value."""
     def get(self: "ImportEngine") -> Any:
         self._check()
         return getattr(self.sys, name)
 
     def put(self: "ImportEngine", value: Any) -> None:
         self._check()
-        setattr(self.sys, name, value)
+        setattr(self.sys, name, own(self, value))
     return property(get, put, doc=doc)
 
 
@@ -174,14 +176,15 @@ class ImportEngine(_engines.Engine, Surface):
                  share: Iterable[str] = (), own: Iterable[str] = (), name: str | None = None) -> None:
         self.name = name
         self.share, self.own = frozenset(share), frozenset(own)
-        make(self, Sharing(self.share, self.own), self.import_module)
+        make(self, ImportEngine, Sharing(self.share, self.own), self.import_module)
         self.path = list(sys.path if path is None else path)
-        self.path_hooks = [own_hook(self, hook) for hook in (sys.path_hooks if path_hooks is None else path_hooks)]
+        self.path_hooks = sys.path_hooks if path_hooks is None else list(path_hooks)
         set_finders(self, sys.meta_path if meta_path is None else meta_path)
 
     path = _state("path", "What sys.path is inside.")
     meta_path = _state("meta_path", "What sys.meta_path is inside.")
-    path_hooks = _state("path_hooks", "What sys.path_hooks is inside.")
+    path_hooks = _state("path_hooks", "What sys.path_hooks is inside. Hooks that are put into the list take no engine; those that are given or assigned may.",
+                        lambda engine, hooks: [own_hook(engine, hook) for hook in hooks])
     path_importer_cache = _state("path_importer_cache", "What sys.path_importer_cache is inside.")
 
     @property
@@ -194,8 +197,24 @@ class ImportEngine(_engines.Engine, Surface):
     @modules.setter
     def modules(self, modules: dict[str, Any]) -> None:
         self._check()
+        if getattr(self, "_guard", None) is not None and not isinstance(modules, Modules):
+            modules = ruled_modules(self, modules)
         self.sys.modules = modules
         _engines.Engine.modules.__set__(self, modules)  # type: ignore[attr-defined]
+
+    def allow(self, name: str, importer: str) -> bool:
+        """Whether the module named IMPORTER ("" if its code is of none) may have module NAME, there already or not. False is an ImportError for it. To be overridden; else nobody asks."""
+        return True
+
+    def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> Any:
+        """The spec of module NAME along the engine's meta_path, or None. PATH: of the package, None at the top. To be overridden; else nobody asks."""
+        self._check()
+        return search(self, name, path, target)
+
+    def load(self, spec: Any) -> Any:
+        """The module of SPEC, made, executed and in `modules`. To be overridden; else nobody asks."""
+        self._check()
+        return self._load_default(spec)
 
     def _check(self) -> None:
         if getattr(self, "_find_and_load", None) is None:
@@ -206,7 +225,7 @@ class ImportEngine(_engines.Engine, Surface):
 
     def _take_over(self, other: Surface) -> None:
         self.path = list(other.path)
-        self.path_hooks = [own_hook(self, hook) for hook in other.path_hooks]
+        self.path_hooks = other.path_hooks
         set_finders(self, other.meta_path)
         self.path_importer_cache.clear()
         kept = {name: self.modules[name] for name in ("sys", "builtins", "_imp", "_frozen_importlib", "_frozen_importlib_external") if name in self.modules}
@@ -223,7 +242,7 @@ class ImportEngine(_engines.Engine, Surface):
             return
         self._supply.close()
         modules = self.modules
-        del self._find_and_load, self._wait, self._inside, self._supply
+        del self._find_and_load, self._wait, self._inside, self._supply, self._load_default
         modules.clear()
 
     def __repr__(self) -> str:

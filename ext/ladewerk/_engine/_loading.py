@@ -19,7 +19,9 @@ from typing import Any
 from zipimport import zipimporter
 
 from ladewerk import _engines, _native
+from ladewerk._engine._hooks import Hook, ask, is_plain, load, search
 from ladewerk._engine._makers import Supply
+from ladewerk._engine._rules import guard, ruled_modules
 from ladewerk._engine._sharing import FIRST, PROCESS, Sharing
 
 KEY = "__ladewerk_engine__"  # in the dictionary of an engine's builtins: the engine
@@ -116,7 +118,7 @@ def own_hook(engine: Any, hook: Any) -> Any:
         cells = [cell.cell_contents for cell in hook.__closure__ or ()]
         if any(isinstance(cell, type) and cell.__name__ == "FileFinder" for cell in cells):
             return engine._hook
-    return hook
+    return hook if hook is zipimporter or isinstance(hook, Hook) and hook._engine is engine else Hook(engine, hook._hook if isinstance(hook, Hook) else hook)
 
 
 def set_finders(engine: Any, finders: Iterable[Any]) -> None:
@@ -131,8 +133,15 @@ def set_finders(engine: Any, finders: Iterable[Any]) -> None:
     engine.sys.meta_path = meta_path
 
 
-def make(engine: Any, sharing: Sharing, import_module: Callable[[str], Any]) -> None:
-    """Fill in ENGINE, a new _engines.Engine, but for its path, meta_path and path_hooks."""
+def _asking_first(check: Callable[[str], None], find_and_load: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    def asking(name: str, import_: Any, **more: Any) -> Any:
+        check(name)
+        return find_and_load(name, import_, **more)
+    return asking
+
+
+def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str], Any]) -> None:
+    """Fill in ENGINE, a new _engines.Engine, but for its path, meta_path and path_hooks. BASE: the class whose methods are the defaults; what is not overridden is not called."""
     _engines.route()
     _native.routed(_engines)
     engine.builtins = _own_builtins()
@@ -142,8 +151,10 @@ def make(engine: Any, sharing: Sharing, import_module: Callable[[str], Any]) -> 
     engine._imp = _own_imp(lock)
     engine.sys = _engines.make_sys()
     _connect(engine)
-    modules: dict[str, Any] = {"sys": engine.sys, "builtins": engine.builtins, "_frozen_importlib": engine._bootstrap,
-                               "_frozen_importlib_external": engine._external, "_imp": engine._imp}
+    overrides = {name for name in ("allow", "find_spec", "load") if getattr(type(engine), name) is not getattr(base, name)}
+    modules: dict[str, Any] = ruled_modules(engine, {}) if "allow" in overrides else {}
+    modules.update({"sys": engine.sys, "builtins": engine.builtins, "_frozen_importlib": engine._bootstrap,
+                    "_frozen_importlib_external": engine._external, "_imp": engine._imp})
     engine.sys.modules, engine.sys.path_importer_cache = modules, {}
     engine._hook = engine._external.FileFinder.path_hook(*engine._external._get_supported_file_loaders())
     engine.sys.path, engine.sys.meta_path, engine.sys.path_hooks = [], [], [zipimporter, engine._hook]
@@ -152,14 +163,22 @@ def make(engine: Any, sharing: Sharing, import_module: Callable[[str], Any]) -> 
     supply = Supply(import_module, sharing)
     engine._supply = supply
     bootstrap = engine._bootstrap
-    stock_find_spec, stock_load, stock_module = bootstrap._find_spec, bootstrap._load_unlocked, bootstrap.module_from_spec
+    stock_load, stock_module = bootstrap._load_unlocked, bootstrap.module_from_spec
+    stock_find_and_load = bootstrap._find_and_load
 
     def find_spec(name: str, path: Any, target: Any = None) -> Any:
         given = supply.find(name)
-        return given if given is not None else stock_find_spec(name, path, target)
+        if given is not None:
+            return given
+        return engine.find_spec(name, path, target) if "find_spec" in overrides else search(engine, name, path, target)
 
-    def load(spec: Any) -> Any:
-        return supply.load(spec, stock_load, modules)
+    def load_plain(spec: Any) -> Any:
+        return stock_load(spec) if is_plain(spec.loader) else load(engine, spec, modules)
+
+    def load_own(spec: Any) -> Any:
+        return engine.load(spec) if "load" in overrides else supply.load(spec, load_plain, modules)
+
+    engine._load_default = lambda spec: supply.load(spec, load_plain, modules)
 
     def module_from_spec(spec: Any) -> Any:
         module = stock_module(spec)
@@ -169,10 +188,14 @@ def make(engine: Any, sharing: Sharing, import_module: Callable[[str], Any]) -> 
 
     given = _GIVEN | {name.partition(".")[0] for name in (*supply.exits.modules(), *sharing.share)}
     inside = _native.Inside(bootstrap._find_and_load, vars(engine.sys), vars(bootstrap), vars(engine._external), vars(engine.builtins),
-                            {"_find_spec": find_spec, "_load_unlocked": load, "module_from_spec": module_from_spec}, supply.find, given)
+                            {"_find_spec": find_spec, "_load_unlocked": load_own, "module_from_spec": module_from_spec}, supply.find, given,
+                            lambda finder, name, path: ask(engine, finder, name, path, None))
     engine._inside = inside
-    bootstrap._find_and_load = inside
+    find_and_load = inside if not overrides & {"find_spec", "load"} else stock_find_and_load
+    if "allow" in overrides:
+        engine._guard = guard(engine)
+        find_and_load = _asking_first(engine._guard, find_and_load)
+    bootstrap._find_and_load = engine._find_and_load = find_and_load
     engine._wait = bootstrap._lock_unlock_module
-    engine._find_and_load = inside
     _engines.Engine.modules.__set__(engine, modules)  # type: ignore[attr-defined]
     vars(engine.builtins)[KEY] = engine
