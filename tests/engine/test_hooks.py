@@ -226,3 +226,20 @@ def test_a_rule_does_not_disturb_others(ruled_tree):
     for name in ("json", "logging", "dataclasses", "unittest.mock"):
         engine.import_module(name)
     assert engine.import_module("json").loads("[1]") == [1] and "banned" in engine.modules
+
+
+def test_on_import_overridden():
+    class Listening(ladewerk.ImportEngine):
+        def on_import(self, event):
+            seen.append((event.kind, event.importee, event.importer))
+
+    seen: list = []
+    engine = Listening()
+    engine.import_module("textwrap")
+    assert ("loading", "textwrap", __name__) in seen and ("loaded", "textwrap", __name__) in seen and ("loaded", "re", "textwrap") in seen
+    seen.clear()
+    engine.import_module("json.decoder")
+    assert ("found", "json", __name__) in seen and ("loaded", "json.scanner", "json.decoder") in seen
+    with pytest.raises(ModuleNotFoundError):
+        engine.import_module("none_of_the_kind")
+    assert ("failed", "none_of_the_kind", __name__) in seen

@@ -8,6 +8,7 @@ from types import ModuleType, TracebackType
 from typing import Any, TypeVar
 
 from ladewerk import _engines
+from ladewerk._engine._events import ImportEvent, on_import
 from ladewerk._engine._hooks import search
 from ladewerk._engine._loading import make, own_hook, set_finders
 from ladewerk._engine._rules import Modules, ruled_modules
@@ -172,6 +173,11 @@ class ImportEngine(_engines.Engine, Surface):
 
     from_engine = _FromEngine()
 
+    # What _loading.make() sets, beside what _engines.Engine has.
+    _supply: Any
+    _inside: Any
+    _load_default: Callable[[Any], Any]
+
     def __init__(self, *, path: Iterable[str] | None = None, meta_path: Iterable[Any] | None = None, path_hooks: Iterable[Any] | None = None,
                  share: Iterable[str] = (), own: Iterable[str] = (), name: str | None = None) -> None:
         self.name = name
@@ -180,6 +186,8 @@ class ImportEngine(_engines.Engine, Surface):
         self.path = list(sys.path if path is None else path)
         self.path_hooks = sys.path_hooks if path_hooks is None else list(path_hooks)
         set_finders(self, sys.meta_path if meta_path is None else meta_path)
+        if type(self).on_import is not ImportEngine.on_import:
+            on_import(self.on_import, engine=self)
 
     path = _state("path", "What sys.path is inside.")
     meta_path = _state("meta_path", "What sys.meta_path is inside.")
@@ -188,7 +196,7 @@ class ImportEngine(_engines.Engine, Surface):
     path_importer_cache = _state("path_importer_cache", "What sys.path_importer_cache is inside.")
 
     @property
-    def modules(self) -> dict[str, Any]:  # type: ignore[override]
+    def modules(self) -> dict[str, Any]:
         """What sys.modules is inside."""
         self._check()
         modules: dict[str, Any] = _engines.Engine.modules.__get__(self)  # type: ignore[attr-defined]
@@ -205,6 +213,9 @@ class ImportEngine(_engines.Engine, Surface):
     def allow(self, name: str, importer: str) -> bool:
         """Whether the module named IMPORTER ("" if its code is of none) may have module NAME, there already or not. False is an ImportError for it. To be overridden; else nobody asks."""
         return True
+
+    def on_import(self, event: ImportEvent) -> None:
+        """Something has happened in an import of this engine. To be overridden; else nobody is told, and nothing is spent on it."""
 
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> Any:
         """The spec of module NAME along the engine's meta_path, or None. PATH: of the package, None at the top. To be overridden; else nobody asks."""
@@ -228,8 +239,8 @@ class ImportEngine(_engines.Engine, Surface):
         self.path_hooks = other.path_hooks
         set_finders(self, other.meta_path)
         self.path_importer_cache.clear()
-        kept = {name: self.modules[name] for name in ("sys", "builtins", "_imp", "_frozen_importlib", "_frozen_importlib_external") if name in self.modules}
-        modules = {**other.modules, **kept}
+        kept: dict[str, Any] = {name: self.modules[name] for name in ("sys", "builtins", "_imp", "_frozen_importlib", "_frozen_importlib_external") if name in self.modules}
+        modules: dict[str, Any] = {**other.modules, **kept}
         for name, of in (("importlib._bootstrap", self._bootstrap), ("importlib._bootstrap_external", self._external)):
             if name in modules:
                 modules[name] = of

@@ -27,12 +27,12 @@ class GlobalImportEngine(Surface):
     path_importer_cache = _name("path_importer_cache")
 
     @property
-    def _bootstrap(self) -> Any:  # type: ignore[override]
+    def _bootstrap(self) -> Any:
         import _frozen_importlib
         return _frozen_importlib
 
     @property
-    def _imp(self) -> Any:  # type: ignore[override]
+    def _imp(self) -> Any:
         import _imp
         return _imp
 
