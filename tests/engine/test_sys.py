@@ -47,16 +47,18 @@ def test_what_is_assigned_in_one_is_assigned_in_all(everywhere, where):
         del there.lw_word
 
 
-def test_streams_and_hooks(everywhere, monkeypatch):
+def test_streams_and_hooks(everywhere):
+    stdout, hook = sys.stdout, sys.excepthook
     for there in everywhere:
-        stream = io.StringIO()
-        with monkeypatch.context() as patched:
-            patched.setattr(there, "stdout", stream)
+        there.stdout = stream = io.StringIO()
+        there.excepthook = print
+        try:
             print("written")
-            patched.setattr(there, "excepthook", print)
             assert all(each.stdout is stream and each.excepthook is print for each in everywhere)
+        finally:
+            there.stdout, there.excepthook = stdout, hook
         assert stream.getvalue() == "written\n"
-        assert all(each.stdout is sys.stdout and each.excepthook is sys.excepthook for each in everywhere)
+        assert all(each.stdout is stdout and each.excepthook is hook for each in everywhere)
 
 
 def test_what_was_replaced_is_not_kept(everywhere):
