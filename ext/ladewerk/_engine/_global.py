@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The engine that stands for the process's own import state."""
 
+import _frozen_importlib
+import _imp
 import sys
 from typing import Any
 
@@ -26,15 +28,8 @@ class GlobalImportEngine(Surface):
     path_hooks = _name("path_hooks")
     path_importer_cache = _name("path_importer_cache")
 
-    @property
-    def _bootstrap(self) -> Any:
-        import _frozen_importlib
-        return _frozen_importlib
-
-    @property
-    def _imp(self) -> Any:
-        import _imp
-        return _imp
+    _bootstrap: Any = _frozen_importlib  # no import statements in methods: our __import__ may be what they call
+    _imp: Any = _imp
 
     def _entry(self) -> None:
         return None

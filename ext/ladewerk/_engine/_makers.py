@@ -73,6 +73,18 @@ def _pickle_with(process: ModuleType, copyreg: ModuleType, own_builtins: ModuleT
     return module
 
 
+def _withdraw(spec: ModuleSpec, before: object) -> None:
+    """Cython's modules enter themselves into the interpreter's dictionary, past the router: what was loaded by SPEC is not the process's, which had BEFORE or None."""
+    there = loaded_in_process(spec.name)
+    if there is None or there is before or getattr(there, "__spec__", None) is not spec:
+        return
+    with outside():
+        if before is None:
+            del sys.modules[spec.name]
+        else:
+            sys.modules[spec.name] = before  # type: ignore[assignment]
+
+
 @cache
 def _bind_re() -> None:
     """Let the C code of re, which keeps the function that it finds when the first template is expanded (3.12 and later), find the process's."""
@@ -144,7 +156,11 @@ class Supply:
             modules[spec.name] = former
             return former
         state = None if former is None else _engines.state_of(former)
-        module = stock(spec)
+        before = loaded_in_process(spec.name)
+        try:
+            module = stock(spec)
+        finally:
+            _withdraw(spec, before)
         if former is not None and state is not None:
             _engines.restore_state(former, state)
         kind = _engines.module_kind(module if former is None else former)
