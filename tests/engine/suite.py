@@ -15,8 +15,13 @@ import json
 import sys
 
 
-def outcomes(unittest, names: list[str]) -> dict[str, str]:
-    """Run the tests with this `unittest`; the worst counts where an id occurs twice."""
+def flat(suite):
+    """Its tests."""
+    return [suite] if not hasattr(suite, "__iter__") else [test for part in suite for test in flat(part)]
+
+
+def outcomes(unittest, names: list[str], without: str = "") -> dict[str, str]:
+    """Run the tests with this `unittest`, but for those whose id begins with WITHOUT; the worst counts where an id occurs twice."""
     ranks = ["skipped", "passed", "failed"]
     found: dict[str, str] = {}
 
@@ -53,7 +58,8 @@ def outcomes(unittest, names: list[str]) -> dict[str, str]:
             if error is not None:
                 note(test, "failed")
 
-    unittest.TextTestRunner(resultclass=Result).run(unittest.defaultTestLoader.loadTestsFromNames(names))
+    tests = flat(unittest.defaultTestLoader.loadTestsFromNames(names))
+    unittest.TextTestRunner(resultclass=Result).run(unittest.TestSuite(test for test in tests if not without or not test.id().startswith(without)))
     return found
 
 
@@ -70,7 +76,8 @@ def main(mode: str, *names: str) -> None:
             import unittest
 
             builtins.__import__ = (engine if mode == "broken" else ladewerk.sysengine).__import__
-    found = outcomes(unittest, list(names))
+    # They take apart C state of the process, and end it where that is not what they expect.
+    found = outcomes(unittest, list(names), "test.test_import.SinglephaseInitTests." if mode == "inside" else "")
     print("\n" + json.dumps(found))
 
 

@@ -20,9 +20,9 @@ from zipimport import zipimporter
 
 from ladewerk import _engines, _native
 from ladewerk._engine._hooks import Hook, ask, is_plain, load, search
-from ladewerk._engine._makers import Supply
+from ladewerk._engine._makers import Supply, trimmed
 from ladewerk._engine._rules import guard, ruled_modules
-from ladewerk._engine._sharing import FIRST, PROCESS, Sharing
+from ladewerk._engine._sharing import FIRST, PROCESS, Sharing, loaded_in_process
 
 KEY = "__ladewerk_engine__"  # in the dictionary of an engine's builtins: the engine
 
@@ -155,6 +155,9 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
     modules: dict[str, Any] = ruled_modules(engine, {}) if "allow" in overrides else {}
     modules.update({"sys": engine.sys, "builtins": engine.builtins, "_frozen_importlib": engine._bootstrap,
                     "_frozen_importlib_external": engine._external, "_imp": engine._imp})
+    program = loaded_in_process("__main__")
+    if program is not None:
+        modules["__main__"] = program  # there from the start, as outside: runpy puts others in its place
     engine.sys.modules, engine.sys.path_importer_cache = modules, {}
     engine._hook = engine._external.FileFinder.path_hook(*engine._external._get_supported_file_loaders())
     engine.sys.path, engine.sys.meta_path, engine.sys.path_hooks = [], [], [zipimporter, engine._hook]
@@ -166,15 +169,18 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
     stock_load, stock_module = bootstrap._load_unlocked, bootstrap.module_from_spec
     stock_find_and_load = bootstrap._find_and_load
 
+    @trimmed
     def find_spec(name: str, path: Any, target: Any = None) -> Any:
         given = supply.find(name)
         if given is not None:
             return given
         return engine.find_spec(name, path, target) if "find_spec" in overrides else search(engine, name, path, target)
 
+    @trimmed
     def load_plain(spec: Any) -> Any:
         return stock_load(spec) if is_plain(spec.loader) else load(engine, spec, modules)
 
+    @trimmed
     def load_own(spec: Any) -> Any:
         return engine.load(spec) if "load" in overrides else supply.load(spec, load_plain, modules)
 

@@ -16,7 +16,7 @@ from functools import cache
 from importlib.machinery import ModuleSpec
 from io import BytesIO
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from ladewerk import _engines
 from ladewerk._engine._exits import Exits
@@ -26,6 +26,7 @@ from ladewerk._engine._sharing import FIRST, OWN, Sharing, loaded_in_process, of
 _first: "weakref.WeakValueDictionary[tuple[str, str | None], ModuleType]" = weakref.WeakValueDictionary()
 
 SINGLE, MULTI = 1, 2
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 _UNDECLARED, _NOT_SUPPORTED = -1, 0
 
 
@@ -93,6 +94,12 @@ def _bind_re() -> None:
         re.sub("(.)", r"\\1", "x")
 
 
+def trimmed(function: _Function) -> _Function:
+    """FUNCTION, which stands between importlib's functions: CPython cuts its frames out of tracebacks as it does theirs."""
+    function.__code__ = function.__code__.replace(co_filename="<frozen importlib._bootstrap>")  # type: ignore[attr-defined]
+    return function
+
+
 class Supply:
     """What one engine gets from elsewhere. IMPORT_MODULE imports into the engine."""
 
@@ -102,6 +109,7 @@ class Supply:
         self._import = import_module
         self._made: Mapping[str, ModuleType] = self.exits.modules()
 
+    @trimmed
     def find(self, name: str) -> ModuleSpec | None:
         """The spec of module NAME if no search is to be made for it: load() gives it. Errors are those of an import by the process."""
         if name in FIRST:
@@ -112,6 +120,7 @@ class Supply:
         spec = getattr(module, "__spec__", None)
         return spec if spec is not None and spec.name == name else ModuleSpec(name, None)
 
+    @trimmed
     def load(self, spec: ModuleSpec, stock: Callable[[ModuleSpec], ModuleType], modules: dict[str, Any]) -> ModuleType:
         """The module of SPEC, in MODULES: one that find() gave, one of the process, or what STOCK (the engine's `_load_unlocked`) loads."""
         module = self._given(spec.name)
@@ -127,6 +136,7 @@ class Supply:
         """The engine ends: its exit functions run."""
         self.exits.close()
 
+    @trimmed
     def _given(self, name: str) -> ModuleType | None:
         """NAME if it is known without a search."""
         if name in self._made:
@@ -149,6 +159,7 @@ class Supply:
         elif name == "_sre":
             _bind_re()
 
+    @trimmed
     def _load_c(self, spec: ModuleSpec, stock: Callable[[ModuleSpec], ModuleType], modules: dict[str, Any]) -> ModuleType:
         """A C module that is not taken from the process."""
         former, asked = _former(spec), self.sharing.asked(spec.name)

@@ -20,7 +20,6 @@ from ladewerk import _engines
 
 # Name (its submodules are meant as well) and reason.
 PROCESS: dict[str, str] = {
-    "__main__": "the program",
     "zipimport": "its importer is a path hook of the interpreter",
     "_distutils_hack": "an importer of the environment",
     "_strptime": "the C code of datetime keeps the first one",
