@@ -24,6 +24,8 @@ warnings.simplefilter("ignore")
 LEFT_OUT = ("antigravity", "this", "__hello__", "__phello__", "idlelib", "turtledemo", "test", "_test", "xx", "_xx", "ctypes.test", "distutils", "lib2to3", "sqlite3.test",
             "tkinter.test", "unittest.test")
 
+PROGRAM = ("__main__", "__mp_main__")  # the process's, and no module of the library
+
 
 def names() -> list[str]:
     """All modules of the standard library, packages before what is in them."""
@@ -105,7 +107,7 @@ def census():
         if error:
             failed[name] = error
     ours = {id(module) for module in sys.modules.values()}
-    imported = {name: "shared" if id(module) in ours else "isolated" for name, module in engine.modules.items()}
+    imported = {name: "shared" if id(module) in ours else "isolated" for name, module in engine.modules.items() if name not in PROGRAM}
     gained = sorted({*sys.modules} - before)
     marks = {}
     for name, kind in imported.items():
