@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from ladewerk._engine._makers import trimmed
+
 
 def takes_engine(function: Any) -> bool:
     """Whether FUNCTION, a function, method or callable object in Python, has a parameter `engine`."""
@@ -73,6 +75,7 @@ def is_plain(loader: Any) -> bool:
     return not takes_engine(exec_module) and not takes_engine(getattr(loader, "create_module", None))
 
 
+@trimmed
 def load(engine: Any, spec: Any, modules: dict[str, Any]) -> Any:
     """Load SPEC by a loader that is not plain: what importlib's `_load_unlocked` does, within the module's lock."""
     loader = spec.loader
@@ -99,6 +102,7 @@ def load(engine: Any, spec: Any, modules: dict[str, Any]) -> Any:
     return module
 
 
+@trimmed
 def _load_by_name(engine: Any, spec: Any, modules: dict[str, Any]) -> Any:
     """By `load_module(fullname, path=None, engine=None)` of PEP 302."""
     known = spec.name in modules
@@ -114,6 +118,7 @@ def _load_by_name(engine: Any, spec: Any, modules: dict[str, Any]) -> Any:
     return module
 
 
+@trimmed
 def search(engine: Any, name: str, path: Any, target: Any = None) -> Any:
     """What importlib's `_find_spec` does, by ask(): the spec of module NAME along the engine's meta path, or None."""
     sys = engine.sys
