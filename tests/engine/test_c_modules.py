@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import pathlib
 import subprocess
 import sys
@@ -14,8 +15,6 @@ import pytest
 
 import ladewerk
 
-pytestmark = pytest.mark.skipif(not hasattr(ladewerk, "ImportEngine"), reason="there are no engines yet")
-
 KINDS = ("declared", "silent", "once", "single", "sized")
 HERE = pathlib.Path(__file__).parent
 
@@ -23,6 +22,8 @@ HERE = pathlib.Path(__file__).parent
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """kinds.c, compiled."""
+    if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
+        pytest.skip("there are no headers where this interpreter says they are")
     file = tmp_path_factory.mktemp("kinds") / "kinds.so"
     subprocess.run([(sysconfig.get_config_var("CC") or "cc").split()[0], "-shared", "-fPIC", "-O0", "-I", sysconfig.get_path("include"), "-I", sysconfig.get_path("platinclude"),
                     str(HERE / "kinds.c"), "-o", str(file)], check=True)

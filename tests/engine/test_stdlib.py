@@ -16,8 +16,6 @@ import pytest
 
 import ladewerk
 
-pytestmark = pytest.mark.skipif(not hasattr(ladewerk, "ImportEngine"), reason="there are no engines yet")
-
 HERE = pathlib.Path(__file__).parent
 PAGE = HERE.parent.parent / "ext" / "ENGINES-STDLIB.md"
 VERSION = "%d.%d" % sys.version_info[:2]
@@ -153,5 +151,6 @@ def test_the_page_says_so(census):
     page = {name: cells[VERSION] for name, cells in read_page().items() if VERSION in cells}
     if not page:
         pytest.skip(f"the page has no column for {VERSION}")
-    said = {name: page[name] if name in page else page[nearest(name, page)[0]] if nearest(name, page) else "no row" for name in found}
+    # A patch release may have modules that the page does not know: they are to be isolated.
+    said = {name: page[name] if name in page else page[nearest(name, page)[0]] if nearest(name, page) else "isolated" for name in found}
     assert {name: (kind, said[name]) for name, kind in found.items() if said[name] != kind} == {}
