@@ -290,7 +290,7 @@ lw_state *lw_state_behind(PyObject *self)
 }
 
 static PyMethodDef inside_methods[] = {
-	{ "listen", inside_listen, METH_VARARGS, "listen(listener, events, /)\n--\n\nAs _native.listen(), for imports of this engine." },
+	{ "listen", inside_listen, METH_VARARGS, "listen($self, listener, events, /)\n--\n\nAs _native.listen(), for imports of this engine." },
 	{ "find_spec", (PyCFunction)(void (*)(void))inside_find_spec, METH_VARARGS | METH_KEYWORDS, lw_find_spec_doc },
 	{ "invalidate_caches", inside_invalidate_caches, METH_NOARGS, lw_invalidate_caches_doc },
 	{ NULL, NULL, 0, NULL },

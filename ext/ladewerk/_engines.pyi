@@ -5,9 +5,12 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
+from typing_extensions import disjoint_base
+
 _api: Any
 context: ContextVar[Any]
 
+@disjoint_base
 class Engine:
     """One import state. ladewerk.ImportEngine is what users make."""
 

@@ -4,8 +4,8 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import ModuleType, TracebackType
-from typing import Any, TypeVar
+from types import MethodType, ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ladewerk import _engines
 from ladewerk._engine._events import ImportEvent, on_import
@@ -149,17 +149,11 @@ def _state(name: str, doc: str, own: Callable[["ImportEngine", Any], Any] = lamb
     return property(get, put, doc=doc)
 
 
-class _FromEngine:
-    """from_engine() of the class and of an instance."""
+class _OfBoth(classmethod):  # type: ignore[type-arg]
+    """A method of the class, and of an instance."""
 
-    def __get__(self, engine: "ImportEngine | None", owner: type["ImportEngine"]) -> Callable[[Surface], "ImportEngine"]:
-        def from_engine(other: Surface) -> "ImportEngine":
-            """A copy of OTHER's state: a new engine, or taken over by the one it is asked of, which is returned. Modules are the same objects, lists and dicts are copies."""
-            other._check()
-            made = owner(share=getattr(other, "share", ()), own=getattr(other, "own", ())) if engine is None else engine
-            made._take_over(other)
-            return made
-        return from_engine
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return MethodType(self.__func__, owner if instance is None else instance)
 
 
 class ImportEngine(_engines.Engine, Surface):
@@ -171,7 +165,21 @@ class ImportEngine(_engines.Engine, Surface):
     Threads: any. Dropping the last reference, or close(), frees what was imported.
     """
 
-    from_engine = _FromEngine()
+    def _from_engine(this: Any, other: Surface) -> "ImportEngine":
+        """A copy of OTHER's state: a new engine, or taken over by the one it is asked of, which is returned. Modules are the same objects, lists and dicts are copies."""
+        other._check()
+        made: ImportEngine = this(share=getattr(other, "share", ()), own=getattr(other, "own", ())) if isinstance(this, type) else this
+        made._check()
+        made._take_over(other)
+        return made
+
+    if TYPE_CHECKING:
+        @classmethod
+        def from_engine(cls, other: Surface) -> "ImportEngine":
+            """As _from_engine()."""
+            return cls()
+    else:
+        from_engine = _OfBoth(_from_engine)
 
     # What _loading.make() sets, beside what _engines.Engine has.
     _supply: Any

@@ -13,9 +13,9 @@ from ladewerk import _native
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from ladewerk._engine._classes import Surface
+    _Kind = Literal["found", "loading", "loaded", "failed", "reused"]
 
-Kind = Literal["found", "loading", "loaded", "failed", "reused"]
-KINDS: tuple[Kind, ...] = ("found", "loading", "loaded", "failed", "reused")
+KINDS: "tuple[_Kind, ...]" = ("found", "loading", "loaded", "failed", "reused")
 
 
 class ImportEvent(NamedTuple):
@@ -24,7 +24,7 @@ class ImportEvent(NamedTuple):
     ``found``: a finder has a spec. ``loading``: its loader begins. ``loaded`` and ``failed``: the import is over. ``reused``: the module was there.
     """
 
-    kind: Kind
+    kind: "_Kind"
     importee: str  #: name of the module
     importer: str | None  #: ``__name__`` of the code that imports, importlib's own left out
     spec: "ModuleSpec | None"  #: None: nothing was found, or the module has none
@@ -61,7 +61,7 @@ class Listeners:
         self._lock = allocate_lock()
         self._entries: tuple[tuple[frozenset[str], Callable[[ImportEvent], object]], ...] = ()
 
-    def add(self, callback: Callable[[ImportEvent], object], kinds: Iterable[Kind]) -> Listening:
+    def add(self, callback: Callable[[ImportEvent], object], kinds: "Iterable[_Kind]") -> Listening:
         wanted = frozenset(kinds)
         if not callable(callback):
             raise TypeError(f"on_import() takes a callable, not {type(callback).__name__}")
@@ -83,7 +83,7 @@ class Listeners:
         self._listen(self._tell if entries else None, kinds)
         self._entries = entries
 
-    def _tell(self, kind: Kind, importee: str, importer: str | None, spec: "ModuleSpec | None", ns: int, error: BaseException | None) -> None:
+    def _tell(self, kind: "_Kind", importee: str, importer: str | None, spec: "ModuleSpec | None", ns: int, error: BaseException | None) -> None:
         event = ImportEvent(kind, importee, importer, spec, ns / 1e9 if kind in ("loaded", "failed") else None, get_ident(), error)
         for wanted, callback in self._entries:
             if kind in wanted:
@@ -113,7 +113,7 @@ def listeners_of(engine: "Surface | None") -> Listeners:
     return found
 
 
-def on_import(callback: Callable[[ImportEvent], object], *, kinds: Iterable[Kind] = KINDS, engine: "Surface | None" = None) -> Listening:
+def on_import(callback: Callable[[ImportEvent], object], *, kinds: "Iterable[_Kind]" = KINDS, engine: "Surface | None" = None) -> Listening:
     """Have CALLBACK(event) called for imports of the process's own state, or of ENGINE. -> a handle with close(), usable in `with`.
 
     It is called by the thread that imports: at ``found`` and ``loading`` with the module's lock held, as finders and loaders are; else without. What it raises goes

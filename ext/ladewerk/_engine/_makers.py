@@ -12,7 +12,6 @@ Single-phase modules are loaded by CPython itself in each engine, which gives ev
 import sys
 import weakref
 from collections.abc import Callable, Mapping
-from functools import cache
 from importlib.machinery import ModuleSpec
 from io import BytesIO
 from types import FunctionType, ModuleType
@@ -86,12 +85,18 @@ def _withdraw(spec: ModuleSpec, before: object) -> None:
             sys.modules[spec.name] = before  # type: ignore[assignment]
 
 
-@cache
+_re_is_bound = False
+
+
 def _bind_re() -> None:
-    """Let the C code of re, which keeps the function that it finds when the first template is expanded (3.12 and later), find the process's."""
+    """Once: let the C code of re, which keeps the function that it finds when the first template is expanded (3.12 and later), find the process's."""
+    global _re_is_bound
+    if _re_is_bound:
+        return
     re = of_process("re")
     with outside():
         re.sub("(.)", r"\\1", "x")
+    _re_is_bound = True
 
 
 def trimmed(function: _Function) -> _Function:
