@@ -78,6 +78,21 @@ def test_finders_that_know_of_no_engine_work_unchanged():
     assert engine.import_module("made_up").plain
 
 
+def test_what_a_finder_of_the_process_imports_is_the_process_s():
+    """Within `with engine:` as well: otherwise it would be asked for its own imports, and import them again, without end."""
+    class Importing:
+        def find_spec(self, fullname, path=None, target=None):
+            import colorsys
+            self.found = colorsys
+            return None
+    finder = Importing()
+    engine = ladewerk.ImportEngine(meta_path=[finder, *sys.meta_path])
+    import colorsys
+    with engine:
+        assert engine.import_module("sched") is engine.modules["sched"]
+    assert finder.found is colorsys and "colorsys" not in engine.modules
+
+
 def test_finders_and_loaders_of_pep_302():
     old = Old()
     engine = ladewerk.ImportEngine(meta_path=[old, *sys.meta_path])

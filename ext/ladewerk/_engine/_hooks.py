@@ -8,6 +8,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from ladewerk import _engines
+from ladewerk._engine._sharing import outside
+
 from ladewerk._engine._makers import trimmed
 
 
@@ -24,7 +27,17 @@ def call(engine: Any, function: Callable[..., Any], *args: Any) -> Any:
 
 
 def ask(engine: Any, finder: Any, name: str, *args: Any) -> Any:
-    """The spec that FINDER has of module NAME, or None. ARGS: the path and the module to be reloaded, for one of the meta path; the latter, for one of a path entry."""
+    """The spec that FINDER has of module NAME, or None. ARGS: the path and the module to be reloaded, for one of the meta path; the latter, for one of a path entry.
+
+    What a finder of the process imports is the process's, also within `with engine:`: there it would have to find itself what it needs to find anything.
+    """
+    if _engines.context.get() is None:
+        return _ask(engine, finder, name, *args)
+    with outside():
+        return _ask(engine, finder, name, *args)
+
+
+def _ask(engine: Any, finder: Any, name: str, *args: Any) -> Any:
     find_spec = getattr(finder, "find_spec", None)
     if find_spec is not None:
         return call(engine, find_spec, name, *args)
