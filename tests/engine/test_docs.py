@@ -24,7 +24,7 @@ def test_the_tutorial(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source)
     sessions = re.findall(r"```console\n\$ python (\w+\.py)\n(.*?)```", PAGE, re.S)
-    assert [name for name, _ in sessions] == ["server.py", "shared.py", "told.py", "replaced.py"]
+    assert [name for name, _ in sessions] == ["server.py", "shared.py", "told.py", "ruled.py", "replaced.py"]
     for name, expected in sessions:
         assert run(tmp_path, name) == expected, name
 

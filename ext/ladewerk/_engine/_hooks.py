@@ -4,6 +4,7 @@
 A method takes an engine if one of its parameters is named so. That is read off its code object, so nothing is kept. Everything else is called as importlib calls it.
 """
 
+import warnings
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -137,6 +138,8 @@ def search(engine: Any, name: str, path: Any, target: Any = None) -> Any:
     sys = engine.sys
     if sys.meta_path is None:
         raise ImportError("sys.meta_path is None, Python is likely shutting down")
+    if not sys.meta_path:
+        warnings.warn("sys.meta_path is empty", ImportWarning)
     is_reload = name in sys.modules
     for finder in list(sys.meta_path):
         with engine._bootstrap._ImportLockContext():
