@@ -23,6 +23,7 @@ _LATER: dict[str, str] = {
     "Autoloader": "ladewerk._autoload",
     "GlobalImportEngine": "ladewerk.engine",
     "GlobalImportState": "ladewerk.engine",
+    "ImportDenied": "ladewerk.engine",
     "ImportEngine": "ladewerk.engine",
     "ImportEvent": "ladewerk._engine._events",
     "Listening": "ladewerk._engine._events",
@@ -43,7 +44,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ladewerk._autoload import Autoloader, registry
     from ladewerk._engine._events import ImportEvent, Listening, on_import
-    from ladewerk.engine import GlobalImportEngine, GlobalImportState, ImportEngine, sysengine
+    from ladewerk.engine import GlobalImportEngine, GlobalImportState, ImportDenied, ImportEngine, sysengine
     from ladewerk._reload._ipython import load_ipython_extension, unload_ipython_extension
     from ladewerk._reload import Reloaded, Reloader, ReloadError, pinned, reload, watch
 
@@ -63,6 +64,6 @@ def __dir__() -> list[str]:
 __all__ = [
     "__version__", "install", "stats", "uninstall",
     "Autoloader", "registry",
-    "GlobalImportEngine", "GlobalImportState", "ImportEngine", "ImportEvent", "Listening", "on_import", "sysengine",
+    "GlobalImportEngine", "GlobalImportState", "ImportDenied", "ImportEngine", "ImportEvent", "Listening", "on_import", "sysengine",
     "ReloadError", "Reloaded", "Reloader", "load_ipython_extension", "pinned", "reload", "unload_ipython_extension", "watch",
 ]

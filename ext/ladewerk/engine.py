@@ -3,7 +3,8 @@
 
 from ladewerk._engine._classes import ImportEngine
 from ladewerk._engine._global import GlobalImportEngine, sysengine
+from ladewerk._engine._rules import ImportDenied
 
 GlobalImportState = GlobalImportEngine
 
-__all__ = ["GlobalImportEngine", "GlobalImportState", "ImportEngine", "sysengine"]
+__all__ = ["GlobalImportEngine", "GlobalImportState", "ImportDenied", "ImportEngine", "sysengine"]

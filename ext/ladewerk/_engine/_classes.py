@@ -11,7 +11,7 @@ from ladewerk import _engines
 from ladewerk._engine._events import ImportEvent, on_import
 from ladewerk._engine._hooks import search
 from ladewerk._engine._loading import make, own_hook, set_finders
-from ladewerk._engine._rules import Modules, ruled_modules
+from ladewerk._engine._rules import Rule, Rules, activate, shown
 from ladewerk._engine._sharing import Sharing
 
 _Self = TypeVar("_Self", bound="Surface")
@@ -183,6 +183,7 @@ class ImportEngine(_engines.Engine, Surface):
 
     # What _loading.make() sets, beside what _engines.Engine has.
     _supply: Any
+    _rules: Rules | None = None
     _inside: Any
     _load_default: Callable[[Any], Any]
 
@@ -207,20 +208,30 @@ class ImportEngine(_engines.Engine, Surface):
     def modules(self) -> dict[str, Any]:
         """What sys.modules is inside."""
         self._check()
-        modules: dict[str, Any] = _engines.Engine.modules.__get__(self)  # type: ignore[attr-defined]
+        modules: dict[str, Any] = _engines.Engine.modules.__get__(self) if self._rules is None else self.sys.modules  # type: ignore[attr-defined]
         return modules
 
     @modules.setter
     def modules(self, modules: dict[str, Any]) -> None:
         self._check()
-        if getattr(self, "_guard", None) is not None and not isinstance(modules, Modules):
-            modules = ruled_modules(self, modules)
-        self.sys.modules = modules
+        if self._rules is not None:
+            self._rules.modules = modules
+        self.sys.modules = modules if self._rules is None else shown(self._rules, modules)
         _engines.Engine.modules.__set__(self, modules)  # type: ignore[attr-defined]
 
     def allow(self, name: str, importer: str) -> bool:
         """Whether the module named IMPORTER ("" if its code is of none) may have module NAME, there already or not. False is an ImportError for it. To be overridden; else nobody asks."""
         return True
+
+    def deny(self, *names: str, importers: str | Iterable[str] = "*", because: str | None = None) -> None:
+        """From now on IMPORTERS may not have modules NAMES, there already or not: for them it is an ImportDenied, which is an ImportError and says BECAUSE.
+
+        A name means what is below it as well, `a.*` what is below `a` alone, `*` everything.
+        """
+        self._check()
+        rule = Rule(names, (importers,) if isinstance(importers, str) else tuple(importers), because)
+        rules = self._rules or activate(self, self.modules)
+        rules.denied = (*rules.denied, rule)
 
     def on_import(self, event: ImportEvent) -> None:
         """Something has happened in an import of this engine. To be overridden; else nobody is told, and nothing is spent on it."""

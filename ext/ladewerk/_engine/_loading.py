@@ -21,7 +21,7 @@ from zipimport import zipimporter
 from ladewerk import _engines, _native
 from ladewerk._engine._hooks import Hook, ask, is_plain, load, search
 from ladewerk._engine._makers import Supply, trimmed
-from ladewerk._engine._rules import guard, ruled_modules
+from ladewerk._engine._rules import activate
 from ladewerk._engine._sharing import FIRST, PROCESS, Sharing, loaded_in_process
 
 KEY = "__ladewerk_engine__"  # in the dictionary of an engine's builtins: the engine
@@ -133,13 +133,6 @@ def set_finders(engine: Any, finders: Iterable[Any]) -> None:
     engine.sys.meta_path = meta_path
 
 
-def _asking_first(check: Callable[[str], None], find_and_load: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
-    def asking(name: str, import_: Any, **more: Any) -> Any:
-        check(name)
-        return find_and_load(name, import_, **more)
-    return asking
-
-
 def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str], Any]) -> None:
     """Fill in ENGINE, a new _engines.Engine, but for its path, meta_path and path_hooks. BASE: the class whose methods are the defaults; what is not overridden is not called."""
     _engines.route()
@@ -152,7 +145,7 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
     engine.sys = _engines.make_sys()
     _connect(engine)
     overrides = {name for name in ("allow", "find_spec", "load") if getattr(type(engine), name) is not getattr(base, name)}
-    modules: dict[str, Any] = ruled_modules(engine, {}) if "allow" in overrides else {}
+    modules: dict[str, Any] = {}
     modules.update({"sys": engine.sys, "builtins": engine.builtins, "_frozen_importlib": engine._bootstrap,
                     "_frozen_importlib_external": engine._external, "_imp": engine._imp})
     program = loaded_in_process("__main__")
@@ -198,10 +191,9 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
                             lambda finder, name, path: ask(engine, finder, name, path, None))
     engine._inside = inside
     find_and_load = inside if not overrides & {"find_spec", "load"} else stock_find_and_load
-    if "allow" in overrides:
-        engine._guard = guard(engine)
-        find_and_load = _asking_first(engine._guard, find_and_load)
     bootstrap._find_and_load = engine._find_and_load = find_and_load
     engine._wait = bootstrap._lock_unlock_module
     _engines.Engine.modules.__set__(engine, modules)  # type: ignore[attr-defined]
     vars(engine.builtins)[KEY] = engine
+    if "allow" in overrides:
+        activate(engine, modules)
