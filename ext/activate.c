@@ -4,6 +4,7 @@
  *
  * Several interpreters of a process share the session (it knows no Python object); each has its own finder and its own replacement.
  */
+#include "observe.h"
 #include "told.h"
 
 #include <marshal.h>

@@ -101,7 +101,7 @@ def _bind_re() -> None:
 
 def trimmed(function: _Function) -> _Function:
     """FUNCTION, which stands between importlib's functions: CPython cuts its frames out of tracebacks as it does theirs."""
-    function.__code__ = function.__code__.replace(co_filename="<frozen importlib._bootstrap>")  # type: ignore[attr-defined]
+    function.__code__ = function.__code__.replace(co_filename="<frozen importlib._bootstrap>")
     return function
 
 
