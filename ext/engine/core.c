@@ -8,7 +8,7 @@
 #include <stddef.h>
 
 #define LW_ENGINE_OBJECTS(X) \
-	X(modules) X(sys) X(builtins) X(imp) X(bootstrap) X(external) X(find_and_load) X(wait) X(guard) X(told)
+	X(modules) X(sys) X(builtins) X(imp) X(bootstrap) X(external) X(find_and_load) X(wait) X(guard)
 
 static int engine_traverse(PyObject *self, visitproc visit, void *arg)
 {
@@ -53,7 +53,6 @@ static PyMemberDef members[] = {
 	{ "_find_and_load", T_OBJECT_EX, offsetof(lw_engine, find_and_load), 0, "Called (name, import_) for a module that is not there." },
 	{ "_wait", T_OBJECT_EX, offsetof(lw_engine, wait), 0, "Called (name) for a module that is being initialised." },
 	{ "_guard", T_OBJECT, offsetof(lw_engine, guard), 0, "Asked before a module is handed out, or None." },
-	{ "_told", T_OBJECT, offsetof(lw_engine, told), 0, "Told of modules that were there already, or None." },
 	{ "__dictoffset__", T_PYSSIZET, offsetof(lw_engine, dict), READONLY, NULL },
 	{ "__weaklistoffset__", T_PYSSIZET, offsetof(lw_engine, weaklist), READONLY, NULL },
 	{ NULL, 0, 0, 0, NULL },

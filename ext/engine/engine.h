@@ -8,7 +8,6 @@
  *   router.c    the interpreter's modules dictionary and bootstrap functions, which answer for the current engine
  *   mirror.c    an engine's own sys module
  *   guard.c     rules: may this importer have that module?
- *   told.c      events
  *   single.c    what a C module is, and which object of a single-phase module its C code finds
  *
  * How the running code is known: every engine has its own `builtins` module; module bodies of an engine run with its dictionary, so every function that they
@@ -60,7 +59,6 @@ struct lw_engine {
 	PyObject *find_and_load;	/* called (name, import_) in place of the bootstrap's */
 	PyObject *wait;			/* called (name) in place of the bootstrap's _lock_unlock_module */
 	PyObject *guard;		/* rules, asked before a module is handed out; NULL or None: none */
-	PyObject *told;			/* told of modules that were there already; NULL or None: nobody listens */
 	PyObject *dict, *weaklist;
 };
 
@@ -80,7 +78,7 @@ lw_engine *lw_engine_current(lw_engines *state);
  */
 int lw_route(lw_engines *state);
 
-/* --- hook points: called only where the engine's field lw_is_set(), so that they cost two comparisons otherwise --- */
+/* --- the hook point: called only where the engine's field lw_is_set(), so that they cost two comparisons otherwise --- */
 
 static inline bool lw_is_set(PyObject *hook)
 {
@@ -89,8 +87,6 @@ static inline bool lw_is_set(PyObject *hook)
 
 /** May the running code have module NAME (str)? 0; -1 with an ImportError that says which rule forbids it. Asked for `import` of a module that is there, and of one that is not. */
 int lw_engine_guard(lw_engines *state, lw_engine *engine, PyObject *name);
-/** The running code got MODULE, which was there already. Errors are reported as unraisable. */
-void lw_engine_reused(lw_engines *state, lw_engine *engine, PyObject *name, PyObject *module);
 
 /* --- for the other extensions --- */
 

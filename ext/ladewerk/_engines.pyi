@@ -23,7 +23,6 @@ class Engine:
     _find_and_load: Any
     _wait: Any
     _guard: Any
-    _told: Any
 
 def current() -> Any: ...
 def entered() -> None: ...
