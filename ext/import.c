@@ -162,29 +162,41 @@ void lw_import_unlock(lw_state *state)
 	lw_error_restore(&error);
 }
 
-/* What an engine's own way of asking says: 1 (*SPEC), -1. */
-static int ask_by(PyObject *asker, PyObject *finder, PyObject *name, PyObject *path, PyObject **spec)
+/* Whether a call of FUNCTION is an ordinary one for sure: a function or method in C, or one in Python without a parameter `engine`. Never fails. */
+static bool is_ordinary(const lw_state *state, PyObject *function)
 {
-	PyObject *args[] = { finder, name, path ? path : Py_None };
-	*spec = PyObject_Vectorcall(asker, args, 3, NULL);
-	return *spec ? 1 : -1;
+	if (PyCFunction_Check(function))
+		return true;
+	if (PyMethod_Check(function))
+		function = PyMethod_GET_FUNCTION(function);
+	if (!PyFunction_Check(function))
+		return false;
+	const PyCodeObject *code = (PyCodeObject *)PyFunction_GET_CODE(function);
+	for (Py_ssize_t i = 0; i < code->co_argcount + code->co_kwonlyargcount; i++)
+		if (PyTuple_GET_ITEM(code->co_localsplusnames, i) == LW_STR(state, engine)) /* names in code are interned */
+			return false;
+	return true;
 }
 
-/* finder.find_spec(name, path, None) under the import lock: 1 (*SPEC), 0 (no such method), -1. */
+/* finder.find_spec(name, path, None) under the import lock; if it may want more, an engine has its own way of asking: 1 (*SPEC), 0 (no such method), -1. */
 static int ask(lw_state *state, PyObject *finder, PyObject *name, PyObject *path, PyObject **spec)
 {
 	PyObject *find_spec;
 	if (lw_import_lock(state) < 0)
 		return -1;
 	bool other = state->asker && who_is(state, finder) == WHO_OTHER;
-	int result = other ? ask_by(state->asker, finder, name, path, spec) : lw_attr_get(finder, LW_STR(state, find_spec), &find_spec);
-	if (result > 0 && !other) {
+	int result = lw_attr_get(finder, LW_STR(state, find_spec), &find_spec);
+	if (other && result >= 0 && (!result || !is_ordinary(state, find_spec))) {
+		PyObject *args[] = { finder, name, path ? path : Py_None };
+		*spec = PyObject_Vectorcall(state->asker, args, 3, NULL);
+		result = 1;
+	} else if (result > 0) {
 		PyObject *args[] = { name, path ? path : Py_None, Py_None };
 		*spec = PyObject_Vectorcall(find_spec, args, 3, NULL);
-		Py_DECREF(find_spec);
-		if (!*spec)
-			result = -1;
 	}
+	Py_XDECREF(find_spec);
+	if (result > 0 && !*spec)
+		result = -1;
 	lw_import_unlock(state);
 	return result;
 }

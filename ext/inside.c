@@ -317,7 +317,7 @@ PyDoc_STRVAR(inside_doc, "Inside(find_and_load, sys, bootstrap, external, builti
 	"has to stand ahead of PathFinder in its meta_path for that. SYS to BUILTINS are the dictionaries of the engine's sys, _frozen_importlib,\n"
 	"_frozen_importlib_external and builtins; OWN: functions to be put into BOOTSTRAP in the place of the stock ones, once these have been looked at.\n"
 	"GIVEN(name): a spec, if no search is to be made for the module; asked where the name up to its first dot is in NAMES.\n"
-	"ASK(finder, name, path): what a finder that is not the bootstrap's own says.");
+	"ASK(finder, name, path): what a finder says that is not the bootstrap's own, and has no find_spec() or one that may take an `engine`.");
 
 static PyType_Slot inside_slots[] = {
 	{ Py_tp_new, inside_new },

@@ -317,3 +317,34 @@ def test_an_engine_that_goes_takes_its_state_along(tree, kept):
         assert alive == 4 * {kept}, alive
         assert (more > 100) == bool({kept}), more
     """)
+
+
+def test_finders_of_others_are_asked_as_they_like(tree):
+    """On the fast path, too: with the engine if they take one, by PEP 302 if they know no other way."""
+    inside(learnt(tree), """if True:
+        asked = []
+        class Plain:
+            def find_spec(self, fullname, path=None, target=None):
+                asked.append(("plain", fullname))
+        class Wants:
+            @staticmethod
+            def find_spec(fullname, path=None, target=None, *, engine=None):
+                asked.append((engine, fullname))
+        class Captures:
+            def find_spec(self, fullname, path=None, target=None, engine=None):
+                asked.append((lambda: engine)() and ("captures", fullname))
+        class Old:
+            def find_module(self, fullname, path=None):
+                asked.append(("old", fullname))
+        class Called:
+            class find_spec:
+                def __call__(self, fullname, path, target, engine):
+                    asked.append(("called", engine.name, fullname))
+            find_spec = find_spec()
+        engine = ladewerk.ImportEngine(name="it")
+        engine.meta_path[:0] = [Plain(), Wants, Captures(), Old(), Called()]
+        _, how = more(lambda: engine.import_module("shop.items"))
+        assert how["pack"] == 3, how
+        assert asked[:5] == [("plain", "shop"), (engine, "shop"), ("captures", "shop"), ("old", "shop"), ("called", "it", "shop")], asked
+        assert len(asked) == 15
+    """)
