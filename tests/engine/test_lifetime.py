@@ -8,7 +8,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import sysconfig
 import textwrap
 import threading
 import weakref
@@ -17,9 +16,7 @@ from typing import Any
 import pytest
 
 import ladewerk
-
-# There, functions, classes and modules live for ever once a second thread was started.
-freed = pytest.mark.skipif(bool(sysconfig.get_config_var("Py_GIL_DISABLED")) and sys.version_info < (3, 14), reason="free-threaded 3.13 makes what it shares between threads immortal")
+from collecting import collect, freed
 
 LONG = os.environ.get("LADEWERK_LONG") == "1"
 
@@ -66,11 +63,6 @@ def execute(engine: Any, code: str) -> dict[str, Any]:
     namespace = {"__builtins__": vars(engine.import_module("builtins")), "__name__": "probe"}
     exec(textwrap.dedent(code), namespace)
     return namespace
-
-
-def collect() -> None:
-    gc.collect()
-    gc.collect()
 
 
 @freed
