@@ -117,7 +117,7 @@ class Rules:
 def shown(rules: Rules, modules: dict[str, Any]) -> dict[str, Any]:
     """`sys.modules` of an engine with rules: MODULES, less what the code that looks may not have. Its own storage is empty, for those who read that of a dict."""
 
-    class Modules(dict[str, Any]):
+    class _Modules(dict[str, Any]):
         __slots__ = ()
 
         def __getitem__(self, name: str) -> Any:
@@ -194,7 +194,7 @@ def shown(rules: Rules, modules: dict[str, Any]) -> dict[str, Any]:
         def __repr__(self) -> str:
             return repr(self.copy())
 
-    return Modules()
+    return _Modules()
 
 
 # --- submodules as attributes ---
