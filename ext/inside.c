@@ -29,6 +29,7 @@ typedef struct {
 	PyObject *native;	/* strong: the module, home's */
 	lw_state *state;	/* NULL once it was torn down; installed: imports are served from it while home serves some */
 	bool strange;		/* they never are: the state's reason says why */
+	bool stepped_aside;	/* they are not, because the engine finds or loads in a way of its own; it is a finder all the same */
 } inside_object;
 
 /* What is in the state beside LW_BOOTSTRAP_OBJECTS. */
@@ -98,7 +99,7 @@ static PyObject *inside_call(PyObject *object, PyObject *const *args, size_t fla
 	Py_ssize_t nargs = PyVectorcall_NARGS(flags);
 	if (!self->state)
 		return PyErr_Format(PyExc_ImportError, "ladewerk: the engine has been torn down");
-	int served = state_of(self, &state);
+	int served = self->stepped_aside ? 0 : state_of(self, &state);
 	if (served < 0)
 		return NULL;
 	if (!served && lw_is_heard(self->state) && nargs == 2 && !kwnames && PyUnicode_CheckExact(args[0]))
@@ -284,12 +285,19 @@ static PyObject *inside_listen(PyObject *object, PyObject *args)
 	return state ? lw_listen_to(state, object, args) : PyErr_Format(PyExc_ImportError, "ladewerk: the engine has been torn down");
 }
 
+static PyObject *inside_step_aside(PyObject *object, PyObject *unused)
+{
+	((inside_object *)object)->stepped_aside = true;
+	Py_RETURN_NONE;
+}
+
 lw_state *lw_state_behind(PyObject *self)
 {
 	return self && !PyModule_Check(self) ? ((inside_object *)self)->state : lw_state_of(self);
 }
 
 static PyMethodDef inside_methods[] = {
+	{ "step_aside", inside_step_aside, METH_NOARGS, "step_aside()\n--\n\nFrom now on calls go to FIND_AND_LOAD: the engine finds or loads in a way of its own." },
 	{ "listen", inside_listen, METH_VARARGS, "listen($self, listener, events, /)\n--\n\nAs _native.listen(), for imports of this engine." },
 	{ "find_spec", (PyCFunction)(void (*)(void))inside_find_spec, METH_VARARGS | METH_KEYWORDS, lw_find_spec_doc },
 	{ "invalidate_caches", inside_invalidate_caches, METH_NOARGS, lw_invalidate_caches_doc },

@@ -2,10 +2,12 @@
 """What `ladewerk.on_import()` hears of: of imports that stock Python makes, of those of the fast path, and of those of an engine."""
 
 import builtins
+import gc
 import importlib
 import importlib._bootstrap
 import sys
 import threading
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -215,3 +217,46 @@ def test_an_engine_and_the_process_hear_of_their_own(tree):
             import ev_pkg
         assert here == [] and ev_pkg is engine.modules["ev_pkg"]
     engine.close()
+
+
+class Telling(ladewerk.ImportEngine):
+    """Told by the hook of its class; it finds and loads in a way of its own."""
+
+    def __init__(self, **settings):
+        self.heard = Heard()
+        super().__init__(**settings)
+
+    def on_import(self, event):
+        self.heard(event)
+
+    def find_spec(self, name, path, target=None):
+        return super().find_spec(name, path, target)
+
+    def load(self, spec):
+        return super().load(spec)
+
+
+def test_the_hook_of_a_class(tree):
+    engine = Telling(path=[tree, *sys.path])
+    engine.import_module("ev_pkg.late")
+    assert engine.heard.brief("found", "loaded", "failed") == [
+        ("found", "ev_pkg", __name__), ("found", "ev_pkg.sub", "ev_pkg"), ("loaded", "ev_pkg.sub", "ev_pkg"), ("loaded", "ev_pkg", __name__),
+        ("found", "ev_pkg.late", __name__), ("loaded", "ev_pkg.late", __name__)]
+    with pytest.raises(ImportError):
+        engine.import_module("ev_missing")
+    assert engine.heard.brief("failed") == [("failed", "ev_nowhere", "ev_missing"), ("failed", "ev_missing", __name__)]
+    engine.close()
+
+
+def test_an_engine_that_somebody_listens_to_is_freed(tree):
+    engine = Telling(path=[tree, *sys.path])
+    engine.deny("ev_broken", importers="ev_plain")
+    engine.import_module("ev_pkg")
+    listening = ladewerk.on_import(print, engine=engine, kinds=["failed"])
+    gone = [weakref.ref(engine), weakref.ref(engine.modules["ev_pkg"])]
+    del engine
+    for _ in range(4):
+        gc.collect()
+    if sys.version_info < (3, 13) or sys._is_gil_enabled():
+        assert [ref() for ref in gone] == [None, None]
+    listening.close()

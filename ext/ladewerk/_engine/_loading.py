@@ -160,7 +160,6 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
     engine._supply = supply
     bootstrap = engine._bootstrap
     stock_load, stock_module = bootstrap._load_unlocked, bootstrap.module_from_spec
-    stock_find_and_load = bootstrap._find_and_load
 
     @trimmed
     def find_spec(name: str, path: Any, target: Any = None) -> Any:
@@ -190,8 +189,9 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
                             {"_find_spec": find_spec, "_load_unlocked": load_own, "module_from_spec": module_from_spec}, supply.find, given,
                             lambda finder, name, path: ask(engine, finder, name, path, None))
     engine._inside = inside
-    find_and_load = inside if not overrides & {"find_spec", "load"} else stock_find_and_load
-    bootstrap._find_and_load = engine._find_and_load = find_and_load
+    if overrides & {"find_spec", "load"}:
+        inside.step_aside()
+    bootstrap._find_and_load = engine._find_and_load = inside
     engine._wait = bootstrap._lock_unlock_module
     _engines.Engine.modules.__set__(engine, modules)  # type: ignore[attr-defined]
     vars(engine.builtins)[KEY] = engine
