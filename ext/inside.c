@@ -297,7 +297,7 @@ lw_state *lw_state_behind(PyObject *self)
 }
 
 static PyMethodDef inside_methods[] = {
-	{ "step_aside", inside_step_aside, METH_NOARGS, "step_aside()\n--\n\nFrom now on calls go to FIND_AND_LOAD: the engine finds or loads in a way of its own." },
+	{ "step_aside", inside_step_aside, METH_NOARGS, "step_aside($self, /)\n--\n\nFrom now on calls go to FIND_AND_LOAD: the engine finds or loads in a way of its own." },
 	{ "listen", inside_listen, METH_VARARGS, "listen($self, listener, events, /)\n--\n\nAs _native.listen(), for imports of this engine." },
 	{ "find_spec", (PyCFunction)(void (*)(void))inside_find_spec, METH_VARARGS | METH_KEYWORDS, lw_find_spec_doc },
 	{ "invalidate_caches", inside_invalidate_caches, METH_NOARGS, lw_invalidate_caches_doc },
