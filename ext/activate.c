@@ -5,6 +5,7 @@
  * Several interpreters of a process share the session (it knows no Python object); each has its own finder and its own replacement.
  */
 #include "observe.h"
+#include "told.h"
 
 #include <marshal.h>
 #include <pthread.h>
@@ -320,7 +321,7 @@ static int verify(lw_state *state)
 	return 0;
 }
 
-static int find_parts(lw_state *state)
+int lw_find_parts_quietly(lw_state *state)
 {
 	if (state->pyc_tail)
 		return 0; /* the last thing found */
@@ -351,6 +352,52 @@ static int insert_finder(lw_state *state)
 	return refuse(state, "PathFinder is not in sys.meta_path%s", "");
 }
 
+/* DICT[NAME] = FUNCTION; where the router of engines has its own there, BEHIND it. 0 or -1. */
+static int put_function(PyObject *dict, PyObject *name, PyObject **behind, PyObject *function)
+{
+	if (!behind)
+		return PyDict_SetItem(dict, name, function);
+	Py_XSETREF(*behind, Py_NewRef(function));
+	return 0;
+}
+
+int lw_replace(lw_state *state, PyObject *dict, PyObject *name, PyMethodDef *def, PyObject *self, PyObject **original, PyObject **replacement)
+{
+	PyObject *function;
+	int found = lw_dict_get(dict, name, &function);
+	if (found <= 0)
+		return found < 0 ? -1 : 1;
+	PyObject **behind = lw_behind_router(state, function);
+	if (behind)
+		Py_SETREF(function, Py_NewRef(*behind));
+	Py_XSETREF(*original, function);
+	Py_XSETREF(*replacement, PyCFunction_NewEx(def, self, NULL));
+	return *replacement ? put_function(dict, name, behind, *replacement) : -1;
+}
+
+bool lw_restore(lw_state *state, PyObject *dict, PyObject *name, PyObject *original, PyObject *replacement)
+{
+	PyObject *function = original ? PyDict_GetItem(dict, name) : NULL;
+	PyObject **behind = function ? lw_behind_router(state, function) : NULL;
+	return function && (behind ? *behind : function) == replacement && put_function(dict, name, behind, original) == 0;
+}
+
+int lw_replace_find(lw_state *state)
+{
+	if (state->find_in)
+		return 0;
+	int result = lw_replace(state, state->bootstrap_dict, LW_STR(state, _find_and_load), &lw_find_and_load_def, state->module, &state->original,
+		&state->replacement);
+	state->find_in = result == 0;
+	return result < 0 ? -1 : 0;
+}
+
+void lw_restore_find(lw_state *state)
+{
+	if (state->find_in && lw_restore(state, state->bootstrap_dict, LW_STR(state, _find_and_load), state->original, state->replacement))
+		state->find_in = false;
+}
+
 /* Put a function of ours in the place of importlib._bootstrap.NAME. */
 static int replace_function(lw_state *state, PyObject *name, PyMethodDef *def, PyObject **original, PyObject **replacement)
 {
@@ -358,20 +405,15 @@ static int replace_function(lw_state *state, PyObject *name, PyMethodDef *def, P
 	int found = lw_dict_get(state->bootstrap_dict, name, &function);
 	if (found <= 0)
 		return found < 0 ? -1 : refuse(state, "importlib._bootstrap has no %s", PyUnicode_AsUTF8(name));
+	PyObject **behind = lw_behind_router(state, function);
+	if (behind)
+		Py_SETREF(function, Py_NewRef(*behind));
 	if (!lw_bootstrap_is_stock(function)) {
 		Py_DECREF(function);
 		return refuse(state, "importlib._bootstrap.%s was replaced by somebody else", PyUnicode_AsUTF8(name));
 	}
-	Py_XSETREF(*original, function);
-	Py_XSETREF(*replacement, PyCFunction_NewEx(def, state->module, NULL));
-	return *replacement ? PyDict_SetItem(state->bootstrap_dict, name, *replacement) : -1;
-}
-
-/* If somebody wrapped our function it stays, and hands everything to the stock one. */
-static void restore_function(lw_state *state, PyObject *name, PyObject *original, PyObject *replacement)
-{
-	if (original && PyDict_GetItem(state->bootstrap_dict, name) == replacement)
-		PyDict_SetItem(state->bootstrap_dict, name, original);
+	Py_DECREF(function);
+	return lw_replace(state, state->bootstrap_dict, name, def, state->module, original, replacement);
 }
 
 static int replace_functions(lw_state *state)
@@ -379,7 +421,7 @@ static int replace_functions(lw_state *state)
 	int result = replace_function(state, LW_STR(state, _find_and_load), &lw_find_and_load_def, &state->original, &state->replacement);
 	if (result)
 		return result;
-	state->fast = true;
+	state->fast = state->find_in = true;
 	/* Only observers need this one: if it is not the stock function, they see less. */
 	PyObject *reason = Py_XNewRef(state->reason);
 	result = replace_function(state, LW_STR(state, _lock_unlock_module), &lw_lock_unlock_module_def, &state->original_wait, &state->replacement_wait);
@@ -397,7 +439,7 @@ static bool file_names_are_utf8(void)
 	return utf8;
 }
 
-static int install(lw_state *state, const struct options *options)
+static int install_unheard(lw_state *state, const struct options *options)
 {
 	enum lw_freshness freshness;
 	bool daemon;
@@ -415,7 +457,7 @@ static int install(lw_state *state, const struct options *options)
 	if (!file_names_are_utf8())
 		return refuse(state, "the file system encoding is not utf-8%s", "");
 	Py_CLEAR(state->reason);
-	int result = find_parts(state);
+	int result = lw_find_parts_quietly(state);
 	if (!result)
 		result = verify(state);
 	if (!result)
@@ -441,7 +483,7 @@ static int install(lw_state *state, const struct options *options)
 	return result ? result : lw_report_if_asked(state, variable(options, "LADEWERK_REPORT"));
 }
 
-static void uninstall(lw_state *state)
+static void uninstall_unheard(lw_state *state)
 {
 	state->installed = state->fast = false;
 	PyObject *meta_path = state->sys_dict ? PyDict_GetItemString(state->sys_dict, "meta_path") : NULL;
@@ -450,11 +492,30 @@ static void uninstall(lw_state *state)
 	if (at >= 0 && PyList_SetSlice(meta_path, at, at + 1, NULL) < 0)
 		PyErr_Clear();
 	Py_CLEAR(state->finder);
-	restore_function(state, LW_STR(state, _find_and_load), state->original, state->replacement);
-	restore_function(state, LW_STR(state, _lock_unlock_module), state->original_wait, state->replacement_wait);
+	if (state->bootstrap_dict) {
+		lw_restore_find(state);
+		lw_restore(state, state->bootstrap_dict, LW_STR(state, _lock_unlock_module), state->original_wait, state->replacement_wait);
+	}
 	PyDict_Clear(state->views_single);
 	PyList_SetSlice(state->views_multi, 0, PY_SSIZE_T_MAX, NULL);
 	lw_unmarshal_clear(state);
+}
+
+static void uninstall(lw_state *state)
+{
+	lw_told_unplace(state);
+	uninstall_unheard(state);
+	if (lw_told_place(state) < 0)
+		PyErr_Clear(); /* without memory: less is told */
+}
+
+/* What a listener needs is out of the way meanwhile: the functions are looked at. */
+static int install(lw_state *state, const struct options *options)
+{
+	if (!state->installed)
+		lw_told_unplace(state);
+	int result = install_unheard(state, options);
+	return lw_told_place(state) < 0 ? -1 : result;
 }
 
 /* After a failed installation; its exception stays. */
@@ -511,7 +572,7 @@ PyObject *lw_boot(PyObject *module, PyObject *enabled)
 
 int lw_find_parts(lw_state *state)
 {
-	int result = find_parts(state);
+	int result = lw_find_parts_quietly(state);
 	if (result > 0)
 		PyErr_Format(PyExc_RuntimeError, "%U", state->reason);
 	return result ? -1 : 0;

@@ -81,7 +81,7 @@ static PyObject *set_of(PyObject *items)
 /* The names that the built-in and the frozen importer know: a look at a set instead of a walk through a table. */
 static int take_names(lw_state *state, PyObject *imp)
 {
-	state->builtin_names = set_of(Py_XNewRef(PyDict_GetItemString(state->sys_dict, "builtin_module_names")));
+	state->builtin_names = set_of(Py_XNewRef(PyDict_GetItemString(state->home->sys_dict, "builtin_module_names")));
 	state->frozen_names = set_of(PyObject_CallMethod(imp, "_frozen_module_names", NULL));
 	state->builtin_table = PyImport_Inittab;
 	state->frozen_table = PyImport_FrozenModules;
@@ -121,7 +121,7 @@ static int take_classes(lw_state *state)
 		{ "SourcelessFileLoader", state->external_dict, &state->sourceless_loader },
 		{ "ExtensionFileLoader", state->external_dict, &state->extension_loader },
 		{ "_NamespacePath", state->external_dict, &state->namespace_path },
-		{ "implementation", state->sys_dict, &state->implementation },
+		{ "implementation", state->home->sys_dict, &state->implementation },
 	};
 	for (size_t i = 0; i < Py_ARRAY_LENGTH(classes); i++) {
 		int error = take(state, classes[i].dict, classes[i].name, classes[i].slot);
@@ -316,6 +316,8 @@ static bool is_alien(const char *name)
 static int matters(const struct lw_tag *tag, PyObject *name)
 {
 	const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
+	if (text && strcmp(text, "_SEP") == 0)
+		return 0; /* FrozenImporter's own, when it is asked for the first time */
 	if (!text || !is_alien(text))
 		return 1;
 	for (Py_ssize_t i = 0; i < PyList_GET_SIZE(tag->dicts); i++) {
@@ -474,9 +476,16 @@ int lw_bootstrap_hooks(lw_state *state, bool *extra)
 	return usual;
 }
 
+/* An engine's parts, from its own modules. */
+static int take_engine_dicts(lw_state *state)
+{
+	return state->sys_dict && state->bootstrap_dict && state->external_dict && state->builtins ? 0 : unknown(state, "modules");
+}
+
 int lw_bootstrap_find(lw_state *state)
 {
-	int (*const step[])(lw_state *) = { take_dicts, take_functions, take_classes, take_template, take_hooks, add_guards, add_tags };
+	int (*const dicts)(lw_state *) = state->home == state ? take_dicts : take_engine_dicts;
+	int (*const step[])(lw_state *) = { dicts, take_functions, take_classes, take_template, take_hooks, add_guards, add_tags };
 	for (size_t i = 0; i < Py_ARRAY_LENGTH(step); i++) {
 		int error = step[i](state);
 		if (error)
@@ -514,6 +523,13 @@ void lw_bootstrap_clear(lw_state *state)
 #define X(field) Py_CLEAR(state->field);
 	LW_BOOTSTRAP_OBJECTS(X)
 #undef X
+}
+
+void lw_bootstrap_expect(lw_state *state, PyObject *name, PyObject *before, PyObject *after)
+{
+	for (unsigned i = 0; i < state->guard_count; i++)
+		if (before && state->guards[i].value == before && state->guards[i].name == name)
+			Py_SETREF(state->guards[i].value, Py_NewRef(after));
 }
 
 /* --- digests --- */
@@ -587,8 +603,19 @@ static int put_code(struct text *text, PyCodeObject *code)
 	return result == 0 ? put_const(text, code->co_consts) : result;
 }
 
+/* A function of DICT by its name: a new reference or NULL. For _find_and_load, where ours or the router's stands in its place, the one that was there. */
+static PyObject *function_of(const lw_state *state, PyObject *dict, const char *name)
+{
+	PyObject *function = PyDict_GetItemString(dict, name), **behind = function ? lw_behind_router(state->home, function) : NULL;
+	if (behind)
+		function = *behind;
+	if (function && !PyFunction_Check(function) && state->original && dict == state->bootstrap_dict && strcmp(name, "_find_and_load") == 0)
+		function = state->original;
+	return Py_XNewRef(function);
+}
+
 /* "Class.method" or "function"; what is missing in a version is part of the digest too. */
-static int put_function(struct text *text, PyObject *dict, const char *name)
+static int put_function(struct text *text, const lw_state *state, PyObject *dict, const char *name)
 {
 	const char *dot = strchr(name, '.');
 	PyObject *function = NULL;
@@ -600,7 +627,7 @@ static int put_function(struct text *text, PyObject *dict, const char *name)
 		Py_XDECREF(class_name);
 		Py_XDECREF(proxy);
 	} else {
-		function = Py_XNewRef(PyDict_GetItemString(dict, name));
+		function = function_of(state, dict, name);
 	}
 	if (function && !PyFunction_Check(function)) /* staticmethod, classmethod */
 		Py_SETREF(function, PyObject_GetAttrString(function, "__func__"));
@@ -612,12 +639,12 @@ static int put_function(struct text *text, PyObject *dict, const char *name)
 	return result;
 }
 
-static int digest(PyObject *const dict[2], const char *const *name, struct lw_hash128 *out)
+static int digest(const lw_state *state, PyObject *const dict[2], const char *const *name, struct lw_hash128 *out)
 {
 	struct text text = { 0 };
 	int result = 0;
 	for (; *name && result == 0; name++)
-		result = put_function(&text, dict[**name == '+'], *name + (**name == '+'));
+		result = put_function(&text, state, dict[**name == '+'], *name + (**name == '+'));
 	if (result == 0)
 		*out = lw_hash128(text.data, text.len);
 	PyMem_Free(text.data);
@@ -641,7 +668,7 @@ int lw_bootstrap_digests(lw_state *state, struct lw_hash128 *find, struct lw_has
 		"+SourceLoader.get_code", "+SourceFileLoader.path_stats", "+FileLoader.__init__", NULL,
 	};
 	PyObject *const dict[2] = { state->bootstrap_dict, state->external_dict };
-	if (digest(dict, find_functions, find) < 0 || digest(dict, load_functions, load) < 0)
+	if (digest(state, dict, find_functions, find) < 0 || digest(state, dict, load_functions, load) < 0)
 		return -1;
 	return 0;
 }

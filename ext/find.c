@@ -161,7 +161,7 @@ static enum lw_found walk(lw_state *state, lw_view_object *view, PyObject *name,
 		if (settled < 0)
 			return LW_FOUND_ERROR;
 		if (settled > 0) {
-			lw_count(&state->served[LW_SERVED_FOREIGN]);
+			lw_served(state, LW_SERVED_FOREIGN);
 			lw_span_how(LW_HOW_FOREIGN);
 			return LW_FOUND_SPEC;
 		}
@@ -169,7 +169,7 @@ static enum lw_found walk(lw_state *state, lw_view_object *view, PyObject *name,
 	if (!*portions || !PyList_GET_SIZE(*portions))
 		return LW_FOUND_MISS;
 	*spec = namespace_spec(state, name, *portions);
-	lw_count(&state->served[LW_SERVED_NAMESPACE]);
+	lw_served(state, LW_SERVED_NAMESPACE);
 	lw_span_how(LW_HOW_NAMESPACE);
 	return *spec ? LW_FOUND_SPEC : LW_FOUND_ERROR;
 }
@@ -203,8 +203,8 @@ typedef struct {
 	PyObject *module;	/* keeps the state alive */
 } finder_object;
 
-/* Whether SELF stands directly ahead of PathFinder in sys.meta_path, so that its turn is PathFinder's: 1, 0, -1. */
-static int in_place(lw_state *state, PyObject *self)
+/* Whether our finder stands directly ahead of PathFinder in sys.meta_path, so that its turn is PathFinder's: 1, 0, -1. */
+static int in_place(lw_state *state)
 {
 	PyObject *meta_path;
 	int result = lw_dict_get(state->sys_dict, LW_STR(state, meta_path), &meta_path);
@@ -212,37 +212,28 @@ static int in_place(lw_state *state, PyObject *self)
 		return result;
 	result = 0;
 	for (Py_ssize_t i = 0; PyList_CheckExact(meta_path) && i + 1 < PyList_GET_SIZE(meta_path); i++)
-		if (PyList_GET_ITEM(meta_path, i) == self && PyList_GET_ITEM(meta_path, i + 1) == state->path_finder)
+		if (PyList_GET_ITEM(meta_path, i) == state->finder && PyList_GET_ITEM(meta_path, i + 1) == state->path_finder)
 			result = 1;
 	Py_DECREF(meta_path);
 	return result;
 }
 
-static PyObject *finder_find_spec(PyObject *self, PyObject *args, PyObject *kwargs)
+PyObject *lw_find_spec(lw_state *state, PyObject *name, PyObject *path)
 {
-	static char *names[] = { "fullname", "path", "target", NULL };
-	PyObject *name, *path = NULL, *target = NULL, *spec;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|OO:find_spec", names, &name, &path, &target))
-		return NULL;
-	lw_state *state = lw_state_of(((finder_object *)self)->module);
-	if (!state || !state->path_finder)
-		Py_RETURN_NONE;
-	/* Removed while somebody walks along sys.meta_path: PathFinder has slid into the place that was just passed. */
-	if (!state->installed)
-		return PyObject_CallMethod(state->path_finder, "find_spec", "OOO", name, path ? path : Py_None, target ? target : Py_None);
 	enum lw_aside why = LW_ASIDE_META_PATH;
-	int intact = in_place(state, self);
+	struct lw_hit hit;
+	PyObject *spec;
+	int intact = in_place(state);
 	if (intact > 0)
 		intact = lw_bootstrap_intact(state, &why);
 	if (intact < 0)
 		return NULL;
-	struct lw_hit hit;
 	enum lw_found found = intact ? lw_find(state, name, path == Py_None ? NULL : path, &hit, &spec, &why) : LW_FOUND_ASIDE;
 	switch (found) {
 	case LW_FOUND_ERROR:
 		return NULL;
 	case LW_FOUND_ASIDE:
-		lw_count(&state->aside[why]);
+		lw_stepped_aside(state, why);
 		Py_RETURN_NONE;
 	case LW_FOUND_MISS:
 		Py_RETURN_NONE;
@@ -253,18 +244,45 @@ static PyObject *finder_find_spec(PyObject *self, PyObject *args, PyObject *kwar
 	case LW_FOUND_SPEC:
 		break;
 	}
-	lw_count(&state->served[LW_SERVED_SPEC]);
+	lw_served(state, LW_SERVED_SPEC);
 	return spec;
 }
 
-static PyObject *finder_invalidate_caches(PyObject *self, PyObject *unused)
+int lw_find_spec_arguments(PyObject *args, PyObject *kwargs, PyObject **name, PyObject **path, PyObject **target, PyObject **engine)
 {
+	static char *names[] = { "fullname", "path", "target", "engine", NULL };
+	*path = *target = *engine = Py_None;
+	return PyArg_ParseTupleAndKeywords(args, kwargs, "U|OOO:find_spec", names, name, path, target, engine) ? 0 : -1;
+}
+
+static PyObject *finder_find_spec(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	PyObject *name, *path, *target, *engine;
+	if (lw_find_spec_arguments(args, kwargs, &name, &path, &target, &engine) < 0)
+		return NULL;
+	if (engine != Py_None)
+		Py_RETURN_NONE; /* this is the interpreter's path; engines have a finder of their own (inside.c) */
 	lw_state *state = lw_state_of(((finder_object *)self)->module);
+	if (!state || !state->path_finder)
+		Py_RETURN_NONE;
+	/* Removed while somebody walks along sys.meta_path: PathFinder has slid into the place that was just passed. */
+	if (!state->installed)
+		return PyObject_CallMethod(state->path_finder, "find_spec", "OOO", name, path, target);
+	return lw_find_spec(state, name, path);
+}
+
+void lw_invalidate_caches(lw_state *state)
+{
 	if (state && state->session) {
 		lw_enter(state->session);
 		lw_session_invalidate(state->session);
 		lw_session_leave(state->session);
 	}
+}
+
+static PyObject *finder_invalidate_caches(PyObject *self, PyObject *unused)
+{
+	lw_invalidate_caches(lw_state_of(((finder_object *)self)->module));
 	Py_RETURN_NONE;
 }
 
@@ -295,13 +313,13 @@ static void finder_dealloc(PyObject *self)
 	Py_DECREF(type);
 }
 
-PyDoc_STRVAR(find_spec_doc, "find_spec(fullname, path=None, target=None)\n--\n\n"
-	"The spec PathFinder would find, with the stock loader; None if there is none, or if PathFinder had better look itself.");
-PyDoc_STRVAR(invalidate_caches_doc, "invalidate_caches()\n--\n\nCompare everything with the file system again before it is used.");
+const char lw_find_spec_doc[] = "find_spec($self, fullname, path=None, target=None, engine=None)\n--\n\n"
+	"The spec PathFinder would find, with the stock loader; None if there is none, or if PathFinder had better look itself.";
+const char lw_invalidate_caches_doc[] = "invalidate_caches($self)\n--\n\nCompare everything with the file system again before it is used.";
 
 static PyMethodDef finder_methods[] = {
-	{ "find_spec", (PyCFunction)(void (*)(void))finder_find_spec, METH_VARARGS | METH_KEYWORDS, find_spec_doc },
-	{ "invalidate_caches", finder_invalidate_caches, METH_NOARGS, invalidate_caches_doc },
+	{ "find_spec", (PyCFunction)(void (*)(void))finder_find_spec, METH_VARARGS | METH_KEYWORDS, lw_find_spec_doc },
+	{ "invalidate_caches", finder_invalidate_caches, METH_NOARGS, lw_invalidate_caches_doc },
 	{ NULL, NULL, 0, NULL },
 };
 

@@ -29,12 +29,21 @@ static _Thread_local unsigned depth;
  */
 enum { DEPTH_MAX = 100 };
 
+/*
+ * A dict that the PyDict functions may be used on. Once an engine was made, the interpreter's own is of a type that routes what comes by the mapping
+ * protocol to the engine that asks; the PyDict functions know what it stores, the interpreter's modules, and whoever got here was routed already.
+ */
+static bool is_plain(const lw_state *state, PyObject *modules)
+{
+	return PyDict_CheckExact(modules) || Py_TYPE(modules) == state->home->routing;
+}
+
 static PyObject *modules_dict(lw_state *state)
 {
 	PyObject *modules;
 	if (lw_dict_get(state->sys_dict, LW_STR(state, modules), &modules) < 0)
 		return NULL;
-	if (modules && !PyDict_CheckExact(modules))
+	if (modules && !is_plain(state, modules))
 		Py_CLEAR(modules);
 	return modules;
 }
@@ -45,6 +54,26 @@ PyObject *lw_modules(lw_state *state)
 	if (lw_dict_get(state->sys_dict, LW_STR(state, modules), &modules) == 0)
 		PyErr_SetString(PyExc_RuntimeError, "lost sys.modules");
 	return modules;
+}
+
+PyObject *lw_modules_get(lw_state *state, PyObject *modules, PyObject *name)
+{
+	PyObject *module;
+	if (!is_plain(state, modules))
+		return PyObject_GetItem(modules, name);
+	if (lw_dict_get(modules, name, &module) == 0)
+		PyErr_SetObject(PyExc_KeyError, name);
+	return module;
+}
+
+int lw_modules_set(lw_state *state, PyObject *modules, PyObject *name, PyObject *module)
+{
+	return is_plain(state, modules) ? PyDict_SetItem(modules, name, module) : PyObject_SetItem(modules, name, module);
+}
+
+int lw_modules_del(lw_state *state, PyObject *modules, PyObject *name)
+{
+	return is_plain(state, modules) ? PyDict_DelItem(modules, name) : PyObject_DelItem(modules, name);
 }
 
 /* spec._initializing of MODULE is true: 1, 0, -1. */
@@ -103,7 +132,7 @@ static PyObject *meta_path_copy(lw_state *state, enum lw_aside *why)
 	for (Py_ssize_t i = 0; copy && i < PyList_GET_SIZE(copy); i++) {
 		enum who who = who_is(state, PyList_GET_ITEM(copy, i));
 #if PY_VERSION_HEX < 0x030c0000
-		if (who == WHO_OTHER && !PyObject_HasAttr(PyList_GET_ITEM(copy, i), LW_STR(state, find_spec))) {
+		if (who == WHO_OTHER && !state->asker && !PyObject_HasAttr(PyList_GET_ITEM(copy, i), LW_STR(state, find_spec))) {
 			*why = LW_ASIDE_LEGACY; /* find_module(): stock knows how */
 			Py_CLEAR(copy);
 			return NULL;
@@ -133,20 +162,41 @@ void lw_import_unlock(lw_state *state)
 	lw_error_restore(&error);
 }
 
-/* finder.find_spec(name, path, None) under the import lock: 1 (*SPEC), 0 (no such method), -1. */
+/* Whether a call of FUNCTION is an ordinary one for sure: a function or method in C, or one in Python without a parameter `engine`. Never fails. */
+static bool is_ordinary(const lw_state *state, PyObject *function)
+{
+	if (PyCFunction_Check(function))
+		return true;
+	if (PyMethod_Check(function))
+		function = PyMethod_GET_FUNCTION(function);
+	if (!PyFunction_Check(function))
+		return false;
+	const PyCodeObject *code = (PyCodeObject *)PyFunction_GET_CODE(function);
+	for (Py_ssize_t i = 0; i < code->co_argcount + code->co_kwonlyargcount; i++)
+		if (PyTuple_GET_ITEM(code->co_localsplusnames, i) == LW_STR(state, engine)) /* names in code are interned */
+			return false;
+	return true;
+}
+
+/* finder.find_spec(name, path, None) under the import lock; if it may want more, an engine has its own way of asking: 1 (*SPEC), 0 (no such method), -1. */
 static int ask(lw_state *state, PyObject *finder, PyObject *name, PyObject *path, PyObject **spec)
 {
 	PyObject *find_spec;
 	if (lw_import_lock(state) < 0)
 		return -1;
+	bool other = state->asker && who_is(state, finder) == WHO_OTHER;
 	int result = lw_attr_get(finder, LW_STR(state, find_spec), &find_spec);
-	if (result > 0) {
+	if (other && result >= 0 && (!result || !is_ordinary(state, find_spec))) {
+		PyObject *args[] = { finder, name, path ? path : Py_None };
+		*spec = PyObject_Vectorcall(state->asker, args, 3, NULL);
+		result = 1;
+	} else if (result > 0) {
 		PyObject *args[] = { name, path ? path : Py_None, Py_None };
 		*spec = PyObject_Vectorcall(find_spec, args, 3, NULL);
-		Py_DECREF(find_spec);
-		if (!*spec)
-			result = -1;
 	}
+	Py_XDECREF(find_spec);
+	if (result > 0 && !*spec)
+		result = -1;
 	lw_import_unlock(state);
 	return result;
 }
@@ -210,12 +260,31 @@ static enum lw_found timed_find(lw_state *state, PyObject *name, PyObject *path,
 	return found;
 }
 
+/* An engine has modules that are not searched for: 1 (*SPEC), 0, -1. */
+static int ask_giver(lw_state *state, PyObject *name, PyObject **spec)
+{
+	Py_ssize_t len = PyUnicode_GET_LENGTH(name), dot = PyUnicode_FindChar(name, '.', 0, len, 1);
+	PyObject *first = dot < 0 ? Py_NewRef(name) : PyUnicode_Substring(name, 0, dot);
+	int listed = first ? PySet_Contains(state->given_names, first) : -1;
+	Py_XDECREF(first);
+	if (listed <= 0)
+		return listed;
+	*spec = PyObject_CallOneArg(state->given, name);
+	if (*spec != Py_None)
+		return *spec ? 1 : -1;
+	Py_CLEAR(*spec);
+	return 0;
+}
+
 /* importlib._bootstrap._find_spec(), for a name that is not in sys.modules. */
 static enum lw_found find(lw_state *state, PyObject *meta_path, PyObject *modules, PyObject *name, PyObject *path, struct lw_hit *hit, PyObject **spec)
 {
 	bool proven = false;
 	enum lw_aside why;
 	*spec = NULL;
+	int given = state->given ? ask_giver(state, name, spec) : 0;
+	if (given)
+		return given < 0 ? LW_FOUND_ERROR : LW_FOUND_SPEC;
 	for (Py_ssize_t i = 0; i < PyList_GET_SIZE(meta_path); i++) {
 		PyObject *finder = PyList_GET_ITEM(meta_path, i);
 		enum who who = who_is(state, finder);
@@ -235,7 +304,7 @@ static enum lw_found find(lw_state *state, PyObject *meta_path, PyObject *module
 			if (found == LW_FOUND_ERROR)
 				return found;
 			if (found == LW_FOUND_ASIDE)
-				lw_count(&state->aside[why]);
+				lw_stepped_aside(state, why);
 			proven = found == LW_FOUND_MISS;
 			if (proven)
 				continue;
@@ -252,9 +321,9 @@ static enum lw_found find(lw_state *state, PyObject *meta_path, PyObject *module
 				continue;
 			}
 			if (who == WHO_OTHER)
-				lw_count(&state->served[LW_SERVED_FOREIGN]);
+				lw_served(state, LW_SERVED_FOREIGN);
 			else if (who != WHO_PATH)
-				lw_count(&state->aside[LW_ASIDE_BUILTIN]);
+				lw_stepped_aside(state, LW_ASIDE_BUILTIN);
 			lw_span_how(who == WHO_OTHER ? LW_HOW_FOREIGN : who == WHO_PATH ? LW_HOW_STOCK : LW_HOW_BUILTIN);
 		}
 		if (heed_side_effects(state, modules, name, spec, &found) < 0) {
@@ -264,7 +333,7 @@ static enum lw_found find(lw_state *state, PyObject *meta_path, PyObject *module
 		return found;
 	}
 	if (proven)
-		lw_count(&state->served[LW_SERVED_MISS]);
+		lw_served(state, LW_SERVED_MISS);
 	return LW_FOUND_MISS;
 }
 
@@ -339,7 +408,7 @@ static int prepare_parent(lw_state *state, struct request *request, PyObject **m
 	int there = already_there(state, request, module);
 	if (there)
 		return there;
-	PyObject *parent_module = PyObject_GetItem(request->modules, request->parent);
+	PyObject *parent_module = lw_modules_get(state, request->modules, request->parent);
 	if (!parent_module)
 		return -1;
 	int result = lw_attr_get(parent_module, LW_STR(state, __path__), &request->path);
@@ -384,7 +453,7 @@ static int track(lw_state *state, const struct request *request, bool enter)
 static int bind_in_parent(lw_state *state, const struct request *request, PyObject *module)
 {
 	PyObject *modules = lw_modules(state); /* the body may have put another one there */
-	PyObject *parent_module = modules ? PyObject_GetItem(modules, request->parent) : NULL;
+	PyObject *parent_module = modules ? lw_modules_get(state, modules, request->parent) : NULL;
 	Py_XDECREF(modules);
 	if (!parent_module)
 		return -1;
@@ -434,7 +503,7 @@ static PyObject *load(lw_state *state, const struct request *request, enum lw_fo
 		module = call_bootstrap(state, LW_STR(state, _load_unlocked), spec, NULL);
 		lw_phase(phase);
 		if (module && found == LW_FOUND_FILE)
-			lw_count(&state->served[LW_SERVED_STOCK_LOADER]);
+			lw_served(state, LW_SERVED_STOCK_LOADER);
 	}
 	struct lw_error error;
 	lw_error_save(&error);
@@ -458,7 +527,7 @@ static PyObject *finders(lw_state *state, const struct request *request, enum lw
 
 static PyObject *stock_unlocked(lw_state *state, const struct request *request, enum lw_aside why)
 {
-	lw_count(&state->aside[why]);
+	lw_stepped_aside(state, why);
 	return call_bootstrap(state, LW_STR(state, _find_and_load_unlocked), request->name, request->import);
 }
 
@@ -620,7 +689,9 @@ static PyObject *call_waiting(lw_state *state, PyObject *function, PyObject *con
 		lw_error_save(&error);
 		lw_wait_end(state);
 		lw_error_restore(&error);
-		lw_span_end(state, span, result != NULL);
+		lw_span_end(state, span, result);
+	} else if (result && result != Py_None) {
+		lw_tell_reused(state, args[0], result);
 	}
 	return result;
 }
@@ -675,7 +746,7 @@ static int is_ours(lw_state *state, PyObject *modules)
 	if (depth >= DEPTH_MAX)
 		why = LW_ASIDE_DEPTH;
 	if (ours == 0)
-		lw_count(&state->aside[why]);
+		lw_stepped_aside(state, why);
 	return ours;
 }
 
@@ -688,13 +759,23 @@ static int was_replaced(PyObject *modules, PyObject *name, PyObject *module)
 	return found < 0 ? -1 : now != module;
 }
 
-static PyObject *find_and_load(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+PyObject *lw_heard_stock(lw_state *state, PyObject *name, PyObject *import)
 {
-	lw_state *state = lw_state_of(self);
-	if (!state || !state->original)
-		return PyErr_Format(PyExc_ImportError, "ladewerk: the extension has been torn down");
-	if (nargs != 2 || kwnames || !PyUnicode_CheckExact(args[0]) || !state->installed)
+	struct lw_span *span = lw_span_within(name) ? NULL : lw_span_begin(state, name);
+	PyObject *module = stock(state, name, import);
+	if (span)
+		lw_span_end(state, span, module);
+	else if (module)
+		lw_tell_reused(state, name, module);
+	return module;
+}
+
+PyObject *lw_find_and_load(lw_state *state, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+	if (nargs != 2 || kwnames || !PyUnicode_CheckExact(args[0]))
 		return PyObject_Vectorcall(state->original, args, (size_t)nargs, kwnames);
+	if (!state->installed)
+		return lw_is_heard(state) ? lw_heard_stock(state, args[0], args[1]) : stock(state, args[0], args[1]);
 
 	PyObject *name = args[0], *module;
 	PyObject *modules = modules_dict(state);
@@ -707,11 +788,13 @@ static PyObject *find_and_load(PyObject *self, PyObject *const *args, Py_ssize_t
 			busy = was_replaced(modules, name, module);
 		Py_DECREF(modules);
 		if (busy == 0)
+			lw_tell_reused(state, name, module);
+		if (busy == 0)
 			return module;
 		Py_DECREF(module);
 		if (busy < 0)
 			return NULL;
-		lw_count(&state->aside[LW_ASIDE_INITIALIZING]);
+		lw_stepped_aside(state, LW_ASIDE_INITIALIZING);
 		return call_waiting(state, state->original, args, 2);
 	}
 	struct lw_span *span = there == 0 && lw_observing(state) ? lw_span_begin(state, name) : NULL;
@@ -721,19 +804,27 @@ static PyObject *find_and_load(PyObject *self, PyObject *const *args, Py_ssize_t
 		module = stock(state, name, args[1]);
 	} else if (ours > 0) {
 		if (depth++)
-			lw_collector_continue(state);
+			lw_collector_continue(state->home);
 		else
-			lw_collector_begin(state);
+			lw_collector_begin(state->home);
 		module = with_lock(state, name, args[1], modules);
 		if (--depth == 0)
-			lw_collector_end(state);
+			lw_collector_end(state->home);
 	}
 	if (span)
-		lw_span_end(state, span, module != NULL);
+		lw_span_end(state, span, module);
 	if (ours > 0 && depth == 0)
 		outermost_returned(state);
 	Py_XDECREF(modules);
 	return module;
+}
+
+static PyObject *find_and_load(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+	lw_state *state = lw_state_of(self);
+	if (!state || !state->original)
+		return PyErr_Format(PyExc_ImportError, "ladewerk: the extension has been torn down");
+	return lw_find_and_load(state, args, nargs, kwnames);
 }
 
 PyMethodDef lw_find_and_load_def = {

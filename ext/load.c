@@ -27,7 +27,7 @@ static PyObject *loader_class(lw_state *state, unsigned i)
 PyObject *lw_pycache_prefix(lw_state *state)
 {
 	PyObject *prefix;
-	if (lw_dict_get(state->sys_dict, LW_STR(state, pycache_prefix), &prefix) < 0)
+	if (lw_dict_get(state->home->sys_dict, LW_STR(state, pycache_prefix), &prefix) < 0)
 		return NULL;
 	return prefix ? prefix : Py_NewRef(Py_None);
 }
@@ -158,7 +158,7 @@ static bool is_unreadable(void)
 static PyObject *unmarshal(lw_state *state, const struct lw_code *packed, PyObject *path)
 {
 	enum lw_phase phase = lw_phase(LW_PHASE_UNMARSHAL);
-	PyObject *code = lw_unmarshal(state, packed->data, packed->len);
+	PyObject *code = lw_unmarshal(state->home, packed->data, packed->len);
 	lw_phase(phase);
 	if (code && !PyCode_Check(code)) {
 		PyErr_SetString(PyExc_ValueError, "not a code object");
@@ -190,7 +190,7 @@ static void learn(lw_state *state, const struct lw_hit *hit, PyObject *code, uin
 static int renew_pyc(lw_state *state, PyObject *loader, PyObject *path, PyObject *cached, PyObject *code, const struct lw_stat *st)
 {
 	PyObject *dont;
-	if (lw_dict_get(state->sys_dict, LW_STR(state, dont_write_bytecode), &dont) < 0)
+	if (lw_dict_get(state->home->sys_dict, LW_STR(state, dont_write_bytecode), &dont) < 0)
 		return -1;
 	int off = dont ? PyObject_IsTrue(dont) : 1;
 	Py_XDECREF(dont);
@@ -346,7 +346,7 @@ static int run_body(lw_state *state, struct code_request *request, PyObject *mod
 		Py_DECREF(code);
 		return -1;
 	}
-	lw_count(&state->served[how]);
+	lw_served(state, how);
 	lw_span_how(how == LW_SERVED_PACK ? LW_HOW_PACK : how == LW_SERVED_PYC ? LW_HOW_PYC : how == LW_SERVED_COMPILED ? LW_HOW_COMPILED : LW_HOW_STOCK_LOADER);
 	enum lw_phase phase = lw_phase(LW_PHASE_EXECUTE);
 	int result = execute(state, code, module);
@@ -355,20 +355,20 @@ static int run_body(lw_state *state, struct code_request *request, PyObject *mod
 	return result;
 }
 
-static void drop_failed(PyObject *modules, PyObject *name)
+static void drop_failed(lw_state *state, PyObject *modules, PyObject *name)
 {
 	struct lw_error error;
 	lw_error_save(&error);
-	if (PyObject_DelItem(modules, name) < 0)
+	if (lw_modules_del(state, modules, name) < 0)
 		PyErr_Clear();
 	lw_error_restore(&error);
 }
 
 /* sys.modules[name] = sys.modules.pop(name): what is there may not be what we put there. */
-static PyObject *move_to_end(PyObject *modules, PyObject *name)
+static PyObject *move_to_end(lw_state *state, PyObject *modules, PyObject *name)
 {
-	PyObject *module = PyObject_GetItem(modules, name);
-	if (module && (PyObject_DelItem(modules, name) < 0 || PyObject_SetItem(modules, name, module) < 0))
+	PyObject *module = lw_modules_get(state, modules, name);
+	if (module && (lw_modules_del(state, modules, name) < 0 || lw_modules_set(state, modules, name, module) < 0))
 		Py_CLEAR(module);
 	return module;
 }
@@ -394,9 +394,9 @@ static PyObject *execute_in_modules(lw_state *state, struct code_request *reques
 		int result = run_body(state, request, module);
 		PyObject *name = now(state, spec, LW_STR(state, name)), *live = name ? now(state, NULL, NULL) : NULL;
 		if (live && result == 0)
-			loaded = move_to_end(live, name);
+			loaded = move_to_end(state, live, name);
 		else if (live)
-			drop_failed(live, name);
+			drop_failed(state, live, name);
 		Py_XDECREF(name);
 		Py_XDECREF(live);
 	}
@@ -429,6 +429,8 @@ PyObject *lw_load_source(lw_state *state, PyObject *name, struct lw_hit *hit, Py
 		spec = make_spec(state, name, hit, request.path, request.loader, state->flavour.sets_cached ? request.cached : NULL);
 	if (spec)
 		module = PyModule_NewObject(name);
+	if (module && lw_current_span)
+		lw_span_spec(state, spec);
 	if (module && init_attributes(state, module, spec, request.loader, name, request.path, request.cached, hit) == 0)
 		loaded = execute_in_modules(state, &request, spec, module, modules);
 	Py_XDECREF(module);
@@ -486,7 +488,7 @@ PyObject *lw_source_code(PyObject *module, PyObject *args)
 	if (known > 0)
 		code = get_code(state, &request, &how);
 	if (code && code != Py_None)
-		lw_count(&state->served[how]);
+		lw_served(state, how);
 	PyMem_RawFree(request.hit);
 	return known ? code : Py_NewRef(Py_None);
 }

@@ -132,13 +132,24 @@ static PyObject *watch_list(const lw_state *state)
 	return list;
 }
 
+static PyObject *engines_dict(lw_state *state)
+{
+	PyObject *reason;
+	Py_BEGIN_CRITICAL_SECTION(state->module);
+	reason = Py_NewRef(state->engine_reason ? state->engine_reason : Py_None);
+	Py_END_CRITICAL_SECTION();
+	return Py_BuildValue("{sKsKsN}", "served", (unsigned long long)atomic_load_explicit(&state->engines_served, memory_order_relaxed), "refused",
+		(unsigned long long)atomic_load_explicit(&state->engines_refused, memory_order_relaxed), "reason", reason);
+}
+
 PyDoc_STRVAR(stats_doc, "stats()\n--\n\n"
 	"What Ladewerk did in this interpreter: a dict with the keys active, fast_path, freshness, cache (a path or None), reason,\n"
 	"served and aside (counts by kind and by reason), session (counts of the process), collector (outermost imports during which automatic\n"
 	"collections were postponed; why none were), unmarshal (modules whose code Ladewerk read itself; why CPython did) and index (what became of\n"
 	"LADEWERK_INDEX: its path, where its roots are, files with code, why it or a root is not used, and the freshness of what lies below its roots; None\n"
 	"without it) and watch (a list of those who tell of changes, a daemon and this process: how, how often that was asked and could not be trusted,\n"
-	"changes told, directories that are not watched, and why).");
+	"changes told, directories that are not watched, and why) and engines (import engines whose imports were served so far, those whose imports were not, and\n"
+	"why the last of these was refused). What was served to engines is among the counts.");
 
 static PyObject *stats(PyObject *module, PyObject *unused)
 {
@@ -153,16 +164,17 @@ static PyObject *stats(PyObject *module, PyObject *unused)
 	PyObject *index = index_dict(state);
 	if (!index)
 		goto done;
-	PyObject *watch = watch_list(state);
-	if (!watch) {
+	PyObject *watch = watch_list(state), *engines = watch ? engines_dict(state) : NULL;
+	if (!engines) {
 		Py_DECREF(index);
+		Py_XDECREF(watch);
 		goto done;
 	}
-	result = Py_BuildValue("{sOsOszsNsOsOsOsOsOsOsNsN}", "active", state->installed ? Py_True : Py_False, "fast_path", state->fast ? Py_True : Py_False,
+	result = Py_BuildValue("{sOsOszsNsOsOsOsOsOsOsNsNsN}", "active", state->installed ? Py_True : Py_False, "fast_path", state->fast ? Py_True : Py_False,
 		"freshness", freshness_name(state),
 		"cache", state->session && lw_session_path(state->session) ? PyUnicode_DecodeFSDefault(lw_session_path(state->session)) : Py_NewRef(Py_None),
 		"reason", state->reason ? state->reason : Py_None, "served", served, "aside", aside, "session", session, "collector", collector,
-		"unmarshal", unmarshal, "index", index, "watch", watch);
+		"unmarshal", unmarshal, "index", index, "watch", watch, "engines", engines);
 done:
 	Py_XDECREF(served);
 	Py_XDECREF(aside);
@@ -305,6 +317,12 @@ PyDoc_STRVAR(record_doc, "record(on, /)\n--\n\nBegin to record imports, or stop 
 PyDoc_STRVAR(records_doc, "records()\n--\n\n"
 	"The imports recorded so far, in the order in which they ended: a list of (name, importer or None, begun, ended, thread, depth, outcome, phases).\n"
 	"Times are ns of CLOCK_MONOTONIC; phases is a dict of what the import itself took, without those within it.");
+PyDoc_STRVAR(routed_doc, "routed(engines, /)\n--\n\n"
+	"Called when ENGINES (ladewerk._engines) has begun to lead the interpreter's imports to the engine of whoever imports.");
+PyDoc_STRVAR(listen_doc, "listen(listener, events, /)\n--\n\n"
+	"Have LISTENER called as (event, importee, importer or None, spec or None, nanoseconds, error or None) for imports of this interpreter, for what EVENTS\n"
+	"names of found, loading, loaded, failed, reused. It replaces the one before; without events nobody listens. Raises RuntimeError where the import system\n"
+	"is not as known.");
 PyDoc_STRVAR(reset_doc, "reset(*, cache=None)\n--\n\nRemove the marks of starts that died. Returns how many.");
 
 static PyMethodDef methods[] = {
@@ -320,8 +338,10 @@ static PyMethodDef methods[] = {
 	{ "place", (PyCFunction)(void (*)(void))lw_place, METH_FASTCALL | METH_KEYWORDS, place_doc },
 	{ "record", lw_record, METH_O, record_doc },
 	{ "records", lw_records, METH_NOARGS, records_doc },
+	{ "listen", lw_listen, METH_VARARGS, listen_doc },
 	{ "listing", listing, METH_O, listing_doc },
 	{ "source_code", lw_source_code, METH_VARARGS, source_code_doc },
+	{ "routed", lw_routed, METH_O, routed_doc },
 	{ "reset", (PyCFunction)(void (*)(void))lw_reset, METH_FASTCALL | METH_KEYWORDS, reset_doc },
 	{ NULL, NULL, 0, NULL },
 };
@@ -355,6 +375,7 @@ static int native_exec(PyObject *module)
 {
 	lw_state *state = lw_state_of(module);
 	state->module = module;
+	state->home = state;
 	state->watcher = -1;
 	if (intern_strings(state) < 0)
 		return -1;
@@ -364,7 +385,7 @@ static int native_exec(PyObject *module)
 	state->views_multi = PyList_New(0);
 	if (!state->view_type || !state->views_single || !state->views_multi)
 		return -1;
-	if (add_type(module, "Builder", &lw_builder_spec) < 0 || add_type(module, "FrozenBuilder", &lw_frozen_builder_spec) < 0)
+	if (add_type(module, "Inside", &lw_inside_spec) < 0 || add_type(module, "Builder", &lw_builder_spec) < 0 || add_type(module, "FrozenBuilder", &lw_frozen_builder_spec) < 0)
 		return -1;
 	if (PyModule_AddObjectRef(module, "has_probes", lw_has_probes() ? Py_True : Py_False) < 0)
 		return -1;
@@ -373,7 +394,8 @@ static int native_exec(PyObject *module)
 
 #define EACH_OBJECT(X) \
 	LW_BOOTSTRAP_OBJECTS(X) \
-	X(reason) X(finder) X(finder_type) X(view_type) X(original) X(replacement) X(original_wait) X(replacement_wait) X(views_single) X(views_multi) X(cache_tag) X(pycache_prefix) X(pyc_tail)
+	X(listener) X(load.original) X(load.replacement) X(statement.original) X(statement.replacement) \
+	X(reason) X(router) X(engine_reason) X(finder) X(finder_type) X(view_type) X(original) X(replacement) X(original_wait) X(replacement_wait) X(views_single) X(views_multi) X(cache_tag) X(pycache_prefix) X(pyc_tail)
 
 static int native_traverse(PyObject *module, visitproc visit, void *arg)
 {
@@ -391,9 +413,12 @@ static int native_clear(PyObject *module)
 	lw_state *state = lw_state_of(module);
 	state->installed = false;
 	lw_watch_end(state);
+	atomic_store_explicit(&state->told_events, 0, memory_order_relaxed);
 	lw_record_clear(state);
 	lw_unmarshal_clear(state);
 	lw_bootstrap_clear(state);
+	state->routing = NULL;
+	state->engines = NULL;
 #define X(field) Py_CLEAR(state->field);
 	EACH_OBJECT(X)
 #undef X

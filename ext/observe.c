@@ -40,6 +40,7 @@ static const char *const phase_names[LW_PHASE_COUNT] = { "rest", "find", "valida
 struct lw_span {
 	struct lw_span *outer;		/* the import that this one is within, on this thread */
 	PyObject *name, *importer;	/* strong; importer may be NULL */
+	PyObject *spec;			/* strong or NULL: what was found */
 	int64_t begun, mark;		/* mark: when the phase began, or went on */
 	int64_t spent[LW_PHASE_COUNT];
 	enum lw_phase phase;
@@ -71,11 +72,10 @@ _Thread_local struct lw_span *lw_current_span;
 static bool is_importlib(PyObject *name)
 {
 	const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
-	return text && (strncmp(text, "importlib", 9) == 0 || strncmp(text, "_frozen_importlib", 17) == 0);
+	return text && (strncmp(text, "importlib", 9) == 0 || strncmp(text, "_frozen_importlib", 17) == 0 || strncmp(text, "ladewerk._engine", 16) == 0);
 }
 
-/* __name__ of the code that imports, importlib.import_module() and the like left out. A new reference or NULL; no exception. */
-static PyObject *importer_name(void)
+PyObject *lw_importer_name(void)
 {
 	PyObject *name = NULL;
 	PyFrameObject *frame = PyThreadState_GetFrame(PyThreadState_Get());
@@ -115,7 +115,7 @@ struct lw_span *lw_span_begin(lw_state *state, PyObject *name)
 	if (!span)
 		return NULL;
 	span->name = Py_NewRef(name);
-	span->importer = importer_name();
+	span->importer = lw_importer_name();
 	span->how = LW_HOW_STOCK;
 	span->outer = lw_current_span;
 	span->depth = span->outer ? span->outer->depth + 1 : 0;
@@ -159,6 +159,28 @@ void lw_span_how(enum lw_how how)
 {
 	if (lw_current_span)
 		lw_current_span->how = how;
+}
+
+/* Somebody wants to hear of SPEC, and SPAN is its import. */
+static bool is_of(lw_state *state, const struct lw_span *span, PyObject *spec)
+{
+	PyObject *name = NULL;
+	if (!lw_is_heard(state) || !span || span->spec)
+		return false;
+	bool same = lw_attr_get(spec, LW_STR(state, name), &name) > 0 && PyUnicode_Check(name) && PyUnicode_Compare(name, span->name) == 0;
+	Py_XDECREF(name);
+	PyErr_Clear();
+	return same;
+}
+
+void lw_span_spec(lw_state *state, PyObject *spec)
+{
+	struct lw_span *span = lw_current_span;
+	if (!is_of(state, span, spec))
+		return;
+	span->spec = Py_NewRef(spec);
+	lw_tell(state, LW_EVENT_FOUND, span->name, span->importer, spec, 0, NULL);
+	lw_tell(state, LW_EVENT_LOADING, span->name, span->importer, spec, 0, NULL);
 }
 
 void lw_wait_begin(lw_state *state)
@@ -224,18 +246,32 @@ static bool keep(struct lw_recorder *recorder, const struct lw_span *span, int64
 	return true;
 }
 
-void lw_span_end(lw_state *state, struct lw_span *span, bool loaded)
+/* Without a spec of its own it found the module there: by its parent's doing, or another thread's. */
+static void tell_end(lw_state *state, const struct lw_span *span, PyObject *module, PyObject *error, int64_t now)
+{
+	if (!module)
+		lw_tell(state, LW_EVENT_FAILED, span->name, span->importer, span->spec, now - span->begun, error);
+	else if (span->spec)
+		lw_tell(state, LW_EVENT_LOADED, span->name, span->importer, span->spec, now - span->begun, NULL);
+	else if (module != Py_None)
+		lw_tell_reused(state, span->name, module);
+}
+
+void lw_span_end(lw_state *state, struct lw_span *span, PyObject *module)
 {
 	struct lw_error error;
 	bool kept = false;
 	int64_t now = lw_monotonic_ns();
 	stop_clock(span, now);
 	unlink_span(span, now);
-	if (!loaded)
+	if (!module)
 		span->how = LW_HOW_FAILED;
 	lw_error_save(&error);
+	if (lw_is_heard(state))
+		tell_end(state, span, module, error.value, now);
 	if (ladewerk_import__done_semaphore)
 		DTRACE_PROBE3(ladewerk, import__done, text_of(span->name), text_of(span->importer), (int)span->how);
+	state = state->home;
 	Py_BEGIN_CRITICAL_SECTION(state->module);
 	if (state->recorder)
 		kept = keep(state->recorder, span, now);
@@ -244,6 +280,7 @@ void lw_span_end(lw_state *state, struct lw_span *span, bool loaded)
 		Py_DECREF(span->name);
 		Py_XDECREF(span->importer);
 	}
+	Py_XDECREF(span->spec);
 	PyMem_RawFree(span);
 	lw_error_restore(&error);
 }

@@ -4,7 +4,7 @@
  *
  *     if (lw_observing(state)) span = lw_span_begin(state, name);
  *     ...                                   lw_phase() as the import proceeds, wherever it is
- *     if (span) lw_span_end(state, span, module != NULL);
+ *     if (span) lw_span_end(state, span, module);
  *
  * Nobody listening costs five loads per import. A span belongs to a thread; its phases are exclusive: an import within it, and a garbage collection,
  * stop its clock. Spans live on the heap and may end in any order, because greenlets switch stacks within module bodies.
@@ -16,7 +16,7 @@
 #ifndef LW_EXT_OBSERVE_H
 #define LW_EXT_OBSERVE_H
 
-#include "state.h"
+#include "told.h"
 
 enum lw_phase {
 	LW_PHASE_REST,		/* machinery: locks, spec, loader and module objects, binding; finders of others */
@@ -50,13 +50,17 @@ static inline bool lw_probes_on(void)
 
 static inline bool lw_observing(const lw_state *state)
 {
-	return state->recorder || lw_probes_on();
+	return state->home->recorder || lw_is_heard(state) || lw_probes_on();
 }
 
 /** The import of NAME begins on this thread. NULL without memory (no exception). */
 struct lw_span *lw_span_begin(lw_state *state, PyObject *name);
-/** It is over; frees SPAN. A pending exception survives. */
-void lw_span_end(lw_state *state, struct lw_span *span, bool loaded);
+/** It is over, and MODULE (NULL: failed; None: was waited for) came of it; frees SPAN. A pending exception survives. */
+void lw_span_end(lw_state *state, struct lw_span *span, PyObject *module);
+/** SPEC was found, and is about to be loaded: if that is what the innermost span imports, it is told. */
+void lw_span_spec(lw_state *state, PyObject *spec);
+/** __name__ of the code that imports, importlib.import_module() and the like left out. A new reference or NULL; no exception. */
+PyObject *lw_importer_name(void);
 /** The innermost span of this thread (if any) is in PHASE from now on. Returns the phase it was in. */
 enum lw_phase lw_phase_slow(enum lw_phase phase);
 /** NS of what the innermost span spent in phase FROM were really TO's. */

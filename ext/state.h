@@ -9,9 +9,11 @@
  *   load.c       module, spec and loader objects; code; execution
  *   unmarshal.c  code objects from their marshalled form
  *   import.c     the function in the place of importlib._bootstrap._find_and_load
+ *   inside.c     the same for an import engine: a state of its own over what the interpreter's state has found and the process has learnt
  *   watch.c      whether a dictionary has changed
  *   collector.c  the garbage collector while modules are imported
  *   observe.c    USDT probes, and the record behind `ladewerk run --report`
+ *   told.c       who listens to imports (`ladewerk.on_import`)
  *   activate.c   install, uninstall, the session
  *   index.c      the Builder behind `ladewerk index`
  *   frozen.c     the FrozenBuilder behind `ladewerk index --frozen`
@@ -95,8 +97,15 @@ struct lw_unmarshal {
 	uint64_t count;			/* modules, for stats() */
 };
 
+/** A stock function, and ours in its place. */
+struct lw_wrap {
+	PyObject *original, *replacement;
+	bool in;			/* it is there, or within what somebody else put there */
+};
+
 typedef struct lw_state lw_state;
 struct lw_state {
+	lw_state *home;			/* the interpreter's own: this one, or that of an engine's interpreter (inside.c) */
 	PyObject *module;		/* borrowed: the state lives in it */
 	lw_session *session;		/* (once) of the process; NULL: not active */
 	bool installed;			/* (once) */
@@ -128,20 +137,33 @@ struct lw_state {
 	PyObject *finder_type, *view_type;
 	PyObject *original, *replacement;	/* _find_and_load */
 	PyObject *original_wait, *replacement_wait;	/* _lock_unlock_module */
+	bool find_in;			/* the replacement of _find_and_load is in the place of the original, or within what is there */
+	struct lw_wrap load, statement;	/* _load_unlocked, builtins.__import__: while somebody listens (told.h) */
 	PyObject *views_single;		/* dict: path string -> view object */
 	PyObject *views_multi;		/* list of view objects, most recently used first */
 	PyObject *cache_tag;		/* sys.implementation.cache_tag at install() */
 	PyObject *pycache_prefix;	/* sys.pycache_prefix at install(), or None */
 	PyObject *pyc_tail;		/* ".cpython-311.pyc" or ".cpython-311.opt-1.pyc" */
+	PyObject *given, *given_names, *asker;	/* (once) of an engine, see inside.c; NULL */
 	PyObject *str[64];		/* interned names, see LW_STR_* */
 	int watcher;			/* (once) see watch.c; -1: none */
 	PyObject *watched[LW_WATCHED];	/* (once) strong or NULL */
 
+	PyObject *router;		/* ladewerk._engines, or NULL: there has been no engine yet; and */
+	struct lw_engines *engines;	/* its state; and */
+	struct lw_engine *(*current_engine)(struct lw_engines *);	/* who knows whose code is running; and */
+	PyTypeObject *routing;		/* the type that it has given to the interpreter's modules: strong in its state */
+
 	struct lw_recorder *recorder;	/* observe.h; NULL: nothing is recorded */
+	PyObject *told_self;		/* borrowed: the Inside whose state this is, if it ever had a listener */
+	PyObject *listener;		/* told.h; under the critical section of the module */
+	_Atomic unsigned told_events;	/* bits of enum lw_event: what it wants to hear of; 0: nobody listens */
 	struct lw_collector collector;
 	struct lw_unmarshal unmarshal;
-	_Atomic uint64_t served[LW_SERVED_COUNT];
+	_Atomic uint64_t served[LW_SERVED_COUNT];	/* home's, as is all from the recorder on */
 	_Atomic uint64_t aside[LW_ASIDE_COUNT];
+	_Atomic uint64_t engines_served, engines_refused;	/* ever, for stats(); */
+	PyObject *engine_reason;	/* and why the last of these was: str or NULL; under the critical section of the module */
 };
 
 /* What lw_bootstrap_find() fills in. */
@@ -157,7 +179,8 @@ struct lw_state {
 	X(_cached) X(submodule_search_locations) X(_initializing) X(_uninitialized_submodules) X(__spec__) X(__path__) X(__file__) \
 	X(__cached__) X(__dict__) X(owner) X(__package__) X(__loader__) X(__builtins__) X(acquire) X(release) X(_loaders) X(cache_tag) X(pycache_prefix) \
 	X(dont_write_bytecode) X(get_code) X(invalidate_caches) X(_path_importer_cache) X(_get_spec) X(_find_and_load) X(_lock_unlock_module) \
-	X(_get_module_lock) X(_load_unlocked) X(_find_and_load_unlocked) X(_resolve_parents) X(_get_cached) X(_code_to_timestamp_pyc)
+	X(_get_module_lock) X(_load_unlocked) X(_find_and_load_unlocked) X(_resolve_parents) X(_get_cached) X(_code_to_timestamp_pyc) \
+	X(__import__) X(__name__) X(parent) X(engine)
 enum {
 #define X(name) LW_STR_##name,
 	LW_STRINGS(X)
@@ -169,6 +192,16 @@ enum {
 static inline void lw_count(_Atomic uint64_t *counter)
 {
 	atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
+static inline void lw_served(lw_state *state, enum lw_served how)
+{
+	lw_count(&state->home->served[how]);
+}
+
+static inline void lw_stepped_aside(lw_state *state, enum lw_aside why)
+{
+	lw_count(&state->home->aside[why]);
 }
 
 lw_state *lw_state_of(PyObject *module);
@@ -279,7 +312,10 @@ static inline void lw_error_drop(struct lw_error *error)
 
 /* --- bootstrap.c --- */
 
-/** Find the parts of the stock import system. 0; 1: something is not as known (state->reason says what); -1: exception. */
+/**
+ * Find the parts of the stock import system; of an engine: of its copy of it, in the four dictionaries that STATE has. 0; 1: something is not as known
+ * (state->reason says what); -1: exception.
+ */
 int lw_bootstrap_find(lw_state *state);
 /** Digests of the stock functions we stand in for: find (FileFinder, PathFinder), load (_find_and_load and below). 0 or -1. */
 int lw_bootstrap_digests(lw_state *state, struct lw_hash128 *find, struct lw_hash128 *load);
@@ -298,6 +334,8 @@ int lw_bootstrap_hooks(lw_state *state, bool *extra);
 int lw_bootstrap_traverse(lw_state *state, visitproc visit, void *arg);
 /** Drop what lw_bootstrap_find() has found so far. */
 void lw_bootstrap_clear(lw_state *state);
+/** importlib._bootstrap.NAME, which must not be replaced, was BEFORE and is AFTER now, by our own hand. */
+void lw_bootstrap_expect(lw_state *state, PyObject *name, PyObject *before, PyObject *after);
 
 /* --- paths.c --- */
 
@@ -336,6 +374,14 @@ enum lw_found { LW_FOUND_ERROR = -1, LW_FOUND_MISS, LW_FOUND_SOURCE, LW_FOUND_FI
  */
 enum lw_found lw_find(lw_state *state, PyObject *name, PyObject *path, struct lw_hit *hit, PyObject **spec, enum lw_aside *why);
 
+/** What our finder says of NAME on PATH (None: sys.path): a spec, or None. A new reference or NULL. */
+PyObject *lw_find_spec(lw_state *state, PyObject *name, PyObject *path);
+/** (fullname, path=None, target=None, engine=None), borrowed. 0 or -1. */
+int lw_find_spec_arguments(PyObject *args, PyObject *kwargs, PyObject **name, PyObject **path, PyObject **target, PyObject **engine);
+/** Compare everything with the file system again before it is used. */
+void lw_invalidate_caches(lw_state *state);
+extern const char lw_find_spec_doc[], lw_invalidate_caches_doc[];
+
 extern PyType_Spec lw_finder_spec;
 /** Our finder object. A new reference. */
 PyObject *lw_finder_create(lw_state *state);
@@ -348,6 +394,10 @@ int lw_import_lock(lw_state *state);
 void lw_import_unlock(lw_state *state);
 /** sys.modules, whatever it is by now. A new reference or NULL with an exception. */
 PyObject *lw_modules(lw_state *state);
+/** MODULES[name], and its changes, with KeyError: of a dict that routes (see routed below), what it stores itself. As the mapping protocol. */
+PyObject *lw_modules_get(lw_state *state, PyObject *modules, PyObject *name);
+int lw_modules_set(lw_state *state, PyObject *modules, PyObject *name, PyObject *module);
+int lw_modules_del(lw_state *state, PyObject *modules, PyObject *name);
 
 /* --- load.c --- */
 
@@ -372,12 +422,26 @@ void lw_unmarshal_clear(lw_state *state);
 
 /* --- import.c --- */
 
+/** What the function in the place of _find_and_load does: (name, import). STATE is alive and has its original. A new reference or NULL. */
+PyObject *lw_find_and_load(lw_state *state, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 extern PyMethodDef lw_find_and_load_def, lw_lock_unlock_module_def;
+
+/* --- inside.c --- */
+
+extern PyType_Spec lw_inside_spec;
+/** Method of the module: from now on there are engines. */
+/** The state behind SELF, the module or an Inside; NULL once it was torn down. */
+lw_state *lw_state_behind(PyObject *self);
+PyObject *lw_routed(PyObject *module, PyObject *engines);
+/** Where the router keeps what its dispatcher FUNCTION stands in front of: strong; NULL: FUNCTION is none of its. */
+PyObject **lw_behind_router(const lw_state *home, PyObject *function);
 
 /* --- watch.c --- */
 
 /** Watch sys.path_importer_cache and the dictionaries of the bootstrap modules, if possible. 0 or -1. */
 int lw_watch_begin(lw_state *state);
+/** For an engine: its path_importer_cache. 0 or -1. */
+int lw_watch_importers(lw_state *state);
 void lw_watch_end(lw_state *state);
 /** Differs after every change of DICT; 0: cannot tell. Ask before looking into DICT: what changes meanwhile is seen next time. */
 uint64_t lw_watch_version(lw_state *state, PyObject *dict);
@@ -406,6 +470,15 @@ PyObject *lw_install(PyObject *module, PyObject *const *args, Py_ssize_t nargs, 
 PyObject *lw_uninstall(PyObject *module, PyObject *unused);
 /** Find the stock import system, once. 0, or -1 with RuntimeError saying what is not as known. */
 int lw_find_parts(lw_state *state);
+/** The same; what is not as known is said by state->reason: 0, 1, -1. */
+int lw_find_parts_quietly(lw_state *state);
+/** Put SELF's function of DEF in the place of DICT[NAME], or behind the router of engines; ORIGINAL and REPLACEMENT keep both. 0; 1: there is none; -1. */
+int lw_replace(lw_state *state, PyObject *dict, PyObject *name, PyMethodDef *def, PyObject *self, PyObject **original, PyObject **replacement);
+/** And back: true. False: somebody wrapped ours; it stays, and hands everything to the original. */
+bool lw_restore(lw_state *state, PyObject *dict, PyObject *name, PyObject *original, PyObject *replacement);
+/** The same of _find_and_load, unless it is in already; and out. */
+int lw_replace_find(lw_state *state);
+void lw_restore_find(lw_state *state);
 PyObject *lw_boot(PyObject *module, PyObject *enabled);
 PyObject *lw_place(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *lw_reset(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);

@@ -37,7 +37,7 @@ done:
 void lw_watch_end(lw_state *state)
 {
 	for (unsigned i = 0; i < LW_WATCHED; i++) {
-		if (state->watched[i] && PyDict_Unwatch(state->watcher, state->watched[i]) < 0)
+		if (state->watched[i] && state->home->watcher >= 0 && PyDict_Unwatch(state->home->watcher, state->watched[i]) < 0)
 			PyErr_Clear();
 		Py_CLEAR(state->watched[i]);
 	}
@@ -45,7 +45,23 @@ void lw_watch_end(lw_state *state)
 		PyErr_Clear();
 	state->watcher = -1;
 }
+
+int lw_watch_importers(lw_state *state)
+{
+	PyObject *cache = lw_importer_cache(state);
+	if (cache && !state->watched[0] && state->home->watcher >= 0 && PyDict_Watch(state->home->watcher, cache) == 0)
+		state->watched[0] = Py_NewRef(cache);
+	if (cache)
+		PyErr_Clear();
+	Py_XDECREF(cache);
+	return PyErr_Occurred() ? -1 : 0;
+}
 #else
+int lw_watch_importers(lw_state *state)
+{
+	return 0;
+}
+
 int lw_watch_begin(lw_state *state)
 {
 	return 0;

@@ -14,6 +14,8 @@ Runs CPython's import tests with PYTHON, without and with Ladewerk, and prints e
 Known differences are listed with a reason in scripts/cpython-exceptions.txt.
 Exit code: 0 none, 1 some, 2 it could not be run, 77 PYTHON comes without its tests (skipped).
 
+  --engines routed  instead: with an import engine in every process from its start, while the tests run in none
+  --engines inside  instead: within an engine of one process, one test file after another
   --build-dir DIR   where everything is kept (default: build/); results of stock are reused
   --again           do not reuse the results of stock
   --stock-only      run stock only, and show what fails
@@ -28,10 +30,15 @@ tests=(test_importlib test_import test_imp test_pkgutil test_runpy test_zipimpor
 	test_inspect test_pickle test_traceback test_linecache test_doctest test_audit
 	test_atexit test_fork1 test_threading test_threadedtempfile test_interpreters test__interpreters)
 
-build='' again='' stock_only='' jobs=$(nproc) python=''
+build='' again='' stock_only='' engines='' jobs=$(nproc) python=''
 while (($#)); do
 	case $1 in
 	-h | --help) usage; exit 0 ;;
+	--engines)
+		engines=${2:?--engines needs a word}
+		[[ $engines == @(routed|inside) ]] || { usage >&2; exit 2; }
+		shift
+		;;
 	--build-dir) build=${2:?--build-dir needs a directory}; shift ;;
 	--jobs) jobs=${2:?--jobs needs a number}; shift ;;
 	--again) again=1 ;;
@@ -75,15 +82,22 @@ check_untouched() {
 
 in_home() { env -u XDG_CACHE_HOME HOME="$work/home" "$@"; }
 
-# run NAME: the tests in $work/NAME (a venv), results to $work/NAME.xml
+# `python -m test` within an engine; in one process, since its workers would be outside.
+within='import ladewerk, sys
+sys.argv[0] = "-m"
+ladewerk.ImportEngine().run_module("test", run_name="__main__", alter_sys=True)'
+
+# run NAME VENV: the tests in $work/VENV, results to $work/NAME.xml
 run() {
-	local name=$1 start=$SECONDS
+	local name=$1 venv=$2 start=$SECONDS
+	local -a start_tests=(-m test -j "$jobs")
+	[[ $name != inside ]] || start_tests=(-c "$within")
 	rm -rf "$work/$name.xml" "$work/tmp"
 	mkdir -p "$work/tmp" "$work/home"
 	touch "$work/stamp"
 	say "cpython-tests: $name, ${#present[@]} test files"
 	# Its exit code tells nothing: tests may fail on stock, and the comparison sees every result there is or is not.
-	(cd "$work/tmp" && in_home "$work/$name/bin/python" -m test -j "$jobs" --timeout 600 \
+	(cd "$work/tmp" && in_home "$work/$venv/bin/python" "${start_tests[@]}" --timeout 600 \
 		--tempdir "$work/tmp" --junit-xml "$work/$name.xml" "${present[@]}") </dev/null >"$work/$name.log" 2>&1 || :
 	check_untouched "$work/stamp"
 	[[ -s $work/$name.xml ]] || { tail -n 50 "$work/$name.log" >&2; say "cpython-tests: no results from $name"; exit 2; }
@@ -95,7 +109,7 @@ key="home $python $(stat -L -c '%s %Y' "$python") ${present[*]}"
 if [[ $again || ! -s $work/stock.xml || $(cat "$work/stock.key" 2>/dev/null) != "$key" ]]; then
 	make_venv "$python" "$work/stock"
 	rm -f "$work/stock.key"
-	run stock
+	run stock stock
 	printf '%s\n' "$key" >"$work/stock.key"
 fi
 if [[ $stock_only ]]; then
@@ -105,6 +119,9 @@ fi
 make_venv "$python" "$work/ladewerk"
 install_ladewerk "$python" "$work/ladewerk"
 "$work/ladewerk/bin/ladewerk" enable >&2
+engine_pth=$("$work/ladewerk/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_engine.pth
+rm -f "$engine_pth"
+[[ $engines != routed ]] || echo 'import ladewerk; ladewerk.an_engine = ladewerk.ImportEngine()' >"$engine_pth"
 # The cache is in a home of its own: isolated children (-I) look at nothing else.
 rm -rf "$work/home"
 mkdir "$work/home"
@@ -112,7 +129,7 @@ mkdir "$work/home"
 in_home "$work/ladewerk/bin/ladewerk" index --quiet
 "$work/ladewerk/bin/python" -c 'import ladewerk, decimal; ladewerk.stats()["served"] or exit("not active")' ||
 	{ say "cpython-tests: Ladewerk is not active in its venv"; exit 2; }
-run ladewerk
+run "${engines:-ladewerk}" ladewerk
 died=$(find "$work/home" -name 'start-*')
 [[ ! $died ]] || { say "cpython-tests: a start died inside of Ladewerk, which then stayed out of the way:" "$died"; exit 1; }
-"$python" -I "$here/cpython_results.py" --exceptions "$here/cpython-exceptions.txt" "$work/stock.xml" "$work/ladewerk.xml"
+"$python" -I "$here/cpython_results.py" --exceptions "$here/cpython-exceptions.txt" "$work/stock.xml" "$work/${engines:-ladewerk}.xml"

@@ -244,6 +244,8 @@ python_tests() {
 	grep -v '^#' "$repo/tests/requirements-greenlets.txt" | while read -r package; do
 		pip_install "$venv" --only-binary :all: "$package" || echo "no $package for this interpreter"
 	done
+	# Two versions of two libraries, for import engines to keep apart.
+	"$venv/bin/python" "$repo/tests/engine/libraries.py" "$build/libraries-$id"
 	install_ladewerk "$python" "$venv"
 	rm -rf "$work"
 	mkdir -p "$work"
@@ -252,8 +254,8 @@ python_tests() {
 where = os.path.realpath(ladewerk.__file__)
 if not where.startswith(os.path.realpath(sys.prefix)): sys.exit("not the installed package: " + where)'
 	# The checkout may be read-only.
-	XDG_CACHE_HOME=$work/cache PATH=$venv/bin:$PATH "$venv/bin/pytest" --color=no --durations=30 -o cache_dir="$work/pytest-cache" "$@" \
-		"$repo/tests/ext" "$repo/tests/live" "$repo/tests/cli"
+	XDG_CACHE_HOME=$work/cache LADEWERK_LIBRARIES=$build/libraries-$id PATH=$venv/bin:$PATH "$venv/bin/pytest" --color=no --durations=30 -o cache_dir="$work/pytest-cache" "$@" \
+		"$repo/tests/ext" "$repo/tests/live" "$repo/tests/cli" "$repo/tests/engine"
 }
 
 # tree_tests OPTION...: this script in the tree. Its steps become steps of this run, so that its own summary, which

@@ -21,6 +21,14 @@ for _now in getattr(sys.modules.get("ladewerk_start"), "waiting", [])[:]:
 # What most programs never ask for, by the module that brings it: imported at its first use.
 _LATER: dict[str, str] = {
     "Autoloader": "ladewerk._autoload",
+    "GlobalImportEngine": "ladewerk.engine",
+    "GlobalImportState": "ladewerk.engine",
+    "ImportDenied": "ladewerk.engine",
+    "ImportEngine": "ladewerk.engine",
+    "ImportEvent": "ladewerk._engine._events",
+    "Listening": "ladewerk._engine._events",
+    "on_import": "ladewerk._engine._events",
+    "sysengine": "ladewerk.engine",
     "registry": "ladewerk._autoload",
     "ReloadError": "ladewerk._reload",
     "Reloaded": "ladewerk._reload",
@@ -35,6 +43,8 @@ _LATER: dict[str, str] = {
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ladewerk._autoload import Autoloader, registry
+    from ladewerk._engine._events import ImportEvent, Listening, on_import
+    from ladewerk.engine import GlobalImportEngine, GlobalImportState, ImportDenied, ImportEngine, sysengine
     from ladewerk._reload._ipython import load_ipython_extension, unload_ipython_extension
     from ladewerk._reload import Reloaded, Reloader, ReloadError, pinned, reload, watch
 
@@ -54,5 +64,6 @@ def __dir__() -> list[str]:
 __all__ = [
     "__version__", "install", "stats", "uninstall",
     "Autoloader", "registry",
+    "GlobalImportEngine", "GlobalImportState", "ImportDenied", "ImportEngine", "ImportEvent", "Listening", "on_import", "sysengine",
     "ReloadError", "Reloaded", "Reloader", "load_ipython_extension", "pinned", "reload", "unload_ipython_extension", "watch",
 ]

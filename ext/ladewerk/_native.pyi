@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-from types import CodeType
+from collections.abc import Callable, Container, Sequence
+from importlib.machinery import ModuleSpec
+from types import CodeType, ModuleType
 from typing import Any, Literal, TypeAlias, TypedDict, final, type_check_only
 
 __version__: str
@@ -7,6 +9,9 @@ has_probes: bool
 
 # name, importer, begun, ended, thread, depth, outcome, {phase: ns}
 _Record: TypeAlias = tuple[str, str | None, int, int, int, int, str, dict[str, int]]
+# event, importee, importer, spec, nanoseconds, error
+_Listener: TypeAlias = Callable[[_Event, str, str | None, ModuleSpec | None, int, BaseException | None], object]
+_Event: TypeAlias = Literal["found", "loading", "loaded", "failed", "reused"]
 
 @type_check_only
 class Stats(TypedDict):
@@ -22,6 +27,13 @@ class Stats(TypedDict):
     unmarshal: dict[str, int | str | None]
     index: IndexStats | None
     watch: list[WatchStats]
+    engines: EngineStats
+
+@type_check_only
+class EngineStats(TypedDict):
+    served: int
+    refused: int
+    reason: str | None
 
 @type_check_only
 class WatchStats(TypedDict):
@@ -115,9 +127,28 @@ def probe_uring() -> tuple[int, str]: ...
 def place(*, cache: str | None = None) -> tuple[str | None, str, str]: ...
 def record(on: bool, /) -> None: ...
 def records() -> list[_Record]: ...
+def listen(listener: _Listener | None, events: Container[str], /) -> None: ...
 def listing(path: bytes, /) -> list[tuple[str, bool, tuple[str, ...], bool]] | None: ...
 def source_code(name: str, entry: str, path: str, loader: object, cached: str | None, /) -> CodeType | None: ...
+def routed(engines: object, /) -> None: ...
 def reset(*, cache: str | None = None) -> int: ...
+
+@final
+class Inside:
+    def __new__(
+        cls, find_and_load: Callable[[str, Callable[[str], ModuleType]], ModuleType], sys: dict[str, Any], bootstrap: dict[str, Any], external: dict[str, Any],
+        builtins: dict[str, Any], own: dict[str, Any], given: Callable[[str], ModuleSpec | None] | None = None, names: frozenset[str] = ...,
+        ask: Callable[[Any, str, Any], ModuleSpec | None] | None = None,
+    ) -> Inside: ...
+    def __call__(self, name: str, import_: Callable[[str], ModuleType], /) -> ModuleType: ...
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None, engine: object = None,
+    ) -> ModuleSpec | None: ...
+    def invalidate_caches(self) -> None: ...
+    def step_aside(self) -> None: ...
+    def listen(self, listener: _Listener | None, events: Container[str], /) -> None: ...
+    @property
+    def reason(self) -> str | None: ...
 
 @final
 class Builder:

@@ -47,7 +47,9 @@ static int held(struct change *change, PyObject *before)
 
 static int entry(struct change *change)
 {
-	if (!PyDict_CheckExact(change->target) || !PyUnicode_CheckExact(change->key))
+	/* Where there are import engines, the interpreter's modules are of a type of their own, whose methods route; what it stores is what is meant here. */
+	bool plain = PyDict_CheckExact(change->target) || change->target == PyImport_GetModuleDict();
+	if (!plain || !PyUnicode_CheckExact(change->key))
 		return wrong();
 #if PY_VERSION_HEX >= 0x030d0000
 	return PyDict_GetItemRef(change->target, change->key, &change->before) < 0 ? -1 : 0; /* free-threaded, somebody else may remove it at this moment */

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# bench/engines.sh [--python PYTHON] [-n ROUNDS] [--quick] [--only SECTION[,SECTION]]: what import engines cost: lookups inside and outside, cached imports, making
+# one, the second program in the same process; beside stock Python, subinterpreters and subprocesses.
+# Builds an environment in build-bench/engines-PYTHON; SECTION: lookup, cached, create, programs, memory.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=python3 rounds=15 only=
+while [ $# -gt 0 ]; do
+	case $1 in
+	--python) python=$2; shift 2 ;;
+	-n) rounds=$2; shift 2 ;;
+	--quick) rounds=5; shift ;;
+	--only) only=$2; shift 2 ;;
+	*) sed -n 's/^# \{0,1\}//; 4,6p' "$0"; exit 2 ;;
+	esac
+done
+tag=$("$python" -c 'import sys; print("%d%d" % sys.version_info[:2])')
+venv=${LADEWERK_BENCH_VENV:-build-bench/engines-$tag}
+if [ ! -x "$venv/bin/python" ]; then
+	"$python" -m venv "$venv"
+	"$venv/bin/pip" -q install .
+fi
+exec "$venv/bin/python" bench/engines.py -n "$rounds" ${only:+--only "$only"}

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+"""The engine that stands for the process's own import state."""
+
+import _frozen_importlib
+import _imp
+import sys
+from typing import Any
+
+from ladewerk._engine._classes import Surface
+
+
+def _name(name: str) -> Any:
+    def get(self: Surface) -> Any:
+        return getattr(sys, name)
+
+    def put(self: Surface, value: Any) -> None:
+        setattr(sys, name, value)
+    return property(get, put, doc=f"sys.{name}.")
+
+
+class GlobalImportEngine(Surface):
+    """The process's own import state: what is assigned here is assigned to `sys`."""
+
+    name = "sys"
+    modules = _name("modules")
+    path = _name("path")
+    meta_path = _name("meta_path")
+    path_hooks = _name("path_hooks")
+    path_importer_cache = _name("path_importer_cache")
+
+    _bootstrap: Any = _frozen_importlib  # no import statements in methods: our __import__ may be what they call
+    _imp: Any = _imp
+
+    def _entry(self) -> None:
+        return None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__qualname__}>"
+
+
+GlobalImportEngine.__module__ = "ladewerk"
+sysengine = GlobalImportEngine()

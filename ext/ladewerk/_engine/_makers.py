@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MIT
+"""Where the modules of an engine come from that it does not simply load: the process, other engines, or a maker of this file.
+
+An engine's import system asks Supply.find() before it searches, and leaves loading to Supply.load(). What comes from the process is put into the engine's modules as it is:
+no attribute of it is touched.
+
+C modules that are neither the standard library's nor declare that they may be loaded more than once (3.12 and later; before, none can) exist once per process and file: what the process
+or the first engine has loaded is what all others get. PyO3 and Cython refuse a second object or hand out the first one, and others have static variables without saying so.
+Single-phase modules are loaded by CPython itself in each engine, which gives every engine a module object of its own with the same contents.
+"""
+
+import sys
+import weakref
+from collections.abc import Callable, Mapping
+from importlib.machinery import ModuleSpec
+from io import BytesIO
+from types import FunctionType, ModuleType
+from typing import Any, TypeVar
+
+from ladewerk import _engines
+from ladewerk._engine._exits import Exits
+from ladewerk._engine._sharing import FIRST, OWN, Sharing, loaded_in_process, of_process, outside
+
+# C modules that engines have loaded from files: the first object of each name and file.
+_first: "weakref.WeakValueDictionary[tuple[str, str | None], ModuleType]" = weakref.WeakValueDictionary()
+
+SINGLE, MULTI = 1, 2
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_UNDECLARED, _NOT_SUPPORTED = -1, 0
+
+
+def _former(spec: ModuleSpec) -> ModuleType | None:
+    """The object that this process has of the C module of SPEC, by whoever loaded it first."""
+    module = loaded_in_process(spec.name)
+    if module is not None and getattr(getattr(module, "__spec__", None), "origin", None) == spec.origin and _engines.module_kind(module) is not None:
+        return module
+    return _first.get((spec.name, spec.origin))
+
+
+def _is_c(spec: ModuleSpec) -> bool:
+    """Whether SPEC is loaded by the stock loader of extension modules (of the process or of an engine) or of those that are built in."""
+    loader = spec.loader if isinstance(spec.loader, type) else type(spec.loader)
+    return loader.__name__ in ("ExtensionFileLoader", "BuiltinImporter") and loader.__module__.partition(".")[0] in ("_frozen_importlib_external", "_frozen_importlib", "importlib")
+
+
+def _once_only(module: ModuleType) -> bool:
+    """Whether the process has MODULE once: a multi-phase module that does not declare more."""
+    kind = _engines.module_kind(module)
+    return kind is not None and kind[0] == MULTI and kind[2] in (_UNDECLARED, _NOT_SUPPORTED)
+
+
+def _dump(obj: object, file: Any, protocol: int | None = None, *, fix_imports: bool = True, buffer_callback: Any = None) -> None:
+    Pickler(file, protocol, fix_imports=fix_imports, buffer_callback=buffer_callback).dump(obj)  # type: ignore[name-defined]  # noqa: F821
+
+
+def _dumps(obj: object, protocol: int | None = None, *, fix_imports: bool = True, buffer_callback: Any = None) -> bytes:
+    file = _BytesIO()  # type: ignore[name-defined]  # noqa: F821
+    dump(obj, file, protocol, fix_imports=fix_imports, buffer_callback=buffer_callback)  # type: ignore[name-defined]  # noqa: F821
+    return file.getvalue()  # type: ignore[no-any-return]
+
+
+def _pickle_with(process: ModuleType, copyreg: ModuleType, own_builtins: ModuleType) -> ModuleType:
+    """_pickle where it has static types (3.11) and looks into the process's copyreg: what pickles by default looks into COPYREG, as a module with OWN_BUILTINS."""
+    module = ModuleType(process.__name__, process.__doc__)
+    vars(module).update(vars(process))
+    pickler = type("Pickler", (process.Pickler,), {"__module__": "_pickle", "dispatch_table": copyreg.dispatch_table})
+    vars(module).update(Pickler=pickler, _BytesIO=BytesIO, __builtins__=vars(own_builtins))
+    for name, function in (("dump", _dump), ("dumps", _dumps)):
+        # With the engine's builtins in its globals it is the engine's, and so is what it has C code import.
+        clone = FunctionType(function.__code__, vars(module), name, function.__defaults__)
+        clone.__kwdefaults__, clone.__doc__, clone.__module__ = function.__kwdefaults__, getattr(process, name).__doc__, "_pickle"
+        setattr(module, name, clone)
+    return module
+
+
+def _withdraw(spec: ModuleSpec, before: object) -> None:
+    """Cython's modules enter themselves into the interpreter's dictionary, past the router: what was loaded by SPEC is not the process's, which had BEFORE or None."""
+    there = loaded_in_process(spec.name)
+    if there is None or there is before or getattr(there, "__spec__", None) is not spec:
+        return
+    with outside():
+        if before is None:
+            del sys.modules[spec.name]
+        else:
+            sys.modules[spec.name] = before  # type: ignore[assignment]
+
+
+_re_is_bound = False
+
+
+def _bind_re() -> None:
+    """Once: let the C code of re, which keeps the function that it finds when the first template is expanded (3.12 and later), find the process's."""
+    global _re_is_bound
+    if _re_is_bound:
+        return
+    re = of_process("re")
+    with outside():
+        re.sub("(.)", r"\\1", "x")
+    _re_is_bound = True
+
+
+def trimmed(function: _Function) -> _Function:
+    """FUNCTION, which stands between importlib's functions: CPython cuts its frames out of tracebacks as it does theirs."""
+    function.__code__ = function.__code__.replace(co_filename="<frozen importlib._bootstrap>")
+    return function
+
+
+class Supply:
+    """What one engine gets from elsewhere. IMPORT_MODULE imports into the engine."""
+
+    def __init__(self, import_module: Callable[[str], Any], sharing: Sharing) -> None:
+        self.sharing = sharing
+        self.exits = Exits(getattr(import_module, "__self__", None))
+        self._import = import_module
+        self._made: Mapping[str, ModuleType] = self.exits.modules()
+
+    @trimmed
+    def find(self, name: str) -> ModuleSpec | None:
+        """The spec of module NAME if no search is to be made for it: load() gives it. Errors are those of an import by the process."""
+        if name in FIRST:
+            self._import(FIRST[name])
+        module = self._given(name)
+        if module is None:
+            return None
+        spec = getattr(module, "__spec__", None)
+        return spec if spec is not None and spec.name == name else ModuleSpec(name, None)
+
+    @trimmed
+    def load(self, spec: ModuleSpec, stock: Callable[[ModuleSpec], ModuleType], modules: dict[str, Any]) -> ModuleType:
+        """The module of SPEC, in MODULES: one that find() gave, one of the process, or what STOCK (the engine's `_load_unlocked`) loads."""
+        module = self._given(spec.name)
+        if module is None and self.sharing.shares_found(spec):
+            module = of_process(spec.name)
+            self._adopted(spec.name, module)
+        if module is None:
+            return self._load_c(spec, stock, modules) if _is_c(spec) else stock(spec)
+        modules[spec.name] = module
+        return module
+
+    def close(self) -> None:
+        """The engine ends: its exit functions run."""
+        self.exits.close()
+
+    @trimmed
+    def _given(self, name: str) -> ModuleType | None:
+        """NAME if it is known without a search."""
+        if name in self._made:
+            return self._made[name]
+        if sys.version_info < (3, 12) and name == "_pickle" and not self.sharing.asked(name) and "_pickle" not in self.sharing.share:
+            return _pickle_with(of_process(name), self._import("copyreg"), self._import("builtins"))
+        if not self.sharing.shares(name):
+            return None
+        module = of_process(name)
+        self._adopted(name, module)
+        return module
+
+    def _adopted(self, name: str, module: ModuleType) -> None:
+        """MODULE of the process comes into this engine: tell the engine's modules what the process's were told when it was loaded."""
+        if name == "_decimal":
+            self._import("numbers").Number.register(module.Decimal)
+            self._import("collections.abc").MutableMapping.register(type(module.Context().flags))
+        elif name == "array":
+            self._import("collections.abc").MutableSequence.register(module.array)
+        elif name == "_sre":
+            _bind_re()
+
+    @trimmed
+    def _load_c(self, spec: ModuleSpec, stock: Callable[[ModuleSpec], ModuleType], modules: dict[str, Any]) -> ModuleType:
+        """A C module that is not taken from the process."""
+        former, asked = _former(spec), self.sharing.asked(spec.name)
+        if former is not None and not asked and spec.name not in OWN and _once_only(former):
+            modules[spec.name] = former
+            return former
+        state = None if former is None else _engines.state_of(former)
+        before = loaded_in_process(spec.name)
+        try:
+            module = stock(spec)
+        finally:
+            _withdraw(spec, before)
+        if former is not None and state is not None:
+            _engines.restore_state(former, state)
+        kind = _engines.module_kind(module if former is None else former)
+        if asked and kind is not None and kind[0] == SINGLE and kind[1] != 0:
+            modules.pop(spec.name, None)
+            raise ImportError(f"{spec.name} cannot have objects of its own in an engine: its C code knows one object only", name=spec.name, path=spec.origin)
+        if former is None:
+            _first[spec.name, spec.origin] = module
+        return module

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""CPython's own import tests in this process.
+
+    suite.py stock MODULE ...     as they are
+    suite.py routed MODULE ...    while engines live, and with the global state's `__import__` of ladewerk.sysengine in place of the built-in
+    suite.py inside MODULE ...    within an engine: its modules, its sys, its `__import__` in place of the built-in
+    suite.py broken MODULE ...    the control: as they are, with an engine's `__import__` in place of the built-in, so that what is imported and sys.modules are of two states
+
+Prints {test: passed, skipped or failed} and, to standard error, what the tests say.
+"""
+from __future__ import annotations
+
+import builtins
+import json
+import sys
+
+
+def flat(suite):
+    """Its tests."""
+    return [suite] if not hasattr(suite, "__iter__") else [test for part in suite for test in flat(part)]
+
+
+def outcomes(unittest, names: list[str], without: str = "") -> dict[str, str]:
+    """Run the tests with this `unittest`, but for those whose id begins with WITHOUT; the worst counts where an id occurs twice."""
+    ranks = ["skipped", "passed", "failed"]
+    found: dict[str, str] = {}
+
+    def note(test, outcome: str) -> None:
+        found[test.id()] = max(outcome, found.get(test.id(), outcome), key=ranks.index)
+
+    class Result(unittest.TextTestResult):
+        def addSuccess(self, test):
+            super().addSuccess(test)
+            note(test, "passed")
+
+        def addExpectedFailure(self, test, error):
+            super().addExpectedFailure(test, error)
+            note(test, "passed")
+
+        def addSkip(self, test, reason):
+            super().addSkip(test, reason)
+            note(test, "skipped")
+
+        def addError(self, test, error):
+            super().addError(test, error)
+            note(test, "failed")
+
+        def addFailure(self, test, error):
+            super().addFailure(test, error)
+            note(test, "failed")
+
+        def addUnexpectedSuccess(self, test):
+            super().addUnexpectedSuccess(test)
+            note(test, "failed")
+
+        def addSubTest(self, test, subtest, error):
+            super().addSubTest(test, subtest, error)
+            if error is not None:
+                note(test, "failed")
+
+    tests = flat(unittest.defaultTestLoader.loadTestsFromNames(names))
+    unittest.TextTestRunner(resultclass=Result).run(unittest.TestSuite(test for test in tests if not without or not test.id().startswith(without)))
+    return found
+
+
+def main(mode: str, *names: str) -> None:
+    if mode == "stock":
+        import unittest
+    else:
+        import ladewerk
+
+        engine = ladewerk.ImportEngine()
+        if mode == "inside":
+            unittest = engine.import_module("unittest")
+        else:
+            import unittest
+
+            builtins.__import__ = (engine if mode == "broken" else ladewerk.sysengine).__import__
+    # They take apart C state of the process, and end it where that is not what they expect.
+    found = outcomes(unittest, list(names), "test.test_import.SinglephaseInitTests." if mode == "inside" else "")
+    print("\n" + json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: MIT
+"""C modules in engines: who has an object of its own, who shares one, and whose functions find which."""
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+import sysconfig
+import weakref
+from typing import Any
+
+import pytest
+
+import ladewerk
+from collecting import IMMORTAL, collect
+
+KINDS = ("declared", "silent", "once", "single", "sized")
+HERE = pathlib.Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """kinds.c, compiled."""
+    if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
+        pytest.skip("there are no headers where this interpreter says they are")
+    file = tmp_path_factory.mktemp("kinds") / "kinds.so"
+    subprocess.run([(sysconfig.get_config_var("CC") or "cc").split()[0], "-shared", "-fPIC", "-O0", "-I", sysconfig.get_path("include"), "-I", sysconfig.get_path("platinclude"),
+                    str(HERE / "kinds.c"), "-o", str(file)], check=True)
+    return file
+
+
+@pytest.fixture
+def tree(tmp_path: pathlib.Path, library: pathlib.Path) -> pathlib.Path:
+    """A directory with modules that nobody has loaded, although the statics of the library are those of the process."""
+    for kind in KINDS:
+        (tmp_path / f"{kind}{sysconfig.get_config_var('EXT_SUFFIX')}").write_bytes(library.read_bytes())
+    (tmp_path / "partner.py").write_text("import sys\nMODULES = sys.modules\ndef load(module, name): return module.load(name)\n")
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Any:
+    """The process's modules have none of these afterwards."""
+    yield
+    assert not {*KINDS, "partner"} & {*sys.modules}
+
+
+def new_engine(tree: pathlib.Path, **more: Any) -> Any:
+    return ladewerk.ImportEngine(path=[str(tree), *sys.path], **more)
+
+
+def modules_of(tree: pathlib.Path, name: str, count: int = 2, **more: Any) -> tuple[list[Any], list[Any]]:
+    engines = [new_engine(tree, **more) for _ in range(count)]
+    return engines, [engine.import_module(name) for engine in engines]
+
+
+def assert_freed(tree: pathlib.Path, name: str, **more: Any) -> None:
+    """The module's object goes with the engine."""
+    first, second = modules_of(tree, name, **more)[1]
+    before = first.freed()
+    ref = weakref.ref(second)
+    del second
+    collect()
+    assert IMMORTAL or (ref() is None and first.freed() > before)
+
+
+def test_a_module_that_declares_it_is_each_engines_own(tree):
+    engines, (first, second) = modules_of(tree, "declared")
+    assert (first is second) == (sys.version_info < (3, 12))
+    assert all(engine.modules["declared"] is module for engine, module in zip(engines, [first, second]))
+    if sys.version_info >= (3, 12):
+        del engines, first, second
+        assert_freed(tree, "declared")
+
+
+def test_a_module_that_does_not_is_one_per_file(tree, tmp_path_factory, library):
+    engines, (first, second) = modules_of(tree, "silent")
+    assert first is second and first.partner is engines[0].modules["partner"]
+    other = tmp_path_factory.mktemp("other")
+    (other / f"silent{sysconfig.get_config_var('EXT_SUFFIX')}").write_bytes(library.read_bytes())
+    (other / "partner.py").write_text("VERSION = 2\n")
+    third = new_engine(other).import_module("silent")
+    assert third is not first and third.partner.VERSION == 2
+
+
+def test_own_objects_are_given_on_request(tree):
+    engines, (first, second) = modules_of(tree, "silent", own=["silent"])
+    assert first is not second
+    assert [module.partner.MODULES for module in (first, second)] == [engine.modules for engine in engines]
+    del engines, first, second
+    assert_freed(tree, "silent", own=["silent"])
+
+
+def test_the_processs_object_is_given_if_it_has_one(tree, monkeypatch):
+    monkeypatch.syspath_prepend(str(tree))
+    import silent  # type: ignore[import-not-found]
+    try:
+        assert modules_of(tree, "silent")[1] == [silent, silent]
+        assert silent.partner is sys.modules["partner"]
+        assert modules_of(tree, "silent", 1, own=["silent"])[1] != [silent]
+    finally:
+        del sys.modules["silent"], sys.modules["partner"]
+
+
+def test_a_module_that_refuses_a_second_object_is_shared(tree):
+    first, second = modules_of(tree, "once")[1]
+    assert first is second
+    engine = new_engine(tree, own=["once"])
+    with pytest.raises(ImportError, match="once per process"):
+        engine.import_module("once")
+    assert "once" not in engine.modules
+
+
+@pytest.mark.parametrize("name", ["single", "sized"])
+def test_single_phase_modules_find_the_first(tree, name):
+    """Each engine has a module object; the C code goes on with the one it had."""
+    engines, modules = modules_of(tree, name, 3)
+    assert len(set(map(id, modules))) == 3
+    assert [module.find() for module in modules] == [modules[0]] * 3
+    if name == "single":
+        assert all(module.contents is modules[0].contents for module in modules)
+
+
+@pytest.mark.parametrize("name", ["single", "sized"])
+def test_control_without_repair_they_find_the_last(tree, name, monkeypatch):
+    from ladewerk._engine import _makers
+
+    class Broken:
+        def __getattr__(self, attribute: str) -> Any:
+            return getattr(ladewerk._engines, attribute)  # type: ignore[attr-defined]
+
+        def restore_state(self, known: object, state: object) -> bool:
+            return False
+    monkeypatch.setattr(_makers, "_engines", Broken())
+    modules = modules_of(tree, name)[1]
+    assert modules[0].find() is modules[1]
+
+
+@pytest.mark.parametrize("name", ["single", "sized"])
+def test_single_phase_modules_are_nobodys_own(tree, name):
+    found = new_engine(tree).import_module(name)
+    engine = new_engine(tree, own=[name])
+    for _ in range(2):
+        with pytest.raises(ImportError, match="one object only"):
+            engine.import_module(name)
+        assert name not in engine.modules
+    assert found.find() is found
+
+
+@pytest.mark.parametrize("name", ["declared", "silent", "single", "sized"])
+def test_c_code_imports_for_whoever_calls_it(tree, name):
+    """PyImport_ImportModule(), called by a function of an engine, also where the module object is shared."""
+    for engine in (new_engine(tree), new_engine(tree)):
+        module, partner = engine.import_module(name), engine.import_module("partner")
+        assert partner.load(module, "partner") is partner
+        assert partner.load(module, "colorsys") is engine.modules["colorsys"] is not sys.modules.get("colorsys")
+
+
+def test_some_modules_cannot_be_an_engines_own():
+    for name in ("threading", "_signal", "sys", "ladewerk._native"):
+        with pytest.raises(ValueError, match="there is one in a process"):
+            ladewerk.ImportEngine(own=[name])
+
+
+def test_share_and_own_overrule_the_table(tree):
+    assert ladewerk.ImportEngine(share=["json"]).import_module("json.decoder") is __import__("json.decoder").decoder
+    assert ladewerk.ImportEngine(share=["json"], own=["json"]).import_module("json") is not __import__("json")
+    assert ladewerk.ImportEngine(own=["zoneinfo"] if sys.version_info >= (3, 12) else ["concurrent"]).import_module("concurrent") is not None
+    assert ladewerk.ImportEngine(own=["concurrent"]).import_module("concurrent.futures") is not __import__("concurrent.futures").futures
+
+
+# --- C modules of the standard library that work with Python modules ---
+
+def test_pickle_looks_into_the_engines_copyreg():
+    engine = ladewerk.ImportEngine()
+    pickle, copyreg = engine.import_module("pickle"), engine.import_module("copyreg")
+
+    class Point:
+        pass
+    copyreg.pickle(Point, lambda point: (str, ("of the engine",)))
+    import io
+    file = io.BytesIO()
+    pickle.dump(Point(), file)
+    assert pickle.loads(pickle.dumps(Point())) == pickle.loads(file.getvalue()) == "of the engine"
+    assert pickle.Pickler(io.BytesIO()).dispatch_table is copyreg.dispatch_table if sys.version_info < (3, 12) else True
+    import pickle as processs
+    with pytest.raises(Exception, match="local object|Can't"):
+        processs.dumps(Point())
+
+
+def test_pickles_name_the_engines_modules(tree):
+    engine = new_engine(tree)
+    (tree / "shapes.py").write_text("class Circle:\n    radius = 1\n")
+    (tree / "copying.py").write_text("import pickle\ndef copy(thing): return pickle.loads(pickle.dumps(thing))\n")
+    copying, shapes = engine.import_module("copying"), engine.import_module("shapes")
+    copy = copying.copy(shapes.Circle())
+    assert type(copy) is shapes.Circle and "shapes" not in sys.modules
+    with engine:  # C functions, called by code of the process
+        data = copying.pickle.dumps(shapes.Circle())
+        assert type(copying.pickle.loads(data)) is shapes.Circle
+    with pytest.raises(ModuleNotFoundError):
+        copying.pickle.loads(data)
+
+
+def test_numbers_and_sequences_of_c_are_known_to_the_engines_abstract_types():
+    engine = ladewerk.ImportEngine()
+    decimal, numbers, array = map(engine.import_module, ("decimal", "numbers", "array"))
+    abc = engine.import_module("collections.abc")
+    assert numbers is not __import__("numbers")
+    assert isinstance(decimal.Decimal(1), numbers.Number) and isinstance(array.array("i"), abc.MutableSequence)
+    assert isinstance(decimal.getcontext().flags, abc.MutableMapping)
+    assert decimal.Decimal is __import__("decimal").Decimal
+
+
+def test_registries_of_c_modules_are_the_engines():
+    engine = ladewerk.ImportEngine()
+    csv = engine.import_module("csv")
+
+    class Semicolons(csv.excel):  # type: ignore[misc, name-defined]
+        delimiter = ";"
+    csv.register_dialect("semicolons", Semicolons)
+    assert "semicolons" in csv.list_dialects() and "semicolons" not in __import__("csv").list_dialects()
+
+
+def test_attributes_of_shared_modules_are_left_alone():
+    import _socket
+    import _struct
+    import asyncio
+    modules = [_socket, _struct, asyncio, asyncio.events]
+    before = [dict(vars(module)) for module in modules]
+    engine = ladewerk.ImportEngine()
+    for module in modules:
+        assert engine.import_module(module.__name__) is module
+    assert [dict(vars(module)) for module in modules] == before

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""CPython's own import tests pass while engines live, and within an engine, with its `__import__` in place of the built-in: whatever passes on stock."""
+from __future__ import annotations
+
+import fnmatch
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+TESTS = ["test.test_importlib." + name for name in ("import_", "source", "builtin", "frozen", "extension", "test_api", "test_lazy", "test_locks", "test_namespace_pkgs",
+                                                   "test_pkg_import", "test_spec", "test_util", "test_threaded_import")]
+TESTS += ["test.test_import", "test.test_pkgutil", "test.test_runpy"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """run(MODE, tests): {test: outcome}."""
+    if not importlib.util.find_spec("test") or not importlib.util.find_spec("test.test_importlib"):
+        pytest.skip("this interpreter comes without CPython's tests")
+    base = tmp_path_factory.mktemp("suite")
+
+    def run(mode, tests=TESTS):
+        command = [sys.executable, "-W", "ignore", str(HERE / "suite.py"), mode, *tests]
+        env = {**os.environ, "LADEWERK_CACHE": str(base / "cache"), "TMPDIR": str(base)}
+        child = subprocess.run(command, cwd=base, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600)
+        assert child.returncode == 0, child.stderr[-3000:]
+        return json.loads(child.stdout.splitlines()[-1]), child.stderr
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def stock(run):
+    found, _ = run("stock")
+    assert list(found.values()).count("passed") > 700
+    return found
+
+
+def exceptions(mode):
+    lines = [line.split(None, 2) for line in (HERE / "suite_exceptions.txt").read_text().splitlines() if line and not line.startswith("#")]
+    return [name for where, name, _ in lines if where == mode]
+
+
+def worse(stock, found, excepted=()):
+    """Those that have passed and do not, but for the patterns EXCEPTED."""
+    names = {name for name, outcome in stock.items() if outcome == "passed" and found.get(name) != "passed"}
+    return {name for name in names if not any(fnmatch.fnmatchcase(name, pattern) for pattern in excepted)}
+
+
+@pytest.mark.parametrize("mode", ["routed", "inside"])
+def test_what_passes_on_stock(run, stock, mode):
+    found, said = run(mode)
+    failed = worse(stock, found, exceptions(mode))
+    assert not failed, (sorted(failed), [line for line in said.splitlines() if line.startswith(("ERROR:", "FAIL:", "Fatal"))], said[-3000:])
+
+
+def test_control_two_states(run, stock):
+    """Control: with an engine's `__import__` in place of the built-in, but the process's sys, tests fail."""
+    names = ["test.test_importlib.import_"]
+    found, _ = run("broken", names)
+    assert len([name for name in worse(stock, found) if name.startswith("test.test_importlib.import_")]) > 20
