@@ -2,6 +2,7 @@
 """C modules in engines: who has an object of its own, who shares one, and whose functions find which."""
 from __future__ import annotations
 
+import importlib.machinery
 import os
 import pathlib
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 import ladewerk
 from collecting import IMMORTAL, collect
 
-KINDS = ("declared", "silent", "once", "single", "sized")
+KINDS = ("declared", "silent", "once", "single", "sized", "refusing")
 HERE = pathlib.Path(__file__).parent
 
 
@@ -110,6 +111,36 @@ def test_a_module_that_refuses_a_second_object_is_shared(tree):
     with pytest.raises(ImportError, match="once per process"):
         engine.import_module("once")
     assert "once" not in engine.modules
+
+
+def test_an_init_function_that_refuses_to_be_called_again(tree):
+    """All have the one module that there is."""
+    engines, modules = modules_of(tree, "refusing", 3)
+    assert modules == [modules[0]] * 3 and modules[0].find() is modules[0]
+    assert all(engine.modules["refusing"] is modules[0] for engine in engines)
+    with pytest.raises(ImportError, match="once per process"):
+        new_engine(tree, own=["refusing"]).import_module("refusing")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_engine_that_was_first_goes(tree, name):
+    """With its Python modules, although C code of the process stays; and others can import it after that."""
+    engine = new_engine(tree)
+    module = engine.import_module(name)
+    engine.import_module("fractions")
+    kept = id(module)
+    refs = [weakref.ref(engine.modules["fractions"]), weakref.ref(engine)]
+    vars(module).pop("partner", None)  # of the engine: what C code has imported, it keeps
+    del engine, module
+    collect()
+    assert IMMORTAL or not any(ref() for ref in refs)
+    later = new_engine(tree)
+    module = later.import_module(name)
+    assert later.modules[name] is module and module.__name__ == module.__spec__.name == name
+    if name in ("silent", "once", "refusing"):
+        assert id(module) == kept
+        assert type(module.__loader__) is importlib.machinery.ExtensionFileLoader and module.__spec__.loader is module.__loader__
+        assert module.__file__ == module.__spec__.origin == str(tree / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}")
 
 
 @pytest.mark.parametrize("name", ["single", "sized"])

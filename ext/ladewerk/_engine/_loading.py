@@ -161,6 +161,10 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
     bootstrap = engine._bootstrap
     stock_load, stock_module = bootstrap._load_unlocked, bootstrap.module_from_spec
 
+    def modules_now() -> Any:
+        """What its import statements are served from: another may have been assigned."""
+        return _engines.Engine.modules.__get__(engine)  # type: ignore[attr-defined]
+
     @trimmed
     def find_spec(name: str, path: Any, target: Any = None) -> Any:
         given = supply.find(name)
@@ -170,13 +174,13 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
 
     @trimmed
     def load_plain(spec: Any) -> Any:
-        return stock_load(spec) if is_plain(spec.loader) else load(engine, spec, modules)
+        return stock_load(spec) if is_plain(spec.loader) else load(engine, spec, modules_now())
 
     @trimmed
     def load_own(spec: Any) -> Any:
-        return engine.load(spec) if "load" in overrides else supply.load(spec, load_plain, modules)
+        return engine.load(spec) if "load" in overrides else supply.load(spec, load_plain, modules_now())
 
-    engine._load_default = lambda spec: supply.load(spec, load_plain, modules)
+    engine._load_default = lambda spec: supply.load(spec, load_plain, modules_now())
 
     def module_from_spec(spec: Any) -> Any:
         module = stock_module(spec)
