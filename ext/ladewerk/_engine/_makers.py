@@ -212,7 +212,8 @@ class Supply:
     def _load_c(self, spec: ModuleSpec, stock: Callable[[ModuleSpec], ModuleType], modules: dict[str, Any]) -> ModuleType:
         """A C module that is not taken from the process."""
         former, asked = _former(spec), self.sharing.asked(spec.name)
-        if former is not None and not asked and spec.name not in OWN and _once_only(former):
+        one = not asked and spec.name not in OWN
+        if former is not None and one and _once_only(former):
             modules[spec.name] = former
             return former
         module = _load_withdrawn(spec, stock) if former is None else self._load_again(former, spec, stock)
@@ -220,7 +221,7 @@ class Supply:
             modules.setdefault(spec.name, module)
         kind = _engines.module_kind(module if former is None else former)
         single = kind is not None and kind[0] == SINGLE
-        if former is None and (single or not asked and _once_only(module)):
+        if former is None and (single or one and _once_only(module)):
             _keep(module, spec)
         elif former is None and kind is not None:
             _first[spec.name, spec.origin] = module
