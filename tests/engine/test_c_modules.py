@@ -2,12 +2,16 @@
 """C modules in engines: who has an object of its own, who shares one, and whose functions find which."""
 from __future__ import annotations
 
+import _frozen_importlib
 import importlib.machinery
 import os
 import pathlib
 import subprocess
 import sys
 import sysconfig
+import threading
+import time
+import types
 import weakref
 from typing import Any
 
@@ -83,6 +87,35 @@ def test_a_module_that_does_not_is_one_per_file(tree, tmp_path_factory, library)
     (other / "partner.py").write_text("VERSION = 2\n")
     third = new_engine(other).import_module("silent")
     assert third is not first and third.partner.VERSION == 2
+
+
+def test_engines_load_a_file_one_after_the_other(tree):
+    """Two threads in two engines; the one that comes second waits while the first executes the module, and gets its object."""
+    executing, idents = [], []
+
+    def partner_begins():
+        executing.append(threading.get_ident())
+        until = time.monotonic() + 60
+        while len(executing) == 1 and not any(_frozen_importlib._blocking_on.get(ident) for ident in idents):
+            assert time.monotonic() < until
+            time.sleep(0.001)
+
+    def load(engine):
+        idents.append(threading.get_ident())
+        engine.import_module("silent")
+    (tree / "partner.py").write_text("import begins\nbegins.begins()\n")
+    begins = types.ModuleType("begins")
+    begins.begins = partner_begins
+    engines = [new_engine(tree) for _ in range(2)]
+    for engine in engines:
+        engine.modules["begins"] = begins
+    threads = [threading.Thread(target=load, args=[engine]) for engine in engines]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    first, second = (engine.modules["silent"] for engine in engines)
+    assert first is second and len(executing) == 1
 
 
 def test_own_objects_are_given_on_request(tree):

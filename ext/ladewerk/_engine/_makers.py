@@ -9,6 +9,7 @@ or the first engine has loaded is what all others get. PyO3 and Cython refuse a 
 Single-phase modules are loaded by CPython itself in each engine, which gives every engine a module object of its own with the same contents.
 """
 
+import os
 import sys
 import weakref
 from collections.abc import Callable, Mapping
@@ -18,6 +19,8 @@ from io import BytesIO
 from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
+from _frozen_importlib import _DeadlockError, _ModuleLock  # type: ignore[import-not-found]
+
 from ladewerk import _engines
 from ladewerk._engine._exits import Exits
 from ladewerk._engine._sharing import FIRST, OWN, Sharing, loaded_in_process, of_process, outside
@@ -26,6 +29,9 @@ from ladewerk._engine._sharing import FIRST, OWN, Sharing, loaded_in_process, of
 # unloads a library: else, once their engine has gone, nobody could import them any more.
 _first: "weakref.WeakValueDictionary[tuple[str, str | None], ModuleType]" = weakref.WeakValueDictionary()
 _kept: dict[tuple[str, str | None], ModuleType] = {}
+# Their locks; of importlib, which knows when threads wait for each other.
+_loading: dict[tuple[str, str | None], Any] = {}
+os.register_at_fork(after_in_child=_loading.clear)
 
 SINGLE, MULTI = 1, 2
 _LEADING = ("__spec__", "__loader__", "__builtins__")
@@ -210,7 +216,19 @@ class Supply:
 
     @trimmed
     def _load_c(self, spec: ModuleSpec, stock: Callable[[ModuleSpec], ModuleType], modules: dict[str, Any]) -> ModuleType:
-        """A C module that is not taken from the process."""
+        """A C module that is not taken from the process. Engines have locks of their own, the C code of one file has one state: it is loaded by one thread at a time."""
+        lock = _loading.setdefault((spec.name, spec.origin), _ModuleLock(spec.name))
+        try:
+            lock.acquire()
+        except _DeadlockError:  # the one who loads it waits for us: go on as importlib does
+            return self._load_c_alone(spec, stock, modules)
+        try:
+            return self._load_c_alone(spec, stock, modules)
+        finally:
+            lock.release()
+
+    @trimmed
+    def _load_c_alone(self, spec: ModuleSpec, stock: Callable[[ModuleSpec], ModuleType], modules: dict[str, Any]) -> ModuleType:
         former, asked = _former(spec), self.sharing.asked(spec.name)
         one = not asked and spec.name not in OWN
         if former is not None and one and _once_only(former):
