@@ -14,10 +14,10 @@
  */
 #include "engine.h"
 
-/* What a dictionary of builtins leads to: borrowed or NULL. May leave an exception (a key of somebody's with an __eq__ that raises). */
+/* What builtins lead to, which may be any mapping: borrowed or NULL. Raises nothing: a key of somebody's whose __eq__ does leads nowhere. */
 static lw_engine *engine_of(lw_engines *state, PyObject *builtins)
 {
-	PyObject *engine = PyDict_Check(builtins) ? PyDict_GetItemWithError(builtins, state->key) : NULL;
+	PyObject *engine = builtins && PyDict_Check(builtins) ? PyDict_GetItem(builtins, state->key) : NULL; /* keeps an exception that is on its way */
 	return engine && PyObject_TypeCheck(engine, state->engine_type) ? (lw_engine *)engine : NULL;
 }
 
@@ -79,10 +79,8 @@ lw_engine *lw_engine_current(lw_engines *state)
 			return look_further(state, of_callers);
 		return atomic_load_explicit(&state->entered, memory_order_relaxed) ? look_further(state, of_context) : NULL;
 	}
-	PyObject *engine = builtins ? PyDict_GetItemWithError(builtins, state->key) : NULL;
-	if (engine && PyObject_TypeCheck(engine, state->engine_type))
-		return (lw_engine *)engine;
-	return look_further(state, of_callers);
+	lw_engine *engine = engine_of(state, builtins);
+	return engine ? engine : look_further(state, of_callers);
 }
 
 static PyObject *current(PyObject *module, PyObject *ignored)

@@ -43,8 +43,8 @@ typedef struct lw_engines {
 	PyObject *own_names;		/* (once) frozenset: what is an engine's own in its sys, and not mirrored */
 	PyObject *mirrors;		/* list of weak references to engines' sys modules */
 	_Atomic bool entered;		/* `with engine:` was used: the context must be asked */
-	bool sees;			/* assignments to sys modules are seen, see mirror.c */
-	int watcher;			/* (once) of their dictionaries; 3.12 and newer */
+	bool sees;			/* the real sys module is watched, see mirror.c; 3.12 and newer */
+	int watcher;			/* (once) of the dictionaries of sys modules; 3.12 and newer */
 } lw_engines;
 
 /**

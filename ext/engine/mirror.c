@@ -238,10 +238,15 @@ static setattrofunc looking_up(void)
 	return slot;
 }
 
-/* From now on assignments to modules come here. 0, -1. */
+/*
+ * From now on assignments to modules come here, in all interpreters: they have one module type. 0, -1.
+ *
+ * The methods outlive the interpreter that makes them. So they are not in the lists of its collector, and never freed.
+ */
 static int see_assignments(lw_engines *state, PyObject *ignored)
 {
-	if (state->sees)
+	static bool seen;
+	if (seen)
 		return 0;
 	setattrofunc slot = looking_up();
 	PyObject *dict = slot ? PyModule_Type.tp_dict : NULL;
@@ -253,12 +258,13 @@ static int see_assignments(lw_engines *state, PyObject *ignored)
 	for (unsigned i = 0; result == 0 && i < Py_ARRAY_LENGTH(accessors); i++) {
 		PyObject *method = PyDescr_NewMethod(&PyModule_Type, &accessors[i]);
 		result = method ? PyDict_SetItemString(dict, accessors[i].ml_name, method) : -1;
-		Py_XDECREF(method);
+		if (method)
+			PyObject_GC_UnTrack(method);
 	}
 	if (result == 0) {
 		PyType_Modified(&PyModule_Type);
 		PyModule_Type.tp_setattro = slot;
-		state->sees = true;
+		seen = true;
 	}
 	return result;
 }

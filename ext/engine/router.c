@@ -169,7 +169,18 @@ static PyObject *call(PyObject *self, const char *name, PyObject *const *args, P
 METHODS(X)
 #undef X
 
+/* A copy is a plain dict, as dict's own methods make one. */
+static PyObject *router_fromkeys(PyObject *type, PyObject *const *args, Py_ssize_t nargs)
+{
+	PyObject *method = PyObject_GetAttrString((PyObject *)&PyDict_Type, "fromkeys");
+	PyObject *result = method ? PyObject_Vectorcall(method, args, (size_t)nargs, NULL) : NULL;
+	Py_XDECREF(method);
+	return result;
+}
+
 static PyMethodDef methods[] = {
+	{ "__copy__", (PyCFunction)(void (*)(void))router_copy, METH_FASTCALL | METH_KEYWORDS, NULL },
+	{ "fromkeys", (PyCFunction)(void (*)(void))router_fromkeys, METH_FASTCALL | METH_CLASS, NULL },
 	{ "get", (PyCFunction)(void (*)(void))router_get, METH_FASTCALL, NULL },
 #define X(name) { #name, (PyCFunction)(void (*)(void))router_##name, METH_FASTCALL | METH_KEYWORDS, NULL },
 	METHODS(X)
@@ -294,17 +305,22 @@ static PyMethodDef dispatchers[] = {
 	{ "_lock_unlock_module", (PyCFunction)(void (*)(void))dispatch_wait, METH_FASTCALL | METH_KEYWORDS, "Wait until the module of whoever asks is initialised." },
 };
 
-/* Put our function in the place of what is there, which goes to *WAS. */
+/* Put our function in the place of what is there, which goes to *WAS; once. */
 static int replace(lw_engines *state, PyMethodDef *method, PyObject **ours, PyObject **was)
 {
+	if (*was)
+		return 0;
 	PyObject *there = PyDict_GetItemString(state->bootstrap, method->ml_name);
 	if (!there)
 		return PyErr_Format(PyExc_ImportError, "import engines: this interpreter's import system has no %s", method->ml_name), -1;
-	*ours = PyCFunction_NewEx(method, state->module, NULL);
+	Py_XSETREF(*ours, PyCFunction_NewEx(method, state->module, NULL));
 	if (!*ours)
 		return -1;
 	*was = Py_NewRef(there);
-	return PyDict_SetItemString(state->bootstrap, method->ml_name, *ours);
+	if (PyDict_SetItemString(state->bootstrap, method->ml_name, *ours) == 0)
+		return 0;
+	Py_CLEAR(*was);
+	return -1;
 }
 
 int lw_route(lw_engines *state)

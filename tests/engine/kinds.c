@@ -7,6 +7,7 @@
  *   once       multi-phase, refuses a second object
  *   single     single-phase, state size -1: loaded again, its dictionary is copied
  *   sized      single-phase with a state: loaded again, its init function is called
+ *   refusing   single-phase with a state, whose init function refuses to be called again
  *
  * All have freed(), how many module objects of the kind have been freed, and load(name), PyImport_ImportModule(); the single-phase ones find(), PyState_FindModule().
  */
@@ -131,4 +132,18 @@ DEFINITION(sized, 8, NULL)
 PyMODINIT_FUNC PyInit_sized(void)
 {
 	return PyModule_Create(&sized_def);
+}
+
+KIND(refusing)
+FIND(refusing)
+METHODS(refusing, { "find", refusing_find, METH_NOARGS, NULL }, )
+DEFINITION(refusing, 8, NULL)
+PyMODINIT_FUNC PyInit_refusing(void)
+{
+	static int loaded;
+	if (loaded++) {
+		PyErr_SetString(PyExc_ImportError, "once per process");
+		return NULL;
+	}
+	return PyModule_Create(&refusing_def);
 }

@@ -76,7 +76,8 @@ def main(mode: str, *names: str) -> None:
             import unittest
 
             builtins.__import__ = (engine if mode == "broken" else ladewerk.sysengine).__import__
-    # They take apart C state of the process, and end it where that is not what they expect.
+    # They tell CPython to forget what it knows of _testsinglephase, once they have deleted it from sys.modules: here from the engine's. The process's object is still there, and is what
+    # an engine gets; its functions crash from then on, as they do in stock Python where the module is not deleted first.
     found = outcomes(unittest, list(names), "test.test_import.SinglephaseInitTests." if mode == "inside" else "")
     print("\n" + json.dumps(found))
 

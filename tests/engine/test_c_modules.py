@@ -2,11 +2,16 @@
 """C modules in engines: who has an object of its own, who shares one, and whose functions find which."""
 from __future__ import annotations
 
+import _frozen_importlib
+import importlib.machinery
 import os
 import pathlib
 import subprocess
 import sys
 import sysconfig
+import threading
+import time
+import types
 import weakref
 from typing import Any
 
@@ -15,7 +20,7 @@ import pytest
 import ladewerk
 from collecting import IMMORTAL, collect
 
-KINDS = ("declared", "silent", "once", "single", "sized")
+KINDS = ("declared", "silent", "once", "single", "sized", "refusing")
 HERE = pathlib.Path(__file__).parent
 
 
@@ -84,6 +89,35 @@ def test_a_module_that_does_not_is_one_per_file(tree, tmp_path_factory, library)
     assert third is not first and third.partner.VERSION == 2
 
 
+def test_engines_load_a_file_one_after_the_other(tree):
+    """Two threads in two engines; the one that comes second waits while the first executes the module, and gets its object."""
+    executing, idents = [], []
+
+    def partner_begins():
+        executing.append(threading.get_ident())
+        until = time.monotonic() + 60
+        while len(executing) == 1 and not any(_frozen_importlib._blocking_on.get(ident) for ident in idents):
+            assert time.monotonic() < until
+            time.sleep(0.001)
+
+    def load(engine):
+        idents.append(threading.get_ident())
+        engine.import_module("silent")
+    (tree / "partner.py").write_text("import begins\nbegins.begins()\n")
+    begins = types.ModuleType("begins")
+    begins.begins = partner_begins
+    engines = [new_engine(tree) for _ in range(2)]
+    for engine in engines:
+        engine.modules["begins"] = begins
+    threads = [threading.Thread(target=load, args=[engine]) for engine in engines]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    first, second = (engine.modules["silent"] for engine in engines)
+    assert first is second and len(executing) == 1
+
+
 def test_own_objects_are_given_on_request(tree):
     engines, (first, second) = modules_of(tree, "silent", own=["silent"])
     assert first is not second
@@ -110,6 +144,36 @@ def test_a_module_that_refuses_a_second_object_is_shared(tree):
     with pytest.raises(ImportError, match="once per process"):
         engine.import_module("once")
     assert "once" not in engine.modules
+
+
+def test_an_init_function_that_refuses_to_be_called_again(tree):
+    """All have the one module that there is."""
+    engines, modules = modules_of(tree, "refusing", 3)
+    assert modules == [modules[0]] * 3 and modules[0].find() is modules[0]
+    assert all(engine.modules["refusing"] is modules[0] for engine in engines)
+    with pytest.raises(ImportError, match="once per process"):
+        new_engine(tree, own=["refusing"]).import_module("refusing")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_engine_that_was_first_goes(tree, name):
+    """With its Python modules, although C code of the process stays; and others can import it after that."""
+    engine = new_engine(tree)
+    module = engine.import_module(name)
+    engine.import_module("fractions")
+    kept = id(module)
+    refs = [weakref.ref(engine.modules["fractions"]), weakref.ref(engine)]
+    vars(module).pop("partner", None)  # of the engine: what C code has imported, it keeps
+    del engine, module
+    collect()
+    assert IMMORTAL or not any(ref() for ref in refs)
+    later = new_engine(tree)
+    module = later.import_module(name)
+    assert later.modules[name] is module and module.__name__ == module.__spec__.name == name
+    if name in ("silent", "once", "refusing"):
+        assert id(module) == kept
+        assert type(module.__loader__) is importlib.machinery.ExtensionFileLoader and module.__spec__.loader is module.__loader__
+        assert module.__file__ == module.__spec__.origin == str(tree / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}")
 
 
 @pytest.mark.parametrize("name", ["single", "sized"])

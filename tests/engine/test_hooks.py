@@ -69,8 +69,25 @@ def test_finder_and_loader_are_given_the_engine():
     assert (module.created_in, module.executed_in, finder.seen) == (engine, engine, [engine])
     assert engine.modules["made_up"] is module and module.__spec__.name == "made_up" and not module.__spec__._initializing
     assert module.later() is engine.modules["json"] and "made_up" not in sys.modules
-    engine.import_module("importlib").reload(module)
-    assert module.executed_in is None  # importlib's own reload() calls loaders as ever
+    for reload in (engine.reload, engine.import_module("importlib").reload):
+        del module.executed_in
+        assert reload(module) is module is engine.modules["made_up"] and module.executed_in is engine
+    engine.modules["made_up"] = None
+    with pytest.raises(ImportError, match="not in sys.modules"):
+        engine._bootstrap._exec(module.__spec__, module)
+
+
+def test_modules_that_are_replaced(tmp_path):
+    """Whatever kind of loader it has, a module goes where the import statement looks for it."""
+    (tmp_path / "plain.py").write_text("def again():\n    import plain\n    return plain\n")
+    engine = ladewerk.ImportEngine(path=[str(tmp_path), *sys.path], meta_path=[Finder(), Old(), *sys.meta_path])
+    before = engine.modules
+    engine.modules = dict(before)
+    for name in ("made_up", "old_one", "plain", "_csv", "threading", "array"):
+        before.pop(name, None)
+        assert engine.import_module(name) is engine.modules[name] and name not in before
+        assert engine.import_module(name) is engine.modules[name]
+    assert engine.modules["plain"].again() is engine.modules["plain"]
 
 
 def test_finders_that_know_of_no_engine_work_unchanged():
@@ -98,6 +115,9 @@ def test_finders_and_loaders_of_pep_302():
     engine = ladewerk.ImportEngine(meta_path=[old, *sys.meta_path])
     module = engine.import_module("old_one")
     assert module.word == "old" and old.engine is engine and module.__spec__.loader is old and module.__loader__ is old
+    del old.engine
+    again = engine.reload(module)
+    assert again is engine.modules["old_one"] and again is not module and old.engine is engine
     with pytest.raises(ValueError):
         engine.import_module("old_bad")
     assert "old_bad" not in engine.modules and not {"old_one", "old_bad"} & {*sys.modules}
@@ -115,8 +135,8 @@ class OldEntry:
         return Old() if fullname == "old_one" else None
 
 
-@pytest.mark.parametrize("assigned", [False, True])
-def test_hooks_and_finders_of_path_entries(assigned):
+@pytest.mark.parametrize("way", ["given", "assigned", "appended"])
+def test_hooks_and_finders_of_path_entries(way):
     seen = []
 
     def hook(entry, engine=None):
@@ -128,9 +148,11 @@ def test_hooks_and_finders_of_path_entries(assigned):
         raise ImportError
 
     hooks = [*sys.path_hooks, hook]
-    engine = ladewerk.ImportEngine(path=["made up:", "old:", *sys.path], path_hooks=None if assigned else hooks)
-    if assigned:
+    engine = ladewerk.ImportEngine(path=["made up:", "old:", *sys.path], path_hooks=hooks if way == "given" else None)
+    if way == "assigned":
         engine.path_hooks = hooks
+    elif way == "appended":
+        engine.path_hooks.append(hook)
     assert hook in engine.path_hooks
     assert engine.import_module("made_up").executed_in is engine and engine.import_module("old_one").word == "old"
     assert ("made up:", engine) in seen and ("old:", engine) in seen

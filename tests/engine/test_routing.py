@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import copy
 import functools
 import gc
 import importlib
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 import weakref
 
 import pytest
@@ -443,6 +445,68 @@ def test_an_exception_on_its_way_is_kept(inside):
     space = {"__builtins__": {"__import__": __import__, "ValueError": ValueError}}
     with pytest.raises(ValueError, match="kept"):
         exec("try:\n    raise ValueError('kept')\nfinally:\n    import sys", space)
+
+
+class StrangeKey(str):
+    def __eq__(self, other):
+        raise ValueError("compared")
+
+    def __hash__(self):
+        return hash("__ladewerk_engine__")
+
+
+@pytest.mark.parametrize("given", [types.MappingProxyType({}), {StrangeKey("x"): 1}], ids=["no dict", "a key that raises"])
+def test_builtins_that_cannot_be_looked_into(engine, inside, given):
+    """They belong to nobody: the caller decides. Nothing is raised for it."""
+    got = "modules.get('routing_helpers')"
+    assert eval(got, {"__builtins__": given, "modules": sys.modules}) is sys.modules["routing_helpers"]
+    caller = functools.partial(eval, got, {"__builtins__": given, "modules": sys.modules})
+    with engine:
+        assert caller() is inside
+    inside.given = given
+    exec("def by_given():\n    return eval('sys.modules.get(\"routing_helpers\")', {'__builtins__': given, 'sys': sys})", vars(inside))
+    assert inside.by_given() is inside
+
+
+def test_copies_of_the_interpreters_dictionary(engine, process):
+    """Are plain dicts, for code that was written when it was one."""
+    for made in (copy.copy(sys.modules), sys.modules.copy(), sys.modules | {}, {**sys.modules}):
+        assert type(made) is dict and made == dict(sys.modules)
+    assert sys.modules.fromkeys("ab", 1) == type(sys.modules).fromkeys("ab", 1) == {"a": 1, "b": 1}
+    assert sys.modules.fromkeys(["a"]) == {"a": None}
+    with engine:
+        assert copy.copy(sys.modules) == engine.modules
+
+
+class StrangeKey(str):
+    def __eq__(self, other):
+        raise ValueError("compared")
+
+    def __hash__(self):
+        return hash("__ladewerk_engine__")
+
+
+@pytest.mark.parametrize("given", [types.MappingProxyType({}), {StrangeKey("x"): 1}], ids=["no dict", "a key that raises"])
+def test_builtins_that_cannot_be_looked_into(engine, inside, process, given):
+    """They belong to nobody: the caller decides. Nothing is raised for it."""
+    got = "modules.get('routing_helpers')"
+    by_given = functools.partial(eval, got, {"__builtins__": given, "modules": sys.modules})
+    assert by_given() is process
+    with engine:
+        assert by_given() is inside
+    inside.given, inside.modules = given, sys.modules
+    exec(f"def by_given():\n    return eval({got!r}, {{'__builtins__': given, 'modules': modules}})", vars(inside))
+    assert inside.by_given() is inside
+
+
+def test_copies_of_the_interpreters_dictionary(engine, process):
+    """Are plain dicts, for code that was written when it was one."""
+    for made in (copy.copy(sys.modules), sys.modules.copy(), sys.modules | {}, {**sys.modules}):
+        assert type(made) is dict and made == dict(sys.modules)
+    assert sys.modules.fromkeys("ab", 1) == type(sys.modules).fromkeys("ab", 1) == {"a": 1, "b": 1}
+    assert sys.modules.fromkeys(["a"]) == {"a": None}
+    with engine:
+        assert copy.copy(sys.modules) == engine.modules
 
 
 ENDS = """

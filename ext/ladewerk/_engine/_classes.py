@@ -200,7 +200,7 @@ class ImportEngine(_engines.Engine, Surface):
 
     path = _state("path", "What sys.path is inside.")
     meta_path = _state("meta_path", "What sys.meta_path is inside.")
-    path_hooks = _state("path_hooks", "What sys.path_hooks is inside. Hooks that are put into the list take no engine; those that are given or assigned may.",
+    path_hooks = _state("path_hooks", "What sys.path_hooks is inside.",
                         lambda engine, hooks: [own_hook(engine, hook) for hook in hooks])
     path_importer_cache = _state("path_importer_cache", "What sys.path_importer_cache is inside.")
 

@@ -133,6 +133,25 @@ def _load_by_name(engine: Any, spec: Any, modules: dict[str, Any]) -> Any:
 
 
 @trimmed
+def execute(engine: Any, spec: Any, module: Any, modules: dict[str, Any]) -> Any:
+    """Execute MODULE anew by a loader that is not plain: what importlib's `_exec` does for reload()."""
+    name = spec.name
+    with engine._bootstrap._ModuleLockManager(name):
+        if modules.get(name) is not module:
+            raise ImportError(f"module {name!r} not in sys.modules", name=name)
+        try:
+            engine._bootstrap._init_module_attrs(spec, module, override=True)
+            if hasattr(spec.loader, "exec_module"):
+                call(engine, spec.loader.exec_module, module)
+            else:
+                call(engine, spec.loader.load_module, name)
+        finally:
+            module = modules.pop(name)  # it may have put another one there
+            modules[name] = module
+    return module
+
+
+@trimmed
 def search(engine: Any, name: str, path: Any, target: Any = None) -> Any:
     """What importlib's `_find_spec` does, by ask(): the spec of module NAME along the engine's meta path, or None."""
     sys = engine.sys

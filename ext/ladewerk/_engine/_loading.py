@@ -12,6 +12,7 @@ import _weakref
 import builtins
 import os
 import sys
+import warnings
 import weakref
 from collections.abc import Callable, Iterable
 from types import ModuleType
@@ -19,7 +20,7 @@ from typing import Any
 from zipimport import zipimporter
 
 from ladewerk import _engines, _native
-from ladewerk._engine._hooks import Hook, ask, is_plain, load, search
+from ladewerk._engine._hooks import Hook, ask, execute, is_plain, load, search
 from ladewerk._engine._makers import Supply, trimmed
 from ladewerk._engine._rules import activate
 from ladewerk._engine._sharing import FIRST, PROCESS, Sharing, loaded_in_process
@@ -159,7 +160,11 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
     supply = Supply(import_module, sharing)
     engine._supply = supply
     bootstrap = engine._bootstrap
-    stock_load, stock_module = bootstrap._load_unlocked, bootstrap.module_from_spec
+    stock_load, stock_exec, stock_module = bootstrap._load_unlocked, bootstrap._exec, bootstrap.module_from_spec
+
+    def modules_now() -> Any:
+        """What its import statements are served from: another may have been assigned."""
+        return _engines.Engine.modules.__get__(engine)  # type: ignore[attr-defined]
 
     @trimmed
     def find_spec(name: str, path: Any, target: Any = None) -> Any:
@@ -170,13 +175,29 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
 
     @trimmed
     def load_plain(spec: Any) -> Any:
-        return stock_load(spec) if is_plain(spec.loader) else load(engine, spec, modules)
+        return stock_load(spec) if is_plain(spec.loader) else load(engine, spec, modules_now())
 
     @trimmed
     def load_own(spec: Any) -> Any:
-        return engine.load(spec) if "load" in overrides else supply.load(spec, load_plain, modules)
+        return engine.load(spec) if "load" in overrides else supply.load(spec, load_plain, modules_now())
 
-    engine._load_default = lambda spec: supply.load(spec, load_plain, modules)
+    @trimmed
+    def exec_own(spec: Any, module: Any) -> Any:
+        return stock_exec(spec, module) if is_plain(spec.loader) else execute(engine, spec, module, modules_now())
+
+    @trimmed
+    def path_hooks(entry: str) -> Any:
+        """As importlib's, but that hooks which were put into the list take an engine as well."""
+        if engine.sys.path_hooks is not None and not engine.sys.path_hooks:
+            warnings.warn("sys.path_hooks is empty", ImportWarning)
+        for hook in engine.sys.path_hooks:
+            try:
+                return own_hook(engine, hook)(entry)
+            except ImportError:
+                continue
+        return None
+
+    engine._load_default = lambda spec: supply.load(spec, load_plain, modules_now())
 
     def module_from_spec(spec: Any) -> Any:
         module = stock_module(spec)
@@ -186,8 +207,8 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
 
     given = _GIVEN | {name.partition(".")[0] for name in (*supply.exits.modules(), *sharing.share)}
     inside = _native.Inside(bootstrap._find_and_load, vars(engine.sys), vars(bootstrap), vars(engine._external), vars(engine.builtins),
-                            {"_find_spec": find_spec, "_load_unlocked": load_own, "module_from_spec": module_from_spec}, supply.find, given,
-                            lambda finder, name, path: ask(engine, finder, name, path, None))
+                            {"_find_spec": find_spec, "_load_unlocked": load_own, "_exec": exec_own, "module_from_spec": module_from_spec}, supply.find, given,
+                            lambda finder, name, path: ask(engine, finder, name, path, None), staticmethod(path_hooks))
     engine._inside = inside
     if overrides & {"find_spec", "load"}:
         inside.step_aside()

@@ -9,24 +9,40 @@ or the first engine has loaded is what all others get. PyO3 and Cython refuse a 
 Single-phase modules are loaded by CPython itself in each engine, which gives every engine a module object of its own with the same contents.
 """
 
+import os
 import sys
 import weakref
 from collections.abc import Callable, Mapping
-from importlib.machinery import ModuleSpec
+from importlib.machinery import BuiltinImporter, ExtensionFileLoader, ModuleSpec
+from importlib.util import spec_from_file_location, spec_from_loader
 from io import BytesIO
 from types import FunctionType, ModuleType
 from typing import Any, TypeVar
+
+from _frozen_importlib import _DeadlockError, _ModuleLock  # type: ignore[import-not-found]
 
 from ladewerk import _engines
 from ladewerk._engine._exits import Exits
 from ladewerk._engine._sharing import FIRST, OWN, Sharing, loaded_in_process, of_process, outside
 
-# C modules that engines have loaded from files: the first object of each name and file.
+# C modules that engines have loaded from files: the first object of each name and file. Those of which the process can have no second one are never let go, as CPython never
+# unloads a library: else, once their engine has gone, nobody could import them any more.
 _first: "weakref.WeakValueDictionary[tuple[str, str | None], ModuleType]" = weakref.WeakValueDictionary()
+_kept: dict[tuple[str, str | None], ModuleType] = {}
+# Their locks; of importlib, which knows when threads wait for each other.
+_loading: dict[tuple[str, str | None], Any] = {}
+os.register_at_fork(after_in_child=_loading.clear)
 
 SINGLE, MULTI = 1, 2
+_LEADING = ("__spec__", "__loader__", "__builtins__")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _UNDECLARED, _NOT_SUPPORTED = -1, 0
+
+
+def trimmed(function: _Function) -> _Function:
+    """FUNCTION, which stands between importlib's functions: CPython cuts its frames out of tracebacks as it does theirs."""
+    function.__code__ = function.__code__.replace(co_filename="<frozen importlib._bootstrap>")
+    return function
 
 
 def _former(spec: ModuleSpec) -> ModuleType | None:
@@ -34,7 +50,7 @@ def _former(spec: ModuleSpec) -> ModuleType | None:
     module = loaded_in_process(spec.name)
     if module is not None and getattr(getattr(module, "__spec__", None), "origin", None) == spec.origin and _engines.module_kind(module) is not None:
         return module
-    return _first.get((spec.name, spec.origin))
+    return _kept.get((spec.name, spec.origin)) or _first.get((spec.name, spec.origin))
 
 
 def _is_c(spec: ModuleSpec) -> bool:
@@ -47,6 +63,11 @@ def _once_only(module: ModuleType) -> bool:
     """Whether the process has MODULE once: a multi-phase module that does not declare more."""
     kind = _engines.module_kind(module)
     return kind is not None and kind[0] == MULTI and kind[2] in (_UNDECLARED, _NOT_SUPPORTED)
+
+
+def _is_single(module: ModuleType) -> bool:
+    kind = _engines.module_kind(module)
+    return kind is not None and kind[0] == SINGLE
 
 
 def _dump(obj: object, file: Any, protocol: int | None = None, *, fix_imports: bool = True, buffer_callback: Any = None) -> None:
@@ -73,6 +94,32 @@ def _pickle_with(process: ModuleType, copyreg: ModuleType, own_builtins: ModuleT
     return module
 
 
+def _lead_here(module: ModuleType) -> tuple[object, ...]:
+    """What of the contents of MODULE, one of C, leads to the state that it was imported in."""
+    return tuple(vars(module).get(name) for name in _LEADING)
+
+
+def _lead_to(module: ModuleType, values: tuple[object, ...]) -> None:
+    for name, value in zip(_LEADING, values):
+        if value is None:
+            vars(module).pop(name, None)
+        else:
+            vars(module)[name] = value
+
+
+def _keep(module: ModuleType, spec: ModuleSpec) -> None:
+    """MODULE, which an engine has loaded by SPEC, stays for good: the process's it is, and keeps nothing of that engine but what its own C code has imported."""
+    own: ModuleSpec | None
+    if spec.loader is not None and isinstance(spec.loader, type):
+        own = spec_from_loader(spec.name, BuiltinImporter, origin=spec.origin)
+    else:
+        places = spec.submodule_search_locations
+        own = spec_from_file_location(spec.name, spec.origin, loader=ExtensionFileLoader(spec.name, spec.origin or ""),
+                                      submodule_search_locations=None if places is None else list(places))
+    _lead_to(module, (own, own and own.loader, None))
+    _kept[spec.name, spec.origin] = module
+
+
 def _withdraw(spec: ModuleSpec, before: object) -> None:
     """Cython's modules enter themselves into the interpreter's dictionary, past the router: what was loaded by SPEC is not the process's, which had BEFORE or None."""
     there = loaded_in_process(spec.name)
@@ -83,6 +130,15 @@ def _withdraw(spec: ModuleSpec, before: object) -> None:
             del sys.modules[spec.name]
         else:
             sys.modules[spec.name] = before  # type: ignore[assignment]
+
+
+@trimmed
+def _load_withdrawn(spec: ModuleSpec, stock: Callable[[ModuleSpec], ModuleType]) -> ModuleType:
+    before = loaded_in_process(spec.name)
+    try:
+        return stock(spec)
+    finally:
+        _withdraw(spec, before)
 
 
 _re_is_bound = False
@@ -97,12 +153,6 @@ def _bind_re() -> None:
     with outside():
         re.sub("(.)", r"\\1", "x")
     _re_is_bound = True
-
-
-def trimmed(function: _Function) -> _Function:
-    """FUNCTION, which stands between importlib's functions: CPython cuts its frames out of tracebacks as it does theirs."""
-    function.__code__ = function.__code__.replace(co_filename="<frozen importlib._bootstrap>")
-    return function
 
 
 class Supply:
@@ -166,23 +216,49 @@ class Supply:
 
     @trimmed
     def _load_c(self, spec: ModuleSpec, stock: Callable[[ModuleSpec], ModuleType], modules: dict[str, Any]) -> ModuleType:
-        """A C module that is not taken from the process."""
+        """A C module that is not taken from the process. Engines have locks of their own, the C code of one file has one state: it is loaded by one thread at a time."""
+        lock = _loading.setdefault((spec.name, spec.origin), _ModuleLock(spec.name))
+        try:
+            lock.acquire()
+        except _DeadlockError:  # the one who loads it waits for us: go on as importlib does
+            return self._load_c_alone(spec, stock, modules)
+        try:
+            return self._load_c_alone(spec, stock, modules)
+        finally:
+            lock.release()
+
+    @trimmed
+    def _load_c_alone(self, spec: ModuleSpec, stock: Callable[[ModuleSpec], ModuleType], modules: dict[str, Any]) -> ModuleType:
         former, asked = _former(spec), self.sharing.asked(spec.name)
-        if former is not None and not asked and spec.name not in OWN and _once_only(former):
+        one = not asked and spec.name not in OWN
+        if former is not None and one and _once_only(former):
             modules[spec.name] = former
             return former
-        state = None if former is None else _engines.state_of(former)
-        before = loaded_in_process(spec.name)
-        try:
-            module = stock(spec)
-        finally:
-            _withdraw(spec, before)
-        if former is not None and state is not None:
-            _engines.restore_state(former, state)
+        module = _load_withdrawn(spec, stock) if former is None else self._load_again(former, spec, stock)
+        if module is former:
+            modules.setdefault(spec.name, module)
         kind = _engines.module_kind(module if former is None else former)
-        if asked and kind is not None and kind[0] == SINGLE and kind[1] != 0:
+        single = kind is not None and kind[0] == SINGLE
+        if former is None and (single or one and _once_only(module)):
+            _keep(module, spec)
+        elif former is None and kind is not None:
+            _first[spec.name, spec.origin] = module
+        if asked and kind is not None and single and kind[1] != 0:
             modules.pop(spec.name, None)
             raise ImportError(f"{spec.name} cannot have objects of its own in an engine: its C code knows one object only", name=spec.name, path=spec.origin)
-        if former is None:
-            _first[spec.name, spec.origin] = module
         return module
+
+    @trimmed
+    def _load_again(self, former: ModuleType, spec: ModuleSpec, stock: Callable[[ModuleSpec], ModuleType]) -> ModuleType:
+        """Another object of the C module of FORMER, or FORMER if there is none: its C code may refuse a second one, or give the first."""
+        state, leading = _engines.state_of(former), _lead_here(former)
+        try:
+            return _load_withdrawn(spec, stock)
+        except ImportError:
+            if self.sharing.asked(spec.name) or not _is_single(former):
+                raise
+            return former
+        finally:
+            if state is not None:
+                _engines.restore_state(former, state)
+            _lead_to(former, leading)
