@@ -157,6 +157,18 @@ PyObject **lw_behind_router(const lw_state *home, PyObject *function)
 	return engines && function == engines->dispatch_wait ? &engines->wait : NULL;
 }
 
+bool lw_within_engine(const lw_state *home)
+{
+	lw_engines *engines = home->engines;
+	PyObject *entry = NULL;
+	if (!engines || !atomic_load_explicit(&engines->entered, memory_order_relaxed))
+		return false;
+	if (PyContextVar_Get(engines->context, NULL, &entry) < 0)
+		PyErr_Clear();
+	Py_XDECREF(entry);
+	return entry && entry != Py_None;
+}
+
 /* --- life --- */
 
 static lw_state *create_state(PyObject *native, inside_object *self)

@@ -429,12 +429,14 @@ extern PyMethodDef lw_find_and_load_def, lw_lock_unlock_module_def;
 /* --- inside.c --- */
 
 extern PyType_Spec lw_inside_spec;
-/** Method of the module: from now on there are engines. */
 /** The state behind SELF, the module or an Inside; NULL once it was torn down. */
 lw_state *lw_state_behind(PyObject *self);
+/** Method of the module: from now on there are engines. */
 PyObject *lw_routed(PyObject *module, PyObject *engines);
 /** Where the router keeps what its dispatcher FUNCTION stands in front of: strong; NULL: FUNCTION is none of its. */
 PyObject **lw_behind_router(const lw_state *home, PyObject *function);
+/** This thread or task is within `with engine:`. No exception may be pending. */
+bool lw_within_engine(const lw_state *home);
 
 /* --- watch.c --- */
 

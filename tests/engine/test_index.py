@@ -263,6 +263,60 @@ def test_reloads_and_autoloaders_of_the_interpreter_go_on(tree):
     """)
 
 
+def test_reloads_and_autoloaders_are_the_processs_within_an_engine(tree):
+    """`with engine:` is for imports that code of nobody's engine makes by itself; what the process's reloads and autoloaders load is the process's."""
+    tree.write("auto/far/near.py", "VALUE = 1\n")
+    tree.write("auto/far/later.py", "VALUE = 1\n")
+    settle()
+    inside(learnt(tree), """if True:
+        import shop.items, alone
+        reloader = ladewerk.Reloader([root])
+        loader = ladewerk.Autoloader()
+        loader.push_dir(root / "auto")
+        loader.enable_reloading()
+        engine = ladewerk.ImportEngine()
+        with engine:
+            loader.setup()
+        import far
+        engine.path.append(str(root / "auto"))
+        own = [engine.import_module(name) for name in ("far.near", "shop.items")]
+        assert not any("ladewerk" in type(finder).__module__ and "autoload" in type(finder).__module__ for finder in ladewerk.ImportEngine().meta_path)
+        (root / "fresh.py").write_text("")
+        (root / "shop/items.py").write_text("import fresh, alone\\nCOUNT = 7\\n")
+        (root / "auto/far/near.py").write_text("VALUE = 2\\n")
+        with engine:
+            assert far.near.VALUE == 2
+            assert "shop.items" in reloader.reload().executed
+            (root / "auto/far/near.py").write_text("VALUE = 3\\n")
+            assert loader.reload().executed == ("far.near",)
+            loader.eager_load()
+        items = sys.modules["shop.items"]
+        assert items.COUNT == 7 and items.fresh is sys.modules["fresh"] and items.alone is sys.modules["alone"], items
+        assert far.near is sys.modules["far.near"] and far.near.VALUE == 3 and far.later is sys.modules["far.later"]
+        assert [engine.modules[module.__name__] for module in own] == own and own[1].COUNT == 1
+        assert not {"fresh", "alone", "far.later"} & {*engine.modules}, [*engine.modules]
+        with engine:
+            loader.unload()
+        assert "far.near" not in sys.modules and engine.modules["far.near"] is own[0]
+    """)
+
+
+def test_a_module_of_an_engine_is_not_reloaded_for_the_process(tree):
+    """Its namesake would be executed in its place."""
+    inside(learnt(tree), """if True:
+        import alone
+        engine = ladewerk.ImportEngine(name="it")
+        own = engine.import_module("alone")
+        try:
+            ladewerk.reload([own])
+        except ValueError as error:
+            assert "'it'" in str(error) and "engine.reload()" in str(error), error
+        else:
+            raise AssertionError
+        assert sys.modules["alone"] is alone and engine.reload(own) is own
+    """)
+
+
 def test_threads_fill_one_engine_and_many(tree):
     for number in range(40):
         tree.write(f"many/m{number}.py", f"import many.m{number + 1}\nVALUE = {number}\n" if number < 39 else "VALUE = 39\n")
@@ -347,4 +401,34 @@ def test_finders_of_others_are_asked_as_they_like(tree):
         assert how["pack"] == 3, how
         assert asked[:5] == [("plain", "shop"), (engine, "shop"), ("captures", "shop"), ("old", "shop"), ("called", "it", "shop")], asked
         assert len(asked) == 15
+    """)
+
+
+@pytest.mark.parametrize("where", ["meta_path", "path_hooks"])
+def test_what_a_finder_of_the_process_imports_is_the_processs(tree, where):
+    """Within `with engine:` as well, and on the fast path."""
+    tree.write("needed.py")
+    settle()
+    inside(learnt(tree), f"""if True:
+        found = []
+        class Importing:
+            def find_spec(self, fullname, path=None, target=None):
+                import needed
+                found.append(needed)
+        def hook(entry):
+            if entry != "somewhere":
+                raise ImportError
+            import needed
+            found.append(needed)
+            return Importing()
+        engine = ladewerk.ImportEngine(path=[*sys.path] if {where == "meta_path"} else ["somewhere", *sys.path])
+        if {where == "meta_path"}:
+            engine.meta_path.insert(0, Importing())
+        else:
+            engine.path_hooks = [hook, *engine.path_hooks]
+        with engine:
+            assert engine.import_module("alone") is engine.modules["alone"]
+        import needed
+        assert set(found) == {{needed}} and "needed" not in engine.modules, len(found)
+        assert {where == "meta_path"} or isinstance(engine.path_importer_cache["somewhere"], Importing)
     """)

@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 
 from ladewerk import _engines
 from ladewerk._engine._exits import Exits
-from ladewerk._engine._sharing import FIRST, OWN, Sharing, loaded_in_process, of_process, outside
+from ladewerk._engine._sharing import FIRST, OWN, Sharing, loaded_in_process, of_process
+from ladewerk._outside import outside
 
 # C modules that engines have loaded from files: the first object of each name and file.
 _first: "weakref.WeakValueDictionary[tuple[str, str | None], ModuleType]" = weakref.WeakValueDictionary()
