@@ -145,6 +145,8 @@ struct lw_state {
 	PyObject *pycache_prefix;	/* sys.pycache_prefix at install(), or None */
 	PyObject *pyc_tail;		/* ".cpython-311.pyc" or ".cpython-311.opt-1.pyc" */
 	PyObject *given, *given_names, *asker;	/* (once) of an engine, see inside.c; NULL */
+	PyObject *attend;		/* (once, when the engine gets rules) called with the name of a module before and after it is loaded; NULL */
+	PyObject *shown, *stored;	/* of an engine with rules: its sys.modules, which asks them, and the dict behind it; NULL */
 	PyObject *str[64];		/* interned names, see LW_STR_* */
 	int watcher;			/* (once) see watch.c; -1: none */
 	PyObject *watched[LW_WATCHED];	/* (once) strong or NULL */

@@ -432,3 +432,43 @@ def test_what_a_finder_of_the_process_imports_is_the_processs(tree, where):
         assert set(found) == {{needed}} and "needed" not in engine.modules, len(found)
         assert {where == "meta_path"} or isinstance(engine.path_importer_cache["somewhere"], Importing)
     """)
+
+
+@pytest.mark.parametrize("ruled", ["engine.deny('alone', importers='shop')", "engine = Asking()", ""], ids=["deny", "allow", "control"])
+def test_rules_leave_engines_to_the_cache(tree, ruled):
+    """And hold for what comes from it: a package asks before it hands out a submodule, also one that another thread or import has brought."""
+    tree.write("shop/guest.py", "import shop\ndef items():\n    return shop.items\n")
+    settle()
+    tree.learn("import shop.guest, alone")
+    inside(tree, f"""if True:
+        class Asking(ladewerk.ImportEngine):
+            def allow(self, name, importer):
+                return True
+        engine = ladewerk.ImportEngine()
+        {ruled}
+        _, how = more(lambda: engine.import_module("shop.guest"))
+        assert how == {{"pack": 4}}, how
+        items = engine.import_module("shop.guest").items
+        assert items() is engine.modules["shop.items"]
+        engine.deny("shop.items", importers="shop.guest")
+        try:
+            items()
+        except ladewerk.ImportDenied as error:
+            assert error.importer == "shop.guest"
+        else:
+            raise AssertionError
+        _, how = more(lambda: engine.import_module("alone"))
+        assert how == {{"pack": 1}} and engine.modules["alone"].VALUE == 1, how
+        with ladewerk.on_import(lambda event: None, engine=engine):
+            del engine.modules["alone"]
+            _, how = more(lambda: engine.import_module("alone"))
+            assert how == {{"pack": 1}}, how
+        del engine.modules["alone"]
+        _, how = more(lambda: engine.import_module("alone"))
+        assert how == {{"pack": 1}}, how
+        engine.modules = dict(engine.modules)
+        assert "alone" in engine.modules
+        del engine.modules["alone"]
+        _, how = more(lambda: engine.import_module("alone"))
+        assert how == {{"pack": 1}} and "alone" in engine.modules, how
+    """)

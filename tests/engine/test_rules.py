@@ -70,6 +70,15 @@ SPOIL = {"sys.modules.pop", "sys.modules replaced", "sys.modules.setdefault", "r
 NOT_THERE = ["import", "from import", "__import__", "import_module", "find_spec", "bootstrap._find_spec", "pkgutil", "exec", "runpy"]
 
 
+@pytest.fixture(scope="module", autouse=True, params=["stock", "fast"])
+def way_of_importing(request):
+    """By the engine's copy of importlib, or from the cache."""
+    if request.param == "fast" and not ladewerk.install():
+        pytest.skip(ladewerk.stats()["reason"])
+    yield
+    ladewerk.uninstall()
+
+
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     root = tmp_path_factory.mktemp("rules")
