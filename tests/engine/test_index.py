@@ -472,3 +472,22 @@ def test_rules_leave_engines_to_the_cache(tree, ruled):
         _, how = more(lambda: engine.import_module("alone"))
         assert how == {{"pack": 1}} and "alone" in engine.modules, how
     """)
+
+
+@pytest.mark.parametrize("active", [True, False], ids=["fast", "stock"])
+def test_sysengine_is_the_process_within_an_engine(tree, active):
+    inside(learnt(tree), f"""if True:
+        {"" if active else "ladewerk.uninstall()"}
+        engine = ladewerk.ImportEngine()
+        engine.import_module("alone")
+        with engine:
+            own = ladewerk.sysengine.import_module("shop.items")
+            assert own is ladewerk.sysengine.__import__("shop.items", fromlist=["COUNT"])
+            copy = ladewerk.ImportEngine.from_engine(ladewerk.sysengine)
+            again = ladewerk.sysengine.load_module("shop.items")
+            assert ladewerk.sysengine.run_module("alone")["VALUE"] == 1
+            import shop.cart
+        assert "shop" in sys.modules and sys.modules["shop.items"] is again is not own and "alone" not in sys.modules
+        assert copy.modules["shop.items"] is own and "alone" not in copy.modules
+        assert shop.items is engine.modules["shop.items"] not in (own, again)
+    """)

@@ -73,10 +73,13 @@ NOT_THERE = ["import", "from import", "__import__", "import_module", "find_spec"
 @pytest.fixture(scope="module", autouse=True, params=["stock", "fast"])
 def way_of_importing(request):
     """By the engine's copy of importlib, or from the cache."""
-    if request.param == "fast" and not ladewerk.install():
+    active = ladewerk.stats()["active"]
+    if request.param == "stock":
+        ladewerk.uninstall()
+    elif not ladewerk.install():
         pytest.skip(ladewerk.stats()["reason"])
     yield
-    ladewerk.uninstall()
+    (ladewerk.install if active else ladewerk.uninstall)()
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from ladewerk._engine._hooks import search
 from ladewerk._engine._loading import make, own_hook, set_finders
 from ladewerk._engine._rules import Rule, Rules, activate, put_modules
 from ladewerk._engine._sharing import Sharing
+from ladewerk._outside import outside
 
 _Self = TypeVar("_Self", bound="Surface")
 
@@ -171,7 +172,8 @@ class ImportEngine(_engines.Engine, Surface):
         other._check()
         made: ImportEngine = this(share=getattr(other, "share", ()), own=getattr(other, "own", ())) if isinstance(this, type) else this
         made._check()
-        made._take_over(other)
+        with outside():
+            made._take_over(other)
         return made
 
     if TYPE_CHECKING:
