@@ -38,10 +38,21 @@ static bool is_plain(const lw_state *state, PyObject *modules)
 	return PyDict_CheckExact(modules) || Py_TYPE(modules) == state->home->routing;
 }
 
+/* sys.modules; of an engine with rules, what is behind the one that asks them: who got here was asked already. 1, 0, -1. */
+static int sys_modules(lw_state *state, PyObject **modules)
+{
+	int found = lw_dict_get(state->sys_dict, LW_STR(state, modules), modules);
+#if !defined(Py_GIL_DISABLED) /* there, both may be replaced at this moment */
+	if (found > 0 && *modules == state->shown)
+		Py_SETREF(*modules, Py_NewRef(state->stored));
+#endif
+	return found;
+}
+
 static PyObject *modules_dict(lw_state *state)
 {
 	PyObject *modules;
-	if (lw_dict_get(state->sys_dict, LW_STR(state, modules), &modules) < 0)
+	if (sys_modules(state, &modules) < 0)
 		return NULL;
 	if (modules && !is_plain(state, modules))
 		Py_CLEAR(modules);
@@ -51,7 +62,7 @@ static PyObject *modules_dict(lw_state *state)
 PyObject *lw_modules(lw_state *state)
 {
 	PyObject *modules;
-	if (lw_dict_get(state->sys_dict, LW_STR(state, modules), &modules) == 0)
+	if (sys_modules(state, &modules) == 0)
 		PyErr_SetString(PyExc_RuntimeError, "lost sys.modules");
 	return modules;
 }
@@ -178,7 +189,10 @@ static bool is_ordinary(const lw_state *state, PyObject *function)
 	return true;
 }
 
-/* finder.find_spec(name, path, None) under the import lock; if it may want more, an engine has its own way of asking: 1 (*SPEC), 0 (no such method), -1. */
+/*
+ * finder.find_spec(name, path, None) under the import lock. An engine has its own way of asking one that may want more; and within `with engine:`, where what a
+ * finder of the process imports would be taken for the engine's. 1 (*SPEC), 0 (no such method), -1.
+ */
 static int ask(lw_state *state, PyObject *finder, PyObject *name, PyObject *path, PyObject **spec)
 {
 	PyObject *find_spec;
@@ -186,7 +200,7 @@ static int ask(lw_state *state, PyObject *finder, PyObject *name, PyObject *path
 		return -1;
 	bool other = state->asker && who_is(state, finder) == WHO_OTHER;
 	int result = lw_attr_get(finder, LW_STR(state, find_spec), &find_spec);
-	if (other && result >= 0 && (!result || !is_ordinary(state, find_spec))) {
+	if (other && result >= 0 && (!result || !is_ordinary(state, find_spec) || lw_within_engine(state->home))) {
 		PyObject *args[] = { finder, name, path ? path : Py_None };
 		*spec = PyObject_Vectorcall(state->asker, args, 3, NULL);
 		result = 1;
@@ -486,9 +500,17 @@ static int set_lazy_attributes(lw_state *state, const struct request *request, P
 
 /* --- loading --- */
 
+/* An engine with rules wants to see the package before and after a module of it is executed. 0 or -1. */
+static int attend(const lw_state *state, PyObject *name)
+{
+	PyObject *done = state->attend ? PyObject_CallOneArg(state->attend, name) : Py_NewRef(Py_None);
+	Py_XDECREF(done);
+	return done ? 0 : -1;
+}
+
 static PyObject *load(lw_state *state, const struct request *request, enum lw_found found, struct lw_hit *hit, PyObject *spec)
 {
-	if (track(state, request, true) < 0) {
+	if ((found == LW_FOUND_SOURCE && attend(state, request->name) < 0) || track(state, request, true) < 0) {
 		if (found == LW_FOUND_SOURCE)
 			PyMem_RawFree(hit);
 		return NULL;
@@ -496,6 +518,8 @@ static PyObject *load(lw_state *state, const struct request *request, enum lw_fo
 	PyObject *module;
 	if (found == LW_FOUND_SOURCE) {
 		module = lw_load_source(state, request->name, hit, request->modules);
+		if (module && attend(state, request->name) < 0)
+			Py_CLEAR(module);
 	} else {
 		if (found == LW_FOUND_FILE)
 			lw_span_how(LW_HOW_STOCK_LOADER);

@@ -34,7 +34,7 @@ typedef struct {
 
 /* What is in the state beside LW_BOOTSTRAP_OBJECTS. */
 #define MORE(X) X(reason) X(finder) X(view_type) X(original) X(views_single) X(views_multi) X(cache_tag) X(pycache_prefix) X(pyc_tail) \
-	X(given) X(given_names) X(asker) X(listener) X(load.original) X(load.replacement) X(statement.original) X(statement.replacement)
+	X(given) X(given_names) X(asker) X(attend) X(shown) X(stored) X(listener) X(load.original) X(load.replacement) X(statement.original) X(statement.replacement)
 
 static void destroy_state(lw_state *state)
 {
@@ -155,6 +155,18 @@ PyObject **lw_behind_router(const lw_state *home, PyObject *function)
 	if (engines && function == engines->dispatch_load)
 		return &engines->find_and_load;
 	return engines && function == engines->dispatch_wait ? &engines->wait : NULL;
+}
+
+bool lw_within_engine(const lw_state *home)
+{
+	lw_engines *engines = home->engines;
+	PyObject *entry = NULL;
+	if (!engines || !atomic_load_explicit(&engines->entered, memory_order_relaxed))
+		return false;
+	if (PyContextVar_Get(engines->context, NULL, &entry) < 0)
+		PyErr_Clear();
+	Py_XDECREF(entry);
+	return entry && entry != Py_None;
 }
 
 /* --- life --- */
@@ -300,6 +312,49 @@ static PyObject *inside_step_aside(PyObject *object, PyObject *unused)
 	Py_RETURN_NONE;
 }
 
+static PyObject *inside_rule(PyObject *object, PyObject *args)
+{
+	lw_state *state = ((inside_object *)object)->state;
+	PyObject *attend, *replaced, *name, *pair;
+	Py_ssize_t at = 0;
+	if (!PyArg_ParseTuple(args, "OO!:rule", &attend, &PyDict_Type, &replaced))
+		return NULL;
+	if (!state)
+		return PyErr_Format(PyExc_ImportError, "ladewerk: the engine has been torn down");
+	while (PyDict_Next(replaced, &at, &name, &pair)) {
+		PyObject *before, *after;
+		if (!PyArg_ParseTuple(pair, "OO:rule", &before, &after))
+			return NULL;
+		lw_bootstrap_expect(state, name, before, after);
+	}
+	Py_XSETREF(state->attend, Py_NewRef(attend));
+	Py_RETURN_NONE;
+}
+
+static PyObject *inside_store(PyObject *object, PyObject *args)
+{
+	lw_state *state = ((inside_object *)object)->state;
+	PyObject *shown, *stored;
+	if (!PyArg_ParseTuple(args, "OO!:store", &shown, &PyDict_Type, &stored))
+		return NULL;
+	if (state) {
+		Py_XSETREF(state->shown, Py_NewRef(shown));
+		Py_XSETREF(state->stored, Py_NewRef(stored));
+	}
+	Py_RETURN_NONE;
+}
+
+static PyObject *inside_failed(PyObject *object, PyObject *args)
+{
+	lw_state *state = ((inside_object *)object)->state;
+	PyObject *name, *importer, *error;
+	if (!PyArg_ParseTuple(args, "UOO:failed", &name, &importer, &error))
+		return NULL;
+	if (state)
+		lw_tell(state, LW_EVENT_FAILED, name, importer == Py_None ? NULL : importer, NULL, 0, error);
+	Py_RETURN_NONE;
+}
+
 lw_state *lw_state_behind(PyObject *self)
 {
 	return self && !PyModule_Check(self) ? ((inside_object *)self)->state : lw_state_of(self);
@@ -307,6 +362,10 @@ lw_state *lw_state_behind(PyObject *self)
 
 static PyMethodDef inside_methods[] = {
 	{ "step_aside", inside_step_aside, METH_NOARGS, "step_aside($self, /)\n--\n\nFrom now on calls go to FIND_AND_LOAD: the engine finds or loads in a way of its own." },
+	{ "rule", inside_rule, METH_VARARGS, "rule($self, attend, replaced, /)\n--\n\nThe engine has rules: ATTEND(name) before and after a module is loaded from its source, and "
+		"REPLACED, a dict of (before, after) by name, are its functions in the copy of importlib." },
+	{ "store", inside_store, METH_VARARGS, "store($self, shown, stored, /)\n--\n\nSHOWN, in the place of the engine's sys.modules, asks the rules; STORED is behind it." },
+	{ "failed", inside_failed, METH_VARARGS, "failed($self, importee, importer, error, /)\n--\n\nTell who listens: an import was refused before it began." },
 	{ "listen", inside_listen, METH_VARARGS, "listen($self, listener, events, /)\n--\n\nAs _native.listen(), for imports of this engine." },
 	{ "find_spec", (PyCFunction)(void (*)(void))inside_find_spec, METH_VARARGS | METH_KEYWORDS, lw_find_spec_doc },
 	{ "invalidate_caches", inside_invalidate_caches, METH_NOARGS, lw_invalidate_caches_doc },

@@ -145,6 +145,8 @@ struct lw_state {
 	PyObject *pycache_prefix;	/* sys.pycache_prefix at install(), or None */
 	PyObject *pyc_tail;		/* ".cpython-311.pyc" or ".cpython-311.opt-1.pyc" */
 	PyObject *given, *given_names, *asker;	/* (once) of an engine, see inside.c; NULL */
+	PyObject *attend;		/* (once, when the engine gets rules) called with the name of a module before and after it is loaded; NULL */
+	PyObject *shown, *stored;	/* of an engine with rules: its sys.modules, which asks them, and the dict behind it; NULL */
 	PyObject *str[64];		/* interned names, see LW_STR_* */
 	int watcher;			/* (once) see watch.c; -1: none */
 	PyObject *watched[LW_WATCHED];	/* (once) strong or NULL */
@@ -429,12 +431,14 @@ extern PyMethodDef lw_find_and_load_def, lw_lock_unlock_module_def;
 /* --- inside.c --- */
 
 extern PyType_Spec lw_inside_spec;
-/** Method of the module: from now on there are engines. */
 /** The state behind SELF, the module or an Inside; NULL once it was torn down. */
 lw_state *lw_state_behind(PyObject *self);
+/** Method of the module: from now on there are engines. */
 PyObject *lw_routed(PyObject *module, PyObject *engines);
 /** Where the router keeps what its dispatcher FUNCTION stands in front of: strong; NULL: FUNCTION is none of its. */
 PyObject **lw_behind_router(const lw_state *home, PyObject *function);
+/** This thread or task is within `with engine:`. No exception may be pending. */
+bool lw_within_engine(const lw_state *home);
 
 /* --- watch.c --- */
 

@@ -33,7 +33,13 @@ import json, sys
 import colorsys
 try:
     import ladewerk
-    print(json.dumps(ladewerk.stats()))
+    stats = ladewerk.stats()
+    try:
+        ladewerk.ImportEngine().import_module("colorsys")
+        stats["engines"] = ladewerk.stats()["engines"]
+    except Exception as error:
+        stats["engines"]["error"] = f"{type(error).__name__}: {error}"
+    print(json.dumps(stats))
 except ImportError as error:
     print(json.dumps({"missing": str(error)}))
 """
@@ -257,13 +263,22 @@ def _trial() -> tuple[dict[str, Any] | None, list[Finding]]:
     if "missing" in trial or not trial["active"]:
         return (None if "missing" in trial else trial), [_judge_trial(trial)]
     return trial, [_judge_trial(trial), _means("collector", trial, "collections wait while modules are imported"),
-                   _means("unmarshal", trial, "the code of modules is read by Ladewerk itself")]
+                   _means("unmarshal", trial, "the code of modules is read by Ladewerk itself"), _engines(trial["engines"])]
 
 
 def _means(which: str, trial: dict[str, Any], works: str) -> Finding:
     """What makes imports cheaper where the interpreter lends itself to it."""
     reason = trial[which]["reason"]
     return Finding(NOTE, which, f"left to CPython: {reason}") if reason else Finding(GOOD, which, works)
+
+
+def _engines(engines: dict[str, Any]) -> Finding:
+    """Whether import engines can be made, and are served."""
+    if "error" in engines:
+        return Finding(NOTE, "engines", f"no import engine can be made: {engines['error']}")
+    if engines["refused"] or not engines["served"]:
+        return Finding(NOTE, "engines", f"imports of import engines are left to CPython: {engines['reason'] or 'their finders are not as known'}")
+    return Finding(GOOD, "engines", "import engines are served from the cache as the process is")
 
 
 # --- the cache ----------------------------------------------------------------------------------------------------------

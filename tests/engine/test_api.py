@@ -91,6 +91,19 @@ def test_from_engine(engine):
     assert other.from_engine(engine) is other and other.modules["api_one"] is one
 
 
+def test_what_was_denied_is_denied_to_a_copy(engine):
+    engine.import_module("api_one")
+    engine.deny("api_one", "colorsys", importers=__name__)
+    taken = ladewerk.ImportEngine(path=[])
+    for copy in (ladewerk.ImportEngine.from_engine(engine), taken.from_engine(engine)):
+        for name in ("api_one", "colorsys"):
+            with pytest.raises(ladewerk.ImportDenied):
+                copy.import_module(name)
+        assert copy.import_module("sched") and "sched" not in engine.modules
+    engine.deny("sched")
+    assert copy.import_module("sched")
+
+
 def test_from_the_processs_state():
     copy = ladewerk.ImportEngine.from_engine(ladewerk.sysengine)
     assert copy.modules["json" if "json" in sys.modules else "os"] is sys.modules["json" if "json" in sys.modules else "os"]

@@ -263,6 +263,60 @@ def test_reloads_and_autoloaders_of_the_interpreter_go_on(tree):
     """)
 
 
+def test_reloads_and_autoloaders_are_the_processs_within_an_engine(tree):
+    """`with engine:` is for imports that code of nobody's engine makes by itself; what the process's reloads and autoloaders load is the process's."""
+    tree.write("auto/far/near.py", "VALUE = 1\n")
+    tree.write("auto/far/later.py", "VALUE = 1\n")
+    settle()
+    inside(learnt(tree), """if True:
+        import shop.items, alone
+        reloader = ladewerk.Reloader([root])
+        loader = ladewerk.Autoloader()
+        loader.push_dir(root / "auto")
+        loader.enable_reloading()
+        engine = ladewerk.ImportEngine()
+        with engine:
+            loader.setup()
+        import far
+        engine.path.append(str(root / "auto"))
+        own = [engine.import_module(name) for name in ("far.near", "shop.items")]
+        assert not any("ladewerk" in type(finder).__module__ and "autoload" in type(finder).__module__ for finder in ladewerk.ImportEngine().meta_path)
+        (root / "fresh.py").write_text("")
+        (root / "shop/items.py").write_text("import fresh, alone\\nCOUNT = 7\\n")
+        (root / "auto/far/near.py").write_text("VALUE = 2\\n")
+        with engine:
+            assert far.near.VALUE == 2
+            assert "shop.items" in reloader.reload().executed
+            (root / "auto/far/near.py").write_text("VALUE = 3\\n")
+            assert loader.reload().executed == ("far.near",)
+            loader.eager_load()
+        items = sys.modules["shop.items"]
+        assert items.COUNT == 7 and items.fresh is sys.modules["fresh"] and items.alone is sys.modules["alone"], items
+        assert far.near is sys.modules["far.near"] and far.near.VALUE == 3 and far.later is sys.modules["far.later"]
+        assert [engine.modules[module.__name__] for module in own] == own and own[1].COUNT == 1
+        assert not {"fresh", "alone", "far.later"} & {*engine.modules}, [*engine.modules]
+        with engine:
+            loader.unload()
+        assert "far.near" not in sys.modules and engine.modules["far.near"] is own[0]
+    """)
+
+
+def test_a_module_of_an_engine_is_not_reloaded_for_the_process(tree):
+    """Its namesake would be executed in its place."""
+    inside(learnt(tree), """if True:
+        import alone
+        engine = ladewerk.ImportEngine(name="it")
+        own = engine.import_module("alone")
+        try:
+            ladewerk.reload([own])
+        except ValueError as error:
+            assert "'it'" in str(error) and "engine.reload()" in str(error), error
+        else:
+            raise AssertionError
+        assert sys.modules["alone"] is alone and engine.reload(own) is own
+    """)
+
+
 def test_threads_fill_one_engine_and_many(tree):
     for number in range(40):
         tree.write(f"many/m{number}.py", f"import many.m{number + 1}\nVALUE = {number}\n" if number < 39 else "VALUE = 39\n")
@@ -347,4 +401,93 @@ def test_finders_of_others_are_asked_as_they_like(tree):
         assert how["pack"] == 3, how
         assert asked[:5] == [("plain", "shop"), (engine, "shop"), ("captures", "shop"), ("old", "shop"), ("called", "it", "shop")], asked
         assert len(asked) == 15
+    """)
+
+
+@pytest.mark.parametrize("where", ["meta_path", "path_hooks"])
+def test_what_a_finder_of_the_process_imports_is_the_processs(tree, where):
+    """Within `with engine:` as well, and on the fast path."""
+    tree.write("needed.py")
+    settle()
+    inside(learnt(tree), f"""if True:
+        found = []
+        class Importing:
+            def find_spec(self, fullname, path=None, target=None):
+                import needed
+                found.append(needed)
+        def hook(entry):
+            if entry != "somewhere":
+                raise ImportError
+            import needed
+            found.append(needed)
+            return Importing()
+        engine = ladewerk.ImportEngine(path=[*sys.path] if {where == "meta_path"} else ["somewhere", *sys.path])
+        if {where == "meta_path"}:
+            engine.meta_path.insert(0, Importing())
+        else:
+            engine.path_hooks = [hook, *engine.path_hooks]
+        with engine:
+            assert engine.import_module("alone") is engine.modules["alone"]
+        import needed
+        assert set(found) == {{needed}} and "needed" not in engine.modules, len(found)
+        assert {where == "meta_path"} or isinstance(engine.path_importer_cache["somewhere"], Importing)
+    """)
+
+
+@pytest.mark.parametrize("ruled", ["engine.deny('alone', importers='shop')", "engine = Asking()", ""], ids=["deny", "allow", "control"])
+def test_rules_leave_engines_to_the_cache(tree, ruled):
+    """And hold for what comes from it: a package asks before it hands out a submodule, also one that another thread or import has brought."""
+    tree.write("shop/guest.py", "import shop\ndef items():\n    return shop.items\n")
+    settle()
+    tree.learn("import shop.guest, alone")
+    inside(tree, f"""if True:
+        class Asking(ladewerk.ImportEngine):
+            def allow(self, name, importer):
+                return True
+        engine = ladewerk.ImportEngine()
+        {ruled}
+        _, how = more(lambda: engine.import_module("shop.guest"))
+        assert how == {{"pack": 4}}, how
+        items = engine.import_module("shop.guest").items
+        assert items() is engine.modules["shop.items"]
+        engine.deny("shop.items", importers="shop.guest")
+        try:
+            items()
+        except ladewerk.ImportDenied as error:
+            assert error.importer == "shop.guest"
+        else:
+            raise AssertionError
+        _, how = more(lambda: engine.import_module("alone"))
+        assert how == {{"pack": 1}} and engine.modules["alone"].VALUE == 1, how
+        with ladewerk.on_import(lambda event: None, engine=engine):
+            del engine.modules["alone"]
+            _, how = more(lambda: engine.import_module("alone"))
+            assert how == {{"pack": 1}}, how
+        del engine.modules["alone"]
+        _, how = more(lambda: engine.import_module("alone"))
+        assert how == {{"pack": 1}}, how
+        engine.modules = dict(engine.modules)
+        assert "alone" in engine.modules
+        del engine.modules["alone"]
+        _, how = more(lambda: engine.import_module("alone"))
+        assert how == {{"pack": 1}} and "alone" in engine.modules, how
+    """)
+
+
+@pytest.mark.parametrize("active", [True, False], ids=["fast", "stock"])
+def test_sysengine_is_the_process_within_an_engine(tree, active):
+    inside(learnt(tree), f"""if True:
+        {"" if active else "ladewerk.uninstall()"}
+        engine = ladewerk.ImportEngine()
+        engine.import_module("alone")
+        with engine:
+            own = ladewerk.sysengine.import_module("shop.items")
+            assert own is ladewerk.sysengine.__import__("shop.items", fromlist=["COUNT"])
+            copy = ladewerk.ImportEngine.from_engine(ladewerk.sysengine)
+            again = ladewerk.sysengine.load_module("shop.items")
+            assert ladewerk.sysengine.run_module("alone")["VALUE"] == 1
+            import shop.cart
+        assert "shop" in sys.modules and sys.modules["shop.items"] is again is not own and "alone" not in sys.modules
+        assert copy.modules["shop.items"] is own and "alone" not in copy.modules
+        assert shop.items is engine.modules["shop.items"] not in (own, again)
     """)

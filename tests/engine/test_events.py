@@ -219,6 +219,29 @@ def test_an_engine_and_the_process_hear_of_their_own(tree):
     engine.close()
 
 
+def test_what_a_rule_refuses_has_failed(tree):
+    """Once, however it is asked for, and whether it is there or not; looking into sys.modules is no import."""
+    heard = Heard()
+    with ladewerk.on_import(heard, kinds=["failed"], engine=(engine := ladewerk.ImportEngine(path=[tree, *sys.path]))):
+        call = engine.import_module("ev_call")
+        engine.deny("ev_pkg.sub", "ev_plain", importers=["ev_call"])
+        for there in (False, True):
+            for name in ("ev_pkg.sub", "ev_plain"):
+                if there:
+                    engine.import_module(name)
+                heard.clear()
+                with pytest.raises(ladewerk.ImportDenied) as denied:
+                    call.late(name)
+                assert heard.brief() == [("failed", name, "ev_call")] and heard[0].error is denied.value and heard[0].spec is None
+        heard.clear()
+        with pytest.raises(ladewerk.ImportDenied):
+            exec("import ev_plain", vars(call))
+        assert heard.brief() == [("failed", "ev_plain", "ev_call")]
+        assert call.__builtins__["__import__"] is __import__ and "ev_plain" in engine.modules
+        assert len(heard) == 1
+    engine.close()
+
+
 class Telling(ladewerk.ImportEngine):
     """Told by the hook of its class; it finds and loads in a way of its own."""
 

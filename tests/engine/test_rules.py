@@ -70,6 +70,18 @@ SPOIL = {"sys.modules.pop", "sys.modules replaced", "sys.modules.setdefault", "r
 NOT_THERE = ["import", "from import", "__import__", "import_module", "find_spec", "bootstrap._find_spec", "pkgutil", "exec", "runpy"]
 
 
+@pytest.fixture(scope="module", autouse=True, params=["stock", "fast"])
+def way_of_importing(request):
+    """By the engine's copy of importlib, or from the cache."""
+    active = ladewerk.stats()["active"]
+    if request.param == "stock":
+        ladewerk.uninstall()
+    elif not ladewerk.install():
+        pytest.skip(ladewerk.stats()["reason"])
+    yield
+    (ladewerk.install if active else ladewerk.uninstall)()
+
+
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     root = tmp_path_factory.mktemp("rules")

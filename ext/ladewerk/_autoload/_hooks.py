@@ -16,6 +16,7 @@ from ladewerk import _native
 from ladewerk._autoload import _tree
 from ladewerk._autoload._errors import ExpectedNameError, NameClash, NamespaceConflict
 from ladewerk._autoload._tree import HIDDEN, MODULE, PACKAGE, ROOT, ImportLock, Node, Table
+from ladewerk._outside import outside
 
 if TYPE_CHECKING:
     from ladewerk._autoload._loader import Autoloader
@@ -100,10 +101,11 @@ def clash(node: Node, module: object) -> NameClash:
 def fetch(table: Table, node: Node) -> object:
     """The module or class NODE stands for, imported if need be."""
     try:
-        module = _import(node.module)
-        # An import that has waited for another thread's gives what was there before; the body may have put something else there.
-        if not _tree.is_aside():  # (in a reload that would be the old one)
-            module = sys.modules.get(node.module, module)
+        with outside():
+            module = _import(node.module)
+            # An import that has waited for another thread's gives what was there before; the body may have put something else there.
+            if not _tree.is_aside():  # (in a reload that would be the old one)
+                module = sys.modules.get(node.module, module)
     except AttributeError as error:  # would mean that there is no such name
         raise ImportError(f"{node.module} cannot be loaded: {error}", name=node.module, path=node.file) from error
     if not any(is_from(home, other, module) for home, other in [(table, node), *nodes_of(node.module)]):
@@ -126,7 +128,7 @@ def bind(table: Table, node: Node, value: object, package: str | None = None, na
     """
     if _tree.is_aside():
         return  # others are not to see it yet
-    with ImportLock():
+    with ImportLock(), outside():
         module: Any = sys.modules.get(node.module)
         if table not in _tree.tables() or initializing(module) or not (value is module or names_of(module).get(node.attr) is value):
             return

@@ -10,6 +10,7 @@ from ladewerk._autoload import _errors, _hooks, _tree, _unload
 from ladewerk._autoload._inflector import Inflector
 from ladewerk._autoload._listing import listing
 from ladewerk._autoload._tree import HIDDEN, MODULE, ROOT, ImportLock, Node, Rules, Table, is_below, is_within
+from ladewerk._outside import outside
 
 if TYPE_CHECKING:
     from ladewerk._reload import Reloaded
@@ -205,13 +206,14 @@ class Autoloader:
             return
         _native.install()
         new = Table(self._rules())
-        with ImportLock():
-            if self._table:
-                return
-            self._extend_sys_path()
-            _hooks.replace(self, None, new)
-            self._table = new
-        _adopt(new)
+        with outside():
+            with ImportLock():
+                if self._table:
+                    return
+                self._extend_sys_path()
+                _hooks.replace(self, None, new)
+                self._table = new
+            _adopt(new)
         self._begun()
 
     def _extend_sys_path(self) -> None:
@@ -239,17 +241,23 @@ class Autoloader:
             raise _errors.ReloadingDisabled("enable_reloading() comes first, before setup()")
         self._ready()
         from ladewerk._autoload import _replace  # who does not reload does without what it needs
-        done = _replace.reload_everything(self) if everything else _replace.reload(self)
+        with outside():
+            done = _replace.reload_everything(self) if everything else _replace.reload(self)
         self._begun()
         return done
 
     def unload(self) -> None:
         """Unload all; setup() begins anew."""
         self._ready()
-        _unload.unload(self)
+        with outside():
+            _unload.unload(self)
 
     def unregister(self) -> None:
         """Manage nothing any longer. What is loaded stays."""
+        with outside():
+            self._unregister()
+
+    def _unregister(self) -> None:
         with ImportLock():
             table, self._table = self._table, None
             if table:
@@ -308,7 +316,9 @@ class Autoloader:
         table = self._ready()
         value = _hooks.fetch(table, node)
         package = node.parent.module if node.parent else ""
-        _hooks.bind(table, node, value, package, getattr(sys.modules.get(package), "__dict__", None))
+        with outside():
+            names = getattr(sys.modules.get(package), "__dict__", None)
+        _hooks.bind(table, node, value, package, names)
         return value
 
     def load_file(self, path: str | os.PathLike[str]) -> Any:
@@ -318,7 +328,8 @@ class Autoloader:
         if not node or node.file != file:
             raise _errors.AutoloadError(f"{file} is no file that {self!r} manages")
         value = self._load_node(node)
-        module = sys.modules.get(node.module)
+        with outside():
+            module = sys.modules.get(node.module)
         if node.kind == MODULE and module is not None and not _hooks.is_from(self._ready(), node, module):  # another autoloader's, of the same name
             raise _hooks.clash(node, module)
         return value

@@ -11,8 +11,9 @@ from ladewerk import _engines
 from ladewerk._engine._events import ImportEvent, on_import
 from ladewerk._engine._hooks import search
 from ladewerk._engine._loading import make, own_hook, set_finders
-from ladewerk._engine._rules import Rule, Rules, activate, shown
+from ladewerk._engine._rules import Rule, Rules, activate, put_modules
 from ladewerk._engine._sharing import Sharing
+from ladewerk._outside import outside
 
 _Self = TypeVar("_Self", bound="Surface")
 
@@ -166,11 +167,13 @@ class ImportEngine(_engines.Engine, Surface):
     """
 
     def _from_engine(this: Any, other: Surface) -> "ImportEngine":
-        """A copy of OTHER's state: a new engine, or taken over by the one it is asked of, which is returned. Modules are the same objects, lists and dicts are copies."""
+        """A copy of OTHER's state: a new engine, or taken over by the one it is asked of, which is returned. Modules are the same objects, lists and dicts are copies;
+        what deny() was told holds here, too."""
         other._check()
         made: ImportEngine = this(share=getattr(other, "share", ()), own=getattr(other, "own", ())) if isinstance(this, type) else this
         made._check()
-        made._take_over(other)
+        with outside():
+            made._take_over(other)
         return made
 
     if TYPE_CHECKING:
@@ -214,9 +217,10 @@ class ImportEngine(_engines.Engine, Surface):
     @modules.setter
     def modules(self, modules: dict[str, Any]) -> None:
         self._check()
-        if self._rules is not None:
-            self._rules.modules = modules
-        self.sys.modules = modules if self._rules is None else shown(self._rules, modules)
+        if self._rules is None:
+            self.sys.modules = modules
+        else:
+            put_modules(self, modules)
         _engines.Engine.modules.__set__(self, modules)  # type: ignore[attr-defined]
 
     def allow(self, name: str, importer: str) -> bool:
@@ -259,12 +263,16 @@ class ImportEngine(_engines.Engine, Surface):
         set_finders(self, other.meta_path)
         self.path_importer_cache.clear()
         kept: dict[str, Any] = {name: self.modules[name] for name in ("sys", "builtins", "_imp", "_frozen_importlib", "_frozen_importlib_external") if name in self.modules}
-        modules: dict[str, Any] = {**other.modules, **kept}
+        theirs: Rules | None = getattr(other, "_rules", None)
+        modules: dict[str, Any] = {**(other.modules if theirs is None else theirs.modules), **kept}
         for name, of in (("importlib._bootstrap", self._bootstrap), ("importlib._bootstrap_external", self._external)):
             if name in modules:
                 modules[name] = of
         self.modules.clear()
         self.modules.update(modules)
+        if theirs is not None and theirs.denied:
+            rules = self._rules or activate(self, self.modules)
+            rules.denied = (*rules.denied, *theirs.denied)
 
     def close(self) -> None:
         """Exit functions of its modules run, then the modules go. Whoever uses the engine, or imports in what it has loaded, gets an ImportError. Idempotent."""

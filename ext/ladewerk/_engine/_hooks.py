@@ -9,10 +9,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from ladewerk import _engines
-from ladewerk._engine._sharing import outside
-
 from ladewerk._engine._makers import trimmed
+from ladewerk._outside import outside
 
 
 def takes_engine(function: Any) -> bool:
@@ -32,8 +30,6 @@ def ask(engine: Any, finder: Any, name: str, *args: Any) -> Any:
 
     What a finder of the process imports is the process's, also within `with engine:`: there it would have to find itself what it needs to find anything.
     """
-    if _engines.context.get() is None:
-        return _ask(engine, finder, name, *args)
     with outside():
         return _ask(engine, finder, name, *args)
 
@@ -50,10 +46,14 @@ def _ask(engine: Any, finder: Any, name: str, *args: Any) -> Any:
 
 
 class EntryFinder:
-    """A finder of a path entry as importlib calls them, for one that takes an engine or is of PEP 302."""
+    """A finder of a path entry as importlib calls them, for one of the process: it may take an engine, be of PEP 302, or import. It says that it is of the class of the one it stands for."""
 
     def __init__(self, engine: Any, finder: Any) -> None:
         self._engine, self._finder = engine, finder
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return type(self._finder)
 
     def find_spec(self, fullname: str, target: ModuleType | None = None) -> Any:
         return ask(self._engine, self._finder, fullname, target)
@@ -70,9 +70,9 @@ class Hook:
 
     def __call__(self, entry: str) -> Any:
         """Errors are the hook's."""
-        finder = call(self._engine, self._hook, entry)
-        find_spec = getattr(finder, "find_spec", None)
-        return EntryFinder(self._engine, finder) if finder is not None and (find_spec is None or takes_engine(find_spec)) else finder
+        with outside():
+            finder = call(self._engine, self._hook, entry)
+        return None if finder is None else EntryFinder(self._engine, finder)
 
     def __eq__(self, other: object) -> bool:
         return self._hook == (other._hook if isinstance(other, Hook) else other)

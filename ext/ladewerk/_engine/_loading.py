@@ -24,12 +24,12 @@ from ladewerk._engine._hooks import Hook, ask, execute, is_plain, load, search
 from ladewerk._engine._makers import Supply, trimmed
 from ladewerk._engine._rules import activate
 from ladewerk._engine._sharing import FIRST, PROCESS, Sharing, loaded_in_process
-
-KEY = "__ladewerk_engine__"  # in the dictionary of an engine's builtins: the engine
+from ladewerk._outside import KEY
 
 # Modules whose names begin so may be given to an engine without a search.
 _GIVEN = frozenset(name.partition(".")[0] for name in (*PROCESS, *FIRST, *sys.builtin_module_names, "_pickle"))
 
+_PROCESS_FINDERS = {"ladewerk._native.Finder", "ladewerk._autoload._hooks.Finder"}
 _STOCK = {"BuiltinImporter": "_bootstrap", "FrozenImporter": "_bootstrap", "PathFinder": "_external"}
 
 _frozen: dict[str, Any] = {}
@@ -105,8 +105,9 @@ def _connect(engine: Any) -> None:
 
 
 def own_finder(engine: Any, finder: Any) -> Any:
-    """What stands for FINDER, of the process or any engine, in ENGINE's meta_path: its own where it is importlib's; None: ours, which is put in anyway."""
-    if type(finder) is _native.Inside or f"{type(finder).__module__}.{type(finder).__name__}" == "ladewerk._native.Finder":
+    """What stands for FINDER, of the process or any engine, in ENGINE's meta_path: its own where it is importlib's; None: ours, which is put in anyway, or an autoloader's, which
+    knows the process's modules only."""
+    if type(finder) is _native.Inside or f"{type(finder).__module__}.{type(finder).__name__}" in _PROCESS_FINDERS:
         return None
     if isinstance(finder, type) and finder.__name__ in _STOCK and finder.__module__.partition(".")[0] in ("_frozen_importlib", "_frozen_importlib_external", "importlib"):
         return getattr(getattr(engine, _STOCK[finder.__name__]), finder.__name__)

@@ -23,7 +23,8 @@ from _frozen_importlib import _DeadlockError, _ModuleLock  # type: ignore[import
 
 from ladewerk import _engines
 from ladewerk._engine._exits import Exits
-from ladewerk._engine._sharing import FIRST, OWN, Sharing, loaded_in_process, of_process, outside
+from ladewerk._engine._sharing import FIRST, OWN, Sharing, loaded_in_process, of_process
+from ladewerk._outside import outside
 
 # C modules that engines have loaded from files: the first object of each name and file. Those of which the process can have no second one are never let go, as CPython never
 # unloads a library: else, once their engine has gone, nobody could import them any more.

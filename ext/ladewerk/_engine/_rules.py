@@ -11,7 +11,7 @@ of ctypes or gc needs no import.
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from types import FrameType, ModuleType
+from types import FrameType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 # What imports on behalf of whoever calls it, by the name of the module (its submodules are meant as well).
@@ -114,8 +114,8 @@ class Rules:
 # --- sys.modules ---
 
 
-def shown(rules: Rules, modules: dict[str, Any]) -> dict[str, Any]:
-    """`sys.modules` of an engine with rules: MODULES, less what the code that looks may not have. Its own storage is empty, for those who read that of a dict."""
+def _shown(rules: Rules, modules: dict[str, Any]) -> dict[str, Any]:
+    """What stands in front of MODULES, less what the code that looks may not have. Its own storage is empty, for those who read that of a dict."""
 
     class _Modules(dict[str, Any]):
         __slots__ = ()
@@ -197,6 +197,16 @@ def shown(rules: Rules, modules: dict[str, Any]) -> dict[str, Any]:
     return _Modules()
 
 
+def put_modules(engine: Any, modules: dict[str, Any]) -> None:
+    """`sys.modules` of ENGINE, which has rules: MODULES, less what the code that looks may not have."""
+    rules: Rules = engine._rules
+    rules.modules = modules
+    front = _shown(rules, modules)
+    if type(modules) is dict:
+        engine._inside.store(front, modules)
+    engine.sys.modules = front
+
+
 # --- submodules as attributes ---
 
 
@@ -257,11 +267,18 @@ def activate(engine: Any, modules: dict[str, Any]) -> Rules:
     """From now on the rules of ENGINE, whose modules are in MODULES, are asked. Once for an engine."""
     rules: Rules = Rules(engine, modules)
     engine._rules = rules
-    bootstrap, own_builtins, check = engine._bootstrap, vars(engine.builtins), rules.check
+    bootstrap, own_builtins, check, inside = engine._bootstrap, vars(engine.builtins), rules.check, engine._inside
     find_and_load, find_spec, module_from_spec, load = engine._find_and_load, bootstrap._find_spec, bootstrap.module_from_spec, bootstrap._load_unlocked
 
+    def begin(name: str) -> None:
+        try:
+            check(name)
+        except ImportDenied as error:
+            inside.failed(name, error.importer or None, error)
+            raise
+
     def asking_find_and_load(name: str, import_: Any, **more: Any) -> Any:
-        check(name)
+        begin(name)
         return find_and_load(name, import_, **more)
 
     def asking_find_spec(name: str, path: Any, target: Any = None) -> Any:
@@ -279,13 +296,17 @@ def activate(engine: Any, modules: dict[str, Any]) -> Rules:
         guard_attribute(rules, own_builtins, spec.name)  # the package may have become another meanwhile
         return module
 
-    for name, wrapped in (("_find_spec", asking_find_spec), ("module_from_spec", asking_module_from_spec), ("_load_unlocked", asking_load)):
+    replaced: dict[str, Callable[..., Any]] = {"_find_spec": asking_find_spec, "module_from_spec": asking_module_from_spec, "_load_unlocked": asking_load}
+    inside.rule(lambda name: guard_attribute(rules, own_builtins, name), {name: (getattr(bootstrap, name), wrapped) for name, wrapped in replaced.items()})
+    for name, wrapped in replaced.items():
         _replace(engine, name, wrapped)
-    bootstrap._find_and_load = engine._find_and_load = asking_find_and_load
+    # With the engine's builtins it is code of the engine, which it has to be: what it calls goes by who is running.
+    space = {"__builtins__": own_builtins, "__name__": __name__}
+    bootstrap._find_and_load = engine._find_and_load = FunctionType(asking_find_and_load.__code__, space, "_find_and_load", None, asking_find_and_load.__closure__)
     for name in list(modules):
         guard_attribute(rules, own_builtins, name)
-    engine.sys.modules = shown(rules, modules)
-    engine._guard = check
+    put_modules(engine, modules)
+    engine._guard = begin
     return rules
 
 

@@ -9,14 +9,16 @@ A C module from elsewhere is the engine's own if it declares that it may be load
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from os.path import dirname, join
 from types import ModuleType
 
-from ladewerk import _engines
+from ladewerk import _engines, _outside
+from ladewerk._outside import outside
+
+_outside.context = _engines.context
 
 # Name (its submodules are meant as well) and reason.
 PROCESS: dict[str, str] = {
@@ -68,16 +70,6 @@ def covers(names: Iterable[str], name: str) -> bool:
         if not dot:
             return False
     return True
-
-
-@contextmanager
-def outside() -> Iterator[None]:
-    """Meanwhile code of this file is the process's, also within `with engine:`."""
-    token = _engines.context.set(None)
-    try:
-        yield
-    finally:
-        _engines.context.reset(token)
 
 
 def of_process(name: str) -> ModuleType:

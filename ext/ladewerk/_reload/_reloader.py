@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from ladewerk import _live
+from ladewerk._outside import outside
 from . import _share, _transaction
 from ._errors import Reloaded, ReloadError
 from ._inplace import InPlace, collect_young
@@ -318,9 +319,10 @@ class Reloader:
         tried = changed is None and owner is None
         try:
             for _ in range(OVERTAKEN):
-                with contextlib.suppress(_share.Overtaken):
+                with contextlib.suppress(_share.Overtaken), outside():
                     return self._run_once(changed, policy, owner)
-            return self._run_once(changed, policy, owner)
+            with outside():
+                return self._run_once(changed, policy, owner)
         except KeyboardInterrupt:
             tried = False
             raise
@@ -358,7 +360,8 @@ class Reloader:
         """To look at what is there, without a transaction."""
         self._sources.share = _share.make(None)
         try:
-            yield
+            with outside():
+                yield
         finally:
             self._sources.share = _share.Share()
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from ladewerk import _live
 from ladewerk._imports import NOTHING, Imports, imports_of
+from ladewerk._outside import engine_of
 from ._share import Share
 
 RACY_NS = 30_000_000  # two of the slowest ticks, and some
@@ -503,6 +504,8 @@ class Sources:
         found: set[str] = set()
         for each in changed:
             if isinstance(each, ModuleType):
+                if engine_of(each) is not None:
+                    raise ValueError(f"module {each.__name__} is {engine_of(each)!r}'s; engine.reload() executes it again")
                 each = each.__name__
             text = os.fspath(each)
             if not isinstance(each, str) or os.sep in text or text.endswith(".py"):
