@@ -53,7 +53,11 @@ class Quiet:
 
     def __init__(self, is_one: Callable[[str], bool], error: Callable[[str], Exception]) -> None:
         self._is_one, self._error = is_one, error
-        self._begun = time.monotonic()
+        self._begun, self._patience = time.monotonic(), PATIENCE
+
+    def give(self, seconds: float) -> None:
+        """So long from now, and no longer."""
+        self._begun, self._patience = time.monotonic(), seconds
 
     def hold(self) -> list[Any] | None:
         """With the import lock held: what go_on() is to let go of. None: an import is under way. The error: it is this thread's, or does not end."""
@@ -73,8 +77,8 @@ class Quiet:
         _imp.release_lock()
         if mine:
             raise self._error(f"{', '.join(mine)} cannot be replaced or unloaded: this thread is importing it")
-        if time.monotonic() - self._begun > PATIENCE:
-            raise self._error(f"still being imported after {PATIENCE:g} s: {', '.join(names)}")
+        if time.monotonic() - self._begun > self._patience:
+            raise self._error(f"still being imported after {self._patience:g} s: {', '.join(names)}")
         return None
 
     def wait(self) -> list[Any]:

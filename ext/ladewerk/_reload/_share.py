@@ -95,6 +95,10 @@ class Share:
         """Wait until no import of NAMES, or of what is in them, is under way, for a time. ReloadError: it does not end, or is this thread's."""
         go_on(self._quiet_of(names).wait())
 
+    def hurry(self, names: Iterable[str], seconds: float) -> None:
+        """Others wait for us: settle(NAMES) and hold(NAMES) take so long from now, and no longer."""
+        self._quiet_of(names).give(seconds)
+
     def _quiet_of(self, names: Iterable[str]) -> Quiet:
         """The one for these names: however often it is asked, it waits for so long in all."""
         wanted = {each for name in names for each in (name, *self.others(name))}
