@@ -281,6 +281,7 @@ def test_imports_of_imports(tree):
     question = "--of", "one", "--imports", "--transitive"
     for name, text in {"one": "import two\n", "two": "import three\nif x: import four\n", "three": "", "four": "", "five": "import one\n"}.items():
         tree.write(f"{name}.py", text)
+    tree.settle()
     assert names(tree, *question) == {"imports": ["two", "four", "three"]}
     assert compared(tree, *question) == {"one", "two", "three", "four"}
     assert compared(tree, *question, "--kind", "module") == {"one", "two", "three"}

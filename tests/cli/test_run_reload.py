@@ -258,22 +258,53 @@ def test_the_terminal_is_the_programs(place, ends, status):
     assert terminal.wait() == status
 
 
-@pytest.mark.parametrize("ends", [True, False], ids=["ends", "goes on"])
-def test_a_save_after_ctrl_c(place, ends):
-    """A program that ends is not started again because something was saved meanwhile; one that goes on is, a little later."""
-    place.write("app.py", "import os, time, helper\n"
-                          "try:\n    print('up', helper.V, flush=True)\n    while True: time.sleep(0.01)\n"
-                          "except KeyboardInterrupt:\n    print('interrupted', flush=True)\n"
-                          "    with open('helper.tmp', 'w') as file: file.write('V = 1\\n')\n"
-                          "    os.rename('helper.tmp', 'helper.py')\n"
-                          f"    time.sleep({0.5 if ends else 600})\n")
-    terminal = Terminal(place, place.script, "run", "--reload", "app.py")
+# What it does at ctrl-C: it saves, and then answers SIGUSR1, ends at SIGUSR2.
+INTERRUPTED = """
+import os, signal, sys, time, helper
+def saved():
+    with open("helper.tmp", "w") as file: file.write("V = 1\\n")
+    os.rename("helper.tmp", "helper.py")
+signal.signal(signal.SIGUSR1, lambda *_: os.write(1, b"told"))
+signal.signal(signal.SIGUSR2, lambda *_: sys.exit(0))
+try:
+    print("up", helper.V, flush=True)
+    while True: time.sleep(0.01)
+except KeyboardInterrupt:
+    saved()
+    print("interrupted", flush=True)
+    while True: time.sleep(0.01)
+"""
+SUPERVISOR = "from ladewerk import _rerun; %s; _rerun.main(['app.py'], roots=[], live=False, quiet=False)"
+PATIENT, GOES_ON = "_rerun.PATIENCE = 600", "_rerun.PATIENCE = 1"
+CONTROL = "_rerun.Supervisor._interrupted = property(lambda self: 0, lambda self, value: None)"  # it does not know when
+
+
+def interrupted(place, variant):
+    """A program that saves something at ctrl-C."""
+    place.write("app.py", INTERRUPTED)
+    terminal = Terminal(place, place.python, "-c", SUPERVISOR % variant)
     terminal.read("up 0")
     terminal.type("\x03")
+    return terminal
+
+
+def test_a_save_after_ctrl_c(place):
+    """A program that ends is not started again because something was saved meanwhile."""
+    terminal = interrupted(place, PATIENT)
     terminal.read("interrupted")
-    if ends:
-        assert terminal.wait() == 0
-        return
+    begun, rounds = time.monotonic(), 0
+    while rounds < 20 or time.monotonic() < begun + 0.5:  # a supervisor that passes signals on knows what was saved before, and has had its time to act
+        os.kill(terminal.process.pid, signal.SIGUSR1)
+        terminal.read("told")
+        rounds += 1
+    os.kill(terminal.process.pid, signal.SIGUSR2)
+    assert terminal.wait() == 0
+
+
+@pytest.mark.parametrize("variant", [GOES_ON, CONTROL], ids=["goes on", "control"])
+def test_a_save_after_ctrl_c_of_a_program_that_goes_on(place, variant):
+    """It is started again, a little later; where nobody waits any is."""
+    terminal = interrupted(place, variant)
     terminal.read("restarting: helper.py")
     terminal.read("up 1")
     save(place, "helper.py", "V = 2\n")

@@ -51,6 +51,12 @@ def test_state_is_its_own(engine):
     assert "api" in repr(engine) and engine.name == "api" and "api_one" not in engine.modules
 
 
+@pytest.mark.parametrize("words", [{"path": "json"}, {"share": "json"}, {"own": b"json"}], ids=str)
+def test_one_string_is_no_list_of_them(words):
+    with pytest.raises(TypeError, match="iterables of strings, not one"):
+        ladewerk.ImportEngine(**words)
+
+
 def test_import_module(engine):
     sub = engine.import_module("api_pkg.sub")
     assert sub is engine.import_module(".sub", "api_pkg") is engine.modules["api_pkg"].sub is engine.import_module("api_one").later()

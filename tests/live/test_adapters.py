@@ -105,6 +105,31 @@ def test_readers_are_out_while_bodies_run(tree):
     """)
 
 
+def test_an_import_that_waits_for_a_pin_is_not_waited_for_long(tree):
+    """It began when readers were out already: nobody gets in before the reload has given up."""
+    run(tree, FILES, ADAPTER + """
+    from ladewerk import _quiet
+    _quiet.PATIENCE, R.patience = 600, 0.05
+    def importing():
+        with sys.modules["_frozen_importlib"]._ModuleLockManager("a"):
+            inside.set()
+            with pinned():
+                seen.append(mod("a").VERSION)
+    def ask():
+        thread.start()
+        inside.wait(60)
+    look.ask, inside, seen, thread = ask, threading.Event(), [], threading.Thread(target=importing)
+    version(1)
+    assert "still being imported after 0.05 s: a; nothing was changed" == str(fails())
+    thread.join(60)
+    assert seen == [0]
+    look.ask = list
+    R.patience = 60
+    R.reload()
+    assert mod("a").VERSION == 1
+    """)
+
+
 def test_readers_who_stay_are_waited_for_before_anything_is_executed(tree):
     run(tree, FILES, ADAPTER + """
     R.patience = 0.01

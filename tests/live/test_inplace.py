@@ -419,6 +419,40 @@ def test_foreign_objects_that_answer_nothing(place):
     assert m.C is C and C().f() == 2 and inside.__get__(m.q[0]) is C
 
 
+@pytest.mark.parametrize("answer", ["raise ValueError", "return True", "return NotImplemented"])
+def test_classes_that_compare_as_they_like(place, answer):
+    """A metaclass with ``__eq__`` has no ``__hash__``: types are told apart by what they are, foreign ones and those of the module."""
+    base = f"""
+        class Meta(type):
+            def __eq__(cls, other): {answer}
+        class Base(metaclass=Meta):
+            those = []
+            def __init_subclass__(cls): cls.those.append(cls)
+        class Other(Base): pass
+    """
+    text = """
+        import base
+        class M(type):
+            def __eq__(cls, other): ANSWER
+        class A(metaclass=M):
+            def f(self, x=base.Other(), *, y=[base.Other()]): return V
+        class B(base.BASE):
+            __slots__ = "a", "b"
+            kind = base.Other
+        thing, many = A(), [A, A(), base.Other, (base.Other(), A)]
+        seen = {"one": base.Other(), "two": A()}
+        V = NUMBER
+    """.replace("ANSWER", answer)
+    m = place.load(base=base, m=text.replace("BASE", "Base").replace("NUMBER", "1"))
+    A, B, thing = m.A, m.B, m.thing
+    place.save(m=text.replace("BASE", "Base").replace("NUMBER", "2"))
+    assert m.A is A and m.B is B and thing.f() == m.thing.f() == 2 and m.many[0] is A and type(m.many[1]) is A and m.many[3][1] is A
+    place.save(m=text.replace("BASE", "Other").replace("NUMBER", "3"))
+    base = sys.modules["base"]
+    assert m.B is B and [each is other for each, other in zip(B.__mro__, (B, base.Other, base.Base, object))] == 4 * [True] and thing.f() == 3
+    assert [id(each) for each in base.Base.those] == [id(base.Other), id(B)]
+
+
 def test_a_module_with_a_class_of_its_own(place):
     text = "import sys, types\nclass M(types.ModuleType):\n    @property\n    def p(self): return %d\nsys.modules[__name__].__class__ = M\n"
     m = place.load(m=text % 1)

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable
 
 from ladewerk._autoload import _hooks, _tree, _unload
-from ladewerk._autoload._errors import AutoloadError
+from ladewerk._autoload._errors import AutoloadError, ImportUnderWay
 from ladewerk._autoload._tree import HIDDEN, MODULE, PACKAGE, ROOT, Node, Table
 from ladewerk._reload._errors import Reloaded, ReloadError, failure
 from ladewerk._reload._plan import Plan
@@ -67,8 +67,6 @@ class Autoloaded(Share):
         self._loaders = [loader for loader, _ in _set_up() if loader._reloading]
         self._roots = tuple(os.path.join(root, "") for loader in self._loaders for root in loader._roots)
         self._managed = tuple(loader._table for loader in self._loaders if loader._table)
-        self._quiet: tuple[set[str], _unload.Quiet] | None = None
-        self._held: list[Any] | None = None  # from hold() to release()
         self._told: list[tuple[Autoloader, Node, object]] = []  # of what goes
         self._made: list[tuple[Autoloader, Node, object]] = []  # and of what comes
 
@@ -182,12 +180,6 @@ class Autoloaded(Share):
 
     # --- the transaction ---
 
-    def _quiet_of(self, names: Iterable[str]) -> _unload.Quiet:
-        wanted = {each for name in names for each in (name, *self.others(name))}
-        if self._quiet is None or self._quiet[0] != wanted:
-            self._quiet = wanted, _unload.Quiet(wanted.__contains__)
-        return self._quiet[1]
-
     @contextlib.contextmanager
     def _as_it_asked(self) -> Iterator[None]:
         """An autoloader's own error is its, and a ReloadError for who asked for a reload of all."""
@@ -198,19 +190,8 @@ class Autoloaded(Share):
                 raise
             raise ReloadError(f"{error}; nothing was changed") from error
 
-    def settle(self, names: Iterable[str]) -> None:
-        with self._as_it_asked():
-            _unload.go_on(self._quiet_of(names).wait())
-
-    def hold(self, names: Iterable[str]) -> bool:
-        with self._as_it_asked():
-            self._held = self._quiet_of(names).hold()
-        return self._held is not None
-
-    def release(self) -> None:
-        held, self._held = self._held, None
-        if held is not None:
-            _unload.go_on(held)
+    def _cannot_wait(self) -> Callable[[str], Exception]:
+        return super()._cannot_wait() if self._owner is None else ImportUnderWay
 
     def changes(self) -> list[Any]:
         those = _tree.in_use["tables"]

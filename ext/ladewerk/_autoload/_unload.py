@@ -3,26 +3,19 @@
 
 An import looks for its package in sys.modules before its body runs and again afterwards, and for the module itself too: whatever goes meanwhile
 is a KeyError for it. It holds the module's lock from before the first look until after the last. So nothing is removed while somebody owns the lock
-of a module that would go, or of one below. Owners come and go: the import lock, under which locks are made, keeps new locks from being made; those that
-are there and nobody's stay so, because what a lock guards its owner with is held. Then all is removed in one step, children first.
+of a module that would go, or of one below (_quiet.py). Then all is removed in one step, children first.
 """
 import importlib
 import sys
-import threading
-import time
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any
 
 from ladewerk._autoload import _hooks, _tree
 from ladewerk._autoload._errors import ImportUnderWay
-from ladewerk._autoload._tree import HIDDEN, MODULE, ROOT, ImportLock, Node, Table
+from ladewerk._autoload._tree import HIDDEN, MODULE, ROOT, Node, Table
+from ladewerk._quiet import Quiet, go_on
 
 if TYPE_CHECKING:
     from ladewerk._autoload._loader import Autoloader
-
-_bootstrap: Any = sys.modules["_frozen_importlib"]  # importlib._bootstrap
-
-#: Seconds for which imports under way are waited for.
-PATIENCE = 60.0
 
 
 def plain_reload(loader: "Autoloader") -> tuple[str, ...]:
@@ -37,82 +30,11 @@ def unload(loader: "Autoloader") -> None:
     _withdraw(loader, None)
 
 
-def _locks_below(is_one: Callable[[str], bool]) -> list[Any]:
-    """The locks of imports of modules that are concerned, or of what is in them."""
-    def is_ours(name: str) -> bool:
-        while name:
-            if is_one(name):
-                return True
-            name = name.rpartition(".")[0]
-        return False
-    found = [reference() for name, reference in list(getattr(_bootstrap, "_module_locks", {}).items()) if isinstance(name, str) and is_ours(name)]
-    return [lock for lock in found if lock is not None and hasattr(lock, "lock") and hasattr(lock, "owner")]
-
-
-def _hold(locks: list[Any]) -> list[Any] | None:
-    """Keep LOCKS from being taken; None if one is. Waits for nobody: a thread that is about to take one may be waiting for the import lock."""
-    held: list[Any] = []
-    for lock in locks:
-        if not lock.lock.acquire(False):
-            break
-        held.append(lock.lock)
-        if lock.owner is not None:
-            break
-    else:
-        return held
-    for guard in held:
-        guard.release()
-    return None
-
-
-class Quiet:
-    """For what is_one(name) says is concerned, and for what is in it: no import of it is under way."""
-
-    def __init__(self, is_one: Callable[[str], bool]) -> None:
-        self._is_one = is_one
-        self._begun = time.monotonic()
-
-    def hold(self) -> list[Any] | None:
-        """With the import lock held: what go_on() is to let go of. None: an import is under way. ImportUnderWay: this thread's, or it does not end."""
-        ImportLock().__enter__()
-        try:
-            locks = _locks_below(self._is_one)
-            held = _hold(locks)
-            if held is not None:
-                return held
-            me = getattr(_bootstrap, "_thread", threading).get_ident()  # the one that importlib uses
-            mine = [lock.name for lock in locks if lock.owner == me]
-            names = sorted(lock.name for lock in locks)
-        except BaseException:
-            ImportLock().__exit__(None, None, None)
-            raise
-        del locks
-        ImportLock().__exit__(None, None, None)
-        if mine:
-            raise ImportUnderWay(f"{', '.join(mine)} cannot be unloaded: this thread is importing it")
-        if time.monotonic() - self._begun > PATIENCE:
-            raise ImportUnderWay(f"still being imported after {PATIENCE:g} s: {', '.join(names)}")
-        return None
-
-    def wait(self) -> list[Any]:
-        """hold(), as soon as it can be."""
-        while (held := self.hold()) is None:
-            waited = time.monotonic() - self._begun
-            time.sleep(min(0.0002 + waited / 10, 0.002))  # often: where others import all the time there are short gaps only
-        return held
-
-
 def _wait_until_quiet(table: Table) -> list[Any]:
     def is_managed(name: str) -> bool:
         node = table.canon.get(name) or table.spoken.get(name)
         return bool(node and node.kind != ROOT)
-    return Quiet(is_managed).wait()
-
-
-def go_on(held: list[Any]) -> None:
-    for guard in held:
-        guard.release()
-    ImportLock().__exit__(None, None, None)
+    return Quiet(is_managed, ImportUnderWay).wait()
 
 
 def is_shared(table: Table, node: Node) -> bool:

@@ -192,6 +192,8 @@ class ImportEngine(_engines.Engine, Surface):
 
     def __init__(self, *, path: Iterable[str] | None = None, meta_path: Iterable[Any] | None = None, path_hooks: Iterable[Any] | None = None,
                  share: Iterable[str] = (), own: Iterable[str] = (), name: str | None = None) -> None:
+        if any(isinstance(words, (str, bytes)) for words in (path, share, own)):
+            raise TypeError("path, share and own are iterables of strings, not one")
         self.name = name
         self.share, self.own = frozenset(share), frozenset(own)
         make(self, ImportEngine, Sharing(self.share, self.own), self.import_module)

@@ -57,7 +57,10 @@ class Execution:
         self._stack: list[str] = []
         self._finding = Finding()
         self._placed: list[str] = []  # in sys.modules already: they were not there before
-        self.gone = set(plan.removed)
+        self.gone: set[str] = set()
+        self._names_gone: dict[int, list[str]] = {}  # by the id of what is removed (and kept in self.old)
+        for name in plan.removed:
+            self._goes(name)
         self._failed: ReloadError | None = None
         self._concerned: set[str] = set()  # names of what is replaced, removed, or loaded for the first time
         for name in (*plan.steps, *plan.removed):
@@ -66,6 +69,12 @@ class Execution:
         self._import_detour: _live.Detour | None = None
         self._gcd_detour: _live.Detour | None = None
         self._classes: dict[int, type | None] = {}  # of modules with a class of their own
+
+    def _goes(self, name: str) -> None:
+        """What self.old has by NAME is removed."""
+        self.gone.add(name)
+        if name in self.old:
+            self._names_gone.setdefault(id(self.old[name]), []).append(name)
 
     # --- what this thread sees ---
 
@@ -127,7 +136,7 @@ class Execution:
 
     def _is_of_gone(self, name: str, module: Any) -> bool:
         """Whether MODULE is removed, and NAME is another name that it had (Share)."""
-        return any(module is self.old.get(each) and name in self.share.others(each) for each in self.gone)
+        return any(name in self.share.others(each) for each in self._names_gone.get(id(module), ()))
 
     def _first_import(self, name: str) -> Any:
         parent = name.rpartition(".")[0]

@@ -23,7 +23,7 @@ from ladewerk import _live
 from ._errors import ReloadError
 from ._rewrite import Rewriter
 from ._transaction import Transaction
-from ._twins import OWN_NAMES, Twins, bases_of, defined, flags_of, module_of, mro_of, names_of, of_layout, qualname_of, rebasable
+from ._twins import OWN_NAMES, Twins, bases_of, defined, flags_of, module_of, mro_of, names_of, of_layout, qualname_of, rebasable, same
 
 _abc: Any = sys.modules["_abc"]
 _Names = dict[str, Any]
@@ -145,7 +145,9 @@ def collect_young() -> None:
         gc.collect(1)
 
 
-_GENERATORS: dict[type, str] = {types.GeneratorType: "gi_frame", types.CoroutineType: "cr_frame", types.AsyncGeneratorType: "ag_frame"}
+# By the id of the type.
+_FRAMES = {id(types.GeneratorType): "gi_frame", id(types.CoroutineType): "cr_frame", id(types.AsyncGeneratorType): "ag_frame"}
+_CONTAINERS = frozenset(map(id, (list, dict, set)))
 
 
 class _Young:
@@ -168,8 +170,8 @@ class _Young:
             if kind is FunctionType:
                 if id(each.__globals__) in ids:
                     self.functions.append(each)
-            elif kind in _GENERATORS:
-                frame = getattr(each, _GENERATORS[kind])
+            elif id(kind) in _FRAMES:
+                frame = getattr(each, _FRAMES[id(kind)])
                 self.generators |= frame is not None and id(frame.f_globals) in ids
             elif issubclass(kind, type):
                 if module_of(each) in new and "<locals>" in qualname_of(each):
@@ -192,7 +194,7 @@ def _twins(old: dict[str, _Names], new: dict[str, _Names], local: list[type]) ->
             if twins.of(cls) is not None:
                 continue
             bases = twins.bases_instead(cls)
-            if bases == bases_of(cls):
+            if same(bases, bases_of(cls)):
                 continue
             if rebasable(cls, bases):
                 rebased.append((cls, bases))
@@ -240,10 +242,11 @@ def _registries(rewriter: Rewriter, twins: Twins, base: type) -> None:
     """Containers in which a base class, elsewhere, notes who inherits from it."""
     for container in list(names_of(base).values()):
         if type(container) is list:
-            for each in [each for each in container if twins.of(each) is not None]:
-                if any(other is twins.of(each) for other in container):
-                    container.remove(each)
-        if type(container) in (list, dict, set):
+            there = set(map(id, container))
+            for at, each in reversed(list(enumerate(container))):  # not remove(): a metaclass may take one class for another
+                if twins.of(each) is not None and id(twins.of(each)) in there:
+                    del container[at]
+        if id(type(container)) in _CONTAINERS:
             rewriter.value(container)
 
 

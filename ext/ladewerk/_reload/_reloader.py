@@ -443,6 +443,8 @@ class Reloader:
 
     def _step(self, transaction: Transaction, share: _share.Share) -> tuple[bytes, bytes]:
         """All changes at once, when no reader has a pin and no import of what goes is under way. -> the versions of sys.modules before and after."""
+        if transaction.plan.adapters:  # readers are out already; an import under way may wait for one
+            share.hurry(transaction.names(), self.patience)
         while True:
             share.settle(transaction.names())
             if not transaction.plan.adapters:

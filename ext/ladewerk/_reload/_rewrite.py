@@ -26,7 +26,7 @@ _MISSING: Any = object()
 
 def _inert(values: Iterable[Any]) -> bool:
     """Nothing but numbers, strings and the like: large tables are to cost little."""
-    return LEAVES.issuperset(map(type, values))
+    return LEAVES.issuperset(map(id, map(type, values)))
 
 
 class Rewriter:
@@ -43,7 +43,7 @@ class Rewriter:
         self.instances: list[tuple[Any, type]] = []  # whose class has a twin
 
     def value(self, value: Any) -> Any:
-        if type(value) in LEAVES:
+        if id(type(value)) in LEAVES:
             return value
         twin = self._instead(value)
         if twin is not value:
@@ -52,7 +52,7 @@ class Rewriter:
         if known is not None:
             return known[1]
         self._seen[id(value)] = value, value
-        make = _MAKERS.get(type(value))
+        make = _MAKERS.get(id(type(value)))
         if make is not None:
             made = make(self, value)
         elif issubclass(type(value), (tuple, frozenset)):  # not isinstance(): proxies may answer that with an error
@@ -111,7 +111,7 @@ class Rewriter:
 
     def _look_into(self, value: Any) -> None:
         kind = type(value)
-        look = _LOOKERS.get(kind) or next((_LOOKERS[base] for base in _OPEN if issubclass(kind, base)), None)
+        look = _LOOKERS.get(id(kind)) or next((_LOOKERS[id(base)] for base in _OPEN if issubclass(kind, base)), None)
         if look is not None:
             look(self, value)
         elif is_class(value):
@@ -119,7 +119,7 @@ class Rewriter:
             return
         elif issubclass(kind, ModuleType):
             return
-        if kind not in _PLAIN:
+        if id(kind) not in _PLAIN:
             self._object(value)
 
     def _dict(self, names: dict[Any, Any]) -> None:
@@ -308,27 +308,28 @@ class Rewriter:
                 _live.set_class(value, twin)
 
 
-_MAKERS: dict[type, Callable[[Rewriter, Any], Any]] = {
-    MethodType: Rewriter._method,
-    types.GenericAlias: Rewriter._alias,
-    types.UnionType: Rewriter._union,
-    staticmethod: Rewriter._static,
-    classmethod: Rewriter._static,
-    weakref.ReferenceType: Rewriter._reference,
+# By the id of the type.
+_MAKERS: dict[int, Callable[[Rewriter, Any], Any]] = {
+    id(MethodType): Rewriter._method,
+    id(types.GenericAlias): Rewriter._alias,
+    id(types.UnionType): Rewriter._union,
+    id(staticmethod): Rewriter._static,
+    id(classmethod): Rewriter._static,
+    id(weakref.ReferenceType): Rewriter._reference,
 }
-_LOOKERS: dict[type, Callable[[Rewriter, Any], None]] = {
-    dict: Rewriter._dict,
-    FunctionType: Rewriter.function,
-    CellType: Rewriter._cell,
-    list: Rewriter._list,
-    deque: Rewriter._list,
-    set: Rewriter._set,
-    property: Rewriter._property,
-    functools.partial: Rewriter._partial,
-    weakref.WeakSet: Rewriter._weak,
-    weakref.WeakKeyDictionary: Rewriter._weak,
-    weakref.WeakValueDictionary: Rewriter._weak,
+_LOOKERS: dict[int, Callable[[Rewriter, Any], None]] = {
+    id(dict): Rewriter._dict,
+    id(FunctionType): Rewriter.function,
+    id(CellType): Rewriter._cell,
+    id(list): Rewriter._list,
+    id(deque): Rewriter._list,
+    id(set): Rewriter._set,
+    id(property): Rewriter._property,
+    id(functools.partial): Rewriter._partial,
+    id(weakref.WeakSet): Rewriter._weak,
+    id(weakref.WeakKeyDictionary): Rewriter._weak,
+    id(weakref.WeakValueDictionary): Rewriter._weak,
 }
 _OPEN: tuple[type, ...] = (dict, list, set, deque, property)  # of which classes that inherit from them are looked into in the same way
-_PLAIN = frozenset((dict, list, set, deque, defaultdict, OrderedDict, FunctionType, CellType, property, functools.partial,
-                    weakref.WeakSet, weakref.WeakKeyDictionary, weakref.WeakValueDictionary))
+_PLAIN = frozenset(map(id, (dict, list, set, deque, defaultdict, OrderedDict, FunctionType, CellType, property, functools.partial,
+                    weakref.WeakSet, weakref.WeakKeyDictionary, weakref.WeakValueDictionary)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What those who manage modules (autoloaders) have to say in a reload. This one says nothing; ladewerk._autoload._replace has theirs.
+"""What those who manage modules (autoloaders) have to say in a reload. This one only waits for imports under way; ladewerk._autoload._replace has theirs.
 
 One Share is made for each transaction, and used by its thread only:
 
@@ -14,10 +14,12 @@ One Share is made for each transaction, and used by its thread only:
 """
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ladewerk._quiet import Quiet, go_on
 from ._errors import ReloadError
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ class Overtaken(ReloadError):
 
 class Share:
     """By default: nobody manages anything."""
+
+    _quiet: tuple[set[str], Quiet] | None = None
+    _held: list[Any] | None = None  # from hold() to release()
 
     def __enter__(self) -> Share:
         return self
@@ -87,7 +92,23 @@ class Share:
     # --- the transaction ---
 
     def settle(self, names: Iterable[str]) -> None:
-        """Wait until no import of NAMES is under way, for a time. ReloadError: it does not end."""
+        """Wait until no import of NAMES, or of what is in them, is under way, for a time. ReloadError: it does not end, or is this thread's."""
+        go_on(self._quiet_of(names).wait())
+
+    def hurry(self, names: Iterable[str], seconds: float) -> None:
+        """Others wait for us: settle(NAMES) and hold(NAMES) take so long from now, and no longer."""
+        self._quiet_of(names).give(seconds)
+
+    def _quiet_of(self, names: Iterable[str]) -> Quiet:
+        """The one for these names: however often it is asked, it waits for so long in all."""
+        wanted = {each for name in names for each in (name, *self.others(name))}
+        if self._quiet is None or self._quiet[0] != wanted:
+            self._quiet = wanted, Quiet(wanted.__contains__, self._cannot_wait())
+        return self._quiet[1]
+
+    def _cannot_wait(self) -> Callable[[str], Exception]:
+        """What settle() and hold() raise."""
+        return lambda text: ReloadError(f"{text}; nothing was changed")
 
     def unloaded(self, plan: Plan) -> None:
         """Tell of what is to go. ReloadError: somebody has failed."""
@@ -103,7 +124,8 @@ class Share:
 
     def hold(self, names: Iterable[str]) -> bool:
         """Keep others from importing NAMES until release(); False: somebody does."""
-        return True
+        self._held = self._quiet_of(names).hold()
+        return self._held is not None
 
     def changes(self) -> list[Any]:
         """For the step: what is known of modules. Between hold() and release(). Overtaken: another thread has changed it."""
@@ -111,6 +133,9 @@ class Share:
 
     def release(self) -> None:
         """After hold(), whatever came of it."""
+        held, self._held = self._held, None
+        if held is not None:
+            go_on(held)
 
     def committed(self, plan: Plan) -> None:
         """The step has been made."""
@@ -120,6 +145,8 @@ class Share:
 
 
 def make(owner: Any) -> Share:
-    """Of one autoloader's reload, or (None) of all. Without any it is still who waits for imports under way."""
+    """Of one autoloader's reload, or (None) of all."""
+    if "ladewerk._autoload._loader" not in sys.modules:
+        return Share()
     from ladewerk._autoload._replace import Autoloaded
     return Autoloaded(owner)

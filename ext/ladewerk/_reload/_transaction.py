@@ -86,8 +86,8 @@ class Transaction(Execution):
         """For adapters: module NAME, loaded and not executed again, is removed in the step, as if its source were gone."""
         self.plan.steps.pop(name, None)
         self.plan.removed[name] = None
-        self.gone.add(name)
         self.old[name] = sys.modules[name]
+        self._goes(name)
 
     # --- executing ---
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import operator
 import sys
 from collections.abc import Callable, Iterable
 from types import (BuiltinFunctionType, CodeType, CoroutineType, FrameType, FunctionType, GeneratorType, GetSetDescriptorType, MemberDescriptorType,
@@ -28,9 +29,11 @@ _PARTS: dict[type, tuple[str, ...]] = {
     functools.partialmethod: ("func",),
     functools.singledispatchmethod: ("func", "dispatcher"),
 }
+# Types are told apart by their ids: a metaclass may have an __eq__ of its own, and no __hash__.
 # Of these nothing has a twin, and they refer to nothing that has.
-LEAVES = frozenset((int, str, bytes, float, complex, bool, type(None), type(Ellipsis), CodeType, BuiltinFunctionType, MemberDescriptorType,
-                    GetSetDescriptorType, WrapperDescriptorType, MethodDescriptorType, FrameType, GeneratorType, CoroutineType))
+LEAVES = frozenset(map(id, (int, str, bytes, float, complex, bool, type(None), type(Ellipsis), CodeType, BuiltinFunctionType, MemberDescriptorType,
+                    GetSetDescriptorType, WrapperDescriptorType, MethodDescriptorType, FrameType, GeneratorType, CoroutineType)))
+_CALLED = frozenset((id(FunctionType), id(LRU)))
 # What others have told a class (registrations): never taken from another.
 OWN_NAMES = frozenset(("_abc_impl",))
 # Bits of __flags__ that say how instances are made and what they are: all but those that come and go.
@@ -49,7 +52,7 @@ flags_of: Callable[[type], int] = type.__dict__["__flags__"].__get__
 def layout(cls: type) -> tuple[Any, ...]:
     """What must be the same for instances of one to be instances of another."""
     names = names_of(cls)
-    slots = sorted([name for name, value in names.items() if type(value) is _MEMBER]) if _MEMBER in map(type, list(names.values())) else []
+    slots = sorted([name for name, value in names.items() if type(value) is _MEMBER]) if id(_MEMBER) in map(id, map(type, list(names.values()))) else []
     fields = getattr(cls, "_fields", None) if issubclass(cls, tuple) else None  # of a NamedTuple
     return _basicsize(cls), _itemsize(cls), _dictoffset(cls), _weakrefoffset(cls), flags_of(cls) & _LAYOUT_FLAGS, slots, fields
 
@@ -59,6 +62,11 @@ def is_class(value: Any) -> bool:
     return issubclass(type(value), type)
 
 
+def same(some: tuple[type, ...], others: tuple[type, ...]) -> bool:
+    """Whether these are the same classes: a metaclass may answer ``==`` as it likes."""
+    return len(some) == len(others) and all(map(operator.is_, some, others))
+
+
 def module_of(cls: type) -> str:
     """What CLASS says, if it is a name at all."""
     name = names_of(cls).get("__module__")
@@ -66,7 +74,7 @@ def module_of(cls: type) -> str:
 
 
 def of_layout(value: Any) -> bool:
-    return type(value) in (_MEMBER, _GETSET)
+    return type(value) is _MEMBER or type(value) is _GETSET
 
 
 def cells(function: FunctionType) -> dict[str, Any]:
@@ -158,7 +166,7 @@ class Twins:
 
     def _by_name(self, old: Any, new: Any) -> None:
         for name, value in list(new.items()):
-            if type(value) not in LEAVES and name in old and name not in OWN_NAMES:
+            if id(type(value)) not in LEAVES and name in old and name not in OWN_NAMES:
                 self._pair(old[name], value)
 
     def _note_replaced(self, module: str) -> None:
@@ -167,7 +175,7 @@ class Twins:
             kept = id(value) in self._taken or new.get(name, value) is value
             if not kept and is_class(value) and module_of(value) == module:
                 self.replaced.append(f"{module}.{qualname_of(value)}")
-            elif not kept and type(value) in (FunctionType, LRU) and value.__module__ == module:
+            elif not kept and id(type(value)) in _CALLED and value.__module__ == module:
                 self.replaced.append(f"{module}.{value.__qualname__}")
 
     def _pair(self, old: Any, new: Any) -> None:
@@ -248,7 +256,7 @@ class Twins:
         if id(new) in self._refused or self.instead(type(new)) is not type(old) or layout(old) != layout(new) or not self._same_maker(old, new):
             return
         bases = self.bases_instead(new)
-        if bases != bases_of(old):
+        if not same(bases, bases_of(old)):
             if not rebasable(old, bases):
                 return
             self.bases[id(old)] = bases
@@ -299,7 +307,7 @@ def rebasable(cls: type, bases: tuple[type, ...]) -> bool:
 def defined(names: Iterable[Any], owns: Callable[[Any], bool], found: dict[int, type]) -> dict[int, type]:
     """The classes among NAMES, and in these, that are owned."""
     for each in names:
-        if type(each) not in LEAVES and is_class(each) and id(each) not in found and owns(each):
+        if id(type(each)) not in LEAVES and is_class(each) and id(each) not in found and owns(each):
             found[id(each)] = each
             defined(list(names_of(each).values()), owns, found)
     return found
