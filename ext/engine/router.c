@@ -272,9 +272,7 @@ static PyObject *dispatch_load(PyObject *module, PyObject *const *args, Py_ssize
 	lw_engine *engine = lw_engine_current(state);
 	if (!engine)
 		return go_on(state->find_and_load, args, nargs, kwnames);
-	if (nargs > 0 && lw_is_set(engine->guard) && PyUnicode_Check(args[0]) && lw_engine_guard(state, engine, args[0]) < 0)
-		return NULL;
-	if (!engine->find_and_load)
+	if (!engine->find_and_load) /* that of an engine with rules asks them itself */
 		return closed(engine);
 	Py_INCREF(engine);
 	PyObject *function = Py_NewRef(engine->find_and_load);

@@ -290,6 +290,7 @@ def test_reloads_and_autoloaders_are_the_processs_within_an_engine(tree):
             (root / "auto/far/near.py").write_text("VALUE = 3\\n")
             assert loader.reload().executed == ("far.near",)
             loader.eager_load()
+            assert ladewerk.registry().module("far.later").__name__ == "far.later" and "far.later" not in engine.modules
         items = sys.modules["shop.items"]
         assert items.COUNT == 7 and items.fresh is sys.modules["fresh"] and items.alone is sys.modules["alone"], items
         assert far.near is sys.modules["far.near"] and far.near.VALUE == 3 and far.later is sys.modules["far.later"]

@@ -10,6 +10,7 @@ from ladewerk import _live
 from ladewerk._autoload import _hooks, _tree
 from ladewerk._imports import absolute
 from ladewerk._autoload._tree import HIDDEN, ROOT
+from ladewerk._outside import outside
 
 
 class _NotLoaded:
@@ -138,7 +139,8 @@ def registry() -> Registry:
     """What all autoloaders that are set up manage, as it is now."""
     tables = _tree.tables()
     nodes = [(table, node) for table in tables for node in table.walk() if node.kind not in (ROOT, HIDDEN)]
-    modules = dict(sys.modules)
+    with outside():
+        modules = dict(sys.modules)
     entries: dict[str, Entry] = {}
     for table, node in nodes:
         module = modules.get(node.module)

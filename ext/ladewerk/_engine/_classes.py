@@ -11,7 +11,7 @@ from ladewerk import _engines
 from ladewerk._engine._events import ImportEvent, on_import
 from ladewerk._engine._hooks import search
 from ladewerk._engine._loading import make, own_hook, set_finders
-from ladewerk._engine._rules import Rule, Rules, activate, put_modules
+from ladewerk._engine._rules import Rule, Rules, add, put_modules
 from ladewerk._engine._sharing import Sharing
 from ladewerk._outside import outside
 
@@ -235,9 +235,7 @@ class ImportEngine(_engines.Engine, Surface):
         A name means what is below it as well, `a.*` what is below `a` alone, `*` everything.
         """
         self._check()
-        rule = Rule(names, (importers,) if isinstance(importers, str) else tuple(importers), because)
-        rules = self._rules or activate(self, self.modules)
-        rules.denied = (*rules.denied, rule)
+        add(self, Rule(names, (importers,) if isinstance(importers, str) else tuple(importers), because))
 
     def on_import(self, event: ImportEvent) -> None:
         """Something has happened in an import of this engine. To be overridden; else nobody is told, and nothing is spent on it."""
@@ -273,8 +271,7 @@ class ImportEngine(_engines.Engine, Surface):
         self.modules.clear()
         self.modules.update(modules)
         if theirs is not None and theirs.denied:
-            rules = self._rules or activate(self, self.modules)
-            rules.denied = (*rules.denied, *theirs.denied)
+            add(self, *theirs.denied)
 
     def close(self) -> None:
         """Exit functions of its modules run, then the modules go. Whoever uses the engine, or imports in what it has loaded, gets an ImportError. Idempotent."""

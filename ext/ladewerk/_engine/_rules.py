@@ -10,6 +10,7 @@ of ctypes or gc needs no import.
 
 import sys
 import weakref
+from _thread import RLock
 from collections.abc import Callable, Iterator
 from types import FrameType, FunctionType, ModuleType
 from typing import Any, NamedTuple
@@ -261,6 +262,16 @@ def _replace(engine: Any, name: str, wrapped: Callable[..., Any]) -> None:
     for module in (engine._bootstrap, *(module for key, module in list(engine._rules.modules.items()) if key.partition(".")[0] in _HELPERS)):
         if getattr(module, "__dict__", {}).get(name) is was:
             setattr(module, name, wrapped)
+
+
+_adding = RLock()
+
+
+def add(engine: Any, *more: Rule) -> None:
+    """From now on MORE hold in ENGINE as well. Any thread."""
+    with _adding:
+        rules: Rules = engine._rules or activate(engine, engine.modules)
+        rules.denied = (*rules.denied, *more)
 
 
 def activate(engine: Any, modules: dict[str, Any]) -> Rules:
