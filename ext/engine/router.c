@@ -249,10 +249,15 @@ static PyType_Spec spec = {
 
 /* --- the bootstrap functions --- */
 
-static PyObject *closed(lw_engine *engine)
+/* Call FUNCTION, a field of ENGINE; none: it is closed. */
+static PyObject *call_hook(lw_engine *engine, PyObject *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-	PyErr_Format(PyExc_ImportError, "%R is closed", engine);
-	return NULL;
+	if (!function)
+		return PyErr_Format(PyExc_ImportError, "%R is closed", engine);
+	Py_INCREF(function);
+	PyObject *result = PyObject_Vectorcall(function, args, (size_t)nargs, kwnames);
+	Py_DECREF(function);
+	return result;
 }
 
 /* Call FUNCTION (strong in the state, may be NULL), which may be replaced by another meanwhile: ladewerk.uninstall() in a module body. */
@@ -272,12 +277,9 @@ static PyObject *dispatch_load(PyObject *module, PyObject *const *args, Py_ssize
 	lw_engine *engine = lw_engine_current(state);
 	if (!engine)
 		return go_on(state->find_and_load, args, nargs, kwnames);
-	if (!engine->find_and_load) /* that of an engine with rules asks them itself */
-		return closed(engine);
 	Py_INCREF(engine);
-	PyObject *function = Py_NewRef(engine->find_and_load);
-	PyObject *result = PyObject_Vectorcall(function, args, (size_t)nargs, kwnames);
-	Py_DECREF(function);
+	/* That of an engine with rules asks them itself. */
+	PyObject *result = call_hook(engine, engine->find_and_load, args, nargs, kwnames);
 	Py_DECREF(engine);
 	return result;
 }
@@ -288,12 +290,8 @@ static PyObject *dispatch_wait(PyObject *module, PyObject *const *args, Py_ssize
 	lw_engine *engine = lw_engine_current(state);
 	if (!engine)
 		return go_on(state->wait, args, nargs, kwnames);
-	if (!engine->wait)
-		return closed(engine);
 	Py_INCREF(engine);
-	PyObject *function = Py_NewRef(engine->wait);
-	PyObject *result = PyObject_Vectorcall(function, args, (size_t)nargs, kwnames);
-	Py_DECREF(function);
+	PyObject *result = call_hook(engine, engine->wait, args, nargs, kwnames);
 	Py_DECREF(engine);
 	return result;
 }

@@ -38,7 +38,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 @pytest.fixture
 def tree(tmp_path: pathlib.Path, library: pathlib.Path) -> pathlib.Path:
     """A directory with modules that nobody has loaded, although the statics of the library are those of the process."""
-    for kind in KINDS:
+    for kind in (*KINDS, "generated"):
         (tmp_path / f"{kind}{sysconfig.get_config_var('EXT_SUFFIX')}").write_bytes(library.read_bytes())
     (tmp_path / "partner.py").write_text("import sys\nMODULES = sys.modules\ndef load(module, name): return module.load(name)\n")
     return tmp_path
@@ -48,7 +48,7 @@ def tree(tmp_path: pathlib.Path, library: pathlib.Path) -> pathlib.Path:
 def nothing_leaks() -> Any:
     """The process's modules have none of these afterwards."""
     yield
-    assert not {*KINDS, "partner"} & {*sys.modules}
+    assert not {*KINDS, "generated", "partner", "holder"} & {*sys.modules}
 
 
 def new_engine(tree: pathlib.Path, **more: Any) -> Any:
@@ -219,6 +219,37 @@ def test_c_code_imports_for_whoever_calls_it(tree, name):
         module, partner = engine.import_module(name), engine.import_module("partner")
         assert partner.load(module, "partner") is partner
         assert partner.load(module, "colorsys") is engine.modules["colorsys"] is not sys.modules.get("colorsys")
+
+
+HOLDER = """
+import sys, generated
+STATE = sys.modules
+API = generated.make(STATE)
+def whose(way):
+    if way == "capsule":
+        return generated.capsule("holder.API")
+    return getattr(generated, way)("holder").STATE
+"""
+WAYS = ["statement", "from_statement", "PyImport_Import", "PyImport_ImportModule", "PyImport_GetModule", "PyImport_AddModule", "capsule"]
+
+
+def test_what_cython_writes_imports_for_whoever_calls_it(tree):
+    """One object for all, whose functions get what the calling function's state has: a module, or what a capsule in it leads to. What it enters itself is taken out again."""
+    (tree / "holder.py").write_text(HOLDER)
+    engines = [new_engine(tree) for _ in range(2)]
+    holders = [engine.import_module("holder") for engine in engines]
+    assert holders[0].generated is holders[1].generated is engines[1].modules["generated"] and "generated" not in sys.modules
+    for way in WAYS:
+        assert [holder.whose(way) is engine.modules for engine, holder in zip(engines, holders)] == [True, True], way
+    generated = holders[0].generated
+    for way in WAYS:  # from here, by `with`
+        with engines[1]:
+            found = getattr(generated, way)("holder.API" if way == "capsule" else "holder")
+            assert (found if way == "capsule" else found.STATE) is engines[1].modules, way
+    for way in ("statement", "PyImport_Import", "PyImport_ImportModule", "capsule"):  # and the control: from here, which has none
+        with pytest.raises(ImportError):
+            getattr(generated, way)("holder.API" if way == "capsule" else "holder")
+    assert generated.PyImport_GetModule("holder") is None
 
 
 def test_some_modules_cannot_be_an_engines_own():

@@ -199,6 +199,18 @@ def test_exit_functions_run_when_it_is_closed_whatever_one_raises(monkeypatch):
     assert len(done) == 2
 
 
+def test_an_exit_function_may_close_the_engine():
+    done: list[str] = []
+    engine = new_engine()
+    register = engine.import_module("atexit").register
+    register(lambda: done.append("first"))
+    register(engine.close)
+    engine.close()
+    assert done == ["first"]
+    with pytest.raises(ImportError, match="is closed"):
+        engine.modules
+
+
 def test_exit_functions_of_c_import_into_the_engine(tmp_path):
     """A C function has no frame: it runs as within `with engine:`."""
     (tmp_path / "last_words.py").write_text("DONE = True\n")

@@ -397,6 +397,23 @@ def test_assigned_to_builtins(engine, process, monkeypatch):
     monkeypatch.undo()
 
 
+@pytest.mark.parametrize("name", ["statement", "submodule", "from_statement", "by_builtin", "by_importlib", "by_pickle"])
+def test_an_engine_that_is_made_while_the_builtin_is_replaced(trees, process, monkeypatch, name):
+    """By a function in Python, as tracers and lazy importers do: it belongs to the process, and the engine has nothing to do with it."""
+    import builtins
+    stock, seen = builtins.__import__, []
+
+    def replaced(what, *args, **more):
+        seen.append(what)
+        return stock(what, *args, **more)
+    monkeypatch.setattr(builtins, "__import__", replaced)
+    inside = ladewerk.ImportEngine(path=[str(trees / "engine"), *sys.path]).import_module("routing_helpers")
+    assert getattr(inside, name)() == "engine"
+    assert not leaked()
+    assert process.statement() == "process" and "probe" in seen
+    monkeypatch.undo()
+
+
 def test_engines_do_not_mix(trees, process):
     """Two engines of one path have a module each, and call into each other without mixing."""
     one, two = (ladewerk.ImportEngine(path=[str(trees / "engine"), *sys.path]) for _ in range(2))

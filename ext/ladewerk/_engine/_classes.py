@@ -275,11 +275,12 @@ class ImportEngine(_engines.Engine, Surface):
 
     def close(self) -> None:
         """Exit functions of its modules run, then the modules go. Whoever uses the engine, or imports in what it has loaded, gets an ImportError. Idempotent."""
-        if getattr(self, "_find_and_load", None) is None:
+        supply = vars(self).pop("_supply", None)  # of those who call, in other threads or in an exit function, one closes
+        if supply is None:
             return
-        self._supply.close()
+        supply.close()
         modules = self.modules
-        del self._find_and_load, self._wait, self._inside, self._supply, self._load_default
+        del self._find_and_load, self._wait, self._inside, self._load_default
         modules.clear()
 
     def __repr__(self) -> str:

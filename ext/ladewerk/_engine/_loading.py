@@ -15,7 +15,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
-from types import ModuleType
+from types import BuiltinFunctionType, ModuleType
 from typing import Any
 from zipimport import zipimporter
 
@@ -146,6 +146,8 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
     engine._imp = _own_imp(lock)
     engine.sys = _engines.make_sys()
     _connect(engine)
+    if type(builtins.__import__) is not BuiltinFunctionType:  # somebody has replaced it by a function in Python, whose imports are the process's
+        engine.builtins.__import__ = engine._bootstrap.__import__
     overrides = {name for name in ("allow", "find_spec", "load") if getattr(type(engine), name) is not getattr(base, name)}
     modules: dict[str, Any] = {}
     modules.update({"sys": engine.sys, "builtins": engine.builtins, "_frozen_importlib": engine._bootstrap,
