@@ -35,17 +35,21 @@ def _locks_below(is_one: Callable[[str], bool]) -> list[Any]:
 def _hold(locks: list[Any]) -> list[Any] | None:
     """Keep LOCKS from being taken; None if one is. Waits for nobody: a thread that is about to take one may be waiting for the import lock."""
     held: list[Any] = []
-    for lock in locks:
-        if not lock.lock.acquire(False):
-            break
-        held.append(lock.lock)
-        if lock.owner is not None:
-            break
-    else:
-        return held
-    for guard in held:
-        guard.release()
-    return None
+    free = False
+    try:
+        for lock in locks:
+            if not lock.lock.acquire(False):
+                break
+            held.append(lock.lock)
+            if lock.owner is not None:
+                break
+        else:
+            free = True
+    finally:  # after an interrupt, too
+        if not free:
+            for guard in held:
+                guard.release()
+    return held if free else None
 
 
 class Quiet:
@@ -90,6 +94,8 @@ class Quiet:
 
 
 def go_on(held: list[Any]) -> None:
-    for guard in held:
-        guard.release()
-    _imp.release_lock()
+    try:
+        for guard in held:
+            guard.release()
+    finally:
+        _imp.release_lock()
