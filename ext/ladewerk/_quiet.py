@@ -82,6 +82,7 @@ class Quiet:
         return False
 
     def release(self) -> None:
+        """After hold(), whatever came of it."""
         guards = [lock.lock.release for lock, got in zip(self._locks, self._got) if got]
         any(map(call, [*guards, self._got.clear, *self._import_lock, self._import_lock.clear]))
         self._locks = []
