@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from operator import call
 from typing import Any
 
 _bootstrap: Any = sys.modules["_frozen_importlib"]  # importlib._bootstrap
@@ -32,64 +34,72 @@ def _locks_below(is_one: Callable[[str], bool]) -> list[Any]:
     return [lock for lock in found if lock is not None and hasattr(lock, "lock") and hasattr(lock, "owner")]
 
 
-def _hold(locks: list[Any]) -> list[Any] | None:
-    """Keep LOCKS from being taken; None if one is. Waits for nobody: a thread that is about to take one may be waiting for the import lock."""
-    held: list[Any] = []
-    for lock in locks:
-        if not lock.lock.acquire(False):
-            break
-        held.append(lock.lock)
-        if lock.owner is not None:
-            break
-    else:
-        return held
-    for guard in held:
-        guard.release()
-    return None
+def _take(locks: list[Any], got: list[bool]) -> bool:
+    """Keep LOCKS from being taken; False if one is. Waits for nobody: a thread that is about to take one may be waiting for the import lock. GOT: which it has."""
+    got.extend(map(call, [partial(lock.lock.acquire, False) for lock in locks]))
+    return all(got) and all(lock.owner is None for lock in locks)
 
 
 class Quiet:
-    """For what is_one(name) says is concerned, and for what is in it: no import of it is under way. ERROR: what is raised where that cannot be."""
+    """For what is_one(name) says is concerned, and for what is in it: no import of it is under way. ERROR: what is raised where that cannot be.
+
+    Between hold() and release() this thread has the import lock. What is taken or given back is so in one call of C, together with the note of it: no signal's
+    handler comes in between, and release() may be called again after an interrupt, and in any case.
+    """
 
     def __init__(self, is_one: Callable[[str], bool], error: Callable[[str], Exception]) -> None:
         self._is_one, self._error = is_one, error
         self._begun, self._patience = time.monotonic(), PATIENCE
+        self._locks: list[Any] = []
+        self._got: list[bool] = []  # which of them are held
+        self._import_lock: list[Callable[[], None]] = []  # what gives it back
 
     def give(self, seconds: float) -> None:
         """So long from now, and no longer."""
         self._begun, self._patience = time.monotonic(), seconds
 
-    def hold(self) -> list[Any] | None:
-        """With the import lock held: what go_on() is to let go of. None: an import is under way. The error: it is this thread's, or does not end."""
-        _imp.acquire_lock()
+    def hold(self) -> bool:
+        """False: an import is under way. The error: it is this thread's, or does not end. Only True leaves something to release()."""
+        quiet = False
+        take: list[Callable[[], None]] = [partial(self._import_lock.append, _imp.release_lock), _imp.acquire_lock]
         try:
-            locks = _locks_below(self._is_one)
-            held = _hold(locks)
-            if held is not None:
-                return held
+            any(map(call, take))
+            self._locks = _locks_below(self._is_one)
+            quiet = _take(self._locks, self._got)
             me = getattr(_bootstrap, "_thread", threading).get_ident()  # the one that importlib uses
-            mine = sorted(lock.name for lock in locks if lock.owner == me)
-            names = sorted(lock.name for lock in locks if lock.owner is not None)
+            mine = sorted(lock.name for lock in self._locks if lock.owner == me)
+            names = sorted(lock.name for lock in self._locks if lock.owner is not None)
         except BaseException:
-            _imp.release_lock()
+            self.release()
             raise
-        del locks
-        _imp.release_lock()
+        if quiet:
+            return True
+        self.release()
         if mine:
             raise self._error(f"{', '.join(mine)} cannot be replaced or unloaded: this thread is importing it")
         if time.monotonic() - self._begun > self._patience:
             raise self._error(f"still being imported after {self._patience:g} s: {', '.join(names)}")
-        return None
+        return False
 
-    def wait(self) -> list[Any]:
+    def release(self) -> None:
+        """After hold(), whatever came of it."""
+        guards = [lock.lock.release for lock, got in zip(self._locks, self._got) if got]
+        any(map(call, [*guards, self._got.clear, *self._import_lock, self._import_lock.clear]))
+        self._locks = []
+
+    def wait(self) -> None:
         """hold(), as soon as it can be."""
-        while (held := self.hold()) is None:
+        while not self.hold():
             waited = time.monotonic() - self._begun
             time.sleep(min(0.0002 + waited / 10, 0.002))  # often: where others import all the time there are short gaps only
-        return held
 
-
-def go_on(held: list[Any]) -> None:
-    for guard in held:
-        guard.release()
-    _imp.release_lock()
+    def settle(self) -> None:
+        """wait(), and hold nothing."""
+        try:
+            self.wait()
+        finally:
+            try:  # (no call before it: an interrupt comes where a call begins or ends)
+                self.release()
+            except BaseException:
+                self.release()
+                raise

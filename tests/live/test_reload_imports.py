@@ -36,7 +36,7 @@ reloader = ladewerk.Reloader([root])
 hold = _quiet.Quiet.hold
 def held(self):
     found = hold(self)
-    if found is None: gates.go_on.set()  # the import has been seen, and may end
+    if not found: gates.go_on.set()  # the import has been seen, and may end
     return found
 _quiet.Quiet.hold = held
 if control:
@@ -94,7 +94,7 @@ def test_a_body_that_does_not_return(tree):
         waited, hold = [], _quiet.Quiet.hold
         def held(self):
             found = hold(self)
-            assert found is None
+            assert not found
             if len(waited) == 2:
                 self._begun -= _quiet.PATIENCE
             elif not waited:
@@ -102,7 +102,7 @@ def test_a_body_that_does_not_return(tree):
                 meanwhile.start()
                 meanwhile.join(60)
             waited.append(gc.isenabled())
-            return None
+            return False
         def others():
             with pinned():
                 importlib.import_module("other")

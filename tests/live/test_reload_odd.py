@@ -6,6 +6,16 @@ from reloading import run
 FILES = {"c.py": "VERSION = 1\n", "a.py": "from c import VERSION\n"}
 
 
+def test_what_imports_pass_over_on_sys_path(tree):
+    run(tree, FILES, """
+        import a
+        R.reload()
+        sys.path += [[], None, 5, b"/nowhere"]
+        write("c.py", "VERSION = 22\\n")
+        assert set(R.reload().executed) == {"a", "c"} and mod("a").VERSION == 22
+    """)
+
+
 @pytest.mark.parametrize("watch", [True, False], ids=["watch", "stat"])
 def test_modules_that_an_import_would_not_find_stay_where_they_are(tree, watch):
     """Their directory has left sys.path, or was never on it."""
@@ -466,11 +476,11 @@ def test_pins_left_in_another_order_than_entered(tree):
 
 
 INTERRUPTED = """
-import builtins, importlib._bootstrap as bootstrap
+import _imp, builtins, importlib._bootstrap as bootstrap
 from ladewerk._reload._pins import GATE
 import a, pack.child
 before = builtins.__import__, bootstrap._gcd_import
-OURS = tuple(os.path.join("ladewerk", "_reload", name) for name in ("_reloader.py", "_plan.py", "_finding.py", "_transaction.py", "_execution.py", "_bindings.py"))
+OURS = tuple(os.path.join("ladewerk", "_reload", name) for name in ("_reloader.py", "_plan.py", "_finding.py", "_transaction.py", "_execution.py", "_bindings.py", "_share.py")) + (os.path.join("ladewerk", "_quiet.py"),)
 
 def interrupt_at(wanted):
     \"\"\"As a signal does: where a function begins and where a call ends. False: it was over before.\"\"\"
@@ -499,6 +509,7 @@ while True:
     cut = interrupt_at(wanted)
     state = builtins.__import__, bootstrap._gcd_import
     assert state == before and gc.isenabled(), (wanted, state)
+    assert not _imp.lock_held(), (wanted, "nobody can import")
     assert all(type(mod(name)) is types.ModuleType for name in ("a", "c", "pack", "pack.child")), wanted
     pin = pinned()
     assert pin.try_enter(), (wanted, "the gate is closed")

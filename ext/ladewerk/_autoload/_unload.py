@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ladewerk._autoload import _hooks, _tree
 from ladewerk._autoload._errors import ImportUnderWay
 from ladewerk._autoload._tree import HIDDEN, MODULE, ROOT, Node, Table
-from ladewerk._quiet import Quiet, go_on
+from ladewerk._quiet import Quiet
 
 if TYPE_CHECKING:
     from ladewerk._autoload._loader import Autoloader
@@ -30,11 +30,11 @@ def unload(loader: "Autoloader") -> None:
     _withdraw(loader, None)
 
 
-def _wait_until_quiet(table: Table) -> list[Any]:
+def _quiet_of(table: Table) -> Quiet:
     def is_managed(name: str) -> bool:
         node = table.canon.get(name) or table.spoken.get(name)
         return bool(node and node.kind != ROOT)
-    return Quiet(is_managed, ImportUnderWay).wait()
+    return Quiet(is_managed, ImportUnderWay)
 
 
 def is_shared(table: Table, node: Node) -> bool:
@@ -98,8 +98,9 @@ def _withdraw(loader: "Autoloader", new: Table | None) -> tuple[str, ...]:
             if node.kind != HIDDEN and node.module not in told:
                 told.add(node.module)
                 loader._call("unload", node.name, value_of(old, node, module), node.path)
-        held = _wait_until_quiet(old)
+        quiet = _quiet_of(old)
         try:
+            quiet.wait()
             pairs = loaded_nodes(old)
             if not is_current(loader, old):
                 told.clear()  # somebody else has unloaded them
@@ -112,7 +113,11 @@ def _withdraw(loader: "Autoloader", new: Table | None) -> tuple[str, ...]:
             _hooks.retire(old, new)
             break
         finally:
-            go_on(held)
+            try:
+                quiet.release()
+            except BaseException:  # an interrupt
+                quiet.release()
+                raise
     for node, _ in pairs:
         if node.kind != HIDDEN:
             loader._tell(f"{node.name} unloaded")

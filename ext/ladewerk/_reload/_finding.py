@@ -49,7 +49,7 @@ class Finding:
                 if forget is not None and finder is not PathFinder:  # whose own would go through all directories there are
                     forget()
         for entry in path:
-            if entry not in self._forgotten:
+            if isinstance(entry, str) and entry not in self._forgotten:  # imports pass over all else
                 self._forgotten.add(entry)
                 forget = getattr(sys.path_importer_cache.get(entry), "invalidate_caches", None)
                 if forget is not None:

@@ -468,7 +468,11 @@ class Reloader:
             except TypeError as error:  # in place: bases that CPython does not let a class have, because of a subclass elsewhere
                 raise ReloadError(f"{error}; nothing was changed") from error
         finally:
-            share.release()
+            try:
+                share.release()
+            except BaseException:  # an interrupt
+                share.release()
+                raise
 
     def _unloaded(self, name: str, module: Any) -> None:
         for wanted in (name, ANY):

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ladewerk._quiet import Quiet, go_on
+from ladewerk._quiet import Quiet
 from ._errors import ReloadError
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ class Share:
     """By default: nobody manages anything."""
 
     _quiet: tuple[set[str], Quiet] | None = None
-    _held: list[Any] | None = None  # from hold() to release()
 
     def __enter__(self) -> Share:
         return self
@@ -93,7 +92,7 @@ class Share:
 
     def settle(self, names: Iterable[str]) -> None:
         """Wait until no import of NAMES, or of what is in them, is under way, for a time. ReloadError: it does not end, or is this thread's."""
-        go_on(self._quiet_of(names).wait())
+        self._quiet_of(names).settle()
 
     def hurry(self, names: Iterable[str], seconds: float) -> None:
         """Others wait for us: settle(NAMES) and hold(NAMES) take so long from now, and no longer."""
@@ -124,18 +123,16 @@ class Share:
 
     def hold(self, names: Iterable[str]) -> bool:
         """Keep others from importing NAMES until release(); False: somebody does."""
-        self._held = self._quiet_of(names).hold()
-        return self._held is not None
+        return self._quiet_of(names).hold()
 
     def changes(self) -> list[Any]:
         """For the step: what is known of modules. Between hold() and release(). Overtaken: another thread has changed it."""
         return []
 
     def release(self) -> None:
-        """After hold(), whatever came of it."""
-        held, self._held = self._held, None
-        if held is not None:
-            go_on(held)
+        """After hold(), whatever came of it; again after an interrupt."""
+        if self._quiet is not None:
+            self._quiet[1].release()
 
     def committed(self, plan: Plan) -> None:
         """The step has been made."""
