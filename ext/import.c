@@ -178,7 +178,7 @@ static bool is_ordinary(const lw_state *state, PyObject *function)
 	return true;
 }
 
-/* finder.find_spec(name, path, None) under the import lock; if it may want more, an engine has its own way of asking: 1 (*SPEC), 0 (no such method), -1. */
+/* finder.find_spec(name, path, None) under the import lock; if it may want more, or may import, an engine has its own way of asking: 1 (*SPEC), 0 (no such method), -1. */
 static int ask(lw_state *state, PyObject *finder, PyObject *name, PyObject *path, PyObject **spec)
 {
 	PyObject *find_spec;
@@ -186,7 +186,7 @@ static int ask(lw_state *state, PyObject *finder, PyObject *name, PyObject *path
 		return -1;
 	bool other = state->asker && who_is(state, finder) == WHO_OTHER;
 	int result = lw_attr_get(finder, LW_STR(state, find_spec), &find_spec);
-	if (other && result >= 0 && (!result || !is_ordinary(state, find_spec))) {
+	if (other && result >= 0 && (!result || !is_ordinary(state, find_spec) || lw_is_diverted(state))) {
 		PyObject *args[] = { finder, name, path ? path : Py_None };
 		*spec = PyObject_Vectorcall(state->asker, args, 3, NULL);
 		result = 1;

@@ -436,6 +436,9 @@ PyObject *lw_routed(PyObject *module, PyObject *engines);
 /** Where the router keeps what its dispatcher FUNCTION stands in front of: strong; NULL: FUNCTION is none of its. */
 PyObject **lw_behind_router(const lw_state *home, PyObject *function);
 
+/** Whether imports of the process's code come to an engine: within `with engine:`, or with a function in place of the built-in __import__. STATE is an engine's. Raises nothing. */
+bool lw_is_diverted(const lw_state *state);
+
 /* --- watch.c --- */
 
 /** Watch sys.path_importer_cache and the dictionaries of the bootstrap modules, if possible. 0 or -1. */

@@ -5,7 +5,9 @@ A method takes an engine if one of its parameters is named so. That is read off 
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
@@ -27,14 +29,26 @@ def call(engine: Any, function: Callable[..., Any], *args: Any) -> Any:
     return function(*args, engine=engine) if takes_engine(function) else function(*args)
 
 
-def ask(engine: Any, finder: Any, name: str, *args: Any) -> Any:
-    """The spec that FINDER has of module NAME, or None. ARGS: the path and the module to be reloaded, for one of the meta path; the latter, for one of a path entry.
+# The engine that asks, while code of the process answers.
+asking: ContextVar[Any] = ContextVar("ladewerk.asking", default=None)
 
-    What a finder of the process imports is the process's, also within `with engine:`: there it would have to find itself what it needs to find anything.
+
+@contextmanager
+def asked(engine: Any) -> Iterator[None]:
+    """Meanwhile what code of the process imports is the process's, also within `with engine:` and with the engine's `__import__` in place of the built-in: it would
+    have to find itself what it needs to find anything.
     """
-    if _engines.context.get() is None:
-        return _ask(engine, finder, name, *args)
-    with outside():
+    token = asking.set(engine)
+    try:
+        with outside():
+            yield
+    finally:
+        asking.reset(token)
+
+
+def ask(engine: Any, finder: Any, name: str, *args: Any) -> Any:
+    """The spec that FINDER has of module NAME, or None. ARGS: the path and the module to be reloaded, for one of the meta path; the latter, for one of a path entry."""
+    with asked(engine):
         return _ask(engine, finder, name, *args)
 
 
@@ -70,7 +84,8 @@ class Hook:
 
     def __call__(self, entry: str) -> Any:
         """Errors are the hook's."""
-        finder = call(self._engine, self._hook, entry)
+        with asked(self._engine):
+            finder = call(self._engine, self._hook, entry)
         find_spec = getattr(finder, "find_spec", None)
         return EntryFinder(self._engine, finder) if finder is not None and (find_spec is None or takes_engine(find_spec)) else finder
 
