@@ -190,8 +190,8 @@ static bool is_ordinary(const lw_state *state, PyObject *function)
 }
 
 /*
- * finder.find_spec(name, path, None) under the import lock. An engine has its own way of asking one that may want more; and within `with engine:`, where what a
- * finder of the process imports would be taken for the engine's. 1 (*SPEC), 0 (no such method), -1.
+ * finder.find_spec(name, path, None) under the import lock. An engine has its own way of asking one that may want more; and one of the process where what it
+ * imports would be taken for the engine's (lw_is_diverted()). 1 (*SPEC), 0 (no such method), -1.
  */
 static int ask(lw_state *state, PyObject *finder, PyObject *name, PyObject *path, PyObject **spec)
 {
@@ -200,7 +200,7 @@ static int ask(lw_state *state, PyObject *finder, PyObject *name, PyObject *path
 		return -1;
 	bool other = state->asker && who_is(state, finder) == WHO_OTHER;
 	int result = lw_attr_get(finder, LW_STR(state, find_spec), &find_spec);
-	if (other && result >= 0 && (!result || !is_ordinary(state, find_spec) || lw_within_engine(state->home))) {
+	if (other && result >= 0 && (!result || !is_ordinary(state, find_spec) || lw_is_diverted(state))) {
 		PyObject *args[] = { finder, name, path ? path : Py_None };
 		*spec = PyObject_Vectorcall(state->asker, args, 3, NULL);
 		result = 1;

@@ -157,16 +157,22 @@ PyObject **lw_behind_router(const lw_state *home, PyObject *function)
 	return engines && function == engines->dispatch_wait ? &engines->wait : NULL;
 }
 
-bool lw_within_engine(const lw_state *home)
+bool lw_is_diverted(const lw_state *state)
 {
-	lw_engines *engines = home->engines;
-	PyObject *entry = NULL;
-	if (!engines || !atomic_load_explicit(&engines->entered, memory_order_relaxed))
+	const lw_engines *engines = state->home->engines;
+	PyObject *found = NULL;
+	if (!engines)
 		return false;
-	if (PyContextVar_Get(engines->context, NULL, &entry) < 0)
-		PyErr_Clear();
-	Py_XDECREF(entry);
-	return entry && entry != Py_None;
+	if (atomic_load_explicit(&engines->entered, memory_order_relaxed) && PyContextVar_Get(engines->context, NULL, &found) == 0 && found) {
+		bool within = found != Py_None;
+		Py_DECREF(found);
+		if (within)
+			return true;
+	}
+	bool stock = lw_dict_get(engines->builtins, LW_STR(state, __import__), &found) > 0 && PyCFunction_CheckExact(found);
+	Py_XDECREF(found);
+	PyErr_Clear();
+	return !stock;
 }
 
 /* --- life --- */
@@ -373,8 +379,8 @@ static PyMethodDef inside_methods[] = {
 };
 
 static PyMemberDef inside_members[] = {
-	{ "__vectorcalloffset__", Py_T_PYSSIZET, offsetof(inside_object, call), Py_READONLY },
-	{ NULL, 0, 0, 0 },
+	{ "__vectorcalloffset__", Py_T_PYSSIZET, offsetof(inside_object, call), Py_READONLY, NULL },
+	{ NULL, 0, 0, 0, NULL },
 };
 
 static PyObject *inside_reason(PyObject *object, void *unused)

@@ -437,8 +437,9 @@ lw_state *lw_state_behind(PyObject *self);
 PyObject *lw_routed(PyObject *module, PyObject *engines);
 /** Where the router keeps what its dispatcher FUNCTION stands in front of: strong; NULL: FUNCTION is none of its. */
 PyObject **lw_behind_router(const lw_state *home, PyObject *function);
-/** This thread or task is within `with engine:`. No exception may be pending. */
-bool lw_within_engine(const lw_state *home);
+
+/** Whether imports of the process's code come to an engine: within `with engine:`, or with a function in place of the built-in __import__. STATE is an engine's. Raises nothing. */
+bool lw_is_diverted(const lw_state *state);
 
 /* --- watch.c --- */
 

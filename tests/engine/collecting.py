@@ -6,7 +6,7 @@ import sysconfig
 
 import pytest
 
-# There, functions, classes and modules live for ever once a second thread was started.
+# There, functions at the top of a module, classes and modules live for ever once a second thread was started.
 IMMORTAL = bool(sysconfig.get_config_var("Py_GIL_DISABLED")) and sys.version_info < (3, 14)
 freed = pytest.mark.skipif(IMMORTAL, reason="free-threaded 3.13 makes what it shares between threads immortal")
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Two versions of two libraries, each in a directory of its own.
 
-    python libraries.py DIR    installs what is not there yet into DIR/NAME, one for each line of libraries.txt
+    python libraries.py DIR [LIBRARY ...]    installs what is not there yet into DIR/NAME, one for each line of libraries.txt (of these libraries)
 
 scripts/test.sh does that for each interpreter and says by LADEWERK_LIBRARIES where; tests that are started otherwise do it themselves.
 """
@@ -17,16 +17,16 @@ from pathlib import Path
 LIST = Path(__file__).with_name("libraries.txt")
 
 
-def wanted() -> dict[str, list[str]]:
-    """NAME -> requirements."""
+def wanted(*libraries: str) -> dict[str, list[str]]:
+    """NAME -> requirements, of LIBRARIES or of all."""
     lines = [line.partition(":") for line in LIST.read_text().splitlines() if line and not line.startswith("#")]
-    return {name: requirements.split() for name, _, requirements in lines}
+    return {name: requirements.split() for name, _, requirements in lines if not libraries or name.partition("-")[0] in libraries}
 
 
-def install(base: Path) -> None:
-    """Have all of them in BASE. A tree is there whole or not at all, whoever else is making it; CalledProcessError if pip fails."""
+def install(base: Path, *libraries: str) -> None:
+    """Have LIBRARIES, or all of them, in BASE. A tree is there whole or not at all, whoever else is making it; CalledProcessError if pip fails."""
     base.mkdir(parents=True, exist_ok=True)
-    for name, requirements in wanted().items():
+    for name, requirements in wanted(*libraries).items():
         tree = base / name
         stamp = tree / "requirements.txt"
         if stamp.exists() and stamp.read_text().split() == requirements:
@@ -44,18 +44,18 @@ def install(base: Path) -> None:
                     raise
 
 
-def directory() -> Path:
-    """Where they are: made if need be, unless whoever has started the tests has made them."""
+def directory(*libraries: str) -> Path:
+    """Where LIBRARIES are: made if need be, unless whoever has started the tests has made them."""
     if "LADEWERK_LIBRARIES" in os.environ:
         return Path(os.environ["LADEWERK_LIBRARIES"])
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     base = cache / "ladewerk-tests" / f"libraries-{sys.implementation.cache_tag}{sys.abiflags}"
-    install(base)
+    install(base, *libraries)
     return base
 
 
 if __name__ == "__main__":
     try:
-        install(Path(sys.argv[1]).absolute())
+        install(Path(sys.argv[1]).absolute(), *sys.argv[2:])
     except subprocess.CalledProcessError as error:
         sys.exit(f"{error}\n{error.stderr}")

@@ -328,3 +328,13 @@ def test_attributes_of_shared_modules_are_left_alone():
     for module in modules:
         assert engine.import_module(module.__name__) is module
     assert [dict(vars(module)) for module in modules] == before
+
+
+def test_types_of_posix_can_be_called():
+    """The C code of os.stat_result() asks for module posix, which is the engine's own, and takes its state."""
+    engine = ladewerk.ImportEngine()
+    os_, pickle = engine.import_module("os"), engine.import_module("pickle")
+    exec("def again(os, pickle):\n    found = os.stat('.')\n    return found, os.stat_result(tuple(found)), pickle.loads(pickle.dumps(found))",
+         space := {"__builtins__": vars(engine.import_module("builtins"))})
+    found, called, loaded = space["again"](os_, pickle)
+    assert tuple(found) == tuple(called) == tuple(loaded) and type(found) is type(called) is type(loaded) is os_.stat_result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import builtins
 import sys
 import types
 
@@ -95,19 +96,46 @@ def test_finders_that_know_of_no_engine_work_unchanged():
     assert engine.import_module("made_up").plain
 
 
-def test_what_a_finder_of_the_process_imports_is_the_process_s():
-    """Within `with engine:` as well: otherwise it would be asked for its own imports, and import them again, without end."""
-    class Importing:
-        def find_spec(self, fullname, path=None, target=None):
-            import colorsys
-            self.found = colorsys
-            return None
-    finder = Importing()
-    engine = ladewerk.ImportEngine(meta_path=[finder, *sys.meta_path])
+class Importing:
+    """A finder, and a hook, of the process that import something whenever they are asked."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        import colorsys
+        self.found = colorsys
+        return None
+
+    def hook(self, entry):
+        self.find_spec(entry)
+        raise ImportError
+
+
+@pytest.mark.parametrize("how", ["with", "assigned"])
+@pytest.mark.parametrize("where", ["meta_path", "path_hooks"])
+def test_what_a_finder_of_the_process_imports_is_the_process_s(how, where, monkeypatch):
+    """Within `with engine:` and with the engine's `__import__` in place of the built-in as well: otherwise it would be asked for its own imports, and import them again, without end."""
     import colorsys
-    with engine:
-        assert engine.import_module("sched") is engine.modules["sched"]
+    finder = Importing()
+    with_it = {"meta_path": [finder, *sys.meta_path]} if where == "meta_path" else {"path_hooks": [finder.hook, *sys.path_hooks]}
+    engine = ladewerk.ImportEngine(**with_it)
+    if how == "with":
+        with engine:
+            import sched
+    else:
+        monkeypatch.setattr(builtins, "__import__", engine.__import__)
+        import sched
+        monkeypatch.undo()
+    assert sched is engine.modules["sched"]
     assert finder.found is colorsys and "colorsys" not in engine.modules
+
+
+def test_control_what_no_finder_imports_is_the_engine_s(monkeypatch):
+    """Control: the same function, not asked as a finder."""
+    import colorsys
+    engine = ladewerk.ImportEngine()
+    finder = Importing()
+    with engine:
+        finder.find_spec("sched")
+    assert finder.found is engine.modules["colorsys"] is not colorsys
 
 
 def test_finders_and_loaders_of_pep_302():

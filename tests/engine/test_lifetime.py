@@ -84,9 +84,9 @@ def test_dropped_engines_are_freed_with_all_they_imported(tree):
         assert len(alive) == 6 * count and [ref() for ref in alive if ref() is not None] == []
         alive.clear()
         return len(gc.get_objects())
-    before = objects_after(10)
-    after = objects_after(1000 if LONG else 90)
-    assert after - before < 50
+    many = 1000 if LONG else 30
+    before = objects_after(5)
+    assert objects_after(many) - before < many  # one object of each engine would be too much
 
 
 # What is done inside an engine before it is dropped: each of it leads to a registry of the process, a table in a C module, or a thread.
@@ -322,26 +322,27 @@ def test_the_interpreter_ends_with_live_engines(tree):
 def test_threads_make_use_and_drop_engines(tree):
     alive: list[weakref.ref[Any]] = []
     errors: list[BaseException] = []
-    start = threading.Barrier(8)
+    workers, rounds = (8, 10) if LONG else (4, 3)
+    start = threading.Barrier(workers)
 
     def work() -> None:
         try:
             start.wait(60)
-            for _ in range(3):
+            for _ in range(rounds):
                 engine = new_engine(tree)
                 shop = engine.import_module("shop")
                 assert shop.Cart().total() == 1 and engine.modules["shop"] is shop and shop.cart is engine.import_module("shop.cart")
                 alive.append(weakref.ref(engine))
         except BaseException as error:
             errors.append(error)
-    threads = [threading.Thread(target=work) for _ in range(8)]
+    threads = [threading.Thread(target=work) for _ in range(workers)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert errors == []
     collect()
-    assert len(alive) == 24 and [ref() for ref in alive if ref() is not None] == []
+    assert len(alive) == workers * rounds and [ref() for ref in alive if ref() is not None] == []
 
 
 def test_threads_share_an_engine(tree):

@@ -10,11 +10,12 @@ reported as unraisable and the others run. At the interpreter's end those of one
 Threads: any. Lists only grow, and are taken away as a whole.
 """
 
+import _imp
 import atexit
 import os
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any, TypeVar
@@ -34,6 +35,16 @@ def _copy(module: ModuleType, **replaced: object) -> ModuleType:
     vars(copy).update(vars(module))
     vars(copy).update(replaced)
     return copy
+
+
+def _second(module: ModuleType, **replaced: object) -> ModuleType:
+    """The same of MODULE, which is built in, for one whose C code asks for a module of its name and takes its state: it has one."""
+    second = _imp.create_builtin(module.__spec__)
+    _imp.exec_builtin(second)
+    vars(second).clear()
+    vars(second).update(vars(module))
+    vars(second).update(replaced)
+    return second
 
 
 class Exits:
@@ -117,12 +128,22 @@ class Exits:
         # The collector calls it while all of the engine's objects are still whole.
         self.close()
 
-    def modules(self) -> dict[str, ModuleType]:
+    def modules(self) -> Mapping[str, ModuleType]:
         """The modules that lead here, of the engine's own."""
-        return {
-            "atexit": _copy(of_process("atexit"), register=self.register, unregister=self.unregister, _clear=self.clear, _run_exitfuncs=self.run, _ncallbacks=self.count),
-            "posix": _copy(of_process("posix"), register_at_fork=self.register_at_fork),
-        }
+        return _Made(
+            atexit=lambda: _copy(of_process("atexit"), register=self.register, unregister=self.unregister, _clear=self.clear, _run_exitfuncs=self.run, _ncallbacks=self.count),
+            posix=lambda: _second(of_process("posix"), register_at_fork=self.register_at_fork),
+        )
+
+
+class _Made(dict[str, Any]):
+    """Modules by name, made when they are first asked for (within the lock of the module)."""
+
+    def __getitem__(self, name: str) -> ModuleType:
+        module: Any = super().__getitem__(name)
+        if not isinstance(module, ModuleType):
+            self[name] = module = module()
+        return module
 
 
 # In the order in which they were made.

@@ -5,7 +5,9 @@ A method takes an engine if one of its parameters is named so. That is read off 
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
@@ -25,12 +27,26 @@ def call(engine: Any, function: Callable[..., Any], *args: Any) -> Any:
     return function(*args, engine=engine) if takes_engine(function) else function(*args)
 
 
-def ask(engine: Any, finder: Any, name: str, *args: Any) -> Any:
-    """The spec that FINDER has of module NAME, or None. ARGS: the path and the module to be reloaded, for one of the meta path; the latter, for one of a path entry.
+# The engine that asks, while code of the process answers.
+asking: ContextVar[Any] = ContextVar("ladewerk.asking", default=None)
 
-    What a finder of the process imports is the process's, also within `with engine:`: there it would have to find itself what it needs to find anything.
+
+@contextmanager
+def asked(engine: Any) -> Iterator[None]:
+    """Meanwhile what code of the process imports is the process's, also within `with engine:` and with the engine's `__import__` in place of the built-in: it would
+    have to find itself what it needs to find anything.
     """
-    with outside():
+    token = asking.set(engine)
+    try:
+        with outside():
+            yield
+    finally:
+        asking.reset(token)
+
+
+def ask(engine: Any, finder: Any, name: str, *args: Any) -> Any:
+    """The spec that FINDER has of module NAME, or None. ARGS: the path and the module to be reloaded, for one of the meta path; the latter, for one of a path entry."""
+    with asked(engine):
         return _ask(engine, finder, name, *args)
 
 
@@ -70,7 +86,7 @@ class Hook:
 
     def __call__(self, entry: str) -> Any:
         """Errors are the hook's."""
-        with outside():
+        with asked(self._engine):
             finder = call(self._engine, self._hook, entry)
         return None if finder is None else EntryFinder(self._engine, finder)
 

@@ -208,7 +208,7 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
             vars(module).setdefault("__builtins__", vars(engine.builtins))
         return module
 
-    given = _GIVEN | {name.partition(".")[0] for name in (*supply.exits.modules(), *sharing.share)}
+    given = _GIVEN | {name.partition(".")[0] for name in (*supply.made, *sharing.share)}
     inside = _native.Inside(bootstrap._find_and_load, vars(engine.sys), vars(bootstrap), vars(engine._external), vars(engine.builtins),
                             {"_find_spec": find_spec, "_load_unlocked": load_own, "_exec": exec_own, "module_from_spec": module_from_spec}, supply.find, given,
                             lambda finder, name, path: ask(engine, finder, name, path, None), staticmethod(path_hooks))

@@ -163,7 +163,7 @@ class Supply:
         self.sharing = sharing
         self.exits = Exits(getattr(import_module, "__self__", None))
         self._import = import_module
-        self._made: Mapping[str, ModuleType] = self.exits.modules()
+        self.made: Mapping[str, ModuleType] = self.exits.modules()
 
     @trimmed
     def find(self, name: str) -> ModuleSpec | None:
@@ -195,8 +195,8 @@ class Supply:
     @trimmed
     def _given(self, name: str) -> ModuleType | None:
         """NAME if it is known without a search."""
-        if name in self._made:
-            return self._made[name]
+        if name in self.made:
+            return self.made[name]
         if sys.version_info < (3, 12) and name == "_pickle" and not self.sharing.asked(name) and "_pickle" not in self.sharing.share:
             return _pickle_with(of_process(name), self._import("copyreg"), self._import("builtins"))
         if not self.sharing.shares(name):
