@@ -19,7 +19,7 @@ from io import BytesIO
 from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
-from _frozen_importlib import _DeadlockError, _ModuleLock  # type: ignore[import-not-found]
+from _frozen_importlib import _DeadlockError, _ModuleLock  # type: ignore[attr-defined]
 
 from ladewerk import _engines
 from ladewerk._engine._exits import Exits
