@@ -142,7 +142,7 @@ class _Made(dict[str, Any]):
     """Modules by name, made when they are first asked for (within the lock of the module)."""
 
     def __getitem__(self, name: str) -> ModuleType:
-        module: Any = super().__getitem__(name)
+        module: ModuleType | Callable[[], ModuleType] = super().__getitem__(name)
         if not isinstance(module, ModuleType):
             self[name] = module = module()
         return module
