@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 import ladewerk
+from collecting import freed
 
 SOURCES = {
     "ev_pkg/__init__.py": "from . import sub\nfrom . import sub\n",
@@ -271,6 +272,7 @@ def test_the_hook_of_a_class(tree):
     engine.close()
 
 
+@freed
 def test_an_engine_that_somebody_listens_to_is_freed(tree):
     engine = Telling(path=[tree, *sys.path])
     engine.deny("ev_broken", importers="ev_plain")

@@ -39,7 +39,9 @@ def _copy(module: ModuleType, **replaced: object) -> ModuleType:
 
 def _second(module: ModuleType, **replaced: object) -> ModuleType:
     """The same of MODULE, which is built in, for one whose C code asks for a module of its name and takes its state: it has one."""
-    second = _imp.create_builtin(module.__spec__)
+    spec = module.__spec__
+    assert spec is not None
+    second = _imp.create_builtin(spec)
     _imp.exec_builtin(second)
     vars(second).clear()
     vars(second).update(vars(module))
@@ -140,7 +142,7 @@ class _Made(dict[str, Any]):
     """Modules by name, made when they are first asked for (within the lock of the module)."""
 
     def __getitem__(self, name: str) -> ModuleType:
-        module: Any = super().__getitem__(name)
+        module: ModuleType | Callable[[], ModuleType] = super().__getitem__(name)
         if not isinstance(module, ModuleType):
             self[name] = module = module()
         return module
