@@ -22,6 +22,13 @@ def takes_engine(function: Any) -> bool:
     return code is not None and "engine" in code.co_varnames[:code.co_argcount + code.co_kwonlyargcount]
 
 
+def is_own(engine: Any, finder: Any) -> bool:
+    """Whether FINDER is code of the engine, and to be asked as importlib asks: what it imports is the engine's anyhow."""
+    find_spec = getattr(finder, "find_spec", None)
+    own = getattr(getattr(find_spec, "__func__", find_spec), "__builtins__", None) is vars(engine.builtins)
+    return own and not takes_engine(find_spec)
+
+
 def call(engine: Any, function: Callable[..., Any], *args: Any) -> Any:
     """FUNCTION(*ARGS), and the engine if it takes one."""
     return function(*args, engine=engine) if takes_engine(function) else function(*args)
@@ -88,7 +95,7 @@ class Hook:
         """Errors are the hook's."""
         with asked(self._engine):
             finder = call(self._engine, self._hook, entry)
-        return None if finder is None else EntryFinder(self._engine, finder)
+        return finder if finder is None or is_own(self._engine, finder) else EntryFinder(self._engine, finder)
 
     def __eq__(self, other: object) -> bool:
         return self._hook == (other._hook if isinstance(other, Hook) else other)
