@@ -283,6 +283,31 @@ def test_a_package_that_is_out_of_sight_for_an_instant(child):
     """)
 
 
+def test_loaded_anew_behind_an_import(child):
+    """Between the end of an import and the look at sys.modules another thread may unload the module and begin to load it again."""
+    child({"shop/__init__.py": "", "shop/cart.py": "X = 1"}, """
+        from ladewerk._autoload import _hooks
+        loader = make()
+        loader.setup()
+        import shop
+        real, half = _hooks._import, types.ModuleType("shop.cart")
+        half.__spec__ = importlib.util.spec_from_loader("shop.cart", None)
+        half.__spec__._initializing = True
+        calls = []
+        def overtaken(name):
+            calls.append(name)
+            if len(calls) == 1:
+                module = real(name)
+                sys.modules[name] = half
+                return module
+            if sys.modules[name] is half:
+                del sys.modules[name]  # here it would wait until the other thread has done so
+            return real(name)
+        _hooks._import = overtaken
+        assert shop.cart.X == 1 and shop.cart is not half and calls == ["shop.cart"] * 2, calls
+    """)
+
+
 def test_concurrent_reloads(child):
     child({"shop/__init__.py": "", "shop/cart.py": "X = 1"}, forced("""
         loader = make()

@@ -105,7 +105,10 @@ def fetch(table: Table, node: Node) -> object:
             module = _import(node.module)
             # An import that has waited for another thread's gives what was there before; the body may have put something else there.
             if not _tree.is_aside():  # (in a reload that would be the old one)
-                module = sys.modules.get(node.module, module)
+                module, was = sys.modules.get(node.module, module), module
+                while module is not was and initializing(module):  # unloaded meanwhile, and another thread is loading it anew
+                    was = _import(node.module)
+                    module = sys.modules.get(node.module, was)
     except AttributeError as error:  # would mean that there is no such name
         raise ImportError(f"{node.module} cannot be loaded: {error}", name=node.module, path=node.file) from error
     if not any(is_from(home, other, module) for home, other in [(table, node), *nodes_of(node.module)]):

@@ -18,9 +18,19 @@ if TYPE_CHECKING:
     from ladewerk._autoload._loader import Autoloader
 
 
+def _invalidate_caches() -> None:
+    """importlib.invalidate_caches(). It is a KeyError of CPython's where two threads forget the same path entry at once: what is left is forgotten the next time."""
+    for _ in range(20):
+        try:
+            return importlib.invalidate_caches()
+        except KeyError:
+            pass
+    return importlib.invalidate_caches()
+
+
 def plain_reload(loader: "Autoloader") -> tuple[str, ...]:
     """Unload everything, and begin anew with what the directories hold now: Zeitwerk's way. -> the names of what was unloaded."""
-    importlib.invalidate_caches()
+    _invalidate_caches()
     new = Table(loader._rules())
     loader._extend_sys_path()
     return _withdraw(loader, new)
