@@ -2,6 +2,7 @@
 /*
  * native: the extension module ladewerk._native. Everything that runs per import is behind it; the Python around it parses arguments and prints.
  */
+#include "module.h"
 #include "observe.h"
 
 #include "uring.h"
@@ -434,12 +435,7 @@ static void native_free(void *module)
 
 static PyModuleDef_Slot slots[] = {
 	{ Py_mod_exec, native_exec },
-#if PY_VERSION_HEX >= 0x030c0000
-	{ Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED },
-#endif
-#if PY_VERSION_HEX >= 0x030d0000
-	{ Py_mod_gil, Py_MOD_GIL_NOT_USED },
-#endif
+	LW_MODULE_SLOTS
 	{ 0, NULL },
 };
 

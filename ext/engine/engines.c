@@ -3,6 +3,7 @@
  * engines: the extension module ladewerk._engines, put together from its parts, and what it keeps per interpreter.
  */
 #include "engine.h"
+#include "../module.h"
 
 #define LW_ENGINES_OBJECTS(X) \
 	X(engine_type) X(router_type) X(key) X(context) X(builtins) X(bootstrap) X(external) X(modules) X(find_and_load) X(wait) X(dispatch_load) X(dispatch_wait) \
@@ -119,12 +120,7 @@ static void engines_free(void *module)
 
 static PyModuleDef_Slot slots[] = {
 	{ Py_mod_exec, engines_exec },
-#if PY_VERSION_HEX >= 0x030c0000
-	{ Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED },
-#endif
-#if PY_VERSION_HEX >= 0x030d0000
-	{ Py_mod_gil, Py_MOD_GIL_NOT_USED },
-#endif
+	LW_MODULE_SLOTS
 	{ 0, NULL },
 };
 

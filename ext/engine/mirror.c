@@ -14,15 +14,11 @@
  *                    it would not do: an interpreter assigns to modules while it is made, before there is anything to look up.)
  */
 #include "engine.h"
+#include "../module.h"
 
 /* Marks the modules made here; they have no state of their own. */
 static struct PyModuleDef_Slot mirror_slots[] = {
-#if PY_VERSION_HEX >= 0x030c0000
-	{ Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED },
-#endif
-#if PY_VERSION_HEX >= 0x030d0000
-	{ Py_mod_gil, Py_MOD_GIL_NOT_USED },
-#endif
+	LW_MODULE_SLOTS
 	{ 0, NULL },
 };
 static struct PyModuleDef mirror_def = { PyModuleDef_HEAD_INIT, .m_name = "sys", .m_slots = mirror_slots };

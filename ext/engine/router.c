@@ -11,6 +11,8 @@
  */
 #include "engine.h"
 
+#include <stddef.h>
+
 #include <structmember.h>
 
 /* What the running code's modules are in: an engine's (a new reference), or NULL: SELF itself. *ENGINE, if it is wanted, is borrowed. */
@@ -249,51 +251,37 @@ static PyType_Spec spec = {
 
 /* --- the bootstrap functions --- */
 
-/* Call FUNCTION, a field of ENGINE; none: it is closed. */
-static PyObject *call_hook(lw_engine *engine, PyObject *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+/* Call FUNCTION, a field that may be replaced or emptied meanwhile: close(), or ladewerk.uninstall(), in a module body. */
+static PyObject *call_field(PyObject *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-	if (!function)
-		return PyErr_Format(PyExc_ImportError, "%R is closed", engine);
 	Py_INCREF(function);
 	PyObject *result = PyObject_Vectorcall(function, args, (size_t)nargs, kwnames);
 	Py_DECREF(function);
 	return result;
 }
 
-/* Call FUNCTION (strong in the state, may be NULL), which may be replaced by another meanwhile: ladewerk.uninstall() in a module body. */
-static PyObject *go_on(PyObject *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+/* What the process has, or the engine of whoever asks: the fields at these offsets of lw_engines and of lw_engine. (Rules are asked by the engine's function itself.) */
+static PyObject *dispatch(PyObject *module, size_t of_process, size_t of_engine, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-	if (!function)
-		return PyErr_Format(PyExc_ImportError, "ladewerk: the extension has been torn down");
-	Py_INCREF(function);
-	PyObject *result = PyObject_Vectorcall(function, args, (size_t)nargs, kwnames);
-	Py_DECREF(function);
+	lw_engines *state = lw_engines_of(module);
+	lw_engine *engine = lw_engine_current(state);
+	PyObject *function = *(PyObject **)(engine ? (char *)engine + of_engine : (char *)state + of_process);
+	if (!engine)
+		return function ? call_field(function, args, nargs, kwnames) : PyErr_Format(PyExc_ImportError, "ladewerk: the extension has been torn down");
+	Py_INCREF(engine);
+	PyObject *result = function ? call_field(function, args, nargs, kwnames) : PyErr_Format(PyExc_ImportError, "%R is closed", engine);
+	Py_DECREF(engine);
 	return result;
 }
 
 static PyObject *dispatch_load(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-	lw_engines *state = lw_engines_of(module);
-	lw_engine *engine = lw_engine_current(state);
-	if (!engine)
-		return go_on(state->find_and_load, args, nargs, kwnames);
-	Py_INCREF(engine);
-	/* That of an engine with rules asks them itself. */
-	PyObject *result = call_hook(engine, engine->find_and_load, args, nargs, kwnames);
-	Py_DECREF(engine);
-	return result;
+	return dispatch(module, offsetof(lw_engines, find_and_load), offsetof(lw_engine, find_and_load), args, nargs, kwnames);
 }
 
 static PyObject *dispatch_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-	lw_engines *state = lw_engines_of(module);
-	lw_engine *engine = lw_engine_current(state);
-	if (!engine)
-		return go_on(state->wait, args, nargs, kwnames);
-	Py_INCREF(engine);
-	PyObject *result = call_hook(engine, engine->wait, args, nargs, kwnames);
-	Py_DECREF(engine);
-	return result;
+	return dispatch(module, offsetof(lw_engines, wait), offsetof(lw_engine, wait), args, nargs, kwnames);
 }
 
 static PyMethodDef dispatchers[] = {

@@ -3,6 +3,7 @@
  * live: the extension module ladewerk._live, put together from its parts.
  */
 #include "live.h"
+#include "../module.h"
 
 /* What each part adds: 0, or -1 with an exception. */
 static int (*const parts[])(PyObject *module) = {
@@ -28,12 +29,7 @@ static int live_exec(PyObject *module)
 
 static PyModuleDef_Slot slots[] = {
 	{ Py_mod_exec, live_exec },
-#if PY_VERSION_HEX >= 0x030c0000
-	{ Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED },
-#endif
-#if PY_VERSION_HEX >= 0x030d0000
-	{ Py_mod_gil, Py_MOD_GIL_NOT_USED },
-#endif
+	LW_MODULE_SLOTS
 	{ 0, NULL },
 };
 

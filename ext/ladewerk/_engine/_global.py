@@ -51,9 +51,6 @@ class GlobalImportEngine(Surface):
     _bootstrap: Any = _frozen_importlib  # no import statements in methods: our __import__ may be what they call
     _imp: Any = _imp
 
-    def _entry(self) -> None:
-        return None
-
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__qualname__}>"
 
