@@ -11,6 +11,7 @@ import time
 import types
 from pathlib import Path
 
+import _frozen_importlib
 import ladewerk
 import pytest
 
@@ -128,3 +129,56 @@ def test_with_is_of_one_thread(tmp_path):
         go.set()
         thread.join(PATIENCE)
     assert found == [engine.modules["engine_inside"]] and "engine_inside" not in sys.modules
+
+
+# --- circles of threads through several states ---
+
+
+def circles(tmp_path, *control):
+    child = subprocess.run([sys.executable, str(Path(__file__).with_name("circles.py")), str(tmp_path), *control], capture_output=True, text=True, timeout=300)
+    assert child.returncode == 0, child.stderr
+    return json.loads(child.stdout)
+
+
+def test_circles_through_states_end_as_within_the_process(tmp_path):
+    """A body in an engine asks for a module that another thread executes in the process (or in another engine), whose body asks for the first one: each gets, or is told, what
+    it would be if both were the process's. Who asks for the half module by then waits until it is whole."""
+    report = circles(tmp_path)
+    assert report["process"]["statement 0"] == ["half", "whole", "whole"] and report["process"]["statement 1"][:2] == ["whole", "half"]
+    assert report["shared"] == report["engines"] == report["process"]
+
+
+def test_control_circles_of_engines_that_know_of_their_own_waiting_alone(tmp_path):
+    report = circles(tmp_path, "control")
+    assert {*report["shared"].values(), *report["engines"].values()} == {"stuck"} and "stuck" not in report["process"].values()
+
+
+def acquire_within(outer, inner):
+    """Take a module lock of INNER while one of OUTER is being taken, as a finaliser does that imports. -> what importlib still has of this thread."""
+    one, other = (state._ModuleLock("engine_" + name) for state, name in ((outer, "outer"), (inner, "inner")))
+    real = one.lock
+
+    class Interrupted:
+        def __enter__(self):
+            other.acquire()
+            other.release()
+            return real.__enter__()
+
+        def __exit__(self, *error):
+            return real.__exit__(*error)
+
+    one.lock = Interrupted()
+    one.acquire()
+    one.release()
+    return _frozen_importlib._blocking_on.get(threading.get_ident())
+
+
+def test_a_lock_is_taken_while_another_state_s_is(monkeypatch):
+    engine, other = (ladewerk.ImportEngine()._bootstrap for _ in range(2))
+    for outer, inner in ((engine, _frozen_importlib), (_frozen_importlib, engine), (engine, other), (engine, engine)):
+        assert not acquire_within(outer, inner)
+    if sys.version_info < (3, 12):  # control: with the process's own dict it fails, as within the process
+        monkeypatch.setattr(engine, "_blocking_on", _frozen_importlib._blocking_on)
+        for outer, inner in ((engine, _frozen_importlib), (_frozen_importlib, engine), (_frozen_importlib, _frozen_importlib)):
+            with pytest.raises(KeyError):
+                acquire_within(outer, inner)

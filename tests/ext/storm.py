@@ -270,13 +270,14 @@ class Witness(types.ModuleType):
 
 
 def locks_left():
-    """What importlib still knows of locks when nobody imports."""
+    """What importlib still knows of locks when nobody imports. In an import engine: of its own locks; `_blocking_on` has those of all."""
     import _imp
     bootstrap = importlib._bootstrap
     held = [repr(lock) for ref in list(bootstrap._module_locks.values()) if (lock := ref()) is not None and lock.count]
     blocked = bootstrap._blocking_on
-    values = [v() if callable(v) else v for v in dict(blocked if isinstance(blocked, dict) else blocked.data).values()]
-    left = held + [repr(v) for v in values if v] + (["the import lock"] if _imp.lock_held() else [])
+    values = [v() if callable(v) else [v] for v in dict(blocked if isinstance(blocked, dict) else blocked.data).values()]
+    waited_for = [lock for v in values if v for lock in v if type(lock) is bootstrap._ModuleLock]
+    left = held + [repr(lock) for lock in waited_for] + (["the import lock"] if _imp.lock_held() else [])
     return [re.sub(r" at \d+", "", text) for text in left]
 
 

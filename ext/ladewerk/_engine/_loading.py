@@ -23,7 +23,8 @@ from ladewerk import _engines, _native
 from ladewerk._engine._hooks import Hook, ask, execute, is_plain, load, search
 from ladewerk._engine._makers import Supply, trimmed
 from ladewerk._engine._rules import activate
-from ladewerk._engine._sharing import FIRST, PROCESS, Sharing, loaded_in_process
+from ladewerk._engine._sharing import FIRST, PROCESS, Sharing, loaded_in_process, wait_in_process
+from ladewerk._engine._waiting import blocking_on
 from ladewerk._outside import KEY
 
 # Modules whose names begin so may be given to an engine without a search.
@@ -97,8 +98,7 @@ def _connect(engine: Any) -> None:
         module.sys, module._imp, module._warnings, module._weakref, module._thread = engine.sys, engine._imp, _warnings, _weakref, _thread
     bootstrap._bootstrap_external = external
     external._bootstrap = bootstrap
-    if hasattr(bootstrap, "_WeakValueDictionary"):  # 3.12 and later
-        bootstrap._blocking_on = bootstrap._WeakValueDictionary()
+    bootstrap._blocking_on = blocking_on
     for module, importer in ((bootstrap, bootstrap.FrozenImporter), (external, bootstrap.FrozenImporter), (engine._imp, bootstrap.BuiltinImporter),
                              (engine.builtins, bootstrap.BuiltinImporter), (engine.sys, bootstrap.BuiltinImporter)):
         module.__spec__, module.__loader__ = bootstrap.ModuleSpec(module.__name__, importer, origin="frozen" if importer is bootstrap.FrozenImporter else "built-in"), importer
@@ -163,7 +163,7 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
     supply = Supply(import_module, sharing)
     engine._supply = supply
     bootstrap = engine._bootstrap
-    stock_load, stock_exec, stock_module = bootstrap._load_unlocked, bootstrap._exec, bootstrap.module_from_spec
+    stock_load, stock_exec, stock_module, stock_wait = bootstrap._load_unlocked, bootstrap._exec, bootstrap.module_from_spec, bootstrap._lock_unlock_module
 
     def modules_now() -> Any:
         """What its import statements are served from: another may have been assigned."""
@@ -189,6 +189,13 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
         return stock_exec(spec, module) if is_plain(spec.loader) else execute(engine, spec, module, modules_now())
 
     @trimmed
+    def wait(name: str) -> None:
+        """Until module NAME, which is there, is initialised: a thread of the process may be at it if it is shared."""
+        stock_wait(name)
+        if sharing.shares(name):
+            wait_in_process(name)
+
+    @trimmed
     def path_hooks(entry: str) -> Any:
         """As importlib's, but that hooks which were put into the list take an engine as well."""
         if engine.sys.path_hooks is not None and not engine.sys.path_hooks:
@@ -210,13 +217,13 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
 
     given = _GIVEN | {name.partition(".")[0] for name in (*supply.made, *sharing.share)}
     inside = _native.Inside(bootstrap._find_and_load, vars(engine.sys), vars(bootstrap), vars(engine._external), vars(engine.builtins),
-                            {"_find_spec": find_spec, "_load_unlocked": load_own, "_exec": exec_own, "module_from_spec": module_from_spec}, supply.find, given,
-                            lambda finder, name, path: ask(engine, finder, name, path, None), staticmethod(path_hooks))
+                            {"_find_spec": find_spec, "_load_unlocked": load_own, "_exec": exec_own, "module_from_spec": module_from_spec, "_lock_unlock_module": wait},
+                            supply.find, given, lambda finder, name, path: ask(engine, finder, name, path, None), staticmethod(path_hooks))
     engine._inside = inside
     if overrides & {"find_spec", "load"}:
         inside.step_aside()
     bootstrap._find_and_load = engine._find_and_load = inside
-    engine._wait = bootstrap._lock_unlock_module
+    engine._wait = wait
     _engines.Engine.modules.__set__(engine, modules)  # type: ignore[attr-defined]
     vars(engine.builtins)[KEY] = engine
     if "allow" in overrides:

@@ -15,6 +15,9 @@ from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from os.path import dirname, join
 from types import ModuleType
 
+import _frozen_importlib
+from _frozen_importlib import _DeadlockError  # type: ignore[attr-defined]
+
 from ladewerk import _engines, _outside
 from ladewerk._outside import outside
 
@@ -73,9 +76,23 @@ def covers(names: Iterable[str], name: str) -> bool:
 
 
 def of_process(name: str) -> ModuleType:
-    """Module NAME of the process, imported there if need be. Errors are those of the import."""
+    """Module NAME of the process, imported there if need be. Errors are those of the import. In a circle of threads that wait for each other it is not initialised, as an import statement
+    has it there.
+    """
     with outside():
-        return import_module(name)
+        there = sys.modules.get(name)
+        try:
+            return import_module(name)
+        except _DeadlockError:
+            if there is None or sys.modules.get(name) is not there:  # it was another module's circle
+                raise
+            return there
+
+
+def wait_in_process(name: str) -> None:
+    """Until the process has initialised module NAME, which is there; in a circle, not."""
+    with outside():
+        _frozen_importlib._lock_unlock_module(name)
 
 
 def loaded_in_process(name: str) -> ModuleType | None:

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""Who waits for which module lock, in all import states together.
+
+importlib finds circles of threads that wait for each other's locks in its `_blocking_on`. Locks are of one state each, but threads go from one to another: a body in an engine asks for a
+module of the process while that one's body asks for a module of the engine. So what the process's importlib has is given to all copies.
+"""
+
+import sys
+from typing import Any
+
+from _frozen_importlib import _blocking_on  # type: ignore[attr-defined]
+
+
+class Nesting:
+    """For an engine of 3.11, whose `_blocking_on` has one lock per thread: an acquisition deletes the thread's when it is over, and one within another (an import by a finaliser that the
+    collector calls, or by a signal handler) would delete that of the other, which then fails. Within one state it does; across states each acquisition by an engine puts back what was there.
+
+    Threads: each touches what is its own, and what runs within a call here leaves things as it found them.
+    """
+
+    def __init__(self, data: dict[int, Any]) -> None:
+        self.data = data
+        self.get = data.get
+        self._before: dict[int, tuple[Any, Any]] = {}  # thread: the lock that was there, and the same of the acquisition around this one
+
+    def __setitem__(self, thread: int, lock: Any) -> None:
+        self._before[thread] = self.data.get(thread), self._before.get(thread)
+        self.data[thread] = lock
+
+    def __delitem__(self, thread: int) -> None:
+        lock, around = self._before.pop(thread)
+        if around is not None:
+            self._before[thread] = around
+        if lock is None:
+            self.data.pop(thread, None)
+        else:
+            self.data[thread] = lock
+
+
+# From 3.12 on each thread has a list, to which every acquisition adds its lock and removes no other.
+blocking_on: Any = _blocking_on if sys.version_info >= (3, 12) else Nesting(_blocking_on)
