@@ -4,7 +4,7 @@
     circles.py DIRECTORY [CONTROL]
 
 One thread imports `first`, whose body asks for `second` by an import statement; another imports `second`, whose body asks for `first` in each of WAYS. Who asks last is said by the case.
-If `first` has got half of `second`, which is right in a circle, a third thread asks for it, too.
+If `first` has got half of `second`, which is right in a circle, a third thread asks for it in the same way.
 With CONTROL each engine knows of its own waiting alone, as plain copies of importlib would. Prints what each got: {place: {way and who is last: "stuck" or [first's, second's, the third's]}}.
 """
 from __future__ import annotations
@@ -61,8 +61,8 @@ def until(condition):
 
 
 class Circle:
-    """One of them. STATES: of first and second. ASK: how the body of `first` asks, a line of code that makes `got`; the third asks in its state, or in that of `second` if the body
-    had to ask there. WAY: how that of `second` asks. LAST: who asks last, 0 or 1."""
+    """One of them. STATES: of first and second. ASK: how the body of `first` asks, a line of code that makes `got`; the third asks in its state, or in that of `second` if the
+    body had to ask there. WAY: how that of `second` asks. LAST: who asks last, 0 or 1."""
 
     def __init__(self, directory, label, states, ask, way, last):
         self.names = [f"{label}_{way}_{last}_{name}" for name in ("first", "second")]
@@ -90,7 +90,7 @@ class Circle:
             until(lambda: waited_for(self.states[1], self.names[1]) or not self.third.is_alive())
 
     def ask_third(self):
-        self.note(2, statement(self.thirds, self.names[1]))
+        self.note(2, self.way(self.thirds, self.names[1]))
 
     def run(self):
         """-> what the two got, or "stuck"."""

@@ -188,12 +188,23 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
     def exec_own(spec: Any, module: Any) -> Any:
         return stock_exec(spec, module) if is_plain(spec.loader) else execute(engine, spec, module, modules_now())
 
-    @trimmed
-    def wait(name: str) -> None:
-        """Until module NAME, which is there, is initialised: a thread of the process may be at it if it is shared."""
-        stock_wait(name)
+    def wait_if_shared(name: str) -> None:
         if sharing.shares(name):
             wait_in_process(name)
+
+    @trimmed
+    def wait(name: str) -> None:
+        """Until module NAME, which is there, is initialised; a thread of the process may be at it."""
+        stock_wait(name)
+        wait_if_shared(name)
+
+    @trimmed
+    def is_initializing(module: Any) -> Any:
+        """Of 3.15, where importlib asks this and then waits for a lock of the engine without wait()."""
+        under_way = stock_is_initializing(module)
+        if under_way:
+            wait_if_shared(module.__spec__.name)
+        return under_way
 
     @trimmed
     def path_hooks(entry: str) -> Any:
@@ -215,9 +226,12 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
             vars(module).setdefault("__builtins__", vars(engine.builtins))
         return module
 
+    own = {"_find_spec": find_spec, "_load_unlocked": load_own, "_exec": exec_own, "module_from_spec": module_from_spec, "_lock_unlock_module": wait}
+    stock_is_initializing = getattr(bootstrap, "_is_initializing", None)
+    if stock_is_initializing is not None:
+        own["_is_initializing"] = is_initializing
     given = _GIVEN | {name.partition(".")[0] for name in (*supply.made, *sharing.share)}
-    inside = _native.Inside(bootstrap._find_and_load, vars(engine.sys), vars(bootstrap), vars(engine._external), vars(engine.builtins),
-                            {"_find_spec": find_spec, "_load_unlocked": load_own, "_exec": exec_own, "module_from_spec": module_from_spec, "_lock_unlock_module": wait},
+    inside = _native.Inside(bootstrap._find_and_load, vars(engine.sys), vars(bootstrap), vars(engine._external), vars(engine.builtins), own,
                             supply.find, given, lambda finder, name, path: ask(engine, finder, name, path, None), staticmethod(path_hooks))
     engine._inside = inside
     if overrides & {"find_spec", "load"}:
