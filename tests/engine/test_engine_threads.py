@@ -182,3 +182,21 @@ def test_a_lock_is_taken_while_another_state_s_is(monkeypatch):
         for outer, inner in ((engine, _frozen_importlib), (_frozen_importlib, engine), (_frozen_importlib, _frozen_importlib)):
             with pytest.raises(KeyError):
                 acquire_within(outer, inner)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="a thread has a list, which goes with it")
+def test_what_a_thread_waited_for_that_a_forked_child_has_not_is_forgotten():
+    """Another thread of the child may get its number. Control: what is there without a fork is put back."""
+    lock, waiting, me = ladewerk.ImportEngine()._bootstrap._ModuleLock("engine_forked"), _frozen_importlib._blocking_on, threading.get_ident()
+
+    def after_an_acquisition():
+        lock.acquire()
+        lock.release()
+        return waiting.pop(me, None)
+
+    waiting[me] = former = object()
+    child = os.fork()
+    if not child:
+        os._exit(after_an_acquisition() is not None)
+    assert after_an_acquisition() is former
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -5,6 +5,7 @@ importlib finds circles of threads that wait for each other's locks in its `_blo
 module of the process while that one's body asks for a module of the engine. So what the process's importlib has is given to all copies.
 """
 
+import os
 import sys
 from typing import Any
 
@@ -22,9 +23,17 @@ class Nesting:
         self.data = data
         self.get = data.get
         self._before: dict[int, tuple[Any, Any]] = {}  # thread: the lock that was there, and the same of the acquisition around this one
+        self._stale: dict[int, Any] = {}  # in a child made by fork(): what threads that it has not waited for; others may get their numbers
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        self._stale = dict(self.data)
 
     def __setitem__(self, thread: int, lock: Any) -> None:
-        self._before[thread] = self.data.get(thread), self._before.get(thread)
+        there = self.data.get(thread)
+        if there is not None and there is self._stale.get(thread):
+            there = None
+        self._before[thread] = there, self._before.get(thread)
         self.data[thread] = lock
 
     def __delitem__(self, thread: int) -> None:
