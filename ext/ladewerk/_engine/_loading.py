@@ -164,6 +164,7 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
     engine._supply = supply
     bootstrap = engine._bootstrap
     stock_load, stock_exec, stock_module, stock_wait = bootstrap._load_unlocked, bootstrap._exec, bootstrap.module_from_spec, bootstrap._lock_unlock_module
+    stock_is_initializing: Any = getattr(bootstrap, "_is_initializing", None)
 
     def modules_now() -> Any:
         """What its import statements are served from: another may have been assigned."""
@@ -227,8 +228,7 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
         return module
 
     own = {"_find_spec": find_spec, "_load_unlocked": load_own, "_exec": exec_own, "module_from_spec": module_from_spec, "_lock_unlock_module": wait}
-    stock_is_initializing = getattr(bootstrap, "_is_initializing", None)
-    if stock_is_initializing is not None:
+    if stock_is_initializing:
         own["_is_initializing"] = is_initializing
     given = _GIVEN | {name.partition(".")[0] for name in (*supply.made, *sharing.share)}
     inside = _native.Inside(bootstrap._find_and_load, vars(engine.sys), vars(bootstrap), vars(engine._external), vars(engine.builtins), own,

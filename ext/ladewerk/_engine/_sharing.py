@@ -92,7 +92,7 @@ def of_process(name: str) -> ModuleType:
 def wait_in_process(name: str) -> None:
     """Until the process has initialised module NAME, which is there; in a circle, not."""
     with outside():
-        _frozen_importlib._lock_unlock_module(name)
+        _frozen_importlib._lock_unlock_module(name)  # type: ignore[attr-defined]
 
 
 def loaded_in_process(name: str) -> ModuleType | None:
