@@ -9,7 +9,6 @@ With CONTROL each engine knows of its own waiting alone, as plain copies of impo
 """
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import os
@@ -22,6 +21,18 @@ import _frozen_importlib
 import ladewerk
 
 PATIENCE = 60
+
+BODY = """
+import sys
+circle = sys.circle
+circle.begin({number})
+try:
+    {line}
+except RuntimeError as error:
+    got = error
+circle.note({number}, got)
+last = None
+"""
 
 
 class Process:
@@ -71,8 +82,7 @@ class Circle:
         self.thirds = states["circle" in ask]
         self.third = threading.Thread(target=self.ask_third, daemon=True)
         for number, line in enumerate((ask.format(self.names[1]), "got = circle.ask(0)")):
-            body = f"import sys\ncircle = sys.circle\ncircle.begin({number})\ntry:\n    {line}\nexcept RuntimeError as error:\n    got = error\ncircle.note({number}, got)\nlast = None\n"
-            Path(directory, self.names[number] + ".py").write_text(body)
+            Path(directory, self.names[number] + ".py").write_text(BODY.format(number=number, line=line))
 
     def begin(self, number):
         """Called by both bodies; goes on when it is their turn to ask."""
@@ -125,6 +135,5 @@ def main(directory, control=None):
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        main(*sys.argv[1:])
+    main(*sys.argv[1:])
     os._exit(0)  # of the control, threads wait for ever
