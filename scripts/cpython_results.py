@@ -41,7 +41,7 @@ def read_exceptions(path, engines):
             fields = line.split(None, 2)
             if len(fields) < 3:
                 sys.exit(f"{path}:{number}: VERSION (or MODE) TEST REASON expected")
-            if fields[0] in mine:
+            if mine & set(fields[0].split(",")):
                 excepted[fields[1]] = fields[2].strip()
     return excepted
 
