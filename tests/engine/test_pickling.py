@@ -14,6 +14,7 @@ PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 THINGS = """
 import copyreg
 import enum
+import io
 import pickle
 
 
@@ -55,6 +56,23 @@ def dumps(thing, protocol):
 
 def slow_dumps(thing, protocol):
     return pickle._dumps(thing, protocol)  # in Python
+
+
+def pickled_by_table(how):
+    # what becomes of a Thing by a pickler with a table of its own: of the class, of the object, or given to it later by the class, as multiprocessing's
+    table = {Thing: lambda thing: (make, (how,))}
+    class OfClass(pickle.Pickler):
+        dispatch_table = table
+    class Later(pickle.Pickler):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.dispatch_table = table
+    file = io.BytesIO()
+    pickler = {"class": OfClass, "later": Later, "object": pickle.Pickler}[how](file)
+    if how == "object":
+        pickler.dispatch_table = table
+    pickler.dump(Thing("unknown"))
+    return pickle.loads(file.getvalue()).word
 
 
 def loads(data):
@@ -104,6 +122,12 @@ def test_inside_an_engine(modules, kind):
                     continue  # bound methods need getattr() by its own name; as outside
                 data = getattr(module, kind + "dumps")(thing, protocol)
                 assert belongs(getattr(module, kind + "loads")(data), module), (thing, protocol)
+
+
+def test_tables_of_picklers(modules):
+    """What a pickler is told goes ahead of copyreg's table."""
+    for how in ("class", "later", "object"):
+        assert modules[0].pickled_by_table(how) == how
 
 
 @pytest.mark.parametrize("kind", ["", "slow_"])

@@ -81,12 +81,23 @@ def _dumps(obj: object, protocol: int | None = None, *, fix_imports: bool = True
     return file.getvalue()  # type: ignore[no-any-return]
 
 
+def _pickler_with(process: Any, copyreg: ModuleType) -> type:
+    """The Pickler of PROCESS, a _pickle, that looks into COPYREG where it has no other table: C code takes the one it is given last, but for one of its class."""
+    class Pickler(process.Pickler):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            if not hasattr(self, "dispatch_table"):
+                self.dispatch_table = copyreg.dispatch_table
+
+    Pickler.__module__, Pickler.__qualname__ = "_pickle", "Pickler"
+    return Pickler
+
+
 def _pickle_with(process: ModuleType, copyreg: ModuleType, own_builtins: ModuleType) -> ModuleType:
     """_pickle where it has static types (3.11) and looks into the process's copyreg: what pickles by default looks into COPYREG, as a module with OWN_BUILTINS."""
     module = ModuleType(process.__name__, process.__doc__)
     vars(module).update(vars(process))
-    pickler = type("Pickler", (process.Pickler,), {"__module__": "_pickle", "dispatch_table": copyreg.dispatch_table})
-    vars(module).update(Pickler=pickler, _BytesIO=BytesIO, __builtins__=vars(own_builtins))
+    vars(module).update(Pickler=_pickler_with(process, copyreg), _BytesIO=BytesIO, __builtins__=vars(own_builtins))
     for name, function in (("dump", _dump), ("dumps", _dumps)):
         # With the engine's builtins in its globals it is the engine's, and so is what it has C code import.
         clone = FunctionType(function.__code__, vars(module), name, function.__defaults__)
