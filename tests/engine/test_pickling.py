@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import pickle
+import subprocess
 import sys
 
 import ladewerk
@@ -178,3 +179,35 @@ def test_copies_need_no_name(modules):
     thing = modules[0].Thing([1])
     for found in (copy.copy(thing), copy.deepcopy(thing)):
         assert belongs(found, modules[0]) and found.word == [1]
+
+
+POOL = """
+import sys
+import ladewerk
+
+if __name__ == "__main__":
+    engine = ladewerk.ImportEngine(path=[sys.path[0], *sys.path], own=sys.argv[1:])
+    print(engine.import_module("pool_of_processes").answer("spawn"))
+"""
+POOL_MODULE = """
+import concurrent.futures
+import multiprocessing
+
+
+def double(number):
+    return 2 * number
+
+
+def answer(method):
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
+        return pool.submit(double, 4).result()
+"""
+
+
+@pytest.mark.parametrize("own, expected", [(["concurrent"], (0, "8")), ([], (1, ""))])  # the second is the control: multiprocessing is the engine's, concurrent is shared
+def test_pools_of_processes_that_are_started_anew(tmp_path, own, expected):
+    """With a `concurrent` of the engine's own they take its functions."""
+    (tmp_path / "main.py").write_text(POOL)
+    (tmp_path / "pool_of_processes.py").write_text(POOL_MODULE)
+    child = subprocess.run([sys.executable, str(tmp_path / "main.py"), *own], capture_output=True, text=True, timeout=120)
+    assert (child.returncode, child.stdout.strip()) == expected, child.stderr
