@@ -83,14 +83,12 @@ def _dumps(obj: object, protocol: int | None = None, *, fix_imports: bool = True
 
 def _pickler_with(process: Any, copyreg: ModuleType) -> type:
     """The Pickler of PROCESS, a _pickle, that looks into COPYREG where it has no other table: C code takes the one it is given last, but for one of its class."""
-    class Pickler(process.Pickler):  # type: ignore[misc]
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            if not hasattr(self, "dispatch_table"):
-                self.dispatch_table = copyreg.dispatch_table
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        process.Pickler.__init__(self, *args, **kwargs)
+        if not hasattr(self, "dispatch_table"):
+            self.dispatch_table = copyreg.dispatch_table
 
-    Pickler.__module__, Pickler.__qualname__ = "_pickle", "Pickler"
-    return Pickler
+    return type("Pickler", (process.Pickler,), {"__module__": "_pickle", "__init__": init})
 
 
 def _pickle_with(process: ModuleType, copyreg: ModuleType, own_builtins: ModuleType) -> ModuleType:
