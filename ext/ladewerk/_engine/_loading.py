@@ -200,12 +200,13 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
                 continue
         return None
 
-    stock_entry_finder = engine._external.PathFinder._path_importer_cache.__func__
+    stock_entry_finder, file_finder = engine._external.PathFinder._path_importer_cache.__func__, engine._external.FileFinder
 
     @trimmed
     def path_importer_cache(cls: Any, entry: str) -> Any:
         """As importlib's, but that finders which were put into the dictionary take an engine as well."""
-        return own_entry_finder(engine, stock_entry_finder(cls, entry))
+        finder = stock_entry_finder(cls, entry)
+        return finder if type(finder) is file_finder else own_entry_finder(engine, finder)
 
     engine._load_default = lambda spec: supply.load(spec, load_plain, modules_now())
 
