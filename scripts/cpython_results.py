@@ -36,7 +36,7 @@ def read(path):
 
 def read_exceptions(path, engines):
     """Patterns of ids excepted for this version, or for this way of using ENGINES, with their reasons."""
-    mine = {"*", "%d.%d" % sys.version_info[:2], "%d.%d.%d" % sys.version_info[:3], engines}
+    mine = {"*", "%d.%d" % sys.version_info[:2], "%d.%d.%d" % sys.version_info[:3], engines, "%s@%d.%d" % (engines, *sys.version_info[:2])}
     excepted = {}
     with open(path, encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
@@ -44,7 +44,7 @@ def read_exceptions(path, engines):
                 continue
             fields = line.split(None, 2)
             if len(fields) < 3:
-                sys.exit(f"{path}:{number}: VERSION (or MODE) TEST REASON expected")
+                sys.exit(f"{path}:{number}: VERSION (or MODE[@VERSION]) TEST REASON expected")
             if mine & set(fields[0].split(",")):
                 excepted[fields[1]] = fields[2].strip()
     return excepted

@@ -59,6 +59,16 @@ def slow_dumps(thing, protocol):
     return pickle._dumps(thing, protocol)  # in Python
 
 
+class InClass:
+    dump, dumps, load, loads = pickle.dump, pickle.dumps, pickle.load, pickle.loads
+
+    def there_and_back(self, thing):
+        file = io.BytesIO()
+        self.dump(thing, file, 4)
+        file.seek(0)
+        return self.loads(self.dumps(self.load(file), 4))
+
+
 def pickled_by_table(how):
     # what becomes of a Thing by a pickler with a table of its own: of the class, of the object, or given to it later by the class, as multiprocessing's
     table = {Thing: lambda thing: (make, (how,))}
@@ -129,6 +139,11 @@ def test_tables_of_picklers(modules):
     """What a pickler is told goes ahead of copyreg's table."""
     for how in ("class", "later", "object"):
         assert modules[0].pickled_by_table(how) == how
+
+
+def test_functions_of_pickle_in_a_class(modules):
+    """They are no methods there, as outside."""
+    assert belongs(modules[0].InClass().there_and_back(modules[0].Thing("word")), modules[0])
 
 
 @pytest.mark.parametrize("kind", ["", "slow_"])

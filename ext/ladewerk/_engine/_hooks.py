@@ -74,6 +74,8 @@ def own_entry_finder(engine: Any, finder: Any) -> Any:
     """What stands for FINDER, which path_importer_cache has of an entry."""
     if finder is None or isinstance(finder, EntryFinder) or type(finder) is zipimporter or is_own(engine, finder):
         return finder
+    if not hasattr(finder, "find_spec") and hasattr(finder, "find_loader"):  # 3.11 knows what to do with it; newer versions do not
+        return finder
     return EntryFinder(engine, finder)
 
 
