@@ -101,7 +101,7 @@ def _pickle_with(process: ModuleType, copyreg: ModuleType, own_builtins: ModuleT
     for name, function in (("dump", _dump), ("dumps", _dumps)):
         # With the engine's builtins in its globals it is the engine's, and so is what it has C code import.
         clone = FunctionType(function.__code__, vars(module), name, function.__defaults__)
-        clone.__kwdefaults__, clone.__doc__, clone.__module__ = function.__kwdefaults__, getattr(process, name).__doc__, "_pickle"
+        clone.__kwdefaults__, clone.__doc__, clone.__module__, clone.__qualname__ = function.__kwdefaults__, getattr(process, name).__doc__, "_pickle", name
         setattr(module, name, MethodType(clone, pickler))  # a function in Python would be a method as an attribute of somebody's class
     return module
 
