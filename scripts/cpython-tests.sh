@@ -82,7 +82,8 @@ check_untouched() {
 	[[ ! $written ]] || { say "cpython-tests: files were written into the installation:" "$written"; exit 2; }
 }
 
-in_home() { env -u XDG_CACHE_HOME HOME="$work/home" "$@"; }
+# Tests send themselves SIGINT, which what a shell starts in the background ignores.
+in_home() { env --default-signal=INT -u XDG_CACHE_HOME HOME="$work/home" "$@"; }
 
 # `python -m test` within an engine; in one process, since its workers would be outside.
 within='import ladewerk, sys
