@@ -4,6 +4,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextvars import ContextVar, Token
 
 KEY = "__ladewerk_engine__"  # in the dictionary of an engine's builtins: the engine
@@ -28,5 +29,10 @@ class outside:
 
 def engine_of(module: ModuleType) -> Any:
     """The engine that has loaded MODULE, or None."""
-    builtins = vars(module).get("__builtins__")
+    return engine_of_globals(vars(module))
+
+
+def engine_of_globals(globals: "Mapping[str, Any]") -> Any:
+    """The same of its dictionary."""
+    builtins = globals.get("__builtins__")
     return builtins.get(KEY) if isinstance(builtins, dict) else None

@@ -15,15 +15,9 @@ from ladewerk._engine._hooks import search
 from ladewerk._engine._loading import make, own_hook, set_finders
 from ladewerk._engine._rules import Rule, Rules, add, put_modules
 from ladewerk._engine._sharing import Sharing
-from ladewerk._outside import KEY, OUTSIDE, outside
+from ladewerk._outside import OUTSIDE, engine_of_globals, outside
 
 _Self = TypeVar("_Self", bound="Surface")
-
-
-def _of_an_engine(globals: Mapping[str, Any] | None) -> bool:
-    """Whether GLOBALS, of an import statement, are those of a module that an engine has loaded."""
-    own = None if globals is None else globals.get("__builtins__")
-    return isinstance(own, dict) and KEY in own
 
 
 class Surface:
@@ -46,7 +40,8 @@ class Surface:
                    level: int = 0) -> ModuleType:
         """What an import statement calls. ``builtins.__import__ = engine.__import__`` sends the statements of the process's modules here."""
         self._check()
-        if _engines.context.get() is OUTSIDE and builtins.__import__ == self.__import__ and not _of_an_engine(globals):  # a statement of a finder, or of what is shared
+        if _engines.context.get() is OUTSIDE and builtins.__import__ == self.__import__ and not engine_of_globals(globals or {}):
+            # A statement of a finder, or of what is shared.
             return importlib.__import__(name, globals, locals, fromlist or (), level)
         module: ModuleType = self._bootstrap.__import__(name, globals, locals, fromlist or (), level)
         return module
