@@ -216,10 +216,12 @@ static void count_refused(const lw_state *state)
 /* Put what the engine has of its own into its copy: OWN into _frozen_importlib, HOOKS into PathFinder. 0, -1. */
 static int put_in(lw_state *state, PyObject *own, PyObject *hooks)
 {
-	PyObject *finder = hooks == Py_None ? NULL : PyDict_GetItemString(state->external_dict, "PathFinder");
-	if (PyDict_Update(state->bootstrap_dict, own) < 0)
-		return -1;
-	return finder ? PyObject_SetAttrString(finder, "_path_hooks", hooks) : 0;
+	PyObject *finder = PyDict_GetItemString(state->external_dict, "PathFinder"), *name, *method;
+	Py_ssize_t at = 0;
+	int result = PyDict_Update(state->bootstrap_dict, own);
+	while (result == 0 && finder && hooks && PyDict_Next(hooks, &at, &name, &method))
+		result = PyObject_SetAttr(finder, name, method);
+	return result;
 }
 
 /* Look at the engine's copy, then put OWN and HOOKS into it. 0; 1: not as known (the state's reason); -1. */
@@ -238,9 +240,9 @@ static int look_at(lw_state *state, PyObject *own, PyObject *hooks)
 static PyObject *inside_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = { "find_and_load", "sys", "bootstrap", "external", "builtins", "own", "given", "names", "ask", "hooks", NULL };
-	PyObject *stock, *sys, *bootstrap, *external, *builtins, *own, *given = Py_None, *given_names = NULL, *asker = Py_None, *hooks = Py_None;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!O!O!O!O!|OO!OO:Inside", names, &stock, &PyDict_Type, &sys, &PyDict_Type, &bootstrap, &PyDict_Type,
-			&external, &PyDict_Type, &builtins, &PyDict_Type, &own, &given, &PyFrozenSet_Type, &given_names, &asker, &hooks))
+	PyObject *stock, *sys, *bootstrap, *external, *builtins, *own, *given = Py_None, *given_names = NULL, *asker = Py_None, *hooks = NULL;
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!O!O!O!O!|OO!OO!:Inside", names, &stock, &PyDict_Type, &sys, &PyDict_Type, &bootstrap, &PyDict_Type,
+			&external, &PyDict_Type, &builtins, &PyDict_Type, &own, &given, &PyFrozenSet_Type, &given_names, &asker, &PyDict_Type, &hooks))
 		return NULL;
 	PyObject *native = PyType_GetModule(type);
 	inside_object *self = native ? (inside_object *)type->tp_alloc(type, 0) : NULL;
@@ -394,13 +396,13 @@ static PyGetSetDef inside_getset[] = {
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
-PyDoc_STRVAR(inside_doc, "Inside(find_and_load, sys, bootstrap, external, builtins, own, given=None, names=frozenset(), ask=None, hooks=None)\n--\n\n"
+PyDoc_STRVAR(inside_doc, "Inside(find_and_load, sys, bootstrap, external, builtins, own, given=None, names=frozenset(), ask=None, hooks={})\n--\n\n"
 	"Called as _find_and_load(name, import_): imports of an engine, from the index where Ladewerk serves imports, else by FIND_AND_LOAD; and the finder that\n"
 	"has to stand ahead of PathFinder in its meta_path for that. SYS to BUILTINS are the dictionaries of the engine's sys, _frozen_importlib,\n"
 	"_frozen_importlib_external and builtins; OWN: functions to be put into BOOTSTRAP in the place of the stock ones, once these have been looked at.\n"
 	"GIVEN(name): a spec, if no search is to be made for the module; asked where the name up to its first dot is in NAMES.\n"
 	"ASK(finder, name, path): what a finder says that is not the bootstrap's own, and has no find_spec() or one that may take an `engine`.\n"
-	"HOOKS: PathFinder's `_path_hooks`, likewise.");
+	"HOOKS: methods to be put into PathFinder, likewise.");
 
 static PyType_Slot inside_slots[] = {
 	{ Py_tp_new, inside_new },

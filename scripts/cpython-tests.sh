@@ -17,6 +17,7 @@ Exit code: 0 none, 1 some, 2 it could not be run, 77 PYTHON comes without its te
 
   --engines routed  instead: with an import engine in every process from its start, while the tests run in none
   --engines inside  instead: within an engine of one process, one test file after another
+  --engines builtin instead: the same, with the engine's `__import__` in place of the built-in
   --build-dir DIR   where everything is kept (default: build/); results of stock are reused
   --again           do not reuse the results of stock
   --stock-only      run stock only, and show what fails
@@ -37,7 +38,7 @@ while (($#)); do
 	-h | --help) usage; exit 0 ;;
 	--engines)
 		engines=${2:?--engines needs a word}
-		[[ $engines == @(routed|inside) ]] || { usage >&2; exit 2; }
+		[[ $engines == @(routed|inside|builtin) ]] || { usage >&2; exit 2; }
 		shift
 		;;
 	--build-dir) build=${2:?--build-dir needs a directory}; shift ;;
@@ -81,19 +82,22 @@ check_untouched() {
 	[[ ! $written ]] || { say "cpython-tests: files were written into the installation:" "$written"; exit 2; }
 }
 
-in_home() { env -u XDG_CACHE_HOME HOME="$work/home" "$@"; }
+# Tests send themselves SIGINT, which what a shell starts in the background ignores.
+in_home() { env --default-signal=INT -u XDG_CACHE_HOME HOME="$work/home" "$@"; }
 
 # `python -m test` within an engine; in one process, since its workers would be outside.
 within='import ladewerk, sys
 sys.argv[0] = "-m"
-ladewerk.ImportEngine().run_module("test", run_name="__main__", alter_sys=True)'
+engine = ladewerk.ImportEngine()
+'$([[ $engines != builtin ]] || echo 'import builtins; builtins.__import__ = engine.builtins.__import__ = engine.__import__')'
+engine.run_module("test", run_name="__main__", alter_sys=True)'
 
 # run NAME VENV: the tests in $work/VENV, results to $work/NAME.xml
 run() {
 	local name=$1 venv=$2 start=$SECONDS
 	local -a start_tests=(-m test -j "$jobs")
 	# They take apart C state of the process, and end it where that is not what they expect: in a process of their own only.
-	[[ $name != inside ]] || start_tests=(-c "$within" --ignore 'test.test_import.SinglephaseInitTests.*')
+	[[ $name != @(inside|builtin) ]] || start_tests=(-c "$within" --ignore 'test.test_import.SinglephaseInitTests.*')
 	rm -rf "$work/$name.xml" "$work/tmp"
 	mkdir -p "$work/tmp" "$work/home"
 	touch "$work/stamp"
@@ -136,5 +140,5 @@ died=$(find "$work/home" -name 'start-*')
 [[ ! $died ]] || { say "cpython-tests: a start died inside of Ladewerk, which then stayed out of the way:" "$died"; exit 1; }
 exceptions=(--exceptions "$here/cpython-exceptions.txt")
 # What is excepted there as "routed" is for another __import__ in place of the built-in: here it stays.
-[[ $engines != inside ]] || exceptions+=(--engines inside --exceptions "$here/../tests/engine/suite_exceptions.txt")
+[[ $engines != @(inside|builtin) ]] || exceptions+=(--engines "$engines" --exceptions "$here/../tests/engine/suite_exceptions.txt")
 "$python" -I "$here/cpython_results.py" "${exceptions[@]}" "$work/stock.xml" "$work/${engines:-ladewerk}.xml"

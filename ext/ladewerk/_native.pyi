@@ -138,7 +138,7 @@ class Inside:
     def __new__(
         cls, find_and_load: Callable[[str, Callable[[str], ModuleType]], ModuleType], sys: dict[str, Any], bootstrap: dict[str, Any], external: dict[str, Any],
         builtins: dict[str, Any], own: dict[str, Any], given: Callable[[str], ModuleSpec | None] | None = None, names: frozenset[str] = ...,
-        ask: Callable[[Any, str, Any], ModuleSpec | None] | None = None, hooks: object = None,
+        ask: Callable[[Any, str, Any], ModuleSpec | None] | None = None, hooks: dict[str, Any] = ...,
     ) -> Inside: ...
     def __call__(self, name: str, import_: Callable[[str], ModuleType], /) -> ModuleType: ...
     def find_spec(

@@ -3,7 +3,8 @@
 
     suite.py stock MODULE ...     as they are, but for those whose ids are in the JSON list on standard input
     suite.py routed MODULE ...    while engines live, and with the global state's `__import__` of ladewerk.sysengine in place of the built-in
-    suite.py inside MODULE ...    within an engine: its modules, its sys, its `__import__` in place of the built-in
+    suite.py inside MODULE ...    within an engine: its modules, its sys, its import statements
+    suite.py builtin MODULE ...   the same, with the engine's `__import__` in place of the built-in, in the process's builtins and in the engine's
     suite.py broken MODULE ...    the control: as they are, with an engine's `__import__` in place of the built-in, so that what is imported and sys.modules are of two states
 
 Prints {test: passed, skipped or failed} and, to standard error, what the tests say.
@@ -73,7 +74,9 @@ def main(mode: str, *names: str) -> None:
         import ladewerk
 
         engine = ladewerk.ImportEngine()
-        if mode == "inside":
+        if mode == "builtin":
+            builtins.__import__ = engine.builtins.__import__ = engine.__import__
+        if mode in ("inside", "builtin"):
             unittest = engine.import_module("unittest")
             # They tell CPython to forget what it knows of _testsinglephase, once they have deleted it from sys.modules: here from the engine's. The process's object is
             # still there, and is what an engine gets; its functions crash from then on, as they do in stock Python where the module is not deleted first.

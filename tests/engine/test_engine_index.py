@@ -405,7 +405,7 @@ def test_finders_of_others_are_asked_as_they_like(tree):
     """)
 
 
-@pytest.mark.parametrize("where", ["meta_path", "path_hooks"])
+@pytest.mark.parametrize("where", ["meta_path", "path_hooks", "path_importer_cache"])
 def test_what_a_finder_of_the_process_imports_is_the_processs(tree, where):
     """Within `with engine:` as well, and on the fast path."""
     tree.write("needed.py")
@@ -425,6 +425,8 @@ def test_what_a_finder_of_the_process_imports_is_the_processs(tree, where):
         engine = ladewerk.ImportEngine(path=[*sys.path] if {where == "meta_path"} else ["somewhere", *sys.path])
         if {where == "meta_path"}:
             engine.meta_path.insert(0, Importing())
+        elif {where == "path_importer_cache"}:
+            engine.path_importer_cache["somewhere"] = Importing()
         else:
             engine.path_hooks = [hook, *engine.path_hooks]
         with engine:

@@ -110,13 +110,16 @@ class Importing:
 
 
 @pytest.mark.parametrize("how", ["with", "assigned"])
-@pytest.mark.parametrize("where", ["meta_path", "path_hooks"])
+@pytest.mark.parametrize("where", ["meta_path", "path_hooks", "path_importer_cache"])
 def test_what_a_finder_of_the_process_imports_is_the_process_s(how, where, monkeypatch):
     """Within `with engine:` and with the engine's `__import__` in place of the built-in as well: otherwise it would be asked for its own imports, and import them again, without end."""
     import colorsys
     finder = Importing()
-    with_it = {"meta_path": [finder, *sys.meta_path]} if where == "meta_path" else {"path_hooks": [finder.hook, *sys.path_hooks]}
-    engine = ladewerk.ImportEngine(**with_it)
+    with_it = {"meta_path": {"meta_path": [finder, *sys.meta_path]}, "path_hooks": {"path_hooks": [finder.hook, *sys.path_hooks]},
+               "path_importer_cache": {"path": ["importing:", *sys.path]}}
+    engine = ladewerk.ImportEngine(**with_it[where])
+    if where == "path_importer_cache":
+        engine.path_importer_cache["importing:"] = finder
     if how == "with":
         with engine:
             import sched
@@ -126,6 +129,47 @@ def test_what_a_finder_of_the_process_imports_is_the_process_s(how, where, monke
         monkeypatch.undo()
     assert sched is engine.modules["sched"]
     assert finder.found is colorsys and "colorsys" not in engine.modules
+
+
+@pytest.fixture
+def shared_package(tmp_path, monkeypatch):
+    """A package that imports among its own modules, of the process; loaded by nobody yet."""
+    (tmp_path / "shared_star").mkdir()
+    (tmp_path / "shared_star" / "__init__.py").write_text("from .names import *\nfrom .names import __all__\n")
+    (tmp_path / "shared_star" / "names.py").write_text("import colorsys\n__all__ = ['colorsys']\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield "shared_star"
+    for name in ("shared_star", "shared_star.names"):
+        sys.modules.pop(name, None)
+
+
+def test_what_a_shared_module_imports_is_the_process_s(shared_package, monkeypatch):
+    """With the engine's `__import__` in place of the built-in as well: otherwise a shared package that is loaded would be asked of the process again, half loaded as it is."""
+    import colorsys
+    engine = ladewerk.ImportEngine(share=[shared_package])
+    monkeypatch.setattr(builtins, "__import__", engine.__import__)
+    import shared_star
+    monkeypatch.undo()
+    assert shared_star is sys.modules["shared_star"] is engine.modules["shared_star"]
+    assert shared_star.colorsys is colorsys and "colorsys" not in engine.modules
+
+
+def test_a_finder_of_the_process_that_imports_into_the_engine(tmp_path, monkeypatch):
+    """The modules it loads by import_module() are the engine's, and so is what their statements import."""
+    (tmp_path / "fetched.py").write_text("import colorsys\n")
+
+    class Fetching:
+        def find_spec(self, fullname, path=None, target=None):
+            if fullname == "sched":
+                engine.import_module("fetched")
+
+    engine = ladewerk.ImportEngine(path=[str(tmp_path), *sys.path], meta_path=[Fetching(), *sys.meta_path])
+    monkeypatch.setattr(builtins, "__import__", engine.__import__)
+    engine.builtins.__import__ = engine.__import__
+    import sched
+    monkeypatch.undo()
+    assert sched is engine.modules["sched"]
+    assert engine.modules["fetched"].colorsys is engine.modules["colorsys"] is not sys.modules.get("colorsys")
 
 
 def test_control_what_no_finder_imports_is_the_engine_s(monkeypatch):
@@ -163,7 +207,7 @@ class OldEntry:
         return Old() if fullname == "old_one" else None
 
 
-@pytest.mark.parametrize("way", ["given", "assigned", "appended"])
+@pytest.mark.parametrize("way", ["given", "assigned", "appended", "no hook"])
 def test_hooks_and_finders_of_path_entries(way):
     seen = []
 
@@ -181,9 +225,11 @@ def test_hooks_and_finders_of_path_entries(way):
         engine.path_hooks = hooks
     elif way == "appended":
         engine.path_hooks.append(hook)
-    assert hook in engine.path_hooks
+    elif way == "no hook":
+        engine.path_importer_cache.update({"made up:": Entry(), "old:": OldEntry()})
+    assert (hook in engine.path_hooks) == (way != "no hook")
     assert engine.import_module("made_up").executed_in is engine and engine.import_module("old_one").word == "old"
-    assert ("made up:", engine) in seen and ("old:", engine) in seen
+    assert way == "no hook" or ("made up:", engine) in seen and ("old:", engine) in seen
     assert engine.import_module("textwrap") is not importlib.import_module("textwrap")
     engine.invalidate_caches()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import pickle
+import subprocess
 import sys
 
 import ladewerk
@@ -14,6 +15,7 @@ PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 THINGS = """
 import copyreg
 import enum
+import io
 import pickle
 
 
@@ -55,6 +57,33 @@ def dumps(thing, protocol):
 
 def slow_dumps(thing, protocol):
     return pickle._dumps(thing, protocol)  # in Python
+
+
+class InClass:
+    dump, dumps, load, loads = pickle.dump, pickle.dumps, pickle.load, pickle.loads
+
+    def there_and_back(self, thing):
+        file = io.BytesIO()
+        self.dump(thing, file, 4)
+        file.seek(0)
+        return self.loads(self.dumps(self.load(file), 4))
+
+
+def pickled_by_table(how):
+    # what becomes of a Thing by a pickler with a table of its own: of the class, of the object, or given to it later by the class, as multiprocessing's
+    table = {Thing: lambda thing: (make, (how,))}
+    class OfClass(pickle.Pickler):
+        dispatch_table = table
+    class Later(pickle.Pickler):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.dispatch_table = table
+    file = io.BytesIO()
+    pickler = {"class": OfClass, "later": Later, "object": pickle.Pickler}[how](file)
+    if how == "object":
+        pickler.dispatch_table = table
+    pickler.dump(Thing("unknown"))
+    return pickle.loads(file.getvalue()).word
 
 
 def loads(data):
@@ -106,6 +135,17 @@ def test_inside_an_engine(modules, kind):
                 assert belongs(getattr(module, kind + "loads")(data), module), (thing, protocol)
 
 
+def test_tables_of_picklers(modules):
+    """What a pickler is told goes ahead of copyreg's table."""
+    for how in ("class", "later", "object"):
+        assert modules[0].pickled_by_table(how) == how
+
+
+def test_functions_of_pickle_in_a_class(modules):
+    """They are no methods there, as outside."""
+    assert belongs(modules[0].InClass().there_and_back(modules[0].Thing("word")), modules[0])
+
+
 @pytest.mark.parametrize("kind", ["", "slow_"])
 def test_from_one_engine_to_another(modules, kind):
     """What one has pickled is in the other an object of the other's class."""
@@ -154,3 +194,35 @@ def test_copies_need_no_name(modules):
     thing = modules[0].Thing([1])
     for found in (copy.copy(thing), copy.deepcopy(thing)):
         assert belongs(found, modules[0]) and found.word == [1]
+
+
+POOL = """
+import sys
+import ladewerk
+
+if __name__ == "__main__":
+    engine = ladewerk.ImportEngine(path=[sys.path[0], *sys.path], own=sys.argv[1:])
+    print(engine.import_module("pool_of_processes").answer("spawn"))
+"""
+POOL_MODULE = """
+import concurrent.futures
+import multiprocessing
+
+
+def double(number):
+    return 2 * number
+
+
+def answer(method):
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
+        return pool.submit(double, 4).result()
+"""
+
+
+@pytest.mark.parametrize("own, expected", [(["concurrent"], (0, "8")), ([], (1, ""))])  # the second is the control: multiprocessing is the engine's, concurrent is shared
+def test_pools_of_processes_that_are_started_anew(tmp_path, own, expected):
+    """With a `concurrent` of the engine's own they take its functions."""
+    (tmp_path / "main.py").write_text(POOL)
+    (tmp_path / "pool_of_processes.py").write_text(POOL_MODULE)
+    child = subprocess.run([sys.executable, str(tmp_path / "main.py"), *own], capture_output=True, text=True, timeout=120)
+    assert (child.returncode, child.stdout.strip()) == expected, child.stderr

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ladewerk import _engines
 from ladewerk._engine._events import ImportEvent, on_import
-from ladewerk._engine._hooks import asking, search
+from ladewerk._engine._hooks import search
 from ladewerk._engine._loading import make, own_hook, set_finders
 from ladewerk._engine._rules import Rule, Rules, add, put_modules
 from ladewerk._engine._sharing import Sharing
-from ladewerk._outside import outside
+from ladewerk._outside import OUTSIDE, engine_of_globals, outside
 
 _Self = TypeVar("_Self", bound="Surface")
 
@@ -40,7 +40,8 @@ class Surface:
                    level: int = 0) -> ModuleType:
         """What an import statement calls. ``builtins.__import__ = engine.__import__`` sends the statements of the process's modules here."""
         self._check()
-        if asking.get() is self and builtins.__import__ == self.__import__:  # a statement of a finder of the process
+        if _engines.context.get() is OUTSIDE and builtins.__import__ == self.__import__ and not engine_of_globals(globals or {}):
+            # A statement of a finder, or of what is shared.
             return importlib.__import__(name, globals, locals, fromlist or (), level)
         module: ModuleType = self._bootstrap.__import__(name, globals, locals, fromlist or (), level)
         return module

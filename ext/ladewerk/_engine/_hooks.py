@@ -5,11 +5,10 @@ A method takes an engine if one of its parameters is named so. That is read off 
 """
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
+from zipimport import zipimporter
 
 from ladewerk._engine._makers import trimmed
 from ladewerk._outside import outside
@@ -34,26 +33,12 @@ def call(engine: Any, function: Callable[..., Any], *args: Any) -> Any:
     return function(*args, engine=engine) if takes_engine(function) else function(*args)
 
 
-# The engine that asks, while code of the process answers.
-asking: ContextVar[Any] = ContextVar("ladewerk.asking", default=None)
-
-
-@contextmanager
-def asked(engine: Any) -> Iterator[None]:
-    """Meanwhile what code of the process imports is the process's, also within `with engine:` and with the engine's `__import__` in place of the built-in: it would
-    have to find itself what it needs to find anything.
-    """
-    token = asking.set(engine)
-    try:
-        with outside():
-            yield
-    finally:
-        asking.reset(token)
-
-
 def ask(engine: Any, finder: Any, name: str, *args: Any) -> Any:
-    """The spec that FINDER has of module NAME, or None. ARGS: the path and the module to be reloaded, for one of the meta path; the latter, for one of a path entry."""
-    with asked(engine):
+    """The spec that FINDER has of module NAME, or None. ARGS: the path and the module to be reloaded, for one of the meta path; the latter, for one of a path entry.
+
+    What code of the process imports meanwhile is the process's: it would have to find itself what it needs to find anything.
+    """
+    with outside():
         return _ask(engine, finder, name, *args)
 
 
@@ -85,6 +70,15 @@ class EntryFinder:
         return getattr(self._finder, name)
 
 
+def own_entry_finder(engine: Any, finder: Any) -> Any:
+    """What stands for FINDER, which path_importer_cache has of an entry."""
+    if finder is None or isinstance(finder, EntryFinder) or type(finder) is zipimporter or is_own(engine, finder):
+        return finder
+    if not hasattr(finder, "find_spec") and hasattr(finder, "find_loader"):  # 3.11 knows what to do with it; newer versions do not
+        return finder
+    return EntryFinder(engine, finder)
+
+
 class Hook:
     """A path hook as importlib calls them. It is equal to the one that it stands for."""
 
@@ -93,9 +87,9 @@ class Hook:
 
     def __call__(self, entry: str) -> Any:
         """Errors are the hook's."""
-        with asked(self._engine):
+        with outside():
             finder = call(self._engine, self._hook, entry)
-        return finder if finder is None or is_own(self._engine, finder) else EntryFinder(self._engine, finder)
+        return own_entry_finder(self._engine, finder)
 
     def __eq__(self, other: object) -> bool:
         return self._hook == (other._hook if isinstance(other, Hook) else other)

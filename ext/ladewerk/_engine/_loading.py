@@ -20,7 +20,7 @@ from typing import Any
 from zipimport import zipimporter
 
 from ladewerk import _engines, _native
-from ladewerk._engine._hooks import Hook, ask, execute, is_plain, load, search
+from ladewerk._engine._hooks import Hook, ask, execute, is_plain, load, own_entry_finder, search
 from ladewerk._engine._makers import Supply, trimmed
 from ladewerk._engine._rules import activate
 from ladewerk._engine._sharing import FIRST, PROCESS, Sharing, loaded_in_process, wait_in_process
@@ -219,6 +219,14 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
                 continue
         return None
 
+    stock_entry_finder, file_finder = engine._external.PathFinder._path_importer_cache.__func__, engine._external.FileFinder
+
+    @trimmed
+    def path_importer_cache(cls: Any, entry: str) -> Any:
+        """As importlib's, but that finders which were put into the dictionary take an engine as well."""
+        finder = stock_entry_finder(cls, entry)
+        return finder if type(finder) is file_finder else own_entry_finder(engine, finder)
+
     engine._load_default = lambda spec: supply.load(spec, load_plain, modules_now())
 
     def module_from_spec(spec: Any) -> Any:
@@ -232,7 +240,8 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
         own["_is_initializing"] = is_initializing
     given = _GIVEN | {name.partition(".")[0] for name in (*supply.made, *sharing.share)}
     inside = _native.Inside(bootstrap._find_and_load, vars(engine.sys), vars(bootstrap), vars(engine._external), vars(engine.builtins), own,
-                            supply.find, given, lambda finder, name, path: ask(engine, finder, name, path, None), staticmethod(path_hooks))
+                            supply.find, given, lambda finder, name, path: ask(engine, finder, name, path, None),
+                            {"_path_hooks": staticmethod(path_hooks), "_path_importer_cache": classmethod(path_importer_cache)})
     engine._inside = inside
     if overrides & {"find_spec", "load"}:
         inside.step_aside()

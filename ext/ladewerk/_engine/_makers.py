@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from importlib.machinery import BuiltinImporter, ExtensionFileLoader, ModuleSpec
 from importlib.util import spec_from_file_location, spec_from_loader
 from io import BytesIO
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar
 
 from _frozen_importlib import _DeadlockError, _ModuleLock  # type: ignore[attr-defined]
@@ -71,27 +71,38 @@ def _is_single(module: ModuleType) -> bool:
     return kind is not None and kind[0] == SINGLE
 
 
-def _dump(obj: object, file: Any, protocol: int | None = None, *, fix_imports: bool = True, buffer_callback: Any = None) -> None:
-    Pickler(file, protocol, fix_imports=fix_imports, buffer_callback=buffer_callback).dump(obj)  # type: ignore[name-defined]  # noqa: F821
+def _dump(pickler: Any, obj: object, file: Any, protocol: int | None = None, *, fix_imports: bool = True, buffer_callback: Any = None) -> None:
+    pickler(file, protocol, fix_imports=fix_imports, buffer_callback=buffer_callback).dump(obj)
 
 
-def _dumps(obj: object, protocol: int | None = None, *, fix_imports: bool = True, buffer_callback: Any = None) -> bytes:
+def _dumps(pickler: Any, obj: object, protocol: int | None = None, *, fix_imports: bool = True, buffer_callback: Any = None) -> bytes:
     file = _BytesIO()  # type: ignore[name-defined]  # noqa: F821
-    dump(obj, file, protocol, fix_imports=fix_imports, buffer_callback=buffer_callback)  # type: ignore[name-defined]  # noqa: F821
+    pickler(file, protocol, fix_imports=fix_imports, buffer_callback=buffer_callback).dump(obj)
     return file.getvalue()  # type: ignore[no-any-return]
+
+
+def _pickler_with(process: Any, copyreg: ModuleType) -> type:
+    """The Pickler of PROCESS, a _pickle, that looks into COPYREG where it has no other table: C code takes the one it is given last, but for one of its class."""
+    def init(self: Any, file: Any, protocol: int | None = None, fix_imports: bool = True, buffer_callback: Any = None) -> None:
+        process.Pickler.__init__(self, file, protocol, fix_imports, buffer_callback)
+        if not hasattr(self, "dispatch_table"):
+            self.dispatch_table = copyreg.dispatch_table
+
+    init.__annotations__ = {}  # its signature is the C type's
+    return type("Pickler", (process.Pickler,), {"__module__": "_pickle", "__init__": init})
 
 
 def _pickle_with(process: ModuleType, copyreg: ModuleType, own_builtins: ModuleType) -> ModuleType:
     """_pickle where it has static types (3.11) and looks into the process's copyreg: what pickles by default looks into COPYREG, as a module with OWN_BUILTINS."""
     module = ModuleType(process.__name__, process.__doc__)
+    pickler = _pickler_with(process, copyreg)
     vars(module).update(vars(process))
-    pickler = type("Pickler", (process.Pickler,), {"__module__": "_pickle", "dispatch_table": copyreg.dispatch_table})
     vars(module).update(Pickler=pickler, _BytesIO=BytesIO, __builtins__=vars(own_builtins))
     for name, function in (("dump", _dump), ("dumps", _dumps)):
         # With the engine's builtins in its globals it is the engine's, and so is what it has C code import.
         clone = FunctionType(function.__code__, vars(module), name, function.__defaults__)
-        clone.__kwdefaults__, clone.__doc__, clone.__module__ = function.__kwdefaults__, getattr(process, name).__doc__, "_pickle"
-        setattr(module, name, clone)
+        clone.__kwdefaults__, clone.__doc__, clone.__module__, clone.__qualname__ = function.__kwdefaults__, getattr(process, name).__doc__, "_pickle", name
+        setattr(module, name, MethodType(clone, pickler))  # a function in Python would be a method as an attribute of somebody's class
     return module
 
 
