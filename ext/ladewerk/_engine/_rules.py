@@ -235,7 +235,7 @@ def _attribute(rules: Rules, name: str) -> property:
     return property(get, put, delete)
 
 
-def _asking_kind(kind: type) -> type:
+def _asking_kind(kind: Any) -> type:
     """A subclass of KIND, a class of modules, for properties. From 3.14 on specialised code looks into a module's dictionary without a look at what its class has,
     unless the class has a `__getattribute__` of its own.
     """
