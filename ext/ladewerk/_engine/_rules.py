@@ -235,6 +235,16 @@ def _attribute(rules: Rules, name: str) -> property:
     return property(get, put, delete)
 
 
+def _asking_kind(kind: Any) -> type:
+    """A subclass of KIND, a class of modules, for properties. From 3.14 on specialised code looks into a module's dictionary without a look at what its class has,
+    unless the class has a `__getattribute__` of its own.
+    """
+    def look_up(package: Any, name: str) -> Any:
+        return kind.__getattribute__(package, name)
+
+    return type(kind.__name__, (kind,), {"__module__": kind.__module__, **({"__getattribute__": look_up} if sys.version_info >= (3, 14) else {})})
+
+
 def guard_attribute(rules: Rules, own_builtins: dict[str, Any], name: str) -> None:
     """Have the package that module NAME is in, if it is the engine's own, ask before it hands NAME out as an attribute: its class gets a property, which comes before what is bound."""
     parent, _, child = name.rpartition(".")
@@ -243,7 +253,7 @@ def guard_attribute(rules: Rules, own_builtins: dict[str, Any], name: str) -> No
         return
     kind = type(package)
     if kind not in rules.kinds:
-        kind = type(kind.__name__, (kind,), {"__module__": kind.__module__})
+        kind = _asking_kind(kind)
         try:
             package.__class__ = kind
         except TypeError:  # of another layout
