@@ -321,7 +321,7 @@ static int verify(lw_state *state)
 	return 0;
 }
 
-int lw_find_parts_quietly(lw_state *state)
+static int find_parts_alone(lw_state *state)
 {
 	if (state->pyc_tail)
 		return 0; /* the last thing found */
@@ -341,6 +341,18 @@ int lw_find_parts_quietly(lw_state *state)
 	return state->pyc_tail ? 0 : -1;
 }
 
+int lw_find_parts_quietly(lw_state *state)
+{
+#ifdef Py_GIL_DISABLED
+	PyMutex_Lock(&state->finding);
+	int result = find_parts_alone(state);
+	PyMutex_Unlock(&state->finding);
+	return result;
+#else
+	return find_parts_alone(state);
+#endif
+}
+
 static int insert_finder(lw_state *state)
 {
 	PyObject *meta_path = PyDict_GetItemString(state->sys_dict, "meta_path");
@@ -353,11 +365,11 @@ static int insert_finder(lw_state *state)
 }
 
 /* DICT[NAME] = FUNCTION; where the router of engines has its own there, BEHIND it. 0 or -1. */
-static int put_function(PyObject *dict, PyObject *name, PyObject **behind, PyObject *function)
+static int put_function(lw_state *state, PyObject *dict, PyObject *name, PyObject **behind, PyObject *function)
 {
 	if (!behind)
 		return PyDict_SetItem(dict, name, function);
-	Py_XSETREF(*behind, Py_NewRef(function));
+	lw_put_behind(state->home, behind, function);
 	return 0;
 }
 
@@ -369,17 +381,17 @@ int lw_replace(lw_state *state, PyObject *dict, PyObject *name, PyMethodDef *def
 		return found < 0 ? -1 : 1;
 	PyObject **behind = lw_behind_router(state, function);
 	if (behind)
-		Py_SETREF(function, Py_NewRef(*behind));
+		Py_SETREF(function, lw_take_behind(state->home, behind));
 	Py_XSETREF(*original, function);
 	Py_XSETREF(*replacement, PyCFunction_NewEx(def, self, NULL));
-	return *replacement ? put_function(dict, name, behind, *replacement) : -1;
+	return *replacement ? put_function(state, dict, name, behind, *replacement) : -1;
 }
 
 bool lw_restore(lw_state *state, PyObject *dict, PyObject *name, PyObject *original, PyObject *replacement)
 {
 	PyObject *function = original ? PyDict_GetItem(dict, name) : NULL;
 	PyObject **behind = function ? lw_behind_router(state, function) : NULL;
-	return function && (behind ? *behind : function) == replacement && put_function(dict, name, behind, original) == 0;
+	return function && (behind ? *behind : function) == replacement && put_function(state, dict, name, behind, original) == 0;
 }
 
 int lw_replace_find(lw_state *state)
@@ -407,7 +419,7 @@ static int replace_function(lw_state *state, PyObject *name, PyMethodDef *def, P
 		return found < 0 ? -1 : refuse(state, "importlib._bootstrap has no %s", PyUnicode_AsUTF8(name));
 	PyObject **behind = lw_behind_router(state, function);
 	if (behind)
-		Py_SETREF(function, Py_NewRef(*behind));
+		Py_SETREF(function, lw_take_behind(state, behind));
 	if (!lw_bootstrap_is_stock(function)) {
 		Py_DECREF(function);
 		return refuse(state, "importlib._bootstrap.%s was replaced by somebody else", PyUnicode_AsUTF8(name));
@@ -478,6 +490,7 @@ static int install_unheard(lw_state *state, const struct options *options)
 		result = insert_finder(state);
 	if (result)
 		return result;
+	lw_told_unplace(state); /* of a listener that came meanwhile: other threads run while this one waits for the session */
 	state->installed = true;
 	result = replace_functions(state);
 	return result ? result : lw_report_if_asked(state, variable(options, "LADEWERK_REPORT"));
@@ -503,19 +516,26 @@ static void uninstall_unheard(lw_state *state)
 
 static void uninstall(lw_state *state)
 {
+	Py_BEGIN_CRITICAL_SECTION(state->module);
 	lw_told_unplace(state);
 	uninstall_unheard(state);
 	if (lw_told_place(state) < 0)
 		PyErr_Clear(); /* without memory: less is told */
+	Py_END_CRITICAL_SECTION();
 }
 
 /* What a listener needs is out of the way meanwhile: the functions are looked at. */
 static int install(lw_state *state, const struct options *options)
 {
+	int result;
+	Py_BEGIN_CRITICAL_SECTION(state->module);
 	if (!state->installed)
 		lw_told_unplace(state);
-	int result = install_unheard(state, options);
-	return lw_told_place(state) < 0 ? -1 : result;
+	result = install_unheard(state, options);
+	if (lw_told_place(state) < 0)
+		result = -1;
+	Py_END_CRITICAL_SECTION();
+	return result;
 }
 
 /* After a failed installation; its exception stays. */

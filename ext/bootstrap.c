@@ -606,12 +606,12 @@ static int put_code(struct text *text, PyCodeObject *code)
 /* A function of DICT by its name: a new reference or NULL. For _find_and_load, where ours or the router's stands in its place, the one that was there. */
 static PyObject *function_of(const lw_state *state, PyObject *dict, const char *name)
 {
-	PyObject *function = PyDict_GetItemString(dict, name), **behind = function ? lw_behind_router(state->home, function) : NULL;
+	PyObject *function = Py_XNewRef(PyDict_GetItemString(dict, name)), **behind = function ? lw_behind_router(state->home, function) : NULL;
 	if (behind)
-		function = *behind;
+		Py_SETREF(function, lw_take_behind(state->home, behind));
 	if (function && !PyFunction_Check(function) && state->original && dict == state->bootstrap_dict && strcmp(name, "_find_and_load") == 0)
-		function = state->original;
-	return Py_XNewRef(function);
+		Py_SETREF(function, Py_NewRef(state->original));
+	return function;
 }
 
 /* "Class.method" or "function"; what is missing in a version is part of the digest too. */

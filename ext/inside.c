@@ -140,10 +140,12 @@ PyObject *lw_routed(PyObject *module, PyObject *engines)
 	PyObject *capsule = PyObject_GetAttrString(engines, "_api");
 	const struct lw_engines_api *api = capsule ? PyCapsule_GetPointer(capsule, LW_ENGINES_API) : NULL;
 	if (api) {
-		home->engines = api->state;
+		Py_BEGIN_CRITICAL_SECTION(module);
+		Py_XSETREF(home->router, Py_NewRef(engines));
 		home->routing = api->state->router_type;
 		home->current_engine = api->current;
-		Py_XSETREF(home->router, Py_NewRef(engines));
+		home->engines = api->state;
+		Py_END_CRITICAL_SECTION();
 	}
 	Py_XDECREF(capsule);
 	return api ? Py_NewRef(Py_None) : NULL;
@@ -155,6 +157,21 @@ PyObject **lw_behind_router(const lw_state *home, PyObject *function)
 	if (engines && function == engines->dispatch_load)
 		return &engines->find_and_load;
 	return engines && function == engines->dispatch_wait ? &engines->wait : NULL;
+}
+
+PyObject *lw_take_behind(const lw_state *home, PyObject **behind)
+{
+	return lw_field(home->router, behind);
+}
+
+void lw_put_behind(const lw_state *home, PyObject **behind, PyObject *function)
+{
+	PyObject *before;
+	Py_BEGIN_CRITICAL_SECTION(home->router);
+	before = *behind;
+	*behind = Py_NewRef(function);
+	Py_END_CRITICAL_SECTION();
+	Py_XDECREF(before);
 }
 
 bool lw_is_diverted(const lw_state *state)

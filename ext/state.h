@@ -20,7 +20,7 @@
  *   canonical.c  one marshalled form of code, the same from every process
  *
  * Threads: Python objects here follow the interpreter's rules. Under the GIL it protects the plain fields; in free-threaded builds the
- * fields marked (once) are written by install() only, counters are relaxed atomics, and the caches are Python containers.
+ * fields marked (once) are written by install() only, which takes turns with uninstall() and on_import() by the module's critical section, counters are relaxed atomics, and the caches are Python containers.
  */
 #ifndef LW_EXT_STATE_H
 #define LW_EXT_STATE_H
@@ -30,6 +30,7 @@
 
 #include "ioq.h"
 #include "session.h"
+#include "sections.h"
 #include <stdatomic.h>
 
 /* Reasons for stepping aside, in the order of their names in native.c. */
@@ -156,6 +157,9 @@ struct lw_state {
 	struct lw_engine *(*current_engine)(struct lw_engines *);	/* who knows whose code is running; and */
 	PyTypeObject *routing;		/* the type that it has given to the interpreter's modules: strong in its state */
 
+#ifdef Py_GIL_DISABLED
+	PyMutex finding;		/* held by who looks for the stock import system; no Python code runs then */
+#endif
 	struct lw_recorder *recorder;	/* observe.h; NULL: nothing is recorded */
 	PyObject *told_self;		/* borrowed: the Inside whose state this is, if it ever had a listener */
 	PyObject *listener;		/* told.h; under the critical section of the module */
@@ -263,11 +267,6 @@ static inline PyObject *lw_list_item(PyObject *list, Py_ssize_t i)
 	return i < PyList_GET_SIZE(list) ? Py_NewRef(PyList_GET_ITEM(list, i)) : NULL;
 #endif
 }
-
-#ifndef Py_BEGIN_CRITICAL_SECTION /* before 3.13 there is always a GIL */
-#define Py_BEGIN_CRITICAL_SECTION(object) {
-#define Py_END_CRITICAL_SECTION() }
-#endif
 
 /* A pending exception put aside: VALUE is the normalised exception, NULL if there was none. */
 struct lw_error {
@@ -437,6 +436,9 @@ lw_state *lw_state_behind(PyObject *self);
 PyObject *lw_routed(PyObject *module, PyObject *engines);
 /** Where the router keeps what its dispatcher FUNCTION stands in front of: strong; NULL: FUNCTION is none of its. */
 PyObject **lw_behind_router(const lw_state *home, PyObject *function);
+/** What is in BEHIND: a new reference. */
+PyObject *lw_take_behind(const lw_state *home, PyObject **behind);
+void lw_put_behind(const lw_state *home, PyObject **behind, PyObject *function);
 
 /** Whether imports of the process's code come to an engine: within `with engine:`, or with a function in place of the built-in __import__. STATE is an engine's. Raises nothing. */
 bool lw_is_diverted(const lw_state *state);

@@ -235,19 +235,20 @@ PyObject *lw_listen_to(lw_state *state, PyObject *self, PyObject *args)
 	PyObject *listener, *events;
 	if (!PyArg_ParseTuple(args, "OO:listen", &listener, &events))
 		return NULL;
-	int bits = bits_of(events);
+	int bits = bits_of(events), result;
 	if (bits < 0 || (bits && state == state->home && lw_find_parts(state) < 0))
 		return NULL;
-	state->told_self = state == state->home ? NULL : self;
-	lw_told_unplace(state);
 	PyObject *before;
 	Py_BEGIN_CRITICAL_SECTION(state->module);
+	state->told_self = state == state->home ? NULL : self;
+	lw_told_unplace(state);
 	before = state->listener;
 	state->listener = bits ? Py_NewRef(listener) : NULL;
+	atomic_store_explicit(&state->told_events, (unsigned)bits, memory_order_relaxed);
+	result = lw_told_place(state);
 	Py_END_CRITICAL_SECTION();
 	Py_XDECREF(before);
-	atomic_store_explicit(&state->told_events, (unsigned)bits, memory_order_relaxed);
-	return lw_told_place(state) < 0 ? NULL : Py_NewRef(Py_None);
+	return result < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 PyObject *lw_listen(PyObject *module, PyObject *args)

@@ -15,8 +15,8 @@
  *
  * What an engine consists of is made in Python (ladewerk._engine._loading); here are the places where CPython's C code must be led to it.
  *
- * Threads: under the GIL it protects the plain fields. In free-threaded builds the fields marked (once) are written before the object is shown to anybody; the list of
- * engines is protected by its mutex; everything else are Python objects that are replaced by atomic stores of CPython's own (members).
+ * Threads: under the GIL it protects the plain fields. In free-threaded builds the fields marked (once) are written before the object is shown to anybody; the fields of an
+ * engine are under its critical section, in which CPython sets members, and read by lw_field(); those that say so, under the module's critical section or the mutex.
  */
 #ifndef LW_ENGINE_H
 #define LW_ENGINE_H
@@ -25,6 +25,8 @@
 #include <Python.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+
+#include "../sections.h"
 
 typedef struct lw_engine lw_engine;
 
@@ -36,15 +38,18 @@ typedef struct lw_engines {
 	PyObject *context;		/* (once) ContextVar: (engine, what it was before) of `with engine:`, or None */
 	PyObject *builtins;		/* (once) the dictionary of the interpreter's own builtins */
 	PyObject *bootstrap, *external;	/* (once) the dictionaries of the interpreter's own import machinery */
-	PyObject *modules;		/* the interpreter's modules dictionary; NULL until it is routed */
-	PyObject *find_and_load, *wait;	/* what was in the place of the dispatchers */
-	PyObject *dispatch_load, *dispatch_wait;
+#ifdef Py_GIL_DISABLED
+	PyMutex routing;		/* held by who leads imports to us; no Python code runs then */
+#endif
+	PyObject *modules;		/* the interpreter's modules dictionary; NULL until it is routed; under the mutex */
+	PyObject *find_and_load, *wait;	/* what was in the place of the dispatchers; under the module's critical section */
+	PyObject *dispatch_load, *dispatch_wait;	/* (once) */
 	PyObject *real_sys;		/* (once) the interpreter's own */
 	PyObject *own_names;		/* (once) frozenset: what is an engine's own in its sys, and not mirrored */
 	PyObject *mirrors;		/* list of weak references to engines' sys modules */
 	_Atomic bool entered;		/* `with engine:` was used: the context must be asked */
-	bool sees;			/* the real sys module is watched, see mirror.c; 3.12 and newer */
-	int watcher;			/* (once) of the dictionaries of sys modules; 3.12 and newer */
+	bool sees;			/* there is a watcher, see mirror.c; 3.12 and newer; both under the module's critical section */
+	int watcher;			/* of the dictionaries of sys modules; 3.12 and newer */
 } lw_engines;
 
 /**
@@ -62,6 +67,16 @@ struct lw_engine {
 	PyObject *dict, *weaklist;
 };
 
+/** What is in FIELD of OBJECT, which another thread may set at this moment under the critical section of OBJECT: a new reference or NULL. */
+static inline PyObject *lw_field(PyObject *object, PyObject **field)
+{
+	PyObject *value;
+	Py_BEGIN_CRITICAL_SECTION(object);
+	value = Py_XNewRef(*field);
+	Py_END_CRITICAL_SECTION();
+	return value;
+}
+
 lw_engines *lw_engines_of(PyObject *module);
 /** The state for an object of a type of ours (Engine, the router, their subclasses); NULL without an exception once the module is gone. */
 lw_engines *lw_engines_of_type(PyTypeObject *type);
@@ -78,15 +93,8 @@ lw_engine *lw_engine_current(lw_engines *state);
  */
 int lw_route(lw_engines *state);
 
-/* --- the hook point: called only where the engine's field lw_is_set(), so that they cost two comparisons otherwise --- */
-
-static inline bool lw_is_set(PyObject *hook)
-{
-	return hook && hook != Py_None;
-}
-
 /** May the running code have module NAME (str)? 0; -1 with an ImportError that says which rule forbids it. Asked for `import` of a module that is there, and of one that is not. */
-int lw_engine_guard(lw_engines *state, lw_engine *engine, PyObject *name);
+int lw_engine_guard(lw_engine *engine, PyObject *name);
 
 /* --- for the other extensions --- */
 

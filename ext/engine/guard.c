@@ -4,11 +4,11 @@
  */
 #include "engine.h"
 
-int lw_engine_guard(lw_engines *state, lw_engine *engine, PyObject *name)
+int lw_engine_guard(lw_engine *engine, PyObject *name)
 {
-	PyObject *guard = Py_NewRef(engine->guard);
-	PyObject *answer = PyObject_CallOneArg(guard, name);
-	Py_DECREF(guard);
+	PyObject *guard = lw_field((PyObject *)engine, &engine->guard);
+	PyObject *answer = guard && guard != Py_None ? PyObject_CallOneArg(guard, name) : Py_NewRef(Py_None);
+	Py_XDECREF(guard);
 	Py_XDECREF(answer);
 	return answer ? 0 : -1;
 }

@@ -97,13 +97,14 @@ static int fill(lw_engines *state, PyObject *dict)
 /* From now on what is written to SYS, a new one, and to the others is the same. 0, -1. */
 static int see_assignments(lw_engines *state, PyObject *sys)
 {
-	if (!state->sees) {
+	int watcher;
+	Py_BEGIN_CRITICAL_SECTION(state->module);
+	if (!state->sees)
 		state->watcher = PyDict_AddWatcher(written);
-		if (state->watcher < 0 || PyDict_Watch(state->watcher, PyModule_GetDict(state->real_sys)) < 0)
-			return -1;
-		state->sees = true;
-	}
-	return PyDict_Watch(state->watcher, PyModule_GetDict(sys));
+	watcher = state->watcher;
+	state->sees = watcher >= 0;
+	Py_END_CRITICAL_SECTION();
+	return watcher < 0 || PyDict_Watch(watcher, PyModule_GetDict(state->real_sys)) < 0 ? -1 : PyDict_Watch(watcher, PyModule_GetDict(sys));
 }
 
 #else
@@ -269,18 +270,13 @@ static int see_assignments(lw_engines *state, PyObject *ignored)
 
 /* --- making one --- */
 
-/* Remember SYS, weakly, and forget those that have gone. */
+/* Remember SYS, weakly, until it goes. The list may be asked for and changed by any thread: each step is one of list's own methods. */
 static int remember(lw_engines *state, PyObject *sys)
 {
-	for (Py_ssize_t i = PyList_GET_SIZE(state->mirrors); i-- > 0;) {
-		PyObject *mirror = PyObject_CallNoArgs(PyList_GET_ITEM(state->mirrors, i));
-		int gone = !mirror ? -1 : mirror == Py_None;
-		Py_XDECREF(mirror);
-		if (gone < 0 || (gone && PyList_SetSlice(state->mirrors, i, i + 1, NULL) < 0))
-			return -1;
-	}
-	PyObject *weak = PyWeakref_NewRef(sys, NULL);
+	PyObject *forget = PyObject_GetAttrString(state->mirrors, "remove");
+	PyObject *weak = forget ? PyWeakref_NewRef(sys, forget) : NULL;
 	int result = weak ? PyList_Append(state->mirrors, weak) : -1;
+	Py_XDECREF(forget);
 	Py_XDECREF(weak);
 	return result;
 }

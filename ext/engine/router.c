@@ -21,15 +21,7 @@ static PyObject *modules_of(PyObject *self, lw_engine **engine)
 	lw_engine *current = lw_engine_current(lw_engines_of_type(Py_TYPE(self)));
 	if (engine)
 		*engine = current;
-	return current ? Py_XNewRef(current->modules) : NULL;
-}
-
-/* May the running code have KEY? 0, -1. */
-static int allowed(PyObject *self, lw_engine *engine, PyObject *key)
-{
-	if (!lw_is_set(engine->guard) || !PyUnicode_Check(key))
-		return 0;
-	return lw_engine_guard(lw_engines_of_type(Py_TYPE(self)), engine, key);
+	return current ? lw_field((PyObject *)current, &current->modules) : NULL;
 }
 
 /* DICT[KEY] of a dict's own storage: a new reference; NULL with or without an exception. */
@@ -50,7 +42,8 @@ static PyObject *look_up(PyObject *self, PyObject *key)
 	PyObject *modules = modules_of(self, &engine);
 	if (!modules)
 		return engine ? NULL : stored(self, key);
-	PyObject *value = allowed(self, engine, key) < 0 ? NULL : PyDict_Check(modules) ? stored(modules, key) : PyObject_GetItem(modules, key);
+	bool refused = PyUnicode_Check(key) && lw_engine_guard(engine, key) < 0;
+	PyObject *value = refused ? NULL : PyDict_Check(modules) ? stored(modules, key) : PyObject_GetItem(modules, key);
 	Py_DECREF(modules);
 	return value;
 }
@@ -251,26 +244,24 @@ static PyType_Spec spec = {
 
 /* --- the bootstrap functions --- */
 
-/* Call FUNCTION, a field that may be replaced or emptied meanwhile: close(), or ladewerk.uninstall(), in a module body. */
-static PyObject *call_field(PyObject *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-	Py_INCREF(function);
-	PyObject *result = PyObject_Vectorcall(function, args, (size_t)nargs, kwnames);
-	Py_DECREF(function);
-	return result;
-}
-
-/* What the process has, or the engine of whoever asks: the fields at these offsets of lw_engines and of lw_engine. (Rules are asked by the engine's function itself.) */
+/*
+ * What the process has, or the engine of whoever asks: the fields at these offsets of lw_engines and of lw_engine. Either may be replaced or emptied meanwhile: close(), or
+ * ladewerk.uninstall(), in a module body. (Rules are asked by the engine's function itself.)
+ */
 static PyObject *dispatch(PyObject *module, size_t of_process, size_t of_engine, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
 	lw_engines *state = lw_engines_of(module);
 	lw_engine *engine = lw_engine_current(state);
-	PyObject *function = *(PyObject **)(engine ? (char *)engine + of_engine : (char *)state + of_process);
-	if (!engine)
-		return function ? call_field(function, args, nargs, kwnames) : PyErr_Format(PyExc_ImportError, "ladewerk: the extension has been torn down");
-	Py_INCREF(engine);
-	PyObject *result = function ? call_field(function, args, nargs, kwnames) : PyErr_Format(PyExc_ImportError, "%R is closed", engine);
-	Py_DECREF(engine);
+	PyObject *owner = Py_NewRef(engine ? (PyObject *)engine : module), *result = NULL;
+	PyObject *function = lw_field(owner, (PyObject **)(engine ? (char *)engine + of_engine : (char *)state + of_process));
+	if (function)
+		result = PyObject_Vectorcall(function, args, (size_t)nargs, kwnames);
+	else if (engine)
+		PyErr_Format(PyExc_ImportError, "%R is closed", owner);
+	else
+		PyErr_SetString(PyExc_ImportError, "ladewerk: the extension has been torn down");
+	Py_XDECREF(function);
+	Py_DECREF(owner);
 	return result;
 }
 
@@ -289,38 +280,46 @@ static PyMethodDef dispatchers[] = {
 	{ "_lock_unlock_module", (PyCFunction)(void (*)(void))dispatch_wait, METH_FASTCALL | METH_KEYWORDS, "Wait until the module of whoever asks is initialised." },
 };
 
-/* Put our function in the place of what is there, which goes to *WAS; once. */
-static int replace(lw_engines *state, PyMethodDef *method, PyObject **ours, PyObject **was)
+/* Put OURS in the place of the bootstrap's function NAME, which goes to *WAS; once. */
+static int replace(lw_engines *state, const char *name, PyObject *ours, PyObject **was)
 {
 	if (*was)
 		return 0;
-	PyObject *there = PyDict_GetItemString(state->bootstrap, method->ml_name);
-	if (!there)
-		return PyErr_Format(PyExc_ImportError, "import engines: this interpreter's import system has no %s", method->ml_name), -1;
-	Py_XSETREF(*ours, PyCFunction_NewEx(method, state->module, NULL));
-	if (!*ours)
-		return -1;
-	*was = Py_NewRef(there);
-	if (PyDict_SetItemString(state->bootstrap, method->ml_name, *ours) == 0)
+	*was = Py_XNewRef(PyDict_GetItemString(state->bootstrap, name));
+	if (!*was)
+		return PyErr_Format(PyExc_ImportError, "import engines: this interpreter's import system has no %s", name), -1;
+	if (PyDict_SetItemString(state->bootstrap, name, ours) == 0)
 		return 0;
 	Py_CLEAR(*was);
 	return -1;
 }
 
-int lw_route(lw_engines *state)
+static int route_alone(lw_engines *state)
 {
 	if (state->modules)
 		return 0;
 	PyObject *modules = PyImport_GetModuleDict();
 	if (!modules || !PyDict_CheckExact(modules))
 		return PyErr_Format(PyExc_ImportError, "import engines: the interpreter's modules are not in a dict"), -1;
-	if (replace(state, &dispatchers[0], &state->dispatch_load, &state->find_and_load) < 0
-			|| replace(state, &dispatchers[1], &state->dispatch_wait, &state->wait) < 0)
+	if (replace(state, dispatchers[0].ml_name, state->dispatch_load, &state->find_and_load) < 0
+			|| replace(state, dispatchers[1].ml_name, state->dispatch_wait, &state->wait) < 0)
 		return -1;
 	state->modules = Py_NewRef(modules);
 	Py_INCREF(state->router_type);
 	Py_SET_TYPE(modules, state->router_type);
 	return 0;
+}
+
+int lw_route(lw_engines *state)
+{
+#ifdef Py_GIL_DISABLED
+	PyMutex_Lock(&state->routing);
+	int result = route_alone(state);
+	PyMutex_Unlock(&state->routing);
+	return result;
+#else
+	return route_alone(state);
+#endif
 }
 
 static PyObject *route(PyObject *module, PyObject *ignored)
@@ -337,5 +336,7 @@ int lw_engines_add_router(PyObject *module)
 {
 	lw_engines *state = lw_engines_of(module);
 	state->router_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &spec, (PyObject *)&PyDict_Type);
-	return state->router_type ? PyModule_AddFunctions(module, functions) : -1;
+	state->dispatch_load = PyCFunction_NewEx(&dispatchers[0], module, NULL);
+	state->dispatch_wait = PyCFunction_NewEx(&dispatchers[1], module, NULL);
+	return state->router_type && state->dispatch_load && state->dispatch_wait ? PyModule_AddFunctions(module, functions) : -1;
 }
