@@ -2,7 +2,8 @@
 """At each moment of each thing that a thread may ask of Ladewerk, another thread takes the session's lock and waits for its disk (moments.c).
 
 The main thread asks for nothing, so it must be able to go on: it is who lets the disk answer. Prints how many moments each thing has, and how often a
-thread has waited for the lock with the GIL held.
+thread has waited for the lock with the GIL held. With LISTEN set, meanwhile somebody begins to listen to imports, and install() is what is asked; prints
+whether it was under way then, and why it did not come about.
 """
 import ctypes
 import importlib.util
@@ -67,11 +68,20 @@ def ask_slow_disk():
     attempt(f"parent.absent{next(numbers)}")
 
 
-def do(thing, number):
-    """THING, while the disk is asked at its moment NUMBER. Whether it has so many."""
+under_way, refused = [], []
+
+
+def listen():
+    under_way.append(not any("ladewerk" in repr(finder) for finder in sys.meta_path))
+    return ladewerk.on_import(lambda event: None)
+
+
+def do(thing, number, before=lambda: None, meanwhile=lambda: None):
+    """THING after BEFORE, while the disk is asked at its moment NUMBER, and MEANWHILE. Whether it has so many."""
     reached = []
 
     def other():
+        before()
         own.be_other()
         try:
             THINGS[thing]()
@@ -84,9 +94,14 @@ def do(thing, number):
     moments.wait_parked()
     thread.start()
     moments.wait_inside()  # and this thread goes on:
+    listening = meanwhile()
     moments.answer()
     thread.join()
     disk.join()
+    if listening is not None:
+        listening.close()
+        if not ladewerk.stats()["fast_path"]:
+            refused.append(ladewerk.stats()["reason"])
     return reached[0]
 
 
@@ -96,5 +111,11 @@ def count(thing):
         number += 1
     return number - 1
 
+
+if os.environ.get("LISTEN"):
+    ladewerk.on_import(print).close()  # its modules
+    do("freshness", 1, ladewerk.uninstall, listen)  # install() waits for the session once
+    print(json.dumps({"under_way": under_way, "refused": refused}))
+    sys.exit()
 
 print(json.dumps({"moments": {thing: count(thing) for thing in THINGS}, "waited": moments.waited()}))

@@ -403,3 +403,9 @@ def test_nobody_waits_for_the_disk_of_another_thread(tree, moments_library):
 def test_nobody_waits_control(tree, moments_library):
     """Control: a lock that is waited for with the GIL held."""
     assert at_each_moment(tree, moments_library, CONTROL="1")["waited"]
+
+
+def test_somebody_begins_to_listen_during_an_install(tree, moments_library):
+    """A listener has wrappers in importlib, and install() looks for the stock functions: while it waits for the session both go on."""
+    seen = at_each_moment(tree, moments_library, LISTEN="1")
+    assert seen == {"under_way": [True], "refused": []}
