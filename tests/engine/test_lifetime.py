@@ -233,6 +233,30 @@ def test_an_unregistered_function_does_not_run():
     assert done == []
 
 
+def test_what_is_registered_while_another_function_is_unregistered_runs():
+    """And is not looked at. Comparing functions runs code, so other threads register theirs meanwhile: here the comparison itself does."""
+    done: list[str] = []
+    comparisons: list[object] = []
+    engine = ladewerk.ImportEngine()
+    inside = engine.import_module("atexit")
+
+    class Compared:
+        def __eq__(self, other: object) -> bool:
+            comparisons.append(other)
+            if len(comparisons) < 10:
+                inside.register(done.append, "registered meanwhile")
+            return other is self
+
+        def __call__(self) -> None:
+            done.append("unregistered")
+
+    compared = inside.register(Compared())
+    inside.unregister(compared)
+    assert comparisons == [compared]
+    engine.close()
+    assert done == ["registered meanwhile"]
+
+
 # --- forks ---
 
 def in_child(function: Any) -> str:

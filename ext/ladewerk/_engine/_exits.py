@@ -7,7 +7,7 @@ The process's registries hold what is registered for ever, so logging alone (`at
 An engine's exit functions run once, last registered first: when it is closed, when it is freed, or at the interpreter's end, whichever comes first. What they raise is
 reported as unraisable and the others run. At the interpreter's end those of one engine run together, where the first that it registered would have run.
 
-Threads: any. Lists only grow, and are taken away as a whole.
+Threads: any. Each change of what is registered is one operation of a dict or a list. What compares functions runs other code, so it looks at a copy.
 """
 
 import _imp
@@ -54,7 +54,7 @@ class Exits:
 
     def __init__(self, engine: Any = None) -> None:
         self._engine = engine
-        self._at_exit: list[tuple[Callable[..., object], tuple[Any, ...], dict[str, Any]]] = []
+        self._at_exit: dict[object, tuple[Callable[..., object], tuple[Any, ...], dict[str, Any]]] = {}  # the keys mean nothing
         self._at_fork: dict[str, list[Callable[[], object]]] = {"before": [], "after_in_child": [], "after_in_parent": []}
         self._known = False
         _live[id(self)] = self
@@ -66,17 +66,22 @@ class Exits:
         if not self._known:
             self._known = True
             _at_exit_of(self)
-        self._at_exit.append((function, args, kwargs))
+        self._at_exit[object()] = (function, args, kwargs)
         return function
 
     def unregister(self, function: object, /) -> None:
         """atexit.unregister() of the engine."""
-        self._at_exit[:] = [entry for entry in self._at_exit if not entry[0] == function]
+        for key, entry in self._at_exit.copy().items():
+            if entry[0] == function:
+                self._at_exit.pop(key, None)
 
     def run(self) -> None:
         """Run the exit functions, and those that they register."""
-        while self._at_exit:
-            function, args, kwargs = self._at_exit.pop()
+        while True:
+            try:
+                _, (function, args, kwargs) = self._at_exit.popitem()
+            except KeyError:  # no more
+                return
             try:
                 with self._inside(function):
                     function(*args, **kwargs)
@@ -106,7 +111,6 @@ class Exits:
                 raise TypeError(f"register_at_fork() got an unexpected keyword argument '{when}'")
             if not callable(function):
                 raise TypeError(f"'{when}' must be callable, not {type(function).__name__}")
-        _at_fork_of_all()
         for when, function in functions.items():
             self._at_fork[when].append(function)
 
@@ -164,18 +168,11 @@ def _at_exit_of(exits: Exits) -> None:
     atexit.register(run)
 
 
-_at_forks = False
+def _forked(when: str) -> None:
+    """Run what engines have registered."""
+    engines = [exits for weak in _live.valuerefs() if (exits := weak()) is not None]
+    for exits in reversed(engines) if when == "before" else engines:
+        exits.forked(when)
 
 
-def _at_fork_of_all() -> None:
-    """Let the process's forks run what engines have registered."""
-    global _at_forks
-    if _at_forks:
-        return
-    _at_forks = True
-
-    def run(when: str) -> None:
-        engines = list(_live.values())
-        for exits in reversed(engines) if when == "before" else engines:
-            exits.forked(when)
-    os.register_at_fork(before=lambda: run("before"), after_in_child=lambda: run("after_in_child"), after_in_parent=lambda: run("after_in_parent"))
+os.register_at_fork(before=lambda: _forked("before"), after_in_child=lambda: _forked("after_in_child"), after_in_parent=lambda: _forked("after_in_parent"))
