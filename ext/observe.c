@@ -46,6 +46,7 @@ struct lw_span {
 	enum lw_phase phase;
 	enum lw_how how;
 	uint32_t depth;
+	bool inside;			/* of an engine: IMPORTER is none of the process's modules, whatever its name */
 };
 
 struct record {
@@ -55,6 +56,7 @@ struct record {
 	unsigned long thread;
 	uint32_t depth;
 	uint8_t how;
+	bool inside;
 };
 
 struct lw_recorder {
@@ -117,6 +119,7 @@ struct lw_span *lw_span_begin(lw_state *state, PyObject *name)
 	span->name = Py_NewRef(name);
 	span->importer = lw_importer_name();
 	span->how = LW_HOW_STOCK;
+	span->inside = state != state->home;
 	span->outer = lw_current_span;
 	span->depth = span->outer ? span->outer->depth + 1 : 0;
 	if (ladewerk_import__start_semaphore)
@@ -240,7 +243,7 @@ static bool keep(struct lw_recorder *recorder, const struct lw_span *span, int64
 	struct record *record = &recorder->record[recorder->count++];
 	*record = (struct record){
 		.name = span->name, .importer = span->importer, .begun = span->begun, .ended = ended, .thread = PyThread_get_thread_ident(),
-		.depth = span->depth, .how = (uint8_t)span->how,
+		.depth = span->depth, .how = (uint8_t)span->how, .inside = span->inside,
 	};
 	memcpy(record->spent, span->spent, sizeof(record->spent));
 	return true;
@@ -442,8 +445,8 @@ static PyObject *record_of(const struct record *record)
 	PyObject *phases = phases_of(record);
 	if (!phases)
 		return NULL;
-	return Py_BuildValue("OOLLkIsN", record->name, record->importer ? record->importer : Py_None, (long long)record->begun, (long long)record->ended,
-		record->thread, record->depth, how_names[record->how], phases);
+	return Py_BuildValue("OOLLkIsNO", record->name, record->importer ? record->importer : Py_None, (long long)record->begun, (long long)record->ended,
+		record->thread, record->depth, how_names[record->how], phases, record->inside ? Py_True : Py_False);
 }
 
 PyObject *lw_records(PyObject *module, PyObject *unused)

@@ -7,8 +7,8 @@ from typing import Any, Literal, TypeAlias, TypedDict, final, type_check_only
 __version__: str
 has_probes: bool
 
-# name, importer, begun, ended, thread, depth, outcome, {phase: ns}
-_Record: TypeAlias = tuple[str, str | None, int, int, int, int, str, dict[str, int]]
+# name, importer, begun, ended, thread, depth, outcome, {phase: ns}, whether it was of an engine
+_Record: TypeAlias = tuple[str, str | None, int, int, int, int, str, dict[str, int], bool]
 # event, importee, importer, spec, nanoseconds, error
 _Listener: TypeAlias = Callable[[_Event, str, str | None, ModuleSpec | None, int, BaseException | None], object]
 _Event: TypeAlias = Literal["found", "loading", "loaded", "failed", "reused"]

@@ -53,10 +53,10 @@ EDGES = 40  # imports whose importers are read to see whether they use them
 class Import:
     """One import. Times are ns; `own` is without, `whole` with what it imported itself."""
 
-    __slots__ = ("name", "importer", "begun", "ended", "thread", "depth", "outcome", "phases", "own", "whole", "size", "parent", "children")
+    __slots__ = ("name", "importer", "begun", "ended", "thread", "depth", "outcome", "phases", "inside", "own", "whole", "size", "parent", "children")
 
     def __init__(self, record: Record) -> None:
-        self.name, self.importer, self.begun, self.ended, self.thread, self.depth, self.outcome, self.phases = record
+        self.name, self.importer, self.begun, self.ended, self.thread, self.depth, self.outcome, self.phases, self.inside = record
         self.own = sum(self.phases.values())
         self.whole = self.ended - self.begun
         self.size = 1
@@ -204,7 +204,7 @@ def unused(report: Report) -> list[Unused]:
     threshold = max(1_000_000, report.total // 100)
     edges: dict[tuple[str, str], Import] = {}
     for item in sorted(report.imports, key=lambda item: -item.whole)[:EDGES]:
-        if item.importer and item.whole >= threshold and item.outcome != "failed":
+        if item.importer and not item.inside and item.whole >= threshold and item.outcome != "failed":  # an engine's modules are not in sys.modules
             edges.setdefault((item.importer, item.name), item)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those of the sources were shown when they were compiled

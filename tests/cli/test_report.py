@@ -341,6 +341,15 @@ def test_main_and_relative_imports_and_packages(dear):
     assert unused(report(dear, "-c", "import pack.sub")) == {("pack.heavy2", "pack.sub")}
 
 
+def test_modules_of_engines_are_not_taken_for_those_of_the_process(dear):
+    """The process's `user` has an import that it does not use, nor runs; an engine's `user` runs and uses it."""
+    dear.write("user.py", "if False:\n    import dear\n")
+    dear.write("other/user.py", "import dear\nprint(dear.a)\n")
+    main = f"import ladewerk, sys, user; ladewerk.ImportEngine(path=[{str(dear.cwd / 'other')!r}, *sys.path]).import_module('user')"
+    facts = report(dear, "-c", main)
+    assert unused(facts) == set() and ("dear", "user") in {(one["name"], one["importer"]) for one in facts["imports"]}
+
+
 def test_cheap_imports_are_not_reproached(dear):
     dear.write("cheap.py", "")
     dear.write("dearest.py", SLOW.format(1))
