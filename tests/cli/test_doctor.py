@@ -192,6 +192,31 @@ def test_patched_import_system(shell, text):
     assert any(text in found or "not ones that Ladewerk was verified" in found or "sys.path_hooks" in found for found in findings(facts, "trial", "problem")), facts
 
 
+ENGINES = {
+    "served": ("", "ok", "import engines are served from the cache as the process is"),
+    "not to be had": ("import sys\nsys.modules['ladewerk._engines'] = None\n", "note", "no import engine can be made: ModuleNotFoundError: "),
+    "not as verified": ("""\
+import _imp
+original = _imp.get_frozen_object
+def changed(name, *rest):
+    code = original(name, *rest)
+    if name != "_frozen_importlib":
+        return code
+    return code.replace(co_consts=tuple(each.replace(co_consts=(*each.co_consts, "changed")) if getattr(each, "co_name", "") == "_find_spec" else each for each in code.co_consts))
+_imp.get_frozen_object = changed
+""", "note", "imports of import engines are left to CPython: the engine's import functions are not ones that Ladewerk was verified against"),
+}
+
+
+@pytest.mark.parametrize("case", ENGINES)
+def test_engines(shell, case):
+    text, status, found = ENGINES[case]
+    shell.write("hook/usercustomize.py", "")
+    shell.write("hook/sitecustomize.py", text)
+    facts = shell.json("doctor", env={"PYTHONPATH": str(shell.cwd / "hook")})
+    assert [(one["status"], one["text"][:len(found)]) for one in facts["findings"] if one["topic"] == "engines"] == [(status, found)]
+
+
 def test_shipped_start_up_file_is_missed(environment):
     environment.site.joinpath("ladewerk.pth").rename(environment.root / "away")
     try:
