@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
 """deny() and allow(): no way of asking for a module by its name goes past a rule. The control of each: without the rule it gets the module."""
 
+import contextlib
 import sys
+import threading
 
 import pytest
 
 import ladewerk
+from ladewerk._engine import _rules
 
 # Each is the body of a function in module `guest`, which may not have `forbidden` and all below it, and `pkg.hidden`.
 WAYS = {
@@ -232,3 +235,43 @@ def test_the_process_has_no_rules(tree, monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] in ("pkg", "forbidden")]:
         del sys.modules[name]
     engine.close()
+
+
+@pytest.mark.parametrize("lock", [threading.RLock(), contextlib.nullcontext()], ids=["", "control"])
+def test_rules_that_two_threads_add_at_once(lock, monkeypatch):
+    """Both hold. The other thread comes while the first is putting the first rule in; in the control it does not wait."""
+    engine, came, turns = ladewerk.ImportEngine(), threading.Event(), not isinstance(lock, contextlib.nullcontext)
+    other = threading.Thread(target=engine.deny, args=("colorsys",))
+    activate = _rules.activate
+
+    class Seen:
+        def __enter__(self):
+            if threading.current_thread() is other:
+                came.set()
+            lock.__enter__()
+
+        def __exit__(self, *error):
+            lock.__exit__(*error)
+
+    def interrupted(*args):
+        if threading.current_thread() is not other:
+            other.start()
+            assert came.wait(60)
+            if not turns:
+                other.join(60)
+        return activate(*args)
+
+    monkeypatch.setattr(_rules, "_adding", Seen())
+    monkeypatch.setattr(_rules, "activate", interrupted)
+    engine.deny("this")
+    other.join(60)
+    monkeypatch.undo()
+    copy = ladewerk.ImportEngine.from_engine(engine)
+
+    def holds(name):
+        with contextlib.suppress(ladewerk.ImportDenied):
+            copy.import_module(name)
+            return False
+        return True
+
+    assert holds("this") and holds("colorsys") == turns
