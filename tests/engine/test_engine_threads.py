@@ -52,6 +52,13 @@ def test_control_locks_of_one_engine_dropped(forest):
     assert not any(report["broken"] for report in others), others
 
 
+def test_state_is_replaced_while_others_import(tmp_path):
+    """Modules, rules, listeners, exit functions, and whether imports are served at all."""
+    command = [sys.executable, str(Path(__file__).with_name("changes.py")), str(tmp_path), "2000" if LONG else "100"]
+    child = subprocess.run(command, cwd=tmp_path, env={**os.environ, "LADEWERK_CACHE": str(tmp_path / "cache")}, capture_output=True, text=True, timeout=900)
+    assert (child.returncode, child.stderr) == (0, ""), child.stderr
+
+
 # --- who waits for whom ---
 
 SLOW = """
