@@ -6,6 +6,7 @@
 # Builds an environment in build-bench/engines-PYTHON; SECTION: lookup, cached, create, programs, memory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. bench/venv.sh
 python=python3 rounds=15 only=
 while [ $# -gt 0 ]; do
 	case $1 in
@@ -16,10 +17,5 @@ while [ $# -gt 0 ]; do
 	*) sed -n 's/^# \{0,1\}//; 4,6p' "$0"; exit 2 ;;
 	esac
 done
-tag=$("$python" -c 'import sys; print("%d%d" % sys.version_info[:2])')
-venv=${LADEWERK_BENCH_VENV:-build-bench/engines-$tag}
-if [ ! -x "$venv/bin/python" ]; then
-	"$python" -m venv "$venv"
-	"$venv/bin/pip" -q install .
-fi
+environment engines
 exec "$venv/bin/python" bench/engines.py -n "$rounds" ${only:+--only "$only"}

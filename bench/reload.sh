@@ -7,6 +7,7 @@
 # Builds an environment in build-bench/reload-PYTHON (network: PyPI, for the others, SQLAlchemy and Django; the row of one that is missing says so).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. bench/venv.sh
 python=python3 saves= sizes="100 10000" restart=
 while [ $# -gt 0 ]; do
 	case $1 in
@@ -17,15 +18,7 @@ while [ $# -gt 0 ]; do
 	*) sed -n 's/^# \{0,1\}//; 4,7p' "$0"; exit 2 ;;
 	esac
 done
-tag=$("$python" -c 'import sys; print("%d%d" % sys.version_info[:2])')
-venv=${LADEWERK_BENCH_VENV:-build-bench/reload-$tag}
-if [ ! -x "$venv/bin/python" ]; then
-	"$python" -m venv "$venv"
-	"$venv/bin/pip" -q install .
-	for rival in ipython jurigged hmr watchfiles; do
-		"$venv/bin/pip" -q install "$rival" || echo "$rival could not be installed" >&2
-	done
-fi
+environment reload ipython jurigged hmr watchfiles
 if [ -n "$restart" ]; then
 	"$venv/bin/python" -c 'import watchfiles, sqlalchemy, django' 2>/dev/null ||
 		"$venv/bin/pip" -q install watchfiles sqlalchemy django || echo "watchfiles, SQLAlchemy and Django could not be installed" >&2

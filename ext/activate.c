@@ -343,14 +343,10 @@ static int find_parts_alone(lw_state *state)
 
 int lw_find_parts_quietly(lw_state *state)
 {
-#ifdef Py_GIL_DISABLED
-	PyMutex_Lock(&state->finding);
+	lw_lock(&state->finding);
 	int result = find_parts_alone(state);
-	PyMutex_Unlock(&state->finding);
+	lw_unlock(&state->finding);
 	return result;
-#else
-	return find_parts_alone(state);
-#endif
 }
 
 static int insert_finder(lw_state *state)

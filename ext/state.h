@@ -157,9 +157,7 @@ struct lw_state {
 	struct lw_engine *(*current_engine)(struct lw_engines *);	/* who knows whose code is running; and */
 	PyTypeObject *routing;		/* the type that it has given to the interpreter's modules: strong in its state */
 
-#ifdef Py_GIL_DISABLED
-	PyMutex finding;		/* held by who looks for the stock import system; no Python code runs then */
-#endif
+	lw_mutex finding;		/* held by who looks for the stock import system */
 	struct lw_recorder *recorder;	/* observe.h; NULL: nothing is recorded */
 	PyObject *told_self;		/* borrowed: the Inside whose state this is, if it ever had a listener */
 	PyObject *listener;		/* told.h; under the critical section of the module */

@@ -38,9 +38,7 @@ typedef struct lw_engines {
 	PyObject *context;		/* (once) ContextVar: (engine, what it was before) of `with engine:`, or None */
 	PyObject *builtins;		/* (once) the dictionary of the interpreter's own builtins */
 	PyObject *bootstrap, *external;	/* (once) the dictionaries of the interpreter's own import machinery */
-#ifdef Py_GIL_DISABLED
-	PyMutex routing;		/* held by who leads imports to us; no Python code runs then */
-#endif
+	lw_mutex routing;		/* held by who leads imports to us */
 	PyObject *modules;		/* the interpreter's modules dictionary; NULL until it is routed; under the mutex */
 	PyObject *find_and_load, *wait;	/* what was in the place of the dispatchers; under the module's critical section */
 	PyObject *dispatch_load, *dispatch_wait;	/* (once) */

@@ -312,14 +312,10 @@ static int route_alone(lw_engines *state)
 
 int lw_route(lw_engines *state)
 {
-#ifdef Py_GIL_DISABLED
-	PyMutex_Lock(&state->routing);
+	lw_lock(&state->routing);
 	int result = route_alone(state);
-	PyMutex_Unlock(&state->routing);
+	lw_unlock(&state->routing);
 	return result;
-#else
-	return route_alone(state);
-#endif
 }
 
 static PyObject *route(PyObject *module, PyObject *ignored)
