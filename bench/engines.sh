@@ -6,6 +6,7 @@
 # Builds an environment in build-bench/engines-PYTHON; SECTION: lookup, cached, create, programs, memory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=bench/venv.sh
 . bench/venv.sh
 python=python3 rounds=15 only=
 while [ $# -gt 0 ]; do

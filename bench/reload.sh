@@ -7,6 +7,7 @@
 # Builds an environment in build-bench/reload-PYTHON (network: PyPI, for the others, SQLAlchemy and Django; the row of one that is missing says so).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=bench/venv.sh
 . bench/venv.sh
 python=python3 saves= sizes="100 10000" restart=
 while [ $# -gt 0 ]; do

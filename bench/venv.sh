@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # SPDX-License-Identifier: MIT
 #
 # Sourced. environment NAME [PACKAGE...]: sets $venv, an environment of $python with this Ladewerk and, where they can be installed, the packages; that is
