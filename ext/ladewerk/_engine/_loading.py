@@ -20,6 +20,7 @@ from typing import Any
 from zipimport import zipimporter
 
 from ladewerk import _engines, _native
+from ladewerk._engine._halves import is_half
 from ladewerk._engine._hooks import Hook, ask, execute, is_plain, load, own_entry_finder, search
 from ladewerk._engine._makers import Supply, trimmed
 from ladewerk._engine._rules import activate
@@ -164,6 +165,7 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
     engine._supply = supply
     bootstrap = engine._bootstrap
     stock_load, stock_exec, stock_module, stock_wait = bootstrap._load_unlocked, bootstrap._exec, bootstrap.module_from_spec, bootstrap._lock_unlock_module
+    stock_find_and_load = bootstrap._find_and_load
     stock_is_initializing: Any = getattr(bootstrap, "_is_initializing", None)
 
     def modules_now() -> Any:
@@ -198,6 +200,13 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
         """Until module NAME, which is there, is initialised; a thread of the process may be at it."""
         stock_wait(name)
         wait_if_shared(name)
+
+    @trimmed
+    def find_and_load(name: str, import_: Any) -> Any:
+        """Importlib looks at the modules once more when it has waited for who is at one of them, which may have failed: for one of the process, that is here."""
+        if is_half(modules_now().get(name)):
+            wait_if_shared(name)
+        return stock_find_and_load(name, import_)
 
     @trimmed
     def is_initializing(module: Any) -> Any:
@@ -239,7 +248,7 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
     if stock_is_initializing:
         own["_is_initializing"] = is_initializing
     given = _GIVEN | {name.partition(".")[0] for name in (*supply.made, *sharing.share)}
-    inside = _native.Inside(bootstrap._find_and_load, vars(engine.sys), vars(bootstrap), vars(engine._external), vars(engine.builtins), own,
+    inside = _native.Inside(find_and_load, vars(engine.sys), vars(bootstrap), vars(engine._external), vars(engine.builtins), own,
                             supply.find, given, lambda finder, name, path: ask(engine, finder, name, path, None),
                             {"_path_hooks": staticmethod(path_hooks), "_path_importer_cache": classmethod(path_importer_cache)})
     engine._inside = inside

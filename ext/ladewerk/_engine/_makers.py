@@ -23,6 +23,7 @@ from _frozen_importlib import _DeadlockError, _ModuleLock  # type: ignore[attr-d
 
 from ladewerk import _engines
 from ladewerk._engine._exits import Exits
+from ladewerk._engine._halves import follow
 from ladewerk._engine._sharing import FIRST, OWN, Sharing, loaded_in_process, of_process
 from ladewerk._outside import outside
 
@@ -172,7 +173,8 @@ class Supply:
 
     def __init__(self, import_module: Callable[[str], Any], sharing: Sharing) -> None:
         self.sharing = sharing
-        self.exits = Exits(getattr(import_module, "__self__", None))
+        self._engine = getattr(import_module, "__self__", None)
+        self.exits = Exits(self._engine)
         self._import = import_module
         self.made: Mapping[str, ModuleType] = self.exits.modules()
 
@@ -197,6 +199,7 @@ class Supply:
         if module is None:
             return self._load_c(spec, stock, modules) if _is_c(spec) else stock(spec)
         modules[spec.name] = module
+        follow(self._engine, module)
         return module
 
     def close(self) -> None:
