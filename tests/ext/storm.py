@@ -269,15 +269,19 @@ class Witness(types.ModuleType):
             tell(f"{name} is not bound in its parent")
 
 
-def locks_left():
-    """What importlib still knows of locks when nobody imports. In an import engine: of its own locks; `_blocking_on` has those of all."""
-    import _imp
+def waited_for():
+    """The module locks that importlib knows threads to wait for, once for each; of an import engine's, where it is asked in one."""
     bootstrap = importlib._bootstrap
-    held = [repr(lock) for ref in list(bootstrap._module_locks.values()) if (lock := ref()) is not None and lock.count]
-    blocked = bootstrap._blocking_on
+    blocked = bootstrap._blocking_on  # has those of the process and of all engines
     values = [v() if callable(v) else [v] for v in dict(blocked if isinstance(blocked, dict) else blocked.data).values()]
-    waited_for = [lock for v in values if v for lock in v if type(lock) is bootstrap._ModuleLock]
-    left = held + [repr(lock) for lock in waited_for] + (["the import lock"] if _imp.lock_held() else [])
+    return [lock for v in values if v for lock in list(v) if type(lock) is bootstrap._ModuleLock]
+
+
+def locks_left():
+    """What importlib still knows of locks when nobody imports; of an import engine's, where it is asked in one."""
+    import _imp
+    held = [repr(lock) for ref in list(importlib._bootstrap._module_locks.values()) if (lock := ref()) is not None and lock.count]
+    left = held + [repr(lock) for lock in waited_for()] + (["the import lock"] if _imp.lock_held() else [])
     return [re.sub(r" at \d+", "", text) for text in left]
 
 

@@ -262,9 +262,13 @@ def test_fork_inside_a_module_body(any_tree, forker):
     family(any_tree)
     any_tree.write("forks/__init__.py", """
         import os, sys, time
+        import storm
         from . import before
         sys.begun.set()
-        time.sleep(0.05)  # others come and wait
+        end = time.monotonic() + 60
+        while len([lock for lock in storm.waited_for() if lock.name == 'forks']) < 3:  # the others come
+            assert time.monotonic() < end
+            time.sleep(0.001)
         pid = os.fork()
         from . import after
         from .after import value

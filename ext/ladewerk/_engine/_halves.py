@@ -56,9 +56,8 @@ _Told.__name__, _Told.__qualname__ = ModuleSpec.__name__, ModuleSpec.__qualname_
 
 def _settle(engine: Any, spec: ModuleSpec) -> None:
     """Whatever ENGINE, if it is still there, has by SPEC is what the process has by that name."""
-    modules = None if engine is None else _engines.Engine.modules.__get__(engine)  # type: ignore[attr-defined]
-    module = None if modules is None else modules.get(spec.name)
-    now = loaded_in_process(spec.name)
+    modules: Any = {} if engine is None else _engines.Engine.modules.__get__(engine)  # type: ignore[attr-defined]
+    now, module = loaded_in_process(spec.name), modules.get(spec.name)
     if module is None or module is now or getattr(module, "__spec__", None) is not spec:
         return
     parent, _, child = spec.name.rpartition(".")
