@@ -37,13 +37,16 @@ class Nesting:
         self.data[thread] = lock
 
     def __delitem__(self, thread: int) -> None:
-        lock, around = self._before.pop(thread)
-        if around is not None:
-            self._before[thread] = around
-        if lock is None:
-            self.data.pop(thread, None)
+        # No call: a signal handler that raises would come after it, and leave half of this undone.
+        lock, around = self._before[thread]
+        if around is None:
+            del self._before[thread]
         else:
+            self._before[thread] = around
+        if lock is not None:
             self.data[thread] = lock
+        elif thread in self.data:
+            del self.data[thread]
 
 
 # From 3.12 on each thread has a list, to which every acquisition adds its lock and removes no other.
