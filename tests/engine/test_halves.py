@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Modules of the process that an engine was given half made, in a circle, and that fail afterwards or put another in their place."""
+"""Modules of another state that an engine was given half made, in a circle or in a copy of that state, and that fail afterwards or put another in their place."""
 from __future__ import annotations
 
 import importlib
@@ -48,6 +48,15 @@ def fail():
     raise ValueError("at the end")
 
 
+def until_somebody_waits(bootstrap, name):
+    """For the lock of module NAME, in the state with BOOTSTRAP."""
+    lock = bootstrap._module_locks[name]()
+    end = time.monotonic() + PATIENCE
+    while not lock.waiters:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 def whole(gate):
     """What the engine's code gets of it now."""
     gate.then = lambda: None
@@ -78,7 +87,7 @@ def test_a_whole_one_stays(gate):
 
 
 def test_control_a_half_module_is_kept(gate, monkeypatch):
-    monkeypatch.setattr(_makers, "follow", lambda engine, module: None)
+    monkeypatch.setattr(_makers, "follow", lambda *of: None)
     gate.then = fail
     with pytest.raises(ValueError, match="at the end"):
         importlib.import_module("halves_pack.outer")
@@ -103,13 +112,49 @@ def test_who_waits_for_one_that_fails_gets_a_new_one(gate):
     threads = [threading.Thread(target=execute), threading.Thread(target=lambda: got.append(gate.engine.import_module("halves_pack.outer")))]
     threads[0].start()
     assert half.wait(PATIENCE)
-    lock = _frozen_importlib._module_locks["halves_pack.outer"]()
     threads[1].start()
-    end = time.monotonic() + PATIENCE
-    while not lock.waiters:
-        assert time.monotonic() < end and threads[1].is_alive()
-        time.sleep(0.001)
+    until_somebody_waits(_frozen_importlib, "halves_pack.outer")
     waiting.set()
     for thread in threads:
         thread.join(PATIENCE)
     assert hasattr(got[0], "last") and got[0] is sys.modules["halves_pack.outer"]
+
+
+@pytest.mark.parametrize("of", ["process", "engine"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_copy_of_a_state_in_which_a_module_is_executed(gate, tmp_path, of, fails):
+    """Who imports it in the copy waits for it, and has a new one if it fails. Control: a copy of its modules alone is handed the half one."""
+    (tmp_path / "halves_pack" / "copied.py").write_text("import sys\nsys.modules['halves_gate'].at()\nlast = None\n")
+    state = ladewerk.sysengine if of == "process" else ladewerk.ImportEngine()
+    begun, go, got = threading.Event(), threading.Event(), []
+
+    def at():
+        gate.at = lambda: None
+        begun.set()
+        assert go.wait(PATIENCE)
+        if fails:
+            fail()
+
+    def execute():
+        try:
+            state.import_module("halves_pack.copied")
+        except ValueError:
+            assert fails
+
+    gate.at = at
+    if of == "engine":
+        state.modules["halves_gate"] = gate
+    threads = [threading.Thread(target=execute)]
+    threads[0].start()
+    assert begun.wait(PATIENCE)
+    copy, control = ladewerk.ImportEngine.from_engine(state), ladewerk.ImportEngine()
+    control.modules.update(copy.modules)
+    assert not hasattr(control.import_module("halves_pack.copied"), "last")
+    threads.append(threading.Thread(target=lambda: got.append(copy.import_module("halves_pack.copied"))))
+    threads[1].start()
+    until_somebody_waits(state._bootstrap, "halves_pack.copied")
+    go.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert hasattr(got[0], "last") and copy.modules["halves_pack.copied"] is got[0]
+    assert (state.modules.get("halves_pack.copied") is got[0]) is not fails

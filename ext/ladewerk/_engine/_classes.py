@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ladewerk import _engines
 from ladewerk._engine._events import ImportEvent, on_import
+from ladewerk._engine._halves import follow
 from ladewerk._engine._hooks import search
 from ladewerk._engine._loading import make, own_hook, set_finders
 from ladewerk._engine._rules import Rule, Rules, add, put_modules
@@ -275,6 +276,9 @@ class ImportEngine(_engines.Engine, Surface):
                 modules[name] = of
         self.modules.clear()
         self.modules.update(modules)
+        for name, module in modules.items():
+            if name not in kept:
+                follow(self, module, other if isinstance(other, ImportEngine) else None)
         if theirs is not None and theirs.denied:
             add(self, *theirs.denied)
 

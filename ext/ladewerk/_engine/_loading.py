@@ -20,11 +20,11 @@ from typing import Any
 from zipimport import zipimporter
 
 from ladewerk import _engines, _native
-from ladewerk._engine._halves import is_half
+from ladewerk._engine._halves import wait_elsewhere
 from ladewerk._engine._hooks import Hook, ask, execute, is_plain, load, own_entry_finder, search
 from ladewerk._engine._makers import Supply, trimmed
 from ladewerk._engine._rules import activate
-from ladewerk._engine._sharing import FIRST, PROCESS, Sharing, loaded_in_process, wait_in_process
+from ladewerk._engine._sharing import FIRST, PROCESS, Sharing, loaded_in_process
 from ladewerk._engine._waiting import blocking_on
 from ladewerk._outside import KEY
 
@@ -191,21 +191,16 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
     def exec_own(spec: Any, module: Any) -> Any:
         return stock_exec(spec, module) if is_plain(spec.loader) else execute(engine, spec, module, modules_now())
 
-    def wait_if_shared(name: str) -> None:
-        if sharing.shares(name):
-            wait_in_process(name)
-
     @trimmed
     def wait(name: str) -> None:
-        """Until module NAME, which is there, is initialised; a thread of the process may be at it."""
+        """Until module NAME, which is there, is initialised; a thread may be at it in the process."""
         stock_wait(name)
-        wait_if_shared(name)
+        wait_elsewhere(engine, modules_now().get(name))
 
     @trimmed
     def find_and_load(name: str, import_: Any) -> Any:
-        """Importlib looks at the modules once more when it has waited for who is at one of them, which may have failed: for one of the process, that is here."""
-        if is_half(modules_now().get(name)):
-            wait_if_shared(name)
+        """Importlib looks at the modules once more when it has waited for who is at one of them, which may have failed."""
+        wait_elsewhere(engine, modules_now().get(name))
         return stock_find_and_load(name, import_)
 
     @trimmed
@@ -213,7 +208,7 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
         """Of 3.15, where importlib asks this and then waits for a lock of the engine without wait()."""
         under_way = stock_is_initializing(module)
         if under_way:
-            wait_if_shared(module.__spec__.name)
+            wait_elsewhere(engine, module)
         return under_way
 
     @trimmed

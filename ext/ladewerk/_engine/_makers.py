@@ -199,7 +199,7 @@ class Supply:
         if module is None:
             return self._load_c(spec, stock, modules) if _is_c(spec) else stock(spec)
         modules[spec.name] = module
-        follow(self._engine, module)
+        follow(self._engine, module, None)
         return module
 
     def close(self) -> None:
