@@ -28,11 +28,14 @@ def follow(engine: Any, module: Any, state: Any) -> None:
     Threads: any.
     """
     spec = _half(module)
-    if spec is None:
+    if spec is None or state is engine:
         return
     kind = type(spec)
     try:
-        vars(spec).setdefault(_HOLDERS, []).append((weakref.ref(engine), state))
+        holders = vars(spec).setdefault(_HOLDERS, [])
+        if any(of is engine for _, of in holders):  # who has it of ENGINE: it is back where it came from, and followed there
+            return
+        holders.append((weakref.ref(engine), state))
         if not _tells(kind):
             spec.__class__ = type(kind.__name__, (kind,), {"__slots__": (), "__module__": kind.__module__, "_initializing": _initializing})
     except TypeError:  # a spec of somebody's, of another layout
