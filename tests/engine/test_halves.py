@@ -148,9 +148,6 @@ def test_a_copy_of_a_state_in_which_a_module_is_executed(gate, tmp_path, of, fai
     threads[0].start()
     assert begun.wait(PATIENCE)
     copy, control = ladewerk.ImportEngine.from_engine(state), ladewerk.ImportEngine()
-    if of == "engine":
-        for taken in (copy, state):  # back to where it came from: nobody waits for himself
-            state.from_engine(taken)
     control.modules.update(copy.modules)
     assert not hasattr(control.import_module("halves_pack.copied"), "last")
     threads.append(threading.Thread(target=lambda: got.append(copy.import_module("halves_pack.copied"))))
@@ -161,3 +158,18 @@ def test_a_copy_of_a_state_in_which_a_module_is_executed(gate, tmp_path, of, fai
         thread.join(PATIENCE)
     assert hasattr(got[0], "last") and copy.modules["halves_pack.copied"] is got[0]
     assert (state.modules.get("halves_pack.copied") is got[0]) is not fails
+
+
+def test_a_half_module_that_is_copied_back(gate, tmp_path):
+    """To the state that executes it: nobody waits for himself."""
+    (tmp_path / "halves_pack" / "copied.py").write_text("import sys\nsys.modules['halves_gate'].at()\nlast = None\n")
+    state, got = ladewerk.ImportEngine(), []
+
+    def at():
+        copy = ladewerk.ImportEngine.from_engine(state)
+        for taken in (copy, state):
+            state.from_engine(taken)
+        got.extend(engine.import_module("halves_pack.copied") for engine in (copy, state))
+
+    gate.at, state.modules["halves_gate"] = at, gate
+    assert got == [] and [state.import_module("halves_pack.copied")] * 2 == got
