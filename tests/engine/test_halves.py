@@ -12,7 +12,7 @@ import _frozen_importlib
 import ladewerk
 import pytest
 
-from ladewerk._engine import _makers
+from ladewerk._engine import _halves, _makers
 
 PATIENCE = 60
 INNER = "import halves_pack.outer\nhalf = halves_pack.outer\nassert not hasattr(half, 'last')\n"
@@ -173,3 +173,26 @@ def test_a_half_module_that_is_copied_back(gate, tmp_path):
 
     gate.at, state.modules["halves_gate"] = at, gate
     assert got == [] and [state.import_module("halves_pack.copied")] * 2 == got
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("first", [False, True])
+def test_an_import_that_fails_while_an_engine_begins_to_follow_it(monkeypatch, first):
+    """FIRST: nobody else follows it."""
+    module, engines = types.ModuleType("halves_alone"), [ladewerk.ImportEngine() for _ in range(2)]
+    spec = module.__spec__ = importlib.machinery.ModuleSpec("halves_alone", None)
+    spec._initializing = True
+    for engine in engines:
+        engine.modules["halves_alone"] = module
+    if not first:
+        _halves.follow(engines[0], module, None)
+    real = _halves.weakref.ref
+
+    def ref(engine):
+        spec._initializing = False
+        return real(engine)
+
+    monkeypatch.setattr(_halves, "weakref", types.SimpleNamespace(ref=ref))
+    _halves.follow(engines[1], module, None)
+    assert [("halves_alone" in engine.modules) for engine in engines] == [first, False]
+    assert type(spec) is importlib.machinery.ModuleSpec and not [name for name in vars(spec) if "ladewerk" in name]

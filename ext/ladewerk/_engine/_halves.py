@@ -7,7 +7,6 @@ over: importlib and Ladewerk both say it by setting `_initializing`, when they h
 """
 
 import weakref
-from types import ModuleType
 from typing import Any
 
 from ladewerk import _engines
@@ -17,8 +16,11 @@ _HOLDERS = "_ladewerk_engines"  # in the dictionary of the spec: [(weak referenc
 
 
 def _half(module: Any) -> Any:
-    """The spec of MODULE if its body is being executed, else None. A lazy module is not woken."""
-    spec = object.__getattribute__(module, "__dict__").get("__spec__") if issubclass(type(module), ModuleType) else None
+    """The spec of MODULE if its body is being executed, else None. Lazy modules and proxies are not woken."""
+    try:
+        spec = object.__getattribute__(module, "__dict__").get("__spec__")
+    except Exception:  # anything may be among the modules
+        return None
     return spec if getattr(spec, "_initializing", False) else None
 
 
@@ -40,7 +42,8 @@ def follow(engine: Any, module: Any, state: Any) -> None:
             spec.__class__ = type(kind.__name__, (kind,), {"__slots__": (), "__module__": kind.__module__, "_initializing": _initializing})
     except TypeError:  # a spec of somebody's, of another layout
         return
-    if not spec._initializing:
+    if not spec._initializing:  # meanwhile it has ended, perhaps without us
+        _settle_for(engine, state, spec)
         _end(spec)
 
 
@@ -81,7 +84,11 @@ def _settle(spec: Any) -> None:
     for holder, state in tuple(vars(spec).get(_HOLDERS, ())):
         engine = holder()
         if engine is not None:
-            _settle_in(_stored(engine), spec, loaded_in_process(spec.name) if state is None else _stored(state).get(spec.name))
+            _settle_for(engine, state, spec)
+
+
+def _settle_for(engine: Any, state: Any, spec: Any) -> None:
+    _settle_in(_stored(engine), spec, loaded_in_process(spec.name) if state is None else _stored(state).get(spec.name))
 
 
 def _stored(engine: Any) -> dict[str, Any]:

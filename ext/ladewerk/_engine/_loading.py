@@ -193,7 +193,7 @@ def make(engine: Any, base: type, sharing: Sharing, import_module: Callable[[str
 
     @trimmed
     def wait(name: str) -> None:
-        """Until module NAME, which is there, is initialised; a thread may be at it in the process."""
+        """Until module NAME, which is there, is initialised; a thread of another state may be at it."""
         stock_wait(name)
         wait_elsewhere(engine, modules_now().get(name))
 
