@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * writer: an output format. One file each (write_*.c); a table of them in writer.c.
+ *
+ * A writer listens to the model (through `listener`) and is told the end. What it writes goes to `out`, line by line or as a whole at the end, as its format wants; errors of `out` are looked at
+ * when it ends (ferror). Strings of targets are hostile: JSON is escaped, bytes that are no UTF-8 are replaced, terminals get no control characters.
+ */
+#ifndef LW_BPF_WRITER_H
+#define LW_BPF_WRITER_H
+
+#include <stdio.h>
+
+#include "capture.h"
+#include "model.h"
+#include "totals.h"
+
+struct lw_writer_setup {
+	FILE *out;
+	const lw_totals *totals;	/* hears everything before the writer does */
+	uint64_t threshold_ns;		/* shorter imports and waits are left out of lists (not of sums) */
+	const char *const *globs;	/* only modules that match one of them (fnmatch); NULL: all */
+	unsigned glob_count;
+	unsigned labels;		/* --prometheus: at most so many modules get a label of their own, the rest is "other" */
+	bool colour;
+	unsigned width;			/* of the terminal; 0: it is none */
+	uint64_t begin_ns;
+	pid_t (*inner)(pid_t);		/* number of a process or thread in the target's own PID namespace */
+};
+
+/* What is said at the end of every output, in its own form (a comment where the format has one; on stderr where it has no place for it). */
+struct lw_ending {
+	struct lw_capture_counts counts;
+	uint64_t end_ns;
+	uint64_t target_cpu_ns;		/* of the followed processes meanwhile, for the overhead in percent; 0: not known */
+	uint64_t senseless, dropped;
+	const char *note;		/* of capture; NULL */
+};
+
+typedef struct lw_writer lw_writer;
+
+struct lw_format {
+	const char *option;		/* "json", "tree", ... : the option --json, --tree */
+	const char *help;
+	bool live;			/* writes as things happen */
+	int (*create)(const struct lw_writer_setup *setup, lw_writer **out);	/* -ENOMEM */
+	struct lw_listener (*listener)(lw_writer *writer);
+	void (*end)(lw_writer *writer, const struct lw_ending *ending);
+	void (*destroy)(lw_writer *writer);
+};
+
+extern const struct lw_format lw_format_table, lw_format_tree, lw_format_json, lw_format_importtime, lw_format_chrome, lw_format_speedscope, lw_format_folded, lw_format_prometheus;
+/** By its option; NULL: there is none. */
+const struct lw_format *lw_format_find(const char *option);
+
+/** Whether this module is to be listed. */
+bool lw_writer_wants(const struct lw_writer_setup *setup, const char *module, uint64_t ns);
+/** TEXT as the inside of a JSON string, at most... all of it; hostile bytes replaced. */
+void lw_write_json_text(FILE *out, const char *text);
+/** TEXT for people: no control characters. */
+void lw_write_plain(FILE *out, const char *text);
+/** The three lines of ENDING, each begun with PREFIX. */
+void lw_write_ending(FILE *out, const char *prefix, const struct lw_ending *ending);
+
+#endif
