@@ -12,6 +12,7 @@
 
 #include "capture.h"
 #include "model.h"
+#include "text.h"
 #include "totals.h"
 
 struct lw_writer_setup {
@@ -54,10 +55,10 @@ const struct lw_format *lw_format_find(const char *option);
 
 /** Whether this module is to be listed. */
 bool lw_writer_wants(const struct lw_writer_setup *setup, const char *module, uint64_t ns);
-/** TEXT as the inside of a JSON string, at most... all of it; hostile bytes replaced. */
-void lw_write_json_text(FILE *out, const char *text);
-/** TEXT for people: no control characters. */
-void lw_write_plain(FILE *out, const char *text);
+/** Whether this wait is: by the module whose lock it was, or else the one that was being imported. */
+bool lw_writer_wants_wait(const struct lw_writer_setup *setup, const struct lw_wait *wait);
+/** ENDING as members of a JSON object, without braces: "events":1,"lost":0,"overhead_ns":2,... */
+void lw_write_json_ending(FILE *out, const struct lw_ending *ending);
 /** The three lines of ENDING, each begun with PREFIX. */
 void lw_write_ending(FILE *out, const char *prefix, const struct lw_ending *ending);
 
