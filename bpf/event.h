@@ -65,17 +65,21 @@ struct lw_layout {
 	__u8 has_gil;
 	__u32 runtime_size;	/* of _PyRuntime: a futex within it is the GIL's */
 	/* _PyRuntime, PyInterpreterState, PyThreadState */
-	__u16 runtime_interpreters, interpreter_next, interpreter_threads;
+	__u16 runtime_interpreters;
+	__u16 _pad1;
+	__u32 interpreter_next, interpreter_threads;
+	__u32 interpreter_main;	/* the main thread's state, at the far end of the list; 0: not known */
 	__u16 thread_next, thread_id /* pthread_t */, thread_native, thread_frame;
 	__u16 cframe_frame;	/* 3.11, 3.12: thread_frame leads to a _PyCFrame, this to the frame; else 0xffff */
 	/* _PyInterpreterFrame, PyCodeObject */
 	__u16 frame_previous, frame_code, frame_locals, frame_owner;
 	__u8 frame_owner_c;	/* value of owner in frames that have no code (shims); 0xff: there are none */
 	__u8 tag_mask;		/* low bits that are no part of a pointer, in frame_code and frame_locals */
-	__u16 code_name;
-	/* str: state, length, data of compact ASCII, data of other compact ones */
+	__u16 code_name, code_filename;
+	/* str: state, length, data of compact ASCII, data of other compact ones. utf8, if it was ever asked for, is at str_ascii + 8, its length at str_ascii */
 	__u16 str_state, str_length, str_ascii, str_compact;
-	__u16 lock_name;	/* reserved: 0xffff if the module's name cannot be read off a _ModuleLock */
+	__u8 str_kind;		/* bit of `state` (32 bits) at which kind (3 bits: bytes per character), compact and ascii begin */
+	__u8 _pad;
 };
 
 /* --- clocks --- */

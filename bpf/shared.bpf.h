@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * shared: maps that both objects use, and what both do with them: send a record, give a name its number.
+ *
+ * Programs at uprobes can be preempted by others of the same object on the same CPU: scratch space per CPU would be overwritten. So names are on the stack.
+ */
+#ifndef LW_BPF_SHARED_H
+#define LW_BPF_SHARED_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "state.h"
+
+#ifndef NULL
+#define NULL ((void *)0)
+#endif
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LW_PROCESSES);
+	__type(key, __u32);
+	__type(value, struct lw_process);
+} processes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LW_THREADS);
+	__type(key, __u32);
+	__type(value, struct lw_thread);
+} threads SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LW_LAYOUTS);
+	__type(key, __u32);
+	__type(value, struct lw_layout);
+} layouts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LW_NAMES);
+	__uint(key_size, LW_NAME_SIZE);
+	__type(value, __u32);
+} names SEC(".maps");
+
+/* [0]: the last number given. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} last_name SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct lw_counts);
+} counts SEC(".maps");
+
+/* Size set by the loader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096 * 1024);
+} events SEC(".maps");
+
+/* The reader is woken when so many bytes wait for it; until then it looks by itself now and then. */
+const volatile __u64 lw_wake_at = 256 * 1024;
+
+/* FIELD is one a field of struct lw_counts. Other programs may come between: atomic, though it is this CPU's. */
+#define lw_count(field)                                                                  \
+	do {                                                                             \
+		__u32 lw_zero = 0;                                                       \
+		struct lw_counts *lw_counts = bpf_map_lookup_elem(&counts, &lw_zero);    \
+		if (lw_counts)                                                           \
+			__sync_fetch_and_add(&lw_counts->field, 1);                      \
+	} while (0)
+
+static __always_inline __u64 lw_wakeup(void)
+{
+	return bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= lw_wake_at ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+/* Whether it was sent; counted either way. */
+static __always_inline int lw_send(void *record, __u64 size)
+{
+	if (bpf_ringbuf_output(&events, record, size, lw_wakeup())) {
+		lw_count(lost);
+		return 0;
+	}
+	lw_count(events);
+	return 1;
+}
+
+/*
+ * Number of EVENT's text, whose bytes from the terminator on must be zero and LENGTH of which (without it) are used. New: the record is sent first, so the reader knows every number
+ * before it is used. Two CPUs may do that at once: then one number goes unused. 0: no room. Head: pid, tid, ns and flags are the caller's.
+ */
+static __always_inline __u32 lw_number(struct lw_event_name *event, __u32 length)
+{
+	__u32 *known = bpf_map_lookup_elem(&names, event->text);
+	if (known)
+		return *known;
+	__u32 zero = 0;
+	__u32 *last = bpf_map_lookup_elem(&last_name, &zero);
+	if (!last || *last >= LW_NAMES) {
+		lw_count(lost);
+		return 0;
+	}
+	__u32 number = __sync_fetch_and_add(last, 1) + 1;
+	event->head.kind = LW_EVENT_NAME;
+	event->head.name = number;
+	if (!lw_send(event, sizeof(event->head) + (length & (LW_NAME_SIZE - 1)) + 1))
+		return 0;
+	if (bpf_map_update_elem(&names, event->text, &number, BPF_NOEXIST)) {
+		known = bpf_map_lookup_elem(&names, event->text);
+		if (known)
+			return *known;
+	}
+	return number;
+}
+
+#endif
