@@ -40,7 +40,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, LW_NAMES);
-	__uint(key_size, LW_NAME_SIZE);
+	__type(key, char[LW_NAME_SIZE]);
 	__type(value, __u32);
 } names SEC(".maps");
 
@@ -83,14 +83,19 @@ static __always_inline __u64 lw_wakeup(void)
 }
 
 /* Whether it was sent; counted either way. */
-static __always_inline int lw_send(void *record, __u64 size)
+static __always_inline int lw_send_flags(void *record, __u64 size, __u64 flags)
 {
-	if (bpf_ringbuf_output(&events, record, size, lw_wakeup())) {
+	if (bpf_ringbuf_output(&events, record, size, flags)) {
 		lw_count(lost);
 		return 0;
 	}
 	lw_count(events);
 	return 1;
+}
+
+static __always_inline int lw_send(void *record, __u64 size)
+{
+	return lw_send_flags(record, size, lw_wakeup());
 }
 
 /*

@@ -13,9 +13,14 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
-#include "maps.bpf.h"
+#include "shared.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+/* Set before this is loaded. */
+const volatile __u64 pidns_dev, pidns_ino;	/* the loader's PID namespace; ino 0: the initial one */
+const volatile bool everybody;			/* processes that nobody knows are followed */
+const volatile bool clocks;			/* sched is there */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -29,7 +34,8 @@ struct hit {
 	struct pt_regs *regs;
 	const struct lw_site *site;
 	struct lw_process *process;
-	__u32 pid, tid;
+	__u32 pid, tid;		/* here */
+	__u32 thread;		/* number of the thread in the kernel */
 	__u64 ns;
 };
 
@@ -75,7 +81,7 @@ static __always_inline __u64 characters_of(const struct hit *hit, __u64 object, 
 /* Number of the name that ARGUMENT is; 0: it cannot be read. */
 static __always_inline __u32 name_of(const struct hit *hit, const struct lw_argument *argument)
 {
-	struct lw_event_name record = {};
+	struct lw_event_name record = { .head = { .pid = hit->pid, .tid = hit->tid, .ns = hit->ns } };
 	__u64 text, length = 0;
 	if (value_of(hit, argument, &text) || !text)
 		return 0;
@@ -89,7 +95,7 @@ static __always_inline __u32 name_of(const struct hit *hit, const struct lw_argu
 		return 0;
 	if (read == LW_NAME_SIZE)
 		record.head.flags = LW_EVENT_CUT;
-	return lw_intern(&record, (__u32)read - 1, hit->pid, hit->tid);
+	return lw_number(&record, (__u32)read - 1);
 }
 
 /* --- whose --- */
@@ -99,11 +105,11 @@ static __always_inline bool numbers_of_current(struct hit *hit)
 	struct bpf_pidns_info numbers;
 	__u64 id = bpf_get_current_pid_tgid();
 	hit->pid = id >> 32;
-	hit->tid = (__u32)id;
-	if (!setting.pidns_ino)
+	hit->tid = hit->thread = (__u32)id;
+	if (!pidns_ino)
 		return true;
 	/* Fails for processes of another namespace than the loader's: they have no number here that could be found without BTF. */
-	if (bpf_get_ns_current_pid_tgid(setting.pidns_dev, setting.pidns_ino, &numbers, sizeof(numbers)))
+	if (bpf_get_ns_current_pid_tgid(pidns_dev, pidns_ino, &numbers, sizeof(numbers)))
 		return false;
 	hit->pid = numbers.tgid;
 	hit->tid = numbers.pid;
@@ -116,38 +122,34 @@ static __always_inline struct lw_process *wanted(const struct hit *hit)
 	__u32 pid = hit->pid;
 	struct lw_process *process = bpf_map_lookup_elem(&processes, &pid);
 	if (!process) {
-		struct lw_process entry = { .follow = setting.everybody ? LW_FOLLOWED : LW_UNDECIDED };
+		struct lw_process entry = { .attention = everybody ? LW_FOLLOWED : LW_ASKED, .layout = LW_LAYOUTS };
 		struct lw_event_head record = { .kind = LW_EVENT_PROCESS, .pid = pid, .tid = hit->tid, .ns = hit->ns };
 		if (bpf_map_update_elem(&processes, &pid, &entry, BPF_NOEXIST) == 0)
-			lw_send(&record, sizeof(record), BPF_RB_FORCE_WAKEUP);
+			lw_send_flags(&record, sizeof(record), BPF_RB_FORCE_WAKEUP);
 		process = bpf_map_lookup_elem(&processes, &pid);
-		struct lw_tally *tally = lw_tally();
-		if (!process && tally)
-			lw_add(tally->lost, 1);
+		if (!process)
+			lw_count(lost);
 	}
-	return process && process->follow != LW_LEFT_ALONE ? process : NULL;
+	return process && process->attention != LW_LEFT_ALONE ? process : NULL;
 }
 
 static __always_inline struct lw_thread *thread_of(const struct hit *hit)
 {
-	__u32 tid = hit->tid;
-	struct lw_thread *thread = bpf_map_lookup_elem(&threads, &tid);
+	__u32 key = hit->thread;
+	struct lw_thread *thread = bpf_map_lookup_elem(&threads, &key);
 	if (!thread) {
-		struct lw_thread entry = { .since = hit->ns, .pid = hit->pid };
-		bpf_map_update_elem(&threads, &tid, &entry, BPF_NOEXIST);
-		thread = bpf_map_lookup_elem(&threads, &tid);
+		struct lw_thread entry = { .since = hit->ns, .pid = hit->pid, .tid = hit->tid };
+		bpf_map_update_elem(&threads, &key, &entry, BPF_NOEXIST);
+		thread = bpf_map_lookup_elem(&threads, &key);
 	}
 	return thread;
 }
 
 /* --- what happened --- */
 
-/* The clock of this thread, which runs now. Once more if it was switched out meanwhile; twice in a row is as good as never. */
-static __always_inline bool copy_clock(const struct hit *hit, struct lw_clock *clock)
+/* What THREAD's clock says now, while it runs. Read anew if it was switched out meanwhile; that twice in a row is left at that. */
+static __always_inline void read_clock(const struct hit *hit, const struct lw_thread *thread, struct lw_clock *clock)
 {
-	struct lw_thread *thread = setting.clocks ? thread_of(hit) : NULL;
-	if (!thread)
-		return false;
 	for (int i = 0; i < 2; i++) {
 		__u64 since = *(volatile __u64 *)&thread->since;
 		*clock = thread->clock;
@@ -156,109 +158,130 @@ static __always_inline bool copy_clock(const struct hit *hit, struct lw_clock *c
 		if (since == *(volatile __u64 *)&thread->since)
 			break;
 	}
-	return true;
+}
+
+/* One more open span, or one less; not below zero, for ends whose beginnings nobody saw. */
+static __always_inline void count_span(const struct hit *hit, struct lw_thread *thread, bool starts)
+{
+	if (starts) {
+		__sync_fetch_and_add(&hit->process->active, 1);
+		if (thread)
+			thread->open++;
+		return;
+	}
+	for (int i = 0; i < 8; i++) {
+		__u32 active = *(volatile __u32 *)&hit->process->active;
+		if (!active || __sync_val_compare_and_swap(&hit->process->active, active, active - 1) == active)
+			break;
+	}
+	if (thread && thread->open)
+		thread->open--;
 }
 
 static __always_inline void span(const struct hit *hit, struct lw_event_span *record)
 {
+	struct lw_thread *thread = clocks ? thread_of(hit) : NULL;
 	record->head.pid = hit->pid;
 	record->head.tid = hit->tid;
 	record->head.ns = hit->ns;
 	record->frame = PT_REGS_SP(hit->regs);
-	if (record->head.kind == LW_EVENT_START)
-		lw_add(hit->process->active, 1);
-	else if (hit->process->active > 0)
-		lw_add(hit->process->active, -1);
-	if (copy_clock(hit, &record->clock)) {
-		record->head.flags |= LW_EVENT_CLOCKED;
-		lw_send(record, sizeof(*record), 0);
-	} else {
-		lw_send(record, LW_EVENT_SPAN_SHORT, 0);
+	count_span(hit, thread, record->head.kind == LW_EVENT_START);
+	if (!thread) {
+		lw_send(record, LW_EVENT_SPAN_SHORT);
+		return;
 	}
+	record->head.flags |= LW_EVENT_CLOCKED;
+	read_clock(hit, thread, &record->clock);
+	lw_send(record, sizeof(*record));
 }
 
-/* Ladewerk waits for a module lock. With sched, which sees who ends it, sched tells the wait; otherwise the other end of it does (got()). */
-static __always_inline void wait(const struct hit *hit)
+/* Ladewerk waits for a module lock. Sched tells that wait, which sees who ends it; without, the other end of it does. */
+static __always_inline void wait(const struct hit *hit, __u32 name)
 {
 	struct lw_thread *thread = thread_of(hit);
 	if (!thread)
 		return;
-	thread->lock = name_of(hit, &hit->site->argument[0]);
-	thread->wait_ns = hit->ns;
+	thread->waiting = name;
+	if (!clocks)
+		thread->since = hit->ns;
 }
 
 static __always_inline void got(const struct hit *hit)
 {
-	__u32 tid = hit->tid;
-	struct lw_thread *thread = bpf_map_lookup_elem(&threads, &tid);
-	if (!thread || !thread->wait_ns)
+	__u32 key = hit->thread;
+	struct lw_thread *thread = bpf_map_lookup_elem(&threads, &key);
+	if (!thread || clocks) {
+		if (thread)
+			thread->waiting = 0;
 		return;
+	}
 	struct lw_event_wait record = {
-		.head = { .kind = LW_EVENT_WAIT, .source = LW_SOURCE_LADEWERK, .detail = LW_CLASS_MODULE, .pid = hit->pid, .tid = tid, .name = thread->lock, .ns = thread->wait_ns },
-		.wait_ns = hit->ns - thread->wait_ns,
+		.head = { .kind = LW_EVENT_WAIT, .source = LW_SOURCE_LADEWERK, .detail = LW_CLASS_MODULE, .pid = hit->pid, .tid = hit->tid, .name = thread->waiting, .ns = thread->since },
+		.wait_ns = hit->ns - thread->since,
 	};
-	thread->wait_ns = 0;
-	thread->lock = 0;
-	if (setting.clocks)
-		return;
-	bpf_map_delete_elem(&threads, &tid);
-	lw_send(&record, sizeof(record), 0);
+	bpf_map_delete_elem(&threads, &key);
+	lw_send(&record, sizeof(record));
 }
 
-static __always_inline void started(const struct hit *hit, __u8 source)
+/* How an import ended: the argument at INDEX is 0 if it failed. */
+static __always_inline void outcome(const struct hit *hit, unsigned index, struct lw_event_head *head)
 {
-	struct lw_event_span record = { .head = { .kind = LW_EVENT_START, .source = source } };
-	record.head.name = name_of(hit, &hit->site->argument[0]);
-	if (source == LW_SOURCE_LADEWERK)
-		record.importer = name_of(hit, &hit->site->argument[1]);
-	span(hit, &record);
-}
-
-static __always_inline void done(const struct hit *hit, __u8 source)
-{
-	struct lw_event_span record = { .head = { .kind = LW_EVENT_DONE, .source = source } };
-	__u64 value = 0;
-	const struct lw_argument *outcome = &hit->site->argument[source == LW_SOURCE_LADEWERK ? 2 : source == LW_SOURCE_USDT ? 1 : 0];
-	if (value_of(hit, outcome, &value))
-		record.head.flags = LW_EVENT_UNKNOWN;
+	__u64 value;
+	if (value_of(hit, &hit->site->argument[index], &value))
+		head->flags = LW_EVENT_UNKNOWN;
 	else if (!value)
-		record.head.flags = LW_EVENT_FAILED;
-	if (source == LW_SOURCE_CALL)
-		record.head.flags |= LW_EVENT_NAMELESS;
-	else
-		record.head.name = name_of(hit, &hit->site->argument[0]);
-	if (source == LW_SOURCE_LADEWERK) {
-		record.head.detail = (__u8)value;
-		record.importer = name_of(hit, &hit->site->argument[1]);
-	}
-	span(hit, &record);
-}
-
-static __always_inline int at_site(struct pt_regs *regs)
-{
-	__u32 index = (__u32)bpf_get_attach_cookie(regs);
-	struct hit hit = { .regs = regs, .ns = bpf_ktime_get_ns(), .site = bpf_map_lookup_elem(&sites, &index) };
-	struct lw_tally *tally = lw_tally();
-	if (!hit.site || !tally)
-		return 0;
-	lw_add(tally->hits, 1);
-	if (!numbers_of_current(&hit) || !(hit.process = wanted(&hit)))
-		return 0;
-	switch (hit.site->kind) {
-	case LW_SITE_START: started(&hit, LW_SOURCE_USDT); break;
-	case LW_SITE_CALL: started(&hit, LW_SOURCE_CALL); break;
-	case LW_SITE_OWN_START: started(&hit, LW_SOURCE_LADEWERK); break;
-	case LW_SITE_DONE: done(&hit, LW_SOURCE_USDT); break;
-	case LW_SITE_RETURN: done(&hit, LW_SOURCE_CALL); break;
-	case LW_SITE_OWN_DONE: done(&hit, LW_SOURCE_LADEWERK); break;
-	case LW_SITE_OWN_WAIT: wait(&hit); break;
-	case LW_SITE_OWN_GOT: got(&hit); break;
-	}
-	return 0;
+		head->flags = LW_EVENT_FAILED;
+	if (head->source == LW_SOURCE_LADEWERK)
+		head->detail = (__u8)value;
 }
 
 SEC("uprobe")
 int lw_site(struct pt_regs *regs)
 {
-	return at_site(regs);
+	__u32 index = (__u32)bpf_get_attach_cookie(regs);
+	struct hit hit = { .regs = regs, .ns = bpf_ktime_get_ns(), .site = bpf_map_lookup_elem(&sites, &index) };
+	lw_count(hits);
+	if (!hit.site || !numbers_of_current(&hit) || !(hit.process = wanted(&hit)))
+		return 0;
+	struct lw_event_span record = {};
+	__u8 kind = hit.site->kind;
+	if (kind != LW_SITE_RETURN)
+		record.head.name = name_of(&hit, &hit.site->argument[0]);
+	if (kind == LW_SITE_OWN_START || kind == LW_SITE_OWN_DONE)
+		record.importer = name_of(&hit, &hit.site->argument[1]);
+	switch (kind) {
+	case LW_SITE_OWN_WAIT:
+		wait(&hit, record.head.name);
+		return 0;
+	case LW_SITE_OWN_GOT:
+		got(&hit);
+		return 0;
+	case LW_SITE_OWN_START:
+	case LW_SITE_OWN_DONE:
+		record.head.source = LW_SOURCE_LADEWERK;
+		break;
+	case LW_SITE_CALL:
+	case LW_SITE_RETURN:
+		record.head.source = LW_SOURCE_CALL;
+		break;
+	default:
+		record.head.source = LW_SOURCE_USDT;
+	}
+	record.head.kind = LW_EVENT_DONE;
+	switch (kind) {
+	case LW_SITE_DONE:
+		outcome(&hit, 1, &record.head);
+		break;
+	case LW_SITE_RETURN:
+		outcome(&hit, 0, &record.head);
+		record.head.flags |= LW_EVENT_NAMELESS;
+		break;
+	case LW_SITE_OWN_DONE:
+		outcome(&hit, 2, &record.head);
+		break;
+	default:
+		record.head.kind = LW_EVENT_START;
+	}
+	span(&hit, &record);
+	return 0;
 }
