@@ -2,7 +2,6 @@
 /* text: see text.h. */
 #include "text.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 #define REPLACEMENT "\xef\xbf\xbd"
@@ -88,6 +87,26 @@ static bool plain_special(FILE *out, const char *character, size_t size)
 void lw_write_plain(FILE *out, const char *text)
 {
 	write_characters(out, text, plain_special);
+}
+
+bool lw_text_is_plain(const char *text)
+{
+	const char *end = text;
+	for (size_t size; (size = lw_text_character(end)) && !is_control(end, size);)
+		end += size;
+	return end > text && !*end;
+}
+
+static bool label_special(FILE *out, const char *character, size_t size)
+{
+	if (*character == '"' || *character == '\\')
+		return fprintf(out, "\\%c", *character), true;
+	return plain_special(out, character, size);
+}
+
+void lw_write_label(FILE *out, const char *text)
+{
+	write_characters(out, text, label_special);
 }
 
 const char *lw_class_name(enum lw_class class)

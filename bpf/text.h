@@ -5,6 +5,7 @@
 #ifndef LW_BPF_TEXT_H
 #define LW_BPF_TEXT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -17,6 +18,10 @@ size_t lw_text_character(const char *text);
 void lw_write_json_text(FILE *out, const char *text);
 /** TEXT for people and terminals: control characters (of C0 and C1, and those that change the direction of writing) become "?", what is no UTF-8 U+FFFD. */
 void lw_write_plain(FILE *out, const char *text);
+/** Whether lw_write_plain() writes TEXT as it is, and something. */
+bool lw_text_is_plain(const char *text);
+/** TEXT as the inside of a label's value for Prometheus: plain, and escaped. */
+void lw_write_label(FILE *out, const char *text);
 
 /** "cpu", "queue", "module", "global", "gil", "futex", "disk", "sleep". */
 const char *lw_class_name(enum lw_class class);

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 
 struct lw_writer {
-	const struct lw_writer_setup *setup;
+	struct lw_writer_setup setup;
 	FILE *out;
 	lw_lanes *lanes;
 	bool begun;		/* there is an event before the next */
@@ -61,11 +61,11 @@ static void write_clock(lw_writer *w, const char *member, const struct lw_clock 
 /* "WHAT 12", with the target's own number where it has another. */
 static void write_name(lw_writer *w, const struct lw_lane *lane, const char *phase_name, const char *what, uint32_t number)
 {
-	pid_t inner = w->setup->inner ? w->setup->inner((pid_t)number) : 0;
+	pid_t inner = w->setup.inner ? w->setup.inner((pid_t)number) : 0;
 	begin_event(w, "M", lane->pid, lane->tid);
 	fprintf(w->out, ",\"name\":\"%s\",\"args\":{\"name\":\"%s %" PRIu32, phase_name, what, number);
 	if (inner > 0 && (uint32_t)inner != number)
-		fprintf(w->out, " (there %ld)", (long)inner);
+		fprintf(w->out, " (%ld in its namespace)", (long)inner);
 	fputs("\"}}", w->out);
 }
 
@@ -141,7 +141,7 @@ static void ended(void *context, const struct lw_import *import)
 	bool crossing = lane && !import->cut && lw_lane_above(lane, import->id);
 	if (lane)
 		lw_lane_close(lane, import->id);
-	if (!lw_writer_wants(w->setup, import->module, import->total_ns))
+	if (!lw_writer_wants(&w->setup, import->module, import->total_ns))
 		return;
 	if (!crossing) {
 		write_slice(w, import);
@@ -164,7 +164,7 @@ static void write_arrow_end(lw_writer *w, const struct lw_wait *wait, const char
 static void waited(void *context, const struct lw_wait *wait)
 {
 	lw_writer *w = context;
-	if (!lw_writer_wants_wait(w->setup, wait))
+	if (!lw_writer_wants_wait(&w->setup, wait))
 		return;
 	char label[LW_WAIT_LABEL];
 	lw_wait_label(wait, label, sizeof(label));
@@ -199,7 +199,7 @@ static int create(const struct lw_writer_setup *setup, lw_writer **out)
 		lw_lanes_destroy(lanes);
 		return -ENOMEM;
 	}
-	*w = (lw_writer){ .setup = setup, .out = setup->out, .lanes = lanes };
+	*w = (lw_writer){ .setup = *setup, .out = setup->out, .lanes = lanes };
 	fputs("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n", w->out);
 	*out = w;
 	return 0;

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 struct lw_writer {
-	const struct lw_writer_setup *setup;
+	struct lw_writer_setup setup;
 	lw_paths *paths;
 	struct lw_values path_of;	/* by import */
 	struct lw_values ns;		/* by path */
@@ -58,7 +58,7 @@ static void ended(void *context, const struct lw_import *import)
 	lw_writer *w = context;
 	uint32_t path = (uint32_t)lw_values_get(&w->path_of, import->id);
 	uint64_t ns = import->self_ns;
-	if (!lw_writer_wants(w->setup, import->module, import->total_ns))
+	if (!lw_writer_wants(&w->setup, import->module, import->total_ns))
 		return;
 	if (!path || (import->clocked && !add_classes(w, path, &import->self, &ns)) || !add(w, path, ns))
 		w->left_out++;
@@ -83,9 +83,9 @@ static void write_stack(const lw_writer *w, uint32_t path, uint32_t *stack)
 	for (; path; path = lw_paths_parent(w->paths, path))
 		stack[depth++] = path;
 	while (depth--) {
-		write_frame(w->setup->out, lw_paths_name(w->paths, stack[depth]));
+		write_frame(w->setup.out, lw_paths_name(w->paths, stack[depth]));
 		if (depth)
-			fputc(';', w->setup->out);
+			fputc(';', w->setup.out);
 	}
 }
 
@@ -97,7 +97,7 @@ static void end(lw_writer *w, const struct lw_ending *ending)
 		if (!ns)
 			continue;
 		write_stack(w, path, stack);
-		fprintf(w->setup->out, " %" PRIu64 "\n", ns);
+		fprintf(w->setup.out, " %" PRIu64 "\n", ns);
 	}
 	if (w->left_out || !stack)
 		fprintf(stderr, "ladewerk trace: not enough memory: the stacks are incomplete\n");
@@ -120,7 +120,7 @@ static int create(const struct lw_writer_setup *setup, lw_writer **out)
 	lw_writer *w = calloc(1, sizeof(*w));
 	if (!w)
 		return -ENOMEM;
-	w->setup = setup;
+	w->setup = *setup;
 	w->paths = lw_paths_create();
 	if (!w->paths) {
 		destroy(w);

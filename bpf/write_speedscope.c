@@ -32,7 +32,7 @@ struct profile {
 };
 
 struct lw_writer {
-	const struct lw_writer_setup *setup;
+	struct lw_writer_setup setup;
 	lw_lanes *lanes;
 	lw_paths *frames;
 	struct lw_values frame_of;	/* by import */
@@ -66,7 +66,7 @@ static void add_event(const lw_writer *w, struct lw_lane *lane, uint64_t ns, str
 	struct profile *profile = profile_of(lane);
 	if (!profile || profile->broken)
 		return;
-	event.at = ns > w->setup->begin_ns ? ns - w->setup->begin_ns : 0;
+	event.at = ns > w->setup.begin_ns ? ns - w->setup.begin_ns : 0;
 	if (event.at < profile->last)
 		event.at = profile->last;
 	profile->last = event.at;
@@ -105,7 +105,7 @@ static void ended(void *context, const struct lw_import *import)
 	struct lw_lane *lane = lw_lanes_get(w->lanes, import->pid, import->tid, NULL);
 	if (!lane || !lw_values_get(&w->frame_of, import->id))
 		return;
-	if (lw_writer_wants(w->setup, import->module, import->total_ns) && !lw_values_add(&w->wanted, import->id, 1))
+	if (lw_writer_wants(&w->setup, import->module, import->total_ns) && !lw_values_add(&w->wanted, import->id, 1))
 		break_lane(w, lane);
 	uint64_t ns = import->begin_ns + import->total_ns;
 	size_t above = lw_lane_above(lane, import->id);
@@ -120,7 +120,7 @@ static void ended(void *context, const struct lw_import *import)
 static void waited(void *context, const struct lw_wait *wait)
 {
 	lw_writer *w = context;
-	if (!lw_writer_wants_wait(w->setup, wait))
+	if (!lw_writer_wants_wait(&w->setup, wait))
 		return;
 	char label[LW_WAIT_LABEL], name[LW_WAIT_LABEL + 2];
 	lw_wait_label(wait, label, sizeof(label));
@@ -139,10 +139,10 @@ static void waited(void *context, const struct lw_wait *wait)
 
 static void write_number(const lw_writer *w, const char *what, uint32_t number)
 {
-	pid_t inner = w->setup->inner ? w->setup->inner((pid_t)number) : 0;
-	fprintf(w->setup->out, "%s %" PRIu32, what, number);
+	pid_t inner = w->setup.inner ? w->setup.inner((pid_t)number) : 0;
+	fprintf(w->setup.out, "%s %" PRIu32, what, number);
 	if (inner > 0 && (uint32_t)inner != number)
-		fprintf(w->setup->out, " (there %ld)", (long)inner);
+		fprintf(w->setup.out, " (%ld in its namespace)", (long)inner);
 }
 
 static void write_events(const lw_writer *w, const struct profile *profile)
@@ -152,7 +152,7 @@ static void write_events(const lw_writer *w, const struct profile *profile)
 		const struct event *event = &profile->events[i];
 		if (event->import && !lw_values_get(&w->wanted, event->import))
 			continue;
-		fprintf(w->setup->out, "%s\n{\"type\":\"%c\",\"frame\":%" PRIu32 ",\"at\":%" PRIu64 "}", comma, event->open ? 'O' : 'C', event->frame - 1, event->at);
+		fprintf(w->setup.out, "%s\n{\"type\":\"%c\",\"frame\":%" PRIu32 ",\"at\":%" PRIu64 "}", comma, event->open ? 'O' : 'C', event->frame - 1, event->at);
 		comma = ",";
 	}
 }
@@ -160,30 +160,30 @@ static void write_events(const lw_writer *w, const struct profile *profile)
 static void write_profile(const lw_writer *w, const struct lw_lane *lane, const char *comma, uint64_t end_ns)
 {
 	const struct profile *profile = lane->own;
-	uint64_t at = end_ns > w->setup->begin_ns ? end_ns - w->setup->begin_ns : 0;
-	fprintf(w->setup->out, "%s\n{\"type\":\"evented\",\"name\":\"", comma);
+	uint64_t at = end_ns > w->setup.begin_ns ? end_ns - w->setup.begin_ns : 0;
+	fprintf(w->setup.out, "%s\n{\"type\":\"evented\",\"name\":\"", comma);
 	write_number(w, "process", lane->pid);
 	write_number(w, ", thread", lane->tid);
-	fprintf(w->setup->out, "\",\"unit\":\"nanoseconds\",\"startValue\":0,\"endValue\":%" PRIu64 ",\"events\":[", at > profile->last ? at : profile->last);
+	fprintf(w->setup.out, "\",\"unit\":\"nanoseconds\",\"startValue\":0,\"endValue\":%" PRIu64 ",\"events\":[", at > profile->last ? at : profile->last);
 	write_events(w, profile);
-	fputs("]}", w->setup->out);
+	fputs("]}", w->setup.out);
 }
 
 static void write_frames(const lw_writer *w)
 {
 	for (uint32_t frame = 1; frame <= lw_paths_count(w->frames); frame++) {
 		const char *name = lw_paths_name(w->frames, frame);
-		fputs(frame > 1 ? ",\n{\"name\":\"" : "\n{\"name\":\"", w->setup->out);
-		lw_write_json_text(w->setup->out, *name ? name : "?");
-		fputs("\"}", w->setup->out);
+		fputs(frame > 1 ? ",\n{\"name\":\"" : "\n{\"name\":\"", w->setup.out);
+		lw_write_json_text(w->setup.out, *name ? name : "?");
+		fputs("\"}", w->setup.out);
 	}
 }
 
 static void end(lw_writer *w, const struct lw_ending *ending)
 {
-	fputs("{\"$schema\":\"https://www.speedscope.app/file-format-schema.json\",\"name\":\"imports\",\"exporter\":\"ladewerk trace\",\"shared\":{\"frames\":[", w->setup->out);
+	fputs("{\"$schema\":\"https://www.speedscope.app/file-format-schema.json\",\"name\":\"imports\",\"exporter\":\"ladewerk trace\",\"shared\":{\"frames\":[", w->setup.out);
 	write_frames(w);
-	fputs("]},\"profiles\":[", w->setup->out);
+	fputs("]},\"profiles\":[", w->setup.out);
 	const char *comma = "";
 	for (const struct lw_lane *lane = lw_lanes_first(w->lanes); lane; lane = lane->next) {
 		const struct profile *profile = lane->own;
@@ -196,11 +196,11 @@ static void end(lw_writer *w, const struct lw_ending *ending)
 		write_profile(w, lane, comma, ending->end_ns);
 		comma = ",";
 	}
-	fputs("],\"ladewerk\":{", w->setup->out);
+	fputs("],\"ladewerk\":{", w->setup.out);
 	if (w->left_out)
-		fprintf(w->setup->out, "\"left_out_without_memory\":%" PRIu64 ",", w->left_out);
-	lw_write_json_ending(w->setup->out, ending);
-	fputs("}}\n", w->setup->out);
+		fprintf(w->setup.out, "\"left_out_without_memory\":%" PRIu64 ",", w->left_out);
+	lw_write_json_ending(w->setup.out, ending);
+	fputs("}}\n", w->setup.out);
 }
 
 static void destroy(lw_writer *w)
@@ -219,7 +219,7 @@ static int create(const struct lw_writer_setup *setup, lw_writer **out)
 	lw_writer *w = calloc(1, sizeof(*w));
 	if (!w)
 		return -ENOMEM;
-	*w = (lw_writer){ .setup = setup, .lanes = lw_lanes_create(), .frames = lw_paths_create() };
+	*w = (lw_writer){ .setup = *setup, .lanes = lw_lanes_create(), .frames = lw_paths_create() };
 	if (!w->lanes || !w->frames) {
 		destroy(w);
 		return -ENOMEM;
