@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: MIT */
+#include "capture.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <malloc.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "calibrate.h"
+#include "probes.h"
+#include "rights.h"
+#include "spans.skel.h"
+#include "state.h"
+
+enum {
+	RING_KIB = 4096,
+	OLDEST_KERNEL = 0x050f00,	/* cookies of uprobes */
+	MULTI_KERNEL = 0x060600,	/* uprobe_multi links */
+	INITIAL_PIDNS = (int)0xEFFFFFFCu,
+};
+
+/* A file that has probes. */
+struct attached {
+	dev_t dev;
+	ino_t ino;
+	unsigned layout;
+	bool laid_out;
+	lw_probes *probes;
+};
+
+struct lw_capture {
+	struct lw_capture_options options;
+	struct lw_spans *spans;
+	struct ring_buffer *ring;
+	bool multi;
+	char note[LW_CAPTURE_WHY];
+	/* next unused indexes of the maps */
+	unsigned sites, layouts;
+	struct attached *attached;
+	unsigned count;
+	/* costs */
+	uint64_t hit_ns;
+	struct lw_counts before;	/* calibration's part */
+	int cpus;
+	struct lw_counts *per_cpu;
+	/* during lw_capture_read() */
+	lw_capture_sink *sink;
+	void *context;
+};
+
+/* --- what libbpf says, of which the last complaint is the interesting one --- */
+
+static char complaint[256];
+
+__attribute__((format(printf, 2, 0))) static int hear(enum libbpf_print_level level, const char *format, va_list arguments)
+{
+	if (level == LIBBPF_WARN && !complaint[0]) {
+		vsnprintf(complaint, sizeof(complaint), format, arguments);
+		complaint[strcspn(complaint, "\n")] = '\0';
+	}
+	return 0;
+}
+
+__attribute__((format(printf, 2, 3))) static void say(char *why, const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(why, LW_CAPTURE_WHY, format, arguments);
+	va_end(arguments);
+}
+
+/* Why it did not work, from ERROR and what is known of this machine. Returns the error that callers are promised. */
+static int explain(int error, const char *what, char *why)
+{
+	struct lw_rights rights;
+	lw_rights_ask(&rights);
+	char missing[256];
+	if (error == -EPERM || error == -EACCES) {
+		if (lw_rights_missing(&rights, missing, sizeof(missing)))
+			say(why, "%s is not permitted: %s", what, missing);
+		else
+			say(why, "%s is not permitted, although the capabilities are there: look for a seccomp profile that forbids bpf(2) or perf_event_open(2), or for the kernel's lockdown (%s)",
+			    what, complaint[0] ? complaint : strerror(-error));
+		return -EPERM;
+	}
+	if (rights.kernel < OLDEST_KERNEL || error == -ENOSYS) {
+		say(why, "%s needs Linux 5.15 with CONFIG_BPF_SYSCALL and CONFIG_UPROBE_EVENTS; this is Linux %u.%u%s", what, rights.kernel >> 16, rights.kernel >> 8 & 255,
+		    rights.uprobes ? "" : ", without uprobes");
+		return -ENOSYS;
+	}
+	if (!rights.uprobes) {
+		say(why, "%s needs uprobes: this kernel was built without CONFIG_UPROBE_EVENTS, or /sys is not mounted", what);
+		return -ENOSYS;
+	}
+	say(why, "%s failed: %s%s%s", what, strerror(-error), complaint[0] ? ": " : "", complaint);
+	return error;
+}
+
+/* --- opening --- */
+
+static int set_namespace(struct lw_spans *spans)
+{
+	struct stat st;
+	if (stat("/proc/self/ns/pid", &st))
+		return -errno;
+	if (st.st_ino != (ino_t)(unsigned)INITIAL_PIDNS) {
+		spans->rodata->pidns_dev = st.st_dev;
+		spans->rodata->pidns_ino = st.st_ino;
+	}
+	return 0;
+}
+
+static int load_spans(lw_capture *capture)
+{
+	struct lw_spans *spans = capture->spans = lw_spans__open();
+	if (!spans)
+		return -errno;
+	unsigned kib = capture->options.ring_kib ? capture->options.ring_kib : RING_KIB;
+	int error = set_namespace(spans);
+	if (!error)
+		error = bpf_map__set_max_entries(spans->maps.events, kib * 1024);
+	if (error)
+		return error;
+	spans->rodata->everybody = capture->options.everybody;
+	spans->rodata->clocks = capture->options.sched;
+	if (kib < 1024)
+		spans->rodata->lw_wake_at = kib * 1024 / 4;
+	if (capture->multi)
+		bpf_program__set_expected_attach_type(spans->progs.lw_site, (enum bpf_attach_type)lw_probes_multi_type());
+	return lw_spans__load(spans);
+}
+
+static int on_record(void *context, void *data, size_t size)
+{
+	lw_capture *capture = context;
+	if (capture->sink && size >= sizeof(struct lw_event_head))
+		capture->sink(capture->context, data, size);
+	return 0;
+}
+
+static int open_ring(lw_capture *capture)
+{
+	capture->ring = ring_buffer__new(bpf_map__fd(capture->spans->maps.events), on_record, capture, NULL);
+	return capture->ring ? 0 : -errno;
+}
+
+static int put_site(lw_capture *capture, const struct lw_site *site, uint64_t *cookie)
+{
+	__u32 index = capture->sites;
+	if (index >= LW_SITES)
+		return -E2BIG;
+	*cookie = index;
+	if (bpf_map_update_elem(bpf_map__fd(capture->spans->maps.sites), &index, site, BPF_ANY))
+		return -errno;
+	capture->sites++;
+	return 0;
+}
+
+static void count_raw(lw_capture *capture, struct lw_counts *out);
+
+/* Hits a probe of our own, which shows whether probes work here at all; what that left behind is taken out of the ring buffer and of the counts. */
+static int calibrate(lw_capture *capture)
+{
+	struct lw_site site;
+	struct lw_probe probe = { 0 };
+	int error = lw_calibrate_site(&site, &probe.offset);
+	if (!error)
+		error = put_site(capture, &site, &probe.cookie);
+	if (!error)
+		error = lw_capture_follow(capture, getpid(), true, 0, NULL);
+	if (error)
+		return error;
+	lw_probes *probes;
+	uint64_t bare = lw_calibrate_hit();
+	error = lw_probes_attach(capture->spans->progs.lw_site, capture->multi, "/proc/self/exe", &probe, 1, &probes);
+	if (!error) {
+		uint64_t full = lw_calibrate_hit();
+		capture->hit_ns = full > bare ? full - bare : 0;
+		lw_probes_detach(probes);
+	}
+	lw_capture_forget(capture, getpid());
+	ring_buffer__consume(capture->ring);
+	count_raw(capture, &capture->before);
+	return error;
+}
+
+static void unload(lw_capture *capture)
+{
+	ring_buffer__free(capture->ring);
+	lw_spans__destroy(capture->spans);
+	capture->ring = NULL;
+	capture->spans = NULL;
+	capture->sites = capture->layouts = 0;
+}
+
+static int load(lw_capture *capture)
+{
+	complaint[0] = '\0';
+	int error = load_spans(capture);
+	if (!error)
+		error = open_ring(capture);
+	if (!error)
+		error = calibrate(capture);
+	if (error)
+		unload(capture);
+	return error;
+}
+
+int lw_capture_open(const struct lw_capture_options *options, lw_capture **out, char *why)
+{
+	struct lw_rights rights;
+	lw_capture *capture = calloc(1, sizeof(*capture));
+	*out = NULL;
+	why[0] = '\0';
+	if (!capture) {
+		say(why, "out of memory");
+		return -ENOMEM;
+	}
+	libbpf_set_print(hear);
+	lw_rights_ask(&rights);
+	capture->options = *options;
+	capture->multi = rights.kernel >= MULTI_KERNEL;
+	capture->cpus = libbpf_num_possible_cpus();
+	capture->per_cpu = capture->cpus > 0 ? calloc((size_t)capture->cpus, sizeof(*capture->per_cpu)) : NULL;
+	int error = capture->per_cpu ? load(capture) : -ENOMEM;
+	/* A kernel may have a version of its own idea of what it can do. */
+	if (capture->multi && error && error != -EPERM) {
+		capture->multi = false;
+		error = load(capture);
+	}
+	if (error) {
+		error = explain(error, "tracing", why);
+		lw_capture_close(capture);
+		return error;
+	}
+	/* What loading needed and does not need again. */
+	malloc_trim(0);
+	*out = capture;
+	return 0;
+}
+
+void lw_capture_close(lw_capture *capture)
+{
+	if (!capture)
+		return;
+	for (unsigned i = 0; i < capture->count; i++)
+		lw_probes_detach(capture->attached[i].probes);
+	unload(capture);
+	free(capture->attached);
+	free(capture->per_cpu);
+	free(capture);
+}
+
+const char *lw_capture_note(const lw_capture *capture)
+{
+	return capture->note[0] ? capture->note : NULL;
+}
+
+/* --- programs --- */
+
+static struct attached *find_attached(const lw_capture *capture, const struct lw_program *program)
+{
+	for (unsigned i = 0; i < capture->count; i++)
+		if (capture->attached[i].dev == program->dev && capture->attached[i].ino == program->ino)
+			return &capture->attached[i];
+	return NULL;
+}
+
+static int put_layout(lw_capture *capture, unsigned index, const struct lw_layout *layout)
+{
+	__u32 key = index;
+	return bpf_map_update_elem(bpf_map__fd(capture->spans->maps.layouts), &key, layout, BPF_ANY) ? -errno : 0;
+}
+
+/* Sites of PROGRAM into the map, probes into the file. */
+static int attach(lw_capture *capture, const struct lw_program *program, struct attached *entry)
+{
+	struct lw_probe probes[LW_PROGRAM_SITES];
+	int error = entry->layout < LW_LAYOUTS ? put_layout(capture, entry->layout, &program->layout) : 0;
+	for (unsigned i = 0; i < program->count && !error; i++) {
+		struct lw_site site = program->sites[i].site;
+		site.layout = entry->layout;
+		probes[i] = (struct lw_probe){ .offset = program->sites[i].offset, .semaphore = program->sites[i].semaphore };
+		error = put_site(capture, &site, &probes[i].cookie);
+	}
+	if (error)
+		return error;
+	return lw_probes_attach(capture->spans->progs.lw_site, capture->multi, program->reach, probes, program->count, &entry->probes);
+}
+
+int lw_capture_attach(lw_capture *capture, const struct lw_program *program, char *why)
+{
+	if (find_attached(capture, program))
+		return 0;
+	complaint[0] = '\0';
+	struct attached *grown = reallocarray(capture->attached, capture->count + 1, sizeof(*grown));
+	if (!grown || program->count > LW_PROGRAM_SITES) {
+		say(why, "out of memory");
+		return -ENOMEM;
+	}
+	capture->attached = grown;
+	struct attached *entry = &grown[capture->count];
+	*entry = (struct attached){ .dev = program->dev, .ino = program->ino, .layout = LW_LAYOUTS };
+	if (program->kind == LW_PROGRAM_PYTHON && capture->layouts < LW_LAYOUTS) {
+		entry->layout = capture->layouts++;
+		entry->laid_out = program->laid_out;
+	}
+	unsigned sites = capture->sites;
+	int error = attach(capture, program, entry);
+	if (!error) {
+		capture->count++;
+		return 0;
+	}
+	capture->sites = sites;
+	if (error == -E2BIG) {
+		say(why, "%s: too many different programs at once: %u probes are the limit", program->path, (unsigned)LW_SITES);
+		return error;
+	}
+	char what[LW_CAPTURE_WHY / 2];
+	snprintf(what, sizeof(what), "%.300s: a probe", program->path);
+	return explain(error, what, why);
+}
+
+/* --- processes --- */
+
+int lw_capture_follow(lw_capture *capture, pid_t pid, bool follow, uint64_t runtime, const struct lw_program *python)
+{
+	int map = bpf_map__fd(capture->spans->maps.processes);
+	__u32 key = (__u32)pid;
+	struct lw_process process = { 0 };
+	/* Its open imports are counted by the program; what is counted between these two calls is missing, until that import ends. */
+	(void)bpf_map_lookup_elem(map, &key, &process);
+	process.attention = follow ? LW_FOLLOWED : LW_LEFT_ALONE;
+	process.layout = LW_LAYOUTS;
+	process.runtime = 0;
+	struct attached *entry = python ? find_attached(capture, python) : NULL;
+	if (entry && entry->layout < LW_LAYOUTS && python->laid_out) {
+		/* Later than its probes, where only a process could say how it is laid out. */
+		if (!entry->laid_out && put_layout(capture, entry->layout, &python->layout) == 0)
+			entry->laid_out = true;
+		if (entry->laid_out) {
+			process.layout = entry->layout;
+			process.runtime = runtime;
+		}
+	}
+	return bpf_map_update_elem(map, &key, &process, BPF_ANY) ? -errno : 0;
+}
+
+void lw_capture_forget(lw_capture *capture, pid_t pid)
+{
+	__u32 key = (__u32)pid;
+	(void)bpf_map_delete_elem(bpf_map__fd(capture->spans->maps.processes), &key);
+}
+
+/* --- reading --- */
+
+int lw_capture_fd(const lw_capture *capture)
+{
+	return ring_buffer__epoll_fd(capture->ring);
+}
+
+int lw_capture_read(lw_capture *capture, int timeout_ms, lw_capture_sink *sink, void *context)
+{
+	struct epoll_event event;
+	if (timeout_ms > 0 && epoll_wait(lw_capture_fd(capture), &event, 1, timeout_ms) < 0)
+		return -errno;
+	capture->sink = sink;
+	capture->context = context;
+	/* Also what nobody was woken for. */
+	int records = ring_buffer__consume(capture->ring);
+	capture->sink = NULL;
+	return records;
+}
+
+/* --- counting --- */
+
+static void count_raw(lw_capture *capture, struct lw_counts *out)
+{
+	__u32 zero = 0;
+	*out = (struct lw_counts){ 0 };
+	if (bpf_map_lookup_elem(bpf_map__fd(capture->spans->maps.counts), &zero, capture->per_cpu))
+		return;
+	for (int i = 0; i < capture->cpus; i++) {
+		out->hits += capture->per_cpu[i].hits;
+		out->switches += capture->per_cpu[i].switches;
+		out->events += capture->per_cpu[i].events;
+		out->lost += capture->per_cpu[i].lost;
+	}
+}
+
+/* 0 where the kernel does not measure it (kernel.bpf_stats_enabled): switching that on would slow down everybody's programs. */
+static uint64_t program_ns(const struct bpf_program *program)
+{
+	struct bpf_prog_info info = { 0 };
+	__u32 size = sizeof(info);
+	return bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size) ? 0 : info.run_time_ns;
+}
+
+void lw_capture_count(lw_capture *capture, struct lw_capture_counts *out)
+{
+	struct lw_counts now;
+	count_raw(capture, &now);
+	*out = (struct lw_capture_counts){
+		.hits = now.hits - capture->before.hits,
+		.switches = now.switches - capture->before.switches,
+		.events = now.events - capture->before.events,
+		.lost = now.lost - capture->before.lost,
+		.program_ns = program_ns(capture->spans->progs.lw_site),
+	};
+	out->overhead_ns = out->hits * capture->hit_ns;
+}
