@@ -6,8 +6,8 @@
  *     lw_live_tick() ...        some times a second
  *     lw_live_destroy()         it is as it was
  *
- * The terminal is restored, too, when the program exits, is stopped (and taken again when it goes on), or dies of a signal that can be caught and that nobody else has a handler for. So install
- * handlers of your own first. One live view at a time; one thread.
+ * The terminal is restored however the program ends (screen.h); so install handlers of your own first. One live view at a time; one thread. Nothing else may write to the terminal meanwhile: not
+ * for a command that shares it.
  *
  * Keys: s t c w n choose the order (self, total, count, waited, name), r turns it round, p holds the picture, q quits.
  */

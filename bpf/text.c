@@ -109,6 +109,17 @@ void lw_write_label(FILE *out, const char *text)
 	write_characters(out, text, label_special);
 }
 
+const char *lw_text_duration(uint64_t ns, char text[LW_DURATION])
+{
+	static const struct {
+		const char *name;
+		double ns;
+	} units[] = { { "ns", 1 }, { "us", 1e3 }, { "ms", 1e6 }, { "s ", 1e9 } };
+	unsigned unit = ns < 1000 ? 0 : ns < 999950 ? 1 : ns < 999950000 ? 2 : 3;
+	snprintf(text, LW_DURATION, unit ? "%5.1f%s" : "%5.0f%s", (double)ns / units[unit].ns, units[unit].name);
+	return text;
+}
+
 const char *lw_class_name(enum lw_class class)
 {
 	static const char *const names[LW_CLASSES] = {

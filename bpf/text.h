@@ -23,6 +23,10 @@ bool lw_text_is_plain(const char *text);
 /** TEXT as the inside of a label's value for Prometheus: plain, and escaped. */
 void lw_write_label(FILE *out, const char *text);
 
+/** NS for people, right-aligned in 7 columns: " 12.3ms". */
+enum { LW_DURATION = 16 };
+const char *lw_text_duration(uint64_t ns, char text[LW_DURATION]);
+
 /** "cpu", "queue", "module", "global", "gil", "futex", "disk", "sleep". */
 const char *lw_class_name(enum lw_class class);
 /** What is waited for, as JSON lines and Prometheus's labels call it: "module", "global", "gil", "other". */
