@@ -2,7 +2,7 @@
 /*
  * model: imports and waits, made of events. Plain C, no BPF: fed with records, it calls a writer's functions.
  *
- * An import is a span of a thread; those that begin before it ends are within it. Spans of one thread end in any order (greenlets): an end belongs to the innermost open span of that name.
+ * An import is a span of a thread; those that begin before it ends are within it (unless the stack says otherwise: model.c). Spans of one thread end in any order (greenlets): an end belongs to the innermost open span of that name.
  * The same import seen by two kinds of probes (a span of the same module directly within) is one. What a thread spends on a span is what its clock says, less what spans within it took.
  * A wait for a module's lock was for the thread that had an open span of that module in the same process; where none was seen, for the head of the chain of wakers.
  */
@@ -19,7 +19,7 @@ typedef struct lw_model lw_model;
 
 struct lw_import {
 	uint64_t id, parent;		/* numbers in order of beginning, from 1; parent 0: none on this thread */
-	const char *module;
+	const char *module;		/* "?": its name could not be read */
 	const char *importer;		/* module whose code imported it, as far as is known; "" if not */
 	uint32_t pid, tid;
 	unsigned depth;			/* 0: outermost of its thread */
@@ -28,7 +28,8 @@ struct lw_import {
 	bool clocked;			/* the next two are there */
 	struct lw_clock total, self;	/* by class */
 	bool failed, unknown;		/* raised; it is not known whether it did */
-	bool cut;			/* its end was not seen (end of the trace, thread gone): total is up to then */
+	bool cut;			/* its end was not seen (end of the trace, thread gone): total is up to then, or to when its place on the stack was used by others */
+	bool again;			/* within an import of the same module, on the same thread */
 	const char *outcome;		/* of Ladewerk: "pack", "pyc", ...; "" otherwise */
 };
 
@@ -42,7 +43,10 @@ struct lw_wait {
 	uint64_t begin_ns, wait_ns, queue_ns;
 };
 
-/* Whoever is told; every function may be NULL. Strings are valid until the model is destroyed. An import is told when it ends, so inner ones first. */
+/*
+ * Whoever is told; every function may be NULL. Strings are valid until the model is destroyed; equal names of modules (but "") have equal addresses. An import is told when it ends, so inner ones
+ * first, unless greenlets end them in another order. Of a forked process, imports that were under way in its parent are told as the parent's only.
+ */
 struct lw_listener {
 	void *context;
 	void (*started)(void *context, const struct lw_import *import);	/* times are 0 yet */
@@ -58,7 +62,7 @@ void lw_model_destroy(lw_model *model);
 void lw_model_event(void *model, const struct lw_event_head *record, size_t size);
 /** End of the trace at NS: open spans are told, `cut`. */
 void lw_model_end(lw_model *model, uint64_t ns);
-/** Records that made no sense (ends without beginnings, wrong sizes), and what had no memory. */
+/** Records that made no sense (ends without beginnings, as of imports that were under way when the trace began; wrong sizes), and what had no memory. */
 void lw_model_faults(const lw_model *model, uint64_t *senseless, uint64_t *dropped);
 
 #endif
