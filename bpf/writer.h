@@ -50,6 +50,8 @@ struct lw_format {
 };
 
 extern const struct lw_format lw_format_table, lw_format_tree, lw_format_json, lw_format_importtime, lw_format_chrome, lw_format_speedscope, lw_format_folded, lw_format_prometheus;
+/** The INDEXth, from 0; NULL: there are no more. */
+const struct lw_format *lw_format_at(unsigned index);
 /** By its option; NULL: there is none. */
 const struct lw_format *lw_format_find(const char *option);
 
