@@ -67,7 +67,7 @@ static void ended(void *context, const struct lw_import *import)
 /* A semicolon would be a frame's end. */
 static void write_frame(FILE *out, const char *name)
 {
-	char text[LW_NAME_SIZE];
+	char text[LW_WAIT_LABEL];
 	snprintf(text, sizeof(text), "%s", *name ? name : "?");
 	for (char *c = text; *c; c++) {
 		if (*c == ';')

@@ -16,105 +16,70 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-struct event {
-	uint64_t at;		/* since the trace began */
-	uint64_t import;	/* 0: a wait */
+/* An import or a wait. */
+struct span {
+	uint64_t begin, end;	/* since the trace began */
+	uint64_t number;	/* among those that begin at the same time, outer ones have lower ones */
 	uint32_t frame;
-	bool open;
 };
 
 /* lw_lane.own */
 struct profile {
 	size_t count, room;
-	uint64_t last;		/* times never go back */
-	bool broken;		/* for want of memory: not written */
-	struct event events[];
+	struct span spans[];
 };
 
 struct lw_writer {
 	struct lw_writer_setup setup;
 	lw_lanes *lanes;
 	lw_paths *frames;
-	struct lw_values frame_of;	/* by import */
-	struct lw_values wanted;
-	uint64_t left_out;		/* threads */
+	uint64_t left_out;	/* for want of memory */
 };
 
 /* What happens to a thread */
 
-static struct profile *profile_of(struct lw_lane *lane)
+static bool make_room(struct lw_lane *lane)
 {
 	struct profile *profile = lane->own;
 	size_t room = profile ? profile->room : 0;
-	if (profile && (profile->broken || profile->count < room))
-		return profile;
+	if (profile && profile->count < room)
+		return true;
 	size_t larger = room ? 2 * room : 64;
-	struct profile *moved = realloc(profile, sizeof(*moved) + larger * sizeof(struct event));
-	if (!moved) {
-		if (profile)
-			profile->broken = true;
-		return profile;
-	}
+	struct profile *moved = realloc(profile, sizeof(*moved) + larger * sizeof(struct span));
+	if (!moved)
+		return false;
 	if (!profile)
-		*moved = (struct profile){ 0 };
+		moved->count = 0;
 	moved->room = larger;
-	return lane->own = moved;
+	lane->own = moved;
+	return true;
 }
 
-static void add_event(const lw_writer *w, struct lw_lane *lane, uint64_t ns, struct event event)
+static uint64_t since_begin(const lw_writer *w, uint64_t ns)
 {
-	struct profile *profile = profile_of(lane);
-	if (!profile || profile->broken)
-		return;
-	event.at = ns > w->setup.begin_ns ? ns - w->setup.begin_ns : 0;
-	if (event.at < profile->last)
-		event.at = profile->last;
-	profile->last = event.at;
-	profile->events[profile->count++] = event;
+	return ns > w->setup.begin_ns ? ns - w->setup.begin_ns : 0;
 }
 
-static void add_import(const lw_writer *w, struct lw_lane *lane, uint64_t ns, uint64_t id, bool open)
+static void add_span(lw_writer *w, uint32_t pid, uint32_t tid, const char *name, struct span span)
 {
-	add_event(w, lane, ns, (struct event){ .import = id, .frame = (uint32_t)lw_values_get(&w->frame_of, id), .open = open });
-}
-
-/* Not drawn: else what follows would be out of balance. */
-static void break_lane(lw_writer *w, struct lw_lane *lane)
-{
-	struct profile *profile = lane ? profile_of(lane) : NULL;
-	if (profile)
-		profile->broken = true;
-	else
+	struct lw_lane *lane = lw_lanes_get(w->lanes, pid, tid, NULL);
+	span.frame = lw_paths_get(w->frames, 0, name);
+	if (!lane || !span.frame || !make_room(lane)) {
 		w->left_out++;
-}
-
-static void started(void *context, const struct lw_import *import)
-{
-	lw_writer *w = context;
-	struct lw_lane *lane = lw_lanes_get(w->lanes, import->pid, import->tid, NULL);
-	uint32_t frame = lw_paths_get(w->frames, 0, import->module);
-	if (!lane || !frame || !lw_values_add(&w->frame_of, import->id, frame) || !lw_lane_open(lane, import->id))
-		break_lane(w, lane);
-	else
-		add_import(w, lane, import->begin_ns, import->id, true);
-}
-
-static void ended(void *context, const struct lw_import *import)
-{
-	lw_writer *w = context;
-	struct lw_lane *lane = lw_lanes_get(w->lanes, import->pid, import->tid, NULL);
-	if (!lane || !lw_values_get(&w->frame_of, import->id))
 		return;
-	if (lw_writer_wants(&w->setup, import->module, import->total_ns) && !lw_values_add(&w->wanted, import->id, 1))
-		break_lane(w, lane);
-	uint64_t ns = import->begin_ns + import->total_ns;
-	size_t above = lw_lane_above(lane, import->id);
-	for (size_t i = 0; i < above; i++)
-		add_import(w, lane, ns, lane->open[lane->count - 1 - i], false);
-	add_import(w, lane, ns, import->id, false);
-	lw_lane_close(lane, import->id);
-	for (size_t i = above; i; i--)
-		add_import(w, lane, ns, lane->open[lane->count - i], true);
+	}
+	struct profile *profile = lane->own;
+	profile->spans[profile->count++] = span;
+}
+
+static void imported(void *context, const struct lw_import *import)
+{
+	lw_writer *w = context;
+	if (!lw_writer_wants(&w->setup, import->module, import->total_ns))
+		return;
+	add_span(w, import->pid, import->tid, import->module, (struct span){
+		.begin = since_begin(w, import->begin_ns), .end = since_begin(w, import->begin_ns + import->total_ns), .number = import->id,
+	});
 }
 
 static void waited(void *context, const struct lw_wait *wait)
@@ -125,14 +90,9 @@ static void waited(void *context, const struct lw_wait *wait)
 	char label[LW_WAIT_LABEL], name[LW_WAIT_LABEL + 2];
 	lw_wait_label(wait, label, sizeof(label));
 	snprintf(name, sizeof(name), "[%s]", label);
-	struct lw_lane *lane = lw_lanes_get(w->lanes, wait->pid, wait->tid, NULL);
-	uint32_t frame = lw_paths_get(w->frames, 0, name);
-	if (!lane || !frame) {
-		break_lane(w, lane);
-		return;
-	}
-	add_event(w, lane, wait->begin_ns, (struct event){ .frame = frame, .open = true });
-	add_event(w, lane, wait->begin_ns + wait->wait_ns + wait->queue_ns, (struct event){ .frame = frame });
+	add_span(w, wait->pid, wait->tid, name, (struct span){
+		.begin = since_begin(w, wait->begin_ns), .end = since_begin(w, wait->begin_ns + wait->wait_ns + wait->queue_ns), .number = UINT64_MAX,
+	});
 }
 
 /* Writing */
@@ -145,27 +105,97 @@ static void write_number(const lw_writer *w, const char *what, uint32_t number)
 		fprintf(w->setup.out, " (%ld in its namespace)", (long)inner);
 }
 
-static void write_events(const lw_writer *w, const struct profile *profile)
+static int compare(const void *one, const void *other)
 {
-	const char *comma = "";
-	for (size_t i = 0; i < profile->count; i++) {
-		const struct event *event = &profile->events[i];
-		if (event->import && !lw_values_get(&w->wanted, event->import))
-			continue;
-		fprintf(w->setup.out, "%s\n{\"type\":\"%c\",\"frame\":%" PRIu32 ",\"at\":%" PRIu64 "}", comma, event->open ? 'O' : 'C', event->frame - 1, event->at);
-		comma = ",";
+	const struct span *a = one, *b = other;
+	if (a->begin != b->begin)
+		return a->begin < b->begin ? -1 : 1;
+	return a->number == b->number ? 0 : a->number < b->number ? -1 : 1;
+}
+
+/* Frames that are open, outermost first. */
+struct stack {
+	const struct span **spans;
+	size_t count;
+	FILE *out;
+	const char *comma;
+};
+
+static void write_event(struct stack *stack, char type, const struct span *span, uint64_t at)
+{
+	fprintf(stack->out, "%s\n{\"type\":\"%c\",\"frame\":%" PRIu32 ",\"at\":%" PRIu64 "}", stack->comma, type, span->frame - 1, at);
+	stack->comma = ",";
+}
+
+/* The one that ends first; of several, the innermost. */
+static size_t first_to_end(const struct stack *stack)
+{
+	size_t first = stack->count - 1;
+	for (size_t i = first; i--;) {
+		if (stack->spans[i]->end < stack->spans[first]->end)
+			first = i;
+	}
+	return first;
+}
+
+static void close_frame(struct stack *stack, size_t which)
+{
+	uint64_t at = stack->spans[which]->end;
+	for (size_t i = stack->count; i-- > which;)
+		write_event(stack, 'C', stack->spans[i], at);
+	stack->count--;
+	for (size_t i = which; i < stack->count; i++) {
+		stack->spans[i] = stack->spans[i + 1];
+		write_event(stack, 'O', stack->spans[i], at);
 	}
 }
 
-static void write_profile(const lw_writer *w, const struct lw_lane *lane, const char *comma, uint64_t end_ns)
+static void close_until(struct stack *stack, uint64_t at)
 {
-	const struct profile *profile = lane->own;
-	uint64_t at = end_ns > w->setup.begin_ns ? end_ns - w->setup.begin_ns : 0;
+	while (stack->count) {
+		size_t first = first_to_end(stack);
+		if (stack->spans[first]->end > at)
+			return;
+		close_frame(stack, first);
+	}
+}
+
+/* PROFILE is sorted. False: no memory. */
+static bool write_events(FILE *out, const struct profile *profile)
+{
+	struct stack stack = { .spans = calloc(profile->count, sizeof(*stack.spans)), .out = out, .comma = "" };
+	if (!stack.spans)
+		return false;
+	for (size_t i = 0; i < profile->count; i++) {
+		const struct span *span = &profile->spans[i];
+		close_until(&stack, span->begin);
+		write_event(&stack, 'O', span, span->begin);
+		stack.spans[stack.count++] = span;
+	}
+	close_until(&stack, UINT64_MAX);
+	free(stack.spans);
+	return true;
+}
+
+static uint64_t last_end(const struct profile *profile)
+{
+	uint64_t last = 0;
+	for (size_t i = 0; i < profile->count; i++)
+		last = profile->spans[i].end > last ? profile->spans[i].end : last;
+	return last;
+}
+
+static void write_profile(lw_writer *w, const struct lw_lane *lane, const char *comma, uint64_t end_ns)
+{
+	struct profile *profile = lane->own;
+	uint64_t at = since_begin(w, end_ns), last = last_end(profile);
+	qsort(profile->spans, profile->count, sizeof(*profile->spans), compare);
 	fprintf(w->setup.out, "%s\n{\"type\":\"evented\",\"name\":\"", comma);
 	write_number(w, "process", lane->pid);
 	write_number(w, ", thread", lane->tid);
-	fprintf(w->setup.out, "\",\"unit\":\"nanoseconds\",\"startValue\":0,\"endValue\":%" PRIu64 ",\"events\":[", at > profile->last ? at : profile->last);
-	write_events(w, profile);
+	fprintf(w->setup.out, "\",\"unit\":\"nanoseconds\",\"startValue\":0,\"endValue\":%" PRIu64 ",\"events\":[", at > last ? at : last);
+	if (!write_events(w->setup.out, profile))
+		w->left_out += profile->count;
 	fputs("]}", w->setup.out);
 }
 
@@ -186,13 +216,8 @@ static void end(lw_writer *w, const struct lw_ending *ending)
 	fputs("]},\"profiles\":[", w->setup.out);
 	const char *comma = "";
 	for (const struct lw_lane *lane = lw_lanes_first(w->lanes); lane; lane = lane->next) {
-		const struct profile *profile = lane->own;
-		if (!profile)
+		if (!lane->own)
 			continue;
-		if (profile->broken) {
-			w->left_out++;
-			continue;
-		}
 		write_profile(w, lane, comma, ending->end_ns);
 		comma = ",";
 	}
@@ -209,8 +234,6 @@ static void destroy(lw_writer *w)
 		return;
 	lw_lanes_destroy(w->lanes);
 	lw_paths_destroy(w->frames);
-	free(w->frame_of.of);
-	free(w->wanted.of);
 	free(w);
 }
 
@@ -230,7 +253,7 @@ static int create(const struct lw_writer_setup *setup, lw_writer **out)
 
 static struct lw_listener listener(lw_writer *writer)
 {
-	return (struct lw_listener){ .context = writer, .started = started, .import = ended, .wait = waited };
+	return (struct lw_listener){ .context = writer, .import = imported, .wait = waited };
 }
 
 const struct lw_format lw_format_speedscope = {
