@@ -8,8 +8,7 @@
 
 /* In the order in which --help lists them. */
 static const struct lw_format *const formats[] = {
-	&lw_format_json,
-	&lw_format_chrome, &lw_format_speedscope, &lw_format_folded,
+	&lw_format_json, &lw_format_chrome, &lw_format_speedscope, &lw_format_folded, &lw_format_prometheus,
 };
 
 const struct lw_format *lw_format_at(unsigned index)
