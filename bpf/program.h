@@ -2,8 +2,10 @@
 /*
  * program: an executable or library that holds a Python or Ladewerk's extension: where to put probes, and how its interpreter is laid out.
  *
- * What is known of it comes from the file alone (ELF notes, symbols, code), except the layout of 3.13 and later, which the interpreter describes itself in
- * _PyRuntime: that is read from a process. x86-64 and aarch64.
+ * All of it comes from the file: notes of USDT, symbols, code, and what an interpreter of 3.13 and later says of itself at the head of _PyRuntime. So a binary
+ * of which no process runs yet is known as well. The file stays open as long as the program is there: it may be deleted, replaced, or in a mount namespace that ends.
+ *
+ * x86-64 and aarch64 (there with USDT only).
  */
 #ifndef LW_BPF_PROGRAM_H
 #define LW_BPF_PROGRAM_H
@@ -28,11 +30,14 @@ struct lw_program_site {
 struct lw_program {
 	enum lw_program_kind kind;
 	char *path;			/* as the target names it: for people */
-	char *reach;			/* by which it can be opened from here, though it were deleted or in another mount namespace (/proc/PID/map_files/..., /proc/PID/exe) */
+	char *reach;			/* by which this process can open it, though it were deleted or in another mount namespace: /proc/self/fd/N */
+	int fd;				/* N */
 	dev_t dev;
 	ino_t ino;
 	bool usdt;			/* sites are USDT's; else call sites */
 	uint64_t runtime;		/* address of _PyRuntime in the file's own terms; 0: not found. Add the load bias of a process */
+	unsigned version;		/* 0x030c; 0: not known */
+	uint64_t head_offset, head_address;	/* of the first page that is mapped: in the file, and in its own terms */
 	bool laid_out;			/* `layout` is right; else there will be no classes of waits for its processes, and WHY said why */
 	struct lw_layout layout;
 	unsigned count;
@@ -40,14 +45,18 @@ struct lw_program {
 };
 
 /**
- * What process PID has mapped at (or executes): PATH as in /proc/PID/maps. WHY (LW_PROGRAM_WHY bytes) is a sentence for people, if not 0.
- * 0, or -errno: -ENOEXEC (not ELF, or neither Python nor Ladewerk), -ENOTSUP (a Python in which no place for probes was found: which, and what would help), -ESRCH, -EACCES, -ENOMEM.
+ * What process PID has mapped from PATH, which is as in /proc/PID/maps; PID 0: the file at PATH, of which there need be no process. WHY (LW_PROGRAM_WHY bytes) is a sentence
+ * for people, if not 0, or why it is not `laid_out`.
+ * 0, or -errno: -ENOEXEC (not ELF, or neither Python nor Ladewerk), -ENOTSUP (a Python in which no place for probes was found: which, and what would help), -ENOENT, -ESRCH,
+ * -EACCES, -ENOMEM.
  */
 int lw_program_read(pid_t pid, const char *path, struct lw_program **out, char *why);
+/** The same for the file that FD is open on, which is the program's from here on, error or not; PATH is for people. */
+int lw_program_read_open(int fd, const char *path, struct lw_program **out, char *why);
 /** NULL is allowed. */
 void lw_program_destroy(struct lw_program *program);
 
-/** Load bias of PROGRAM in process PID (what to add to addresses in the file's terms). -ESRCH, -ENOENT (not mapped there). */
+/** Load bias of PROGRAM in process PID (what to add to addresses in the file's terms). -ESRCH, -EACCES, -ENOENT (not mapped there). */
 int lw_program_bias(const struct lw_program *program, pid_t pid, uint64_t *bias);
 
 #endif
