@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * walk: what a blocked thread waits for, from its Python frames. The same code for the BPF program and for process_vm_readv(2): whoever includes this says before how memory of the target is read.
+ *
+ *     LW_PEEK(reader, to, size, from)    SIZE bytes at address FROM; 0: all of them are there
+ *     LW_PEEK_TEXT(reader, to, size, from)    a terminated string, or as much of it as fits; less than 0: not even its beginning
+ *
+ * The functions of importlib that block, innermost frame first (frames of the interpreter's own between them are passed over):
+ *
+ *     acquire, [__enter__,] _find_and_load(name)      the lock of module `name`, which somebody else is importing
+ *     acquire, _lock_unlock_module(name)              the same, where the module is in sys.modules already
+ *     acquire, anything else                          the lock of a module (_exec, of reload())
+ *     _get_module_lock | cb | __enter__               the global import lock, which guards the table of module locks, resp. finders
+ *
+ * The file of the innermost one must be importlib's, frozen: other people's functions have these names as well.
+ * Memory of the target may say anything: every loop is bounded, every address is only ever given to LW_PEEK.
+ */
+#ifndef LW_BPF_WALK_H
+#define LW_BPF_WALK_H
+
+#include "event.h"
+
+#ifndef LW_INLINE
+#define LW_INLINE static inline __attribute__((always_inline))
+#endif
+
+enum {
+	LW_WALK_FRAMES = 8,	/* a chain has four at most, shims between them */
+	LW_WALK_CODE = 24,	/* bytes of a function's name that are looked at */
+	LW_WALK_FILE = 32,
+	LW_WALK_COMPACT = 8,	/* bits of a str's state, from str_kind on */
+	LW_WALK_ASCII = 16,
+};
+
+#define LW_WALK_NOT_THERE ((__u64)-1)	/* of an address: memory could not be read */
+
+/* What the walk found. */
+struct lw_spot {
+	__u32 class;		/* enum lw_class: MODULE, GLOBAL, FUTEX */
+	__u32 frames;		/* with code, that were looked at */
+	__u64 name;		/* address of the str that is the module's name; 0: not known */
+	char top[LW_WALK_CODE];	/* name of the innermost code */
+};
+
+LW_INLINE __u64 lw_peek_address(const void *reader, __u64 from)
+{
+	__u64 address = 0;
+	return LW_PEEK(reader, &address, sizeof(address), from) ? LW_WALK_NOT_THERE : address;
+}
+
+/* Whether TEXT is WORD; both terminated within SIZE. */
+#define lw_is(text, word) (__builtin_memcmp(text, word, sizeof(word)) == 0)
+
+/*
+ * The thread state of a thread: by THREAD_ID (pthread_self()) if that is not 0, else by NATIVE (gettid() in its own namespace). STEPS: at most so many are looked at. 0: none.
+ * fork() leaves the native number of its caller as it was, in some versions.
+ */
+LW_INLINE int lw_walk_is_thread(const void *reader, const struct lw_layout *layout, __u64 tstate, __u64 thread_id, __u64 native)
+{
+	return lw_peek_address(reader, tstate + (thread_id ? layout->thread_id : layout->thread_native)) == (thread_id ? thread_id : native);
+}
+
+LW_INLINE __u64 lw_walk_thread(const void *reader, const struct lw_layout *layout, __u64 runtime, __u64 thread_id, __u64 native, unsigned steps)
+{
+	__u64 interpreter = lw_peek_address(reader, runtime + layout->runtime_interpreters);
+	__u64 tstate = 0;
+	int fresh = 1;
+	for (unsigned i = 0; i < steps; i++) {
+		if (!interpreter || interpreter == LW_WALK_NOT_THERE)
+			break;
+		if (fresh) {
+			fresh = 0;
+			if (layout->interpreter_main) {
+				tstate = lw_peek_address(reader, interpreter + layout->interpreter_main);
+				if (tstate && lw_walk_is_thread(reader, layout, tstate, thread_id, native))
+					return tstate;
+			}
+			tstate = lw_peek_address(reader, interpreter + layout->interpreter_threads);
+		} else {
+			tstate = lw_peek_address(reader, tstate + layout->thread_next);
+		}
+		if (!tstate || tstate == LW_WALK_NOT_THERE) {
+			interpreter = lw_peek_address(reader, interpreter + layout->interpreter_next);
+			fresh = 1;
+			continue;
+		}
+		if (lw_walk_is_thread(reader, layout, tstate, thread_id, native))
+			return tstate;
+	}
+	return 0;
+}
+
+/* Characters of the str at OBJECT; only for what is known to be ASCII where it matters. */
+LW_INLINE void lw_walk_ascii(const void *reader, const struct lw_layout *layout, __u64 object, char *to, unsigned size)
+{
+	if (LW_PEEK_TEXT(reader, to, size, object + layout->str_ascii) < 0)
+		to[0] = 0;
+}
+
+/* Whether a function of importlib may block in code of this name, and on what. */
+LW_INLINE __u32 lw_walk_class(const char *name)
+{
+	if (lw_is(name, "acquire"))
+		return LW_CLASS_MODULE;
+	if (lw_is(name, "_get_module_lock") || lw_is(name, "cb") || lw_is(name, "__enter__"))
+		return LW_CLASS_GLOBAL;
+	return LW_CLASS_FUTEX;
+}
+
+/* SPOT is zeroed by the caller. Returns 0, or -1 if there are no frames, or not where LAYOUT says. */
+LW_INLINE int lw_walk_frames(const void *reader, const struct lw_layout *layout, __u64 tstate, struct lw_spot *spot)
+{
+	__u64 frame = lw_peek_address(reader, tstate + layout->thread_frame);
+	if (layout->cframe_frame != 0xffff)
+		frame = lw_peek_address(reader, frame + layout->cframe_frame);
+	spot->class = LW_CLASS_FUTEX;
+	for (int i = 0; i < LW_WALK_FRAMES; i++) {
+		char name[LW_WALK_FILE] = {};
+		__u8 owner = 0;
+		if (!frame || frame == LW_WALK_NOT_THERE)
+			break;
+		if (LW_PEEK(reader, &owner, sizeof(owner), frame + layout->frame_owner))
+			return -1;
+		__u64 here = frame;
+		frame = lw_peek_address(reader, frame + layout->frame_previous);
+		if (owner >= layout->frame_owner_c)
+			continue;
+		__u64 code = lw_peek_address(reader, here + layout->frame_code) & ~(__u64)layout->tag_mask;
+		lw_walk_ascii(reader, layout, lw_peek_address(reader, code + layout->code_name), name, LW_WALK_CODE);
+		spot->frames++;
+		if (spot->frames == 1) {
+			__builtin_memcpy(spot->top, name, LW_WALK_CODE);
+			__u32 class = lw_walk_class(name);
+			if (class == LW_CLASS_FUTEX)
+				break;
+			lw_walk_ascii(reader, layout, lw_peek_address(reader, code + layout->code_filename), name, LW_WALK_FILE);
+			if (!lw_is(name, "<frozen importlib._bootstrap>"))
+				break;
+			spot->class = class;
+			if (class == LW_CLASS_GLOBAL)
+				break;
+			continue;
+		}
+		if (lw_is(name, "__enter__"))
+			continue;
+		if (lw_is(name, "_find_and_load") || lw_is(name, "_lock_unlock_module")) {
+			__u64 local = lw_peek_address(reader, here + layout->frame_locals);
+			spot->name = local == LW_WALK_NOT_THERE ? 0 : local & ~(__u64)layout->tag_mask;
+		}
+		break;
+	}
+	return spot->frames ? 0 : -1;
+}
+
+/* Characters of SIZE bytes each, COUNT of them, as UTF-8 into TEXT. Without branches on what a character is: the verifier would follow each of them, in each round. */
+LW_INLINE __u32 lw_walk_wide(const void *reader, __u64 from, __u64 count, __u32 size, char *text)
+{
+	__u32 at = 0;
+	for (__u32 i = 0; i < LW_NAME_SIZE - 1; i++) {
+		__u64 c = 0;
+		if (i >= count || at > LW_NAME_SIZE - 5 || LW_PEEK(reader, &c, size, from + (__u64)i * size))
+			break;
+		__u64 two = -(__u64)((0x7f - c) >> 63), three = -(__u64)((0x7ff - c) >> 63), four = -(__u64)((0xffff - c) >> 63);
+		__asm__ volatile("" : "+r"(two), "+r"(three), "+r"(four));
+		__u64 last = 0x80 | (c & 0x3f), third = 0x80 | (c >> 6 & 0x3f), second = 0x80 | (c >> 12 & 0x3f);
+		__u64 bytes = (c & ~two)
+			      | ((0xc0 | c >> 6 | last << 8) & two & ~three)
+			      | ((0xe0 | c >> 12 | third << 8 | last << 16) & three & ~four)
+			      | ((0xf0 | c >> 18 | second << 8 | third << 16 | last << 24) & four);
+		text[at] = (char)bytes;
+		text[at + 1] = (char)(bytes >> 8);
+		text[at + 2] = (char)(bytes >> 16);
+		text[at + 3] = (char)(bytes >> 24);
+		at += 1 + (__u32)(two & 1) + (__u32)(three & 1) + (__u32)(four & 1);
+	}
+	return at;
+}
+
+/*
+ * The str at OBJECT as UTF-8 in TEXT, which has LW_NAME_SIZE bytes, all zero; its length, 0 if it cannot be read. Of longer ones as much as fits.
+ * What is at OBJECT need not be a str: then what comes out is anything.
+ */
+LW_INLINE __u32 lw_walk_name(const void *reader, const struct lw_layout *layout, __u64 object, char *text)
+{
+	__u32 state = 0;
+	__u64 length = 0, utf8 = 0;
+	if (LW_PEEK(reader, &state, sizeof(state), object + layout->str_state) || LW_PEEK(reader, &length, sizeof(length), object + layout->str_length))
+		return 0;
+	state >>= layout->str_kind & 31;
+	__u32 kind = state & 7;
+	if (!(state & LW_WALK_COMPACT))
+		return 0;
+	if (state & LW_WALK_ASCII)
+		utf8 = object + layout->str_ascii;
+	else if (LW_PEEK(reader, &utf8, sizeof(utf8), object + layout->str_ascii + sizeof(__u64)))
+		return 0;
+	if (utf8) {
+		long read = LW_PEEK_TEXT(reader, text, LW_NAME_SIZE, utf8);
+		return read > 0 && read <= LW_NAME_SIZE ? (__u32)read - 1 : 0;
+	}
+	if (kind != 1 && kind != 2 && kind != 4)
+		return 0;
+	return lw_walk_wide(reader, object + layout->str_compact, length, kind, text);
+}
+
+#endif
