@@ -141,6 +141,7 @@ void lw_model_wait(lw_model *model, const struct lw_event_wait *record)
 	};
 	wait.holder = holder_of(model, &wait);
 	wait.importer = importer_of(thread, &wait);
+	wait.within = thread->innermost ? thread->innermost->id : 0;
 	if (kind != LW_CLASS_FUTEX)
 		thread->past[thread->waits++ % PAST] = (struct past){ kind, wait.module, wait.begin_ns, wait.begin_ns + wait.wait_ns, wait.waker };
 	TELL(model, wait, &wait);

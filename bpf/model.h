@@ -40,6 +40,7 @@ struct lw_wait {
 	uint32_t holder;		/* thread that held it when the wait began; 0: not known */
 	uint32_t waker;
 	const char *importer;		/* module whose import this thread was in; "" if none */
+	uint64_t within;		/* number of the innermost import that this thread was in, be it the one for which it waits; 0: none */
 	uint64_t begin_ns, wait_ns, queue_ns;
 };
 

@@ -8,7 +8,7 @@
 
 /* In the order in which --help lists them. */
 static const struct lw_format *const formats[] = {
-	&lw_format_json, &lw_format_chrome, &lw_format_speedscope, &lw_format_folded, &lw_format_prometheus,
+	&lw_format_tree, &lw_format_table, &lw_format_json, &lw_format_importtime, &lw_format_chrome, &lw_format_speedscope, &lw_format_folded, &lw_format_prometheus,
 };
 
 const struct lw_format *lw_format_at(unsigned index)
@@ -39,6 +39,27 @@ bool lw_writer_wants(const struct lw_writer_setup *setup, const char *module, ui
 bool lw_writer_wants_wait(const struct lw_writer_setup *setup, const struct lw_wait *wait)
 {
 	return lw_writer_wants(setup, wait->module[0] ? wait->module : wait->importer, wait->wait_ns);
+}
+
+bool lw_writer_choose(const struct lw_writer_setup *setup, struct lw_node *node)
+{
+	node->shown = lw_writer_wants(setup, node->import.module, node->import.total_ns);
+	for (struct lw_node *child = node->first; child; child = child->next)
+		if (lw_writer_choose(setup, child)) {
+			node->shown = true;
+			node->last_shown = child;
+		}
+	for (const struct lw_node_wait *entry = node->waits; entry; entry = entry->next)
+		node->shown |= lw_writer_wants_wait(setup, &entry->wait);
+	return node->shown;
+}
+
+void lw_write_task(const struct lw_writer_setup *setup, uint32_t number)
+{
+	pid_t inner = setup->inner ? setup->inner((pid_t)number) : 0;
+	fprintf(setup->out, "%" PRIu32, number);
+	if (inner > 0 && (uint32_t)inner != number)
+		fprintf(setup->out, " (%d inside)", (int)inner);
 }
 
 /* Per mille of the CPU time that targets used; negative: not known. */

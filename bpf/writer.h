@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "capture.h"
+#include "forest.h"
 #include "model.h"
 #include "text.h"
 #include "totals.h"
@@ -57,8 +58,19 @@ const struct lw_format *lw_format_find(const char *option);
 
 /** Whether this module is to be listed. */
 bool lw_writer_wants(const struct lw_writer_setup *setup, const char *module, uint64_t ns);
+static inline double lw_ms(uint64_t ns)
+{
+	return (double)ns / 1e6;
+}
+
+/** NODE and all in it: `shown` if it is to be listed or anything in it is (a line makes no sense without those around it), and `last_shown`. Whether NODE is. */
+bool lw_writer_choose(const struct lw_writer_setup *setup, struct lw_node *node);
 /** Whether this wait is: by the module whose lock it was, or else the one that was being imported. */
 bool lw_writer_wants_wait(const struct lw_writer_setup *setup, const struct lw_wait *wait);
+/** A process or thread, by the number it has here, and for itself if that is another one: "4711", "4711 (12 inside)". */
+void lw_write_task(const struct lw_writer_setup *setup, uint32_t number);
+/** What there is to say of waits for locks: most contended modules, longest waits, chains of holders, how waits are distributed. Nothing, if nobody waited. */
+void lw_write_contention(const struct lw_writer_setup *setup);
 /** ENDING as members of a JSON object, without braces: "events":1,"lost":0,"overhead_ns":2,... */
 void lw_write_json_ending(FILE *out, const struct lw_ending *ending);
 /** The three lines of ENDING, each begun with PREFIX. */
