@@ -45,22 +45,6 @@ static void write_characters(FILE *out, const char *text, write_special *special
 	}
 }
 
-static bool json_special(FILE *out, const char *character, size_t size)
-{
-	unsigned char c = (unsigned char)*character;
-	if (c == '"' || c == '\\')
-		return fprintf(out, "\\%c", c), true;
-	/* DEL is allowed; terminals take it ill. */
-	if (c < 0x20 || c == 0x7f)
-		return fprintf(out, "\\u%04x", c), true;
-	return false;
-}
-
-void lw_write_json_text(FILE *out, const char *text)
-{
-	write_characters(out, text, json_special);
-}
-
 /* C0, DEL, C1; marks, overrides and isolates of direction; separators of lines and paragraphs. */
 static bool is_control(const char *character, size_t size)
 {
@@ -74,6 +58,29 @@ static bool is_control(const char *character, size_t size)
 	if (size == 3 && c[0] == 0xe2 && c[1] == 0x81)
 		return c[2] >= 0xa6 && c[2] <= 0xa9;	/* U+2066..2069 */
 	return false;
+}
+
+static unsigned code_of(const char *character, size_t size)
+{
+	unsigned code = (unsigned char)*character & (size == 1 ? 0x7f : 0xff >> (size + 1));
+	for (size_t i = 1; i < size; i++)
+		code = code << 6 | ((unsigned char)character[i] & 0x3f);
+	return code;
+}
+
+/* JSON asks for C0 only; but lines are also divided, and terminals meant, by others. All are below U+10000. */
+static bool json_special(FILE *out, const char *character, size_t size)
+{
+	if (*character == '"' || *character == '\\')
+		return fprintf(out, "\\%c", *character), true;
+	if (is_control(character, size))
+		return fprintf(out, "\\u%04x", code_of(character, size)), true;
+	return false;
+}
+
+void lw_write_json_text(FILE *out, const char *text)
+{
+	write_characters(out, text, json_special);
 }
 
 static bool plain_special(FILE *out, const char *character, size_t size)

@@ -81,6 +81,39 @@ static struct lw_lane *lane_of(lw_writer *w, uint32_t pid, uint32_t tid)
 	return lane;
 }
 
+/* lw_lane.own: when it had imports open, at last. An arrow must not end where there is nothing. */
+struct busy {
+	uint64_t since;			/* 0: it has none */
+	uint64_t begin, end;		/* and before that */
+};
+
+static struct busy *busy_of(struct lw_lane *lane)
+{
+	if (!lane->own)
+		lane->own = calloc(1, sizeof(struct busy));
+	return lane->own;
+}
+
+static void note_start(struct lw_lane *lane, uint64_t ns)
+{
+	struct busy *busy = busy_of(lane);
+	if (busy && !busy->since)
+		busy->since = ns;
+}
+
+static void note_end(struct lw_lane *lane, uint64_t ns)
+{
+	struct busy *busy = busy_of(lane);
+	if (busy && !lane->count)
+		*busy = (struct busy){ .begin = busy->since, .end = ns };
+}
+
+static bool was_busy(struct lw_lane *lane, uint64_t ns)
+{
+	const struct busy *busy = busy_of(lane);
+	return busy && ((busy->since && busy->since <= ns) || (busy->begin <= ns && ns < busy->end));
+}
+
 /* Slices */
 
 static void write_import_arguments(lw_writer *w, const struct lw_import *import)
@@ -129,8 +162,8 @@ static void started(void *context, const struct lw_import *import)
 {
 	lw_writer *w = context;
 	struct lw_lane *lane = lane_of(w, import->pid, import->tid);
-	if (lane)
-		lw_lane_open(lane, import->id);
+	if (lane && lw_lane_open(lane, import->id))
+		note_start(lane, import->begin_ns);
 }
 
 static void ended(void *context, const struct lw_import *import)
@@ -139,8 +172,10 @@ static void ended(void *context, const struct lw_import *import)
 	struct lw_lane *lane = lane_of(w, import->pid, import->tid);
 	/* At the end of the trace all are cut at one time. */
 	bool crossing = lane && !import->cut && lw_lane_above(lane, import->id);
-	if (lane)
+	if (lane) {
 		lw_lane_close(lane, import->id);
+		note_end(lane, import->begin_ns + import->total_ns);
+	}
 	if (!lw_writer_wants(&w->setup, import->module, import->total_ns))
 		return;
 	if (!crossing) {
@@ -180,9 +215,9 @@ static void waited(void *context, const struct lw_wait *wait)
 	if (wait->waker)
 		fprintf(w->out, ",\"waker_tid\":%" PRIu32, wait->waker);
 	fputs("}}", w->out);
-	if (!wait->holder || wait->holder == wait->tid)
+	struct lw_lane *holder = wait->holder && wait->holder != wait->tid ? lane_of(w, wait->pid, wait->holder) : NULL;
+	if (!holder || !was_busy(holder, wait->begin_ns))
 		return;
-	lane_of(w, wait->pid, wait->holder);
 	w->flows++;
 	write_arrow_end(w, wait, "s", wait->tid);
 	write_arrow_end(w, wait, "f", wait->holder);
