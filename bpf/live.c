@@ -13,6 +13,7 @@ enum {
 	LINE = 1024,		/* bytes */
 	DOING = 5,		/* imports under way that are shown */
 	FEW_ROWS = 12,		/* with fewer, none of them is */
+	WIDE = 96,		/* columns; with fewer, there is no room for classes of time */
 };
 
 /* An import that is not over. */
@@ -292,7 +293,7 @@ static void draw_module(struct picture *picture, const struct lw_module_total *m
 /* One row is left for the keys. */
 static void draw_modules(const lw_live *live, struct picture *picture, const struct lw_module_total *modules, long count)
 {
-	bool clocked = is_clocked(modules, count);
+	bool clocked = picture->columns >= WIDE && is_clocked(modules, count);
 	draw_titles(live, picture, clocked);
 	for (long i = 0; i < count && picture->rows > 1; i++) {
 		const struct lw_module_total *module = &modules[live->reversed ? count - 1 - i : i];

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: MIT
+"""The live view, on a terminal of its own: what it shows, what keys do, and that the terminal is as it was whatever ends the program."""
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from records import Player, Records, build
+
+pytestmark = pytest.mark.once
+
+ENTER, LEAVE = b"\x1b[?1049h\x1b[?25l\x1b[?7l", b"\x1b[?7h\x1b[?25h\x1b[?1049l"
+DEADLINE_S = 60
+
+# A child's half of a terminal: a session of its own, whose terminal it is.
+BECOME = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module")
+def player(tmp_path_factory: pytest.TempPathFactory) -> Player:
+    where = tmp_path_factory.mktemp("live")
+    return Player(build(where), where)
+
+
+def many() -> Records:
+    """40 modules, the later the longer; one name that means something to terminals; one import that is not over."""
+    r = Records()
+    for i in range(40):
+        r.start(100 * i, f"m{i:02}", "app", clock={"cpu": i})
+        r.done(100 * i + i + 1, f"m{i:02}", failed=i == 7, clock={"cpu": 1.5 * i + 1})
+    r.start(5000, b"\x1b[2Jred\x07", "ev\x1bil")
+    r.done(5099, b"\x1b[2Jred\x07")
+    r.wait(5100, "module", 12.5, module="m01")
+    r.start(5200, "endless", "app.views")
+    r.start(5201, "within", "endless")
+    return r
+
+
+class Screen:
+    """The other half: sends keys, and reads pictures."""
+
+    def __init__(self, player: Player, records: Records, rows: int = 30, columns: int = 100, **env: str) -> None:
+        self.master, slave = os.openpty()
+        self.resize(rows, columns)
+        self.before = termios.tcgetattr(self.master)
+        environment = {**os.environ, "TERM": "xterm", **env}
+        self.pid = os.posix_spawn(sys.executable, [sys.executable, "-Sc", BECOME, *player.arguments("live", records)], environment,
+            file_actions=[(os.POSIX_SPAWN_DUP2, slave, fd) for fd in (0, 1, 2)])
+        os.close(slave)
+        self.output = b""
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def keys(self, text: str) -> None:
+        os.write(self.master, text.encode())
+
+    def _read(self, wait_s: float) -> None:
+        if select.select([self.master], [], [], wait_s)[0]:
+            with contextlib.suppress(OSError):  # EIO: nobody has the other half any more
+                self.output += os.read(self.master, 65536)
+
+    def until(self, condition: Callable[[], object], what: str) -> None:
+        end = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert time.monotonic() < end, f"{what}\n{self.output[-3000:]!r}"
+            self._read(0.05)
+
+    def picture(self) -> list[str]:
+        """Lines of the last whole picture, without colours."""
+        parts = self.output.rpartition(b"\x1b[J")[0].rpartition(b"\x1b[H")
+        text = re.sub(r"\x1b\[(?:[\d;]*m|K)", "", parts[2].decode())
+        assert "\x1b" not in text, "what a target is called must not be obeyed by the terminal"
+        return re.split(r"\r+\n", text)
+
+    def shows(self, text: str, row: int | None = None) -> None:
+        def seen() -> bool:
+            lines = self.picture()
+            return any(text in line for line in (lines if row is None else lines[row:row + 1]))
+        self.until(seen, f"never showed {text!r}")
+
+    def ended(self) -> int:
+        """Status as of os.waitstatus_to_exitcode()."""
+        status: list[int] = []
+
+        def gone() -> bool:
+            pid, code = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.pid = 0
+                status.append(os.waitstatus_to_exitcode(code))
+            return bool(pid)
+        self.until(gone, "did not end")
+        while select.select([self.master], [], [], 0)[0]:
+            size = len(self.output)
+            self._read(0)
+            if len(self.output) == size:
+                break
+        return status[0]
+
+    def is_restored(self) -> bool:
+        return self.output.rfind(LEAVE) > self.output.rfind(ENTER) and termios.tcgetattr(self.master)[:4] == self.before[:4]
+
+    def close(self) -> None:
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        os.close(self.master)
+
+
+@pytest.fixture
+def open_screen(player: Player) -> Iterator[Callable[..., Screen]]:
+    screens: list[Screen] = []
+
+    def open_one(records: Records | None = None, **options: int | str) -> Screen:
+        screens.append(Screen(player, records or many(), **options))  # type: ignore[arg-type]
+        screens[-1].shows("q quit")
+        return screens[-1]
+    yield open_one
+    for screen in screens:
+        screen.close()
+
+
+def titles(screen: Screen) -> int:
+    return next(number for number, line in enumerate(screen.picture()) if line.split()[-1:] in (["module"], ["MODULE"]) or "(reversed)" in line)
+
+
+def test_what_it_shows_and_what_keys_do(open_screen: Callable[..., Screen]) -> None:
+    screen = open_screen()
+    assert not termios.tcgetattr(screen.master)[3] & (termios.ECHO | termios.ICANON)
+    lines = screen.picture()
+    assert len(lines) == 30
+    assert re.match(r"ladewerk trace  \d+\.\d s, 2 processes: 41 imports \(1 failed\)", lines[0])
+    assert lines[1] == "events 30, lost 2, overhead 2.50 %"
+    assert lines[2] == "waited for module locks 1 times, 12.5 ms (longest 12.5)"
+    assert re.fullmatch(r"now: \d+\.\d s within \(thread 1100 of 1100, for endless\)", lines[3]), lines[3]
+    top = titles(screen)
+    assert lines[top].split() == ["SELF", "total", "count", "waited", "cpu", "queue", "gil", "disk", "sleep", "module"]
+    assert "?[2Jred?" in lines[top + 1] and "99.0ms" in lines[top + 1] and lines[top + 1].endswith("< ev?il")
+    assert lines[top + 2].split()[:3] == ["40.0ms", "40.0ms", "1"] and lines[top + 2].endswith("m39  < app")
+    for key, first in (("n", "?[2Jred?"), ("r", "m39"), ("w", "m01"), ("c", None), ("t", "?[2Jred?"), ("s", "?[2Jred?"), ("r", "m00")):
+        title = {"n": "MODULE", "r": "(reversed)", "w": "WAITED", "c": "COUNT", "t": "TOTAL", "s": "SELF"}[key]
+        screen.keys(key)
+        screen.shows(title, top)
+        if first:
+            screen.shows(first, top + 1)
+    # An arrow key is none of ours, whatever letters it is made of.
+    screen.keys("\x1b[1;2n")
+    screen.keys("p")
+    screen.shows("[held: p]", 0)
+    assert "(reversed)" in screen.picture()[top]
+    screen.keys("q")
+    assert screen.ended() == 0
+    assert screen.is_restored() and screen.output.endswith(b"good bye\r\n")
+
+
+def test_the_size_is_obeyed(open_screen: Callable[..., Screen]) -> None:
+    screen = open_screen()
+    for rows, columns in ((10, 40), (3, 20), (1, 5), (50, 200)):
+        screen.resize(rows, columns)
+
+        def fits(rows: int = rows, columns: int = columns) -> bool:
+            lines = screen.picture()
+            return len(lines) == rows and max(map(len, lines)) <= columns and lines[-1] == "order: s self, t total, c count, w waited, n name, r reverse   p hold   q quit"[:columns]
+        screen.until(fits, f"does not fit {rows} x {columns}")
+    assert sum(" < app" in line for line in screen.picture()) == 40
+
+
+@pytest.mark.parametrize("how", ["quit", "term", "interrupt", "kill -QUIT", "abort", "hangup"])
+def test_the_terminal_is_restored(open_screen: Callable[..., Screen], how: str) -> None:
+    """By q, a handler of the program's own, and signals that nobody has a handler for."""
+    screen = open_screen(**({} if how == "term" else {"PLAY_NO_HANDLER": "1"}))
+    expected = {"quit": 0, "term": 15, "interrupt": -signal.SIGINT, "kill -QUIT": -signal.SIGQUIT, "abort": -signal.SIGABRT, "hangup": -signal.SIGHUP}[how]
+    if how in ("quit", "interrupt"):
+        screen.keys("q" if how == "quit" else "\x03")
+    else:
+        os.kill(screen.pid, {"term": signal.SIGTERM, "kill -QUIT": signal.SIGQUIT, "abort": signal.SIGABRT, "hangup": signal.SIGHUP}[how])
+    assert screen.ended() == expected
+    assert screen.is_restored()
+
+
+def test_control_a_kill_restores_nothing(open_screen: Callable[..., Screen]) -> None:
+    screen = open_screen()
+    os.kill(screen.pid, signal.SIGKILL)
+    assert screen.ended() == -signal.SIGKILL
+    assert not screen.is_restored()
+
+
+def test_stopped_from_the_keyboard_and_continued(open_screen: Callable[..., Screen]) -> None:
+    screen = open_screen()
+    for _ in range(2):
+        screen.keys("\x1a")
+        screen.until(lambda: os.waitpid(screen.pid, os.WNOHANG | os.WUNTRACED)[0], "was not stopped")
+        screen.until(screen.is_restored, "kept the terminal")
+        size = len(screen.output)
+        os.kill(screen.pid, signal.SIGCONT)
+        screen.until(lambda size=size: ENTER in screen.output[size:] and b"q quit" in screen.output[size:], "did not go on")
+        assert not termios.tcgetattr(screen.master)[3] & termios.ECHO
+    screen.keys("q")
+    assert screen.ended() == 0 and screen.is_restored()
+
+
+def test_the_terminal_goes_away(open_screen: Callable[..., Screen]) -> None:
+    """A program that ignores hang-ups notices all the same."""
+    screen = open_screen()
+    os.close(screen.master)
+    screen.master = os.open("/dev/null", os.O_RDONLY)
+    deadline = time.monotonic() + DEADLINE_S
+    while not (ended := os.waitpid(screen.pid, os.WNOHANG))[0]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    screen.pid = 0
+    assert os.waitstatus_to_exitcode(ended[1]) in (0, -signal.SIGHUP)
+
+
+@pytest.mark.parametrize("term", ["dumb", ""])
+def test_refused_where_nothing_can_be_drawn(player: Player, term: str) -> None:
+    screen = Screen(player, many(), TERM=term)
+    try:
+        assert screen.ended() == 25
+        assert ENTER not in screen.output
+    finally:
+        screen.close()
+
+
+def test_refused_without_a_terminal(player: Player) -> None:
+    assert subprocess.run(player.arguments("live", many()), stdin=subprocess.DEVNULL, capture_output=True, timeout=60).returncode == 25
