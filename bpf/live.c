@@ -290,12 +290,11 @@ static void draw_module(struct picture *picture, const struct lw_module_total *m
 	end_line(picture, &line, NULL);
 }
 
-/* One row is left for the keys. */
 static void draw_modules(const lw_live *live, struct picture *picture, const struct lw_module_total *modules, long count)
 {
 	bool clocked = picture->columns >= WIDE && is_clocked(modules, count);
 	draw_titles(live, picture, clocked);
-	for (long i = 0; i < count && picture->rows > 1; i++) {
+	for (long i = 0; i < count && picture->rows; i++) {
 		const struct lw_module_total *module = &modules[live->reversed ? count - 1 - i : i];
 		if (lw_writer_wants(&live->setup, module->module, module->total_ns))
 			draw_module(picture, module, clocked);
@@ -314,13 +313,16 @@ static void draw_picture(const lw_live *live, struct picture *picture, const str
 {
 	struct lw_module_total *modules = NULL;
 	long count = lw_totals_modules(live->setup.totals, live->order, &modules);
+	/* The last row is for the keys. */
+	picture->rows--;
 	draw_state(live, picture, state, failed_of(modules, count));
 	draw_locks(live, picture);
 	draw_doing(live, picture, state->now_ns);
 	draw_modules(live, picture, modules, count);
 	free(modules);
-	while (picture->rows > 1)
+	while (picture->rows)
 		put_line(picture, NULL, "");
+	picture->rows++;
 	put_line(picture, "7", "order: s self, t total, c count, w waited, n name, r reverse   p hold   q quit");
 }
 

@@ -28,8 +28,9 @@ static struct {
 	struct termios before;
 	struct sigaction old[SIGNALS];
 	bool replaced[SIGNALS];
-	char keys[64];
-	size_t key_count;
+	char keys[64];		/* that were read: from key on, key_count of them */
+	size_t key, key_count;
+	enum { PLAIN, ESCAPED, SEQUENCE } state;	/* behind an escape; within what says more about the key, up to a letter */
 } screen;
 
 static bool write_all(const char *text, size_t size)
@@ -130,6 +131,7 @@ int lw_screen_take(int in, int out)
 	screen.in = in;
 	screen.out = out;
 	screen.key_count = 0;
+	screen.state = PLAIN;
 	screen.taken = 1;
 	replace_handlers();
 	show();
@@ -177,19 +179,39 @@ static bool read_keys(void)
 	ssize_t size = read(screen.in, screen.keys, sizeof(screen.keys));
 	if (size < 0)
 		return errno == EINTR || errno == EAGAIN;
-	/* What comes with an escape is one key, and none of ours. */
-	const char *escape = memchr(screen.keys, '\033', (size_t)size);
-	screen.key_count = escape ? (size_t)(escape - screen.keys) : (size_t)size;
+	screen.key = 0;
+	screen.key_count = (size_t)size;
 	return true;
+}
+
+/* Whether BYTE is a key by itself. */
+static bool is_key(unsigned char byte)
+{
+	switch (screen.state) {
+	case PLAIN:
+		if (byte == '\033')
+			screen.state = ESCAPED;
+		return byte && byte != '\033';
+	case ESCAPED:
+		screen.state = byte == '[' || byte == 'O' ? SEQUENCE : PLAIN;
+		return false;
+	case SEQUENCE:
+		if (byte >= 0x40 && byte <= 0x7e)
+			screen.state = PLAIN;
+		return false;
+	}
+	return false;
 }
 
 int lw_screen_key(void)
 {
 	if (!screen.key_count && !read_keys())
 		return -1;
-	if (!screen.key_count)
-		return 0;
-	unsigned char key = (unsigned char)screen.keys[0];
-	memmove(screen.keys, screen.keys + 1, --screen.key_count);
-	return key ? key : ' ';
+	while (screen.key_count) {
+		screen.key_count--;
+		unsigned char byte = (unsigned char)screen.keys[screen.key++];
+		if (is_key(byte))
+			return byte;
+	}
+	return 0;
 }

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from records import Player, build
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +33,13 @@ def tracer(trace_program: str) -> str:
         _refuse(answer.stderr.strip())
     assert answer.returncode == 0, answer
     return trace_program
+
+
+@pytest.fixture(scope="session")
+def player(tmp_path_factory: pytest.TempPathFactory) -> Player:
+    """What puts records that were made by hand into output formats."""
+    where = tmp_path_factory.mktemp("play")
+    return Player(build(where), where)
 
 
 def _refuse(why: str) -> None:

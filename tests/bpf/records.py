@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 BPF = Path(__file__).parents[2] / "bpf"
-PARTS = ("model", "threads", "holders", "intern", "forest", "totals", "writer", "text", "lanes", "paths", "live", "screen")
+PARTS = ("model", "threads", "holders", "intern", "forest", "totals", "contention", "writer", "text", "lanes", "paths", "live", "screen")
 
 BEGIN_NS = 1_000_000_000
 MS = 1_000_000

@@ -6,22 +6,15 @@ import json
 import os
 import random
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
 from format_rules import check_chrome, check_folded, check_prometheus, check_speedscope
-from records import MS, Player, Records, build
+from records import MS, Player, Records
 
 pytestmark = pytest.mark.once
 
 HOSTILE = [b'ev;il"\n\\', b"\x1b[31mred\x1b[0m", b"\xff\xfe\xc0\xaf", "\u202eover\u2066\x85".encode(), b"{}=,#", b"x" * 255, " ".encode(), "ünï.ςοδε.模块".encode()]
-
-
-@pytest.fixture(scope="module")
-def player(tmp_path_factory: pytest.TempPathFactory) -> Player:
-    where = tmp_path_factory.mktemp("play")
-    return Player(build(where), where)
 
 
 def story() -> Records:

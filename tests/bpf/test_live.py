@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from records import Player, Records, build
+from records import Player, Records
 
 pytestmark = pytest.mark.once
 
@@ -30,12 +30,6 @@ os.setsid()
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """
-
-
-@pytest.fixture(scope="module")
-def player(tmp_path_factory: pytest.TempPathFactory) -> Player:
-    where = tmp_path_factory.mktemp("live")
-    return Player(build(where), where)
 
 
 def many() -> Records:
