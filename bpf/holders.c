@@ -2,52 +2,67 @@
 /*
  * holders: waits for locks, and who held them. A wait is told when it is over; the question is who held the lock when it began.
  *
- * Who releases a lock wakes one waiter, who releases it in turn and wakes the next:
+ * Who releases a lock wakes one of those that wait for it, and that one, or somebody who came between, releases it in turn and wakes the next:
  *
  *     A holds ........... wakes B
  *     B   waits --------- has it, wakes C
  *     C     waits ------- - - - - - - - - - - has it        C was woken by B, but waited for A
  *
- * So the chain of wakers is followed for as long as a waker got the lock only after our wait had begun. Its head held the lock, if that thread was importing the
- * module then, or if none of its imports of the module was ever seen (importlib.import_module() from C, or a trace that began later). Without wakers: of the
- * threads that were importing it then and are not known to have waited, the one whose import ended first.
+ * So while anybody waits, every release wakes somebody, and the first wake-up from this lock after a wait began was made by who held it then: the head of the chain
+ * of wakers. The waits of others that ended before ours are known when ours is told, for they have run and woken on.
+ *
+ * It is believed if that thread was importing the module then, or if no import of the module by it was ever seen (the outermost importlib.import_module(), or one that
+ * began before the trace). Else, and without wakers: of the threads that were importing it then and are not known to have waited, the one whose import ended first.
  */
 #include "model_private.h"
 
 #include <string.h>
 
-enum { CHAIN_MOST = 256 };
+static const char none[] = "";	/* the module of other locks: compared by address, as names are */
 
-/* The latest wait of THREAD for the lock of WAIT, that was over after WAIT began, and by END; NULL: there is none. */
-static const struct past *wait_over_by(const struct thread *thread, const struct lw_wait *wait, uint64_t end_ns)
+enum { LOOK_BACK = 1024, LATE_NS = 1000000000 /* how much later than another that ended after it a wait may be told */ };
+
+static uint64_t *latest_of(lw_model *model, const struct lw_wait *wait)
 {
-	const unsigned kept = thread->waits < PAST ? thread->waits : PAST;
-	for (unsigned i = 1; i <= kept; i++) {
-		const struct past *past = &thread->past[(thread->waits - i) % PAST];
-		if (past->kind == wait->kind && past->module == wait->module && past->end_ns > wait->begin_ns && past->end_ns <= end_ns)
-			return past;
-	}
-	return NULL;
+	uintptr_t sum = ((uintptr_t)wait->module >> 4) * 31 + wait->pid * 2654435761u + wait->kind;
+	return &model->latest[(sum ^ sum >> 10) % LOCK_BUCKETS];
 }
 
-/* Head of the chain of wakers of WAIT; 0: a timer, an interrupt, or another process. */
-static uint32_t head_of_wakers(const lw_model *model, const struct lw_wait *wait)
+static const struct past *past_at(const lw_model *model, uint64_t serial)
 {
-	uint32_t tid = wait->waker;
-	uint64_t end_ns = wait->begin_ns + wait->wait_ns;
-	for (unsigned i = 0; tid && i < CHAIN_MOST; i++) {
-		const struct thread *thread = lw_thread_find(model, tid);
-		if (!thread)
-			return tid;
-		if (thread->pid != wait->pid)
-			return 0;
-		const struct past *past = wait_over_by(thread, wait, end_ns);
-		if (!past)
-			return tid == wait->tid ? 0 : tid;
-		tid = past->waker;
-		end_ns = past->end_ns;
+	return serial && serial + PASTS > model->pasts ? &model->past[serial % PASTS] : NULL;
+}
+
+static bool is_same_lock(const struct past *past, const struct lw_wait *wait)
+{
+	return past->kind == wait->kind && past->module == wait->module && past->pid == wait->pid;
+}
+
+static void remember(lw_model *model, const struct lw_wait *wait)
+{
+	uint64_t *latest = latest_of(model, wait), serial = ++model->pasts;
+	model->past[serial % PASTS] = (struct past){
+		.kind = wait->kind, .module = wait->module, .pid = wait->pid, .tid = wait->tid, .waker = wait->waker,
+		.begin_ns = wait->begin_ns, .end_ns = wait->begin_ns + wait->wait_ns, .before = *latest,
+	};
+	*latest = serial;
+}
+
+/* Who made the first wake-up from this lock after WAIT began; 0: not known, or another process. */
+static uint32_t first_waker(lw_model *model, const struct lw_wait *wait)
+{
+	uint64_t first_ns = wait->begin_ns + wait->wait_ns;
+	uint32_t waker = wait->waker;
+	const struct past *past = past_at(model, *latest_of(model, wait));
+	for (unsigned i = 0; past && i < LOOK_BACK && past->end_ns + LATE_NS > wait->begin_ns; past = past_at(model, past->before), i++) {
+		/* Timers and signals wake, too, and have released nothing. */
+		if (!is_same_lock(past, wait) || !past->waker || past->end_ns <= wait->begin_ns || (waker && past->end_ns >= first_ns))
+			continue;
+		first_ns = past->end_ns;
+		waker = past->waker;
 	}
-	return 0;
+	const struct thread *thread = lw_thread_find(model, waker);
+	return waker == wait->tid || (thread && thread->pid != wait->pid) ? 0 : waker;
 }
 
 static bool is_other_import(const struct span *span, const struct lw_wait *wait)
@@ -60,11 +75,14 @@ static bool covers(const struct span *span, uint64_t ns)
 	return span->begin_ns <= ns && (!span->end_ns || span->end_ns > ns);
 }
 
-static bool has_waited(const lw_model *model, uint32_t tid, const struct lw_wait *wait)
+/* Whether thread TID is known to have waited itself when WAIT began. */
+static bool has_waited(lw_model *model, uint32_t tid, const struct lw_wait *wait)
 {
-	const struct thread *thread = lw_thread_find(model, tid);
-	const struct past *past = thread ? wait_over_by(thread, wait, UINT64_MAX) : NULL;
-	return past && past->begin_ns <= wait->begin_ns;
+	const struct past *past = past_at(model, *latest_of(model, wait));
+	for (unsigned i = 0; past && i < LOOK_BACK && past->end_ns + LATE_NS > wait->begin_ns; past = past_at(model, past->before), i++)
+		if (is_same_lock(past, wait) && past->tid == tid && past->begin_ns <= wait->begin_ns && past->end_ns > wait->begin_ns)
+			return true;
+	return false;
 }
 
 /* Of two imports, the one that has the lock: who has it is done first. */
@@ -79,7 +97,7 @@ static const struct span *likelier(const struct span *a, const struct span *b)
 
 static uint32_t holder_of_module(lw_model *model, const struct lw_wait *wait)
 {
-	const uint32_t head = head_of_wakers(model, wait);
+	const uint32_t head = first_waker(model, wait);
 	const struct span *best = NULL;
 	bool head_was_late = false;
 	for (const struct span *span = *lw_model_bucket(model, wait->pid, wait->module); span; span = span->same) {
@@ -104,7 +122,7 @@ static uint32_t holder_of(lw_model *model, const struct lw_wait *wait)
 	switch (wait->kind) {
 	case LW_CLASS_MODULE: return *wait->module ? holder_of_module(model, wait) : 0;
 	case LW_CLASS_GLOBAL:
-	case LW_CLASS_GIL: return head_of_wakers(model, wait);
+	case LW_CLASS_GIL: return first_waker(model, wait);
 	default: return 0;	/* of other locks nothing is known: the waker need not have held one */
 	}
 }
@@ -134,15 +152,15 @@ void lw_model_wait(lw_model *model, const struct lw_event_wait *record)
 		model->dropped++;
 		return;
 	}
-	const char *module = kind == LW_CLASS_MODULE ? lw_model_name(model, head->name) : "";
+	const char *module = kind == LW_CLASS_MODULE ? lw_model_name(model, head->name) : model->unknown;
 	struct lw_wait wait = {
-		.kind = kind, .module = lw_model_knows(model, module) ? module : "", .pid = head->pid, .tid = head->tid, .waker = record->waker,
+		.kind = kind, .module = lw_model_knows(model, module) ? module : none, .pid = head->pid, .tid = head->tid, .waker = record->waker,
 		.begin_ns = head->ns, .wait_ns = record->wait_ns, .queue_ns = record->queue_ns,
 	};
 	wait.holder = holder_of(model, &wait);
 	wait.importer = importer_of(thread, &wait);
 	wait.within = thread->innermost ? thread->innermost->id : 0;
 	if (kind != LW_CLASS_FUTEX)
-		thread->past[thread->waits++ % PAST] = (struct past){ kind, wait.module, wait.begin_ns, wait.begin_ns + wait.wait_ns, wait.waker };
+		remember(model, &wait);
 	TELL(model, wait, &wait);
 }

@@ -293,7 +293,7 @@ static void on_done(lw_model *model, const struct lw_event_span *record)
 {
 	const struct lw_event_head *head = &record->head;
 	struct thread *thread = lw_thread_find(model, head->tid);
-	struct span *span = thread && thread->process && thread->pid == head->pid ? ended(model, thread, record) : NULL;
+	struct span *span = thread && thread->pid == head->pid ? ended(model, thread, record) : NULL;
 	if (!span) {
 		model->senseless++;
 		return;
@@ -362,7 +362,7 @@ static void on_ended(lw_model *model, const struct lw_event_head *record)
 	struct thread *thread = lw_thread_find(model, record->tid);
 	if (process && record->tid == record->pid)
 		lw_process_leave(model, process, record->ns);
-	else if (thread && thread->process && thread->pid == record->pid)
+	else if (thread && thread->pid == record->pid)
 		lw_thread_leave(model, thread, record->ns);
 }
 

@@ -6,7 +6,7 @@
  *     threads.c    processes and threads, as far as records name them
  *     holders.c    waits, and who held what was waited for
  *
- * A span that has ended, and a thread that has, are kept for a while: a wait is told when it is over, and asks who held the lock when it began.
+ * Spans that have ended, and waits that are over, are kept for a while: a wait is told when it is over, and asks who held the lock when it began.
  */
 #ifndef LW_BPF_MODEL_PRIVATE_H
 #define LW_BPF_MODEL_PRIVATE_H
@@ -18,11 +18,11 @@ enum {
 	PROBES = LW_SOURCE_LADEWERK + 1,	/* sources that see imports */
 	OPEN_MOST = 4096,	/* spans of a thread; more are ends that got lost */
 	RECENT = 2048,		/* spans that have ended */
-	PAST = 16,		/* waits of a thread */
-	GONE = 512,		/* threads that have ended */
+	PASTS = 2048,		/* waits that are over */
 	SPAN_BUCKETS = 4096,
 	THREAD_BUCKETS = 1024,
 	PROCESS_BUCKETS = 256,
+	LOCK_BUCKETS = 1024,
 };
 
 /* What probes of one source say of a span. */
@@ -58,25 +58,24 @@ struct span {
 	struct lw_clock from_clock;
 };
 
-/* A wait that is over. */
+/* A wait that is over. They have serial numbers, from 1; the last PASTS of them are kept. */
 struct past {
 	enum lw_class kind;
 	const char *module;
+	uint32_t pid, tid, waker;
 	uint64_t begin_ns, end_ns;
-	uint32_t waker;
+	uint64_t before;	/* the one before in its bucket, by lock */
 };
 
 struct process;
 
 struct thread {
-	struct thread *next;		/* in its bucket; newer ones first */
-	struct thread *before, *after;	/* of its process; if it is gone, after: the one that went next */
-	struct process *process;	/* NULL: it is gone */
+	struct thread *next;		/* in its bucket */
+	struct thread *before, *after;	/* of its process */
+	struct process *process;
 	uint32_t pid, tid;
 	struct span *innermost;		/* the latest that is open */
 	unsigned open;
-	unsigned waits;			/* counted; the last PAST of them are in `past` */
-	struct past past[PAST];
 };
 
 struct process {
@@ -98,8 +97,9 @@ struct lw_model {
 	struct process *process[PROCESS_BUCKETS];
 	struct span *recent, *recent_last;	/* oldest first */
 	unsigned recent_count;
-	struct thread *gone, *gone_last;	/* oldest first */
-	unsigned gone_count;
+	struct past past[PASTS];
+	uint64_t pasts;			/* serial number of the last one */
+	uint64_t latest[LOCK_BUCKETS];
 };
 
 #define TELL(model, what, ...) \
@@ -131,13 +131,13 @@ struct span **lw_model_bucket(lw_model *model, uint32_t pid, const char *module)
 
 /** NULL: not known. */
 struct process *lw_process_find(const lw_model *model, uint32_t pid);
-/** Thread TID, be it gone; NULL: not known. */
+/** NULL: not known. */
 struct thread *lw_thread_find(const lw_model *model, uint32_t tid);
 /** Thread TID of process PID, which is alive at NS: entered if it was not known. NULL without memory. */
 struct thread *lw_thread_enter(lw_model *model, uint32_t pid, uint32_t tid, uint64_t ns);
-/** It is gone at NS; its open spans are cut. */
+/** It is gone at NS; its open spans are cut. Frees THREAD. */
 void lw_thread_leave(lw_model *model, struct thread *thread, uint64_t ns);
-/** So is the process, with all its threads. */
+/** So is the process, with all its threads. Frees PROCESS. */
 void lw_process_leave(lw_model *model, struct process *process, uint64_t ns);
 /** Everything, without a word. */
 void lw_threads_free(lw_model *model);

@@ -48,10 +48,10 @@ static struct process *process_enter(lw_model *model, uint32_t pid)
 struct thread *lw_thread_enter(lw_model *model, uint32_t pid, uint32_t tid, uint64_t ns)
 {
 	struct thread *thread = lw_thread_find(model, tid);
-	if (thread && thread->process && thread->pid == pid)
+	if (thread && thread->pid == pid)
 		return thread;
 	/* The number is used again, and nobody has said that the thread ended. */
-	if (thread && thread->process)
+	if (thread)
 		lw_thread_leave(model, thread, ns);
 	struct process *process = process_enter(model, pid);
 	thread = process ? calloc(1, sizeof(*thread)) : NULL;
@@ -65,25 +65,6 @@ struct thread *lw_thread_enter(lw_model *model, uint32_t pid, uint32_t tid, uint
 	return thread;
 }
 
-static void unlink_thread(lw_model *model, struct thread *thread)
-{
-	struct thread **at = thread_bucket(model, thread->tid);
-	while (*at != thread)
-		at = &(*at)->next;
-	*at = thread->next;
-}
-
-static void forget_oldest(lw_model *model)
-{
-	struct thread *oldest = model->gone;
-	model->gone = oldest->after;
-	if (!model->gone)
-		model->gone_last = NULL;
-	model->gone_count--;
-	unlink_thread(model, oldest);
-	free(oldest);
-}
-
 void lw_thread_leave(lw_model *model, struct thread *thread, uint64_t ns)
 {
 	lw_model_cut(model, thread, ns);
@@ -93,15 +74,11 @@ void lw_thread_leave(lw_model *model, struct thread *thread, uint64_t ns)
 		thread->process->threads = thread->after;
 	if (thread->after)
 		thread->after->before = thread->before;
-	thread->before = thread->after = NULL;
-	thread->process = NULL;
-	if (model->gone_last)
-		model->gone_last->after = thread;
-	else
-		model->gone = thread;
-	model->gone_last = thread;
-	if (++model->gone_count > GONE)
-		forget_oldest(model);
+	struct thread **at = thread_bucket(model, thread->tid);
+	while (*at != thread)
+		at = &(*at)->next;
+	*at = thread->next;
+	free(thread);
 }
 
 void lw_process_leave(lw_model *model, struct process *process, uint64_t ns)
