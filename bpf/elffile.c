@@ -16,6 +16,7 @@ enum {
 	SECTIONS_MAX = 4096,
 	NAMES_MAX = 1 << 20,		/* bytes of section names */
 	STRINGS_MAX = 64 << 20,		/* of symbol names */
+	DYNAMIC_MAX = 1 << 20,
 	SYMBOLS_CHUNK = 4096,		/* symbols read at once */
 	SYMBOLS_MAX = 4 << 20,
 };
@@ -231,6 +232,30 @@ size_t lw_elf_read(const lw_elf *elf, uint64_t address, void *buffer, size_t siz
 	if (size > left)
 		size = left;
 	return lw_elf_offset(elf, address, size, &offset) && !read_at(elf, offset, buffer, size) ? size : 0;
+}
+
+/* --- strings of .dynamic --- */
+
+int lw_elf_strings(const lw_elf *elf, int64_t tag, int (*sink)(void *context, const char *string), void *context)
+{
+	const Elf64_Shdr *dynamic = lw_elf_section_of(elf, SHT_DYNAMIC), *strings = dynamic ? lw_elf_section_at(elf, dynamic->sh_link) : NULL;
+	uint8_t *entries = NULL, *texts = NULL;
+	if (!strings || strings->sh_type != SHT_STRTAB)
+		return 0;
+	int result = lw_elf_load(elf, dynamic->sh_offset, dynamic->sh_size, DYNAMIC_MAX, &entries);
+	if (!result)
+		result = lw_elf_load(elf, strings->sh_offset, strings->sh_size, STRINGS_MAX, &texts);
+	if (result == -ENOEXEC)
+		result = 0;
+	for (uint64_t at = 0; texts && !result && dynamic->sh_size - at >= sizeof(Elf64_Dyn); at += sizeof(Elf64_Dyn)) {
+		Elf64_Dyn entry;
+		memcpy(&entry, entries + at, sizeof(entry));
+		if (entry.d_tag == tag && entry.d_un.d_val < strings->sh_size)
+			result = sink(context, (const char *)texts + entry.d_un.d_val);
+	}
+	free(entries);
+	free(texts);
+	return result;
 }
 
 /* --- symbols --- */

@@ -41,6 +41,9 @@ bool lw_elf_offset(const lw_elf *elf, uint64_t address, uint64_t size, uint64_t 
 /** Up to SIZE bytes at ADDRESS, fewer at the end of a segment: how many. 0: nothing is there. */
 size_t lw_elf_read(const lw_elf *elf, uint64_t address, void *buffer, size_t size);
 
+/** Called for each string of .dynamic with TAG (DT_NEEDED, DT_RUNPATH, ...). Not 0: ends the walk with that. What it said, 0, -ENOMEM. */
+int lw_elf_strings(const lw_elf *elf, int64_t tag, int (*sink)(void *context, const char *string), void *context);
+
 struct lw_elf_symbol {
 	const char *name;	/* in: what to look for */
 	uint64_t address, size;	/* out; address 0: not defined here */
