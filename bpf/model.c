@@ -341,8 +341,9 @@ static void on_fork(lw_model *model, const struct lw_event_head *record)
 		model->senseless++;
 		return;
 	}
-	const struct thread *parent = lw_thread_find(model, record->tid);
+	/* First the child: a thread that had its number is dropped. */
 	struct thread *child = lw_thread_enter(model, record->name, record->name, record->ns);
+	const struct thread *parent = lw_thread_find(model, record->tid);
 	if (!child)
 		model->dropped++;
 	else if (parent && parent->pid == record->pid && parent != child && !child->innermost && !inherit(model, child, parent->innermost, record->ns))
