@@ -68,7 +68,6 @@ struct lw_layout {
 	__u16 runtime_interpreters;
 	__u16 _pad1;
 	__u32 interpreter_next, interpreter_threads;
-	__u32 interpreter_main;	/* the main thread's state, at the far end of the list; 0: not known */
 	__u16 thread_next, thread_id /* pthread_t */, thread_native, thread_frame;
 	__u16 cframe_frame;	/* 3.11, 3.12: thread_frame leads to a _PyCFrame, this to the frame; else 0xffff */
 	/* _PyInterpreterFrame, PyCodeObject */

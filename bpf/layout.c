@@ -16,14 +16,16 @@
 
 /* --- memory of the target --- */
 
-/* 0, or -errno of the read: EFAULT if less is there. */
+/* 0, or -errno of the read, EFAULT if less is there, and zeros in TO. */
 static int peek(pid_t pid, void *to, size_t size, uint64_t from)
 {
 	struct iovec here = { to, size }, there = { (void *)(uintptr_t)from, size };
 	ssize_t got = process_vm_readv(pid, &here, 1, &there, 1, 0);
-	if (got < 0)
-		return -errno;
-	return (size_t)got == size ? 0 : -EFAULT;
+	int error = got < 0 ? -errno : -EFAULT;
+	if (got == (ssize_t)size)
+		return 0;
+	memset(to, 0, size);
+	return error;
 }
 
 /* Length with the terminator, or -errno; what follows in TO is zero. Not beyond a page at once: the next one need not be there. */
@@ -81,12 +83,12 @@ enum { THREAD_INTERPRETER = 16 };
 
 enum { COOKIE, VERSION, FREE_THREADED, WORDS = 128 };
 
-/* Where the numbers are, in words of 8 bytes from the beginning; 0: this version does not say. */
+/* Where the numbers are, in words of 8 bytes from the beginning. */
 struct description {
 	unsigned version;
 	uint8_t words;	/* in all */
 	uint8_t runtime_size, runtime_interpreters;
-	uint8_t interpreter_size, interpreter_next, interpreter_threads, interpreter_main;
+	uint8_t interpreter_size, interpreter_next, interpreter_threads;
 	uint8_t thread_size, thread_next, thread_interpreter, thread_frame, thread_id, thread_native;
 	uint8_t frame_size, frame_previous, frame_code, frame_locals, frame_owner;
 	uint8_t code_size, code_filename, code_name;
@@ -94,9 +96,9 @@ struct description {
 };
 
 static const struct description descriptions[] = {
-	{ 0x030d, 73, 3, 5, 6, 8, 9, 0, 19, 21, 22, 23, 24, 25, 28, 29, 30, 32, 33, 34, 35, 36, 67, 68, 69, 70 },
-	{ 0x030e, 95, 3, 5, 6, 8, 9, 10, 22, 24, 25, 26, 27, 28, 31, 32, 33, 35, 36, 39, 40, 41, 77, 78, 79, 80 },
-	{ 0x030f, 111, 3, 5, 6, 8, 9, 10, 22, 24, 25, 26, 30, 31, 39, 40, 41, 43, 44, 47, 48, 49, 89, 90, 91, 92 },
+	{ 0x030d, 73, 3, 5, 6, 8, 9, 19, 21, 22, 23, 24, 25, 28, 29, 30, 32, 33, 34, 35, 36, 67, 68, 69, 70 },
+	{ 0x030e, 95, 3, 5, 6, 8, 9, 22, 24, 25, 26, 27, 28, 31, 32, 33, 35, 36, 39, 40, 41, 77, 78, 79, 80 },
+	{ 0x030f, 111, 3, 5, 6, 8, 9, 22, 24, 25, 26, 30, 31, 39, 40, 41, 43, 44, 47, 48, 49, 89, 90, 91, 92 },
 };
 
 /* Offset AT of something of SIZE bytes within a structure whose size is word WHOLE. */
@@ -111,7 +113,6 @@ static bool plausible(const uint64_t *w, const struct description *d)
 	const uint64_t small = 0xfffe, large = 0x7fffffff;
 	return fits(w, d->runtime_interpreters, d->runtime_size, 8, small)
 	       && fits(w, d->interpreter_next, d->interpreter_size, 8, large) && fits(w, d->interpreter_threads, d->interpreter_size, 8, large)
-	       && (!d->interpreter_main || fits(w, d->interpreter_main, d->interpreter_size, 8, large))
 	       && fits(w, d->thread_next, d->thread_size, 8, small) && fits(w, d->thread_interpreter, d->thread_size, 8, small)
 	       && fits(w, d->thread_frame, d->thread_size, 8, small) && fits(w, d->thread_id, d->thread_size, 8, small)
 	       && fits(w, d->thread_native, d->thread_size, 8, small)
@@ -129,7 +130,6 @@ static struct lw_layout described(const uint64_t *w, const struct description *d
 		.version = (uint16_t)d->version, .free_threaded = free_threaded, .has_gil = !free_threaded, .runtime_size = (uint32_t)w[d->runtime_size],
 		.runtime_interpreters = (uint16_t)w[d->runtime_interpreters],
 		.interpreter_next = (uint32_t)w[d->interpreter_next], .interpreter_threads = (uint32_t)w[d->interpreter_threads],
-		.interpreter_main = d->interpreter_main ? (uint32_t)w[d->interpreter_main] : 0,
 		.thread_next = (uint16_t)w[d->thread_next], .thread_id = (uint16_t)w[d->thread_id], .thread_native = (uint16_t)w[d->thread_native],
 		.thread_frame = (uint16_t)w[d->thread_frame], .cframe_frame = 0xffff,
 		.frame_previous = (uint16_t)w[d->frame_previous], .frame_code = (uint16_t)w[d->frame_code], .frame_locals = (uint16_t)w[d->frame_locals],

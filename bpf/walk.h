@@ -2,7 +2,7 @@
 /*
  * walk: what a blocked thread waits for, from its Python frames. The same code for the BPF program and for process_vm_readv(2): whoever includes this says before how memory of the target is read.
  *
- *     LW_PEEK(reader, to, size, from)    SIZE bytes at address FROM; 0: all of them are there
+ *     LW_PEEK(reader, to, size, from)    SIZE bytes at address FROM; 0: all of them are there, else TO is zeroed
  *     LW_PEEK_TEXT(reader, to, size, from)    a terminated string, or as much of it as fits; less than 0: not even its beginning
  *
  * The functions of importlib that block, innermost frame first (frames of the interpreter's own between them are passed over):
@@ -32,8 +32,6 @@ enum {
 	LW_WALK_ASCII = 16,
 };
 
-#define LW_WALK_NOT_THERE ((__u64)-1)	/* of an address: memory could not be read */
-
 /* What the walk found. */
 struct lw_spot {
 	__u32 class;		/* enum lw_class: MODULE, GLOBAL, FUTEX */
@@ -42,14 +40,25 @@ struct lw_spot {
 	char top[LW_WALK_CODE];	/* name of the innermost code */
 };
 
+/* The address that is kept at FROM; 0: none, or it could not be read (then LW_PEEK leaves zeros). */
 LW_INLINE __u64 lw_peek_address(const void *reader, __u64 from)
 {
 	__u64 address = 0;
-	return LW_PEEK(reader, &address, sizeof(address), from) ? LW_WALK_NOT_THERE : address;
+	(void)LW_PEEK(reader, &address, sizeof(address), from);
+	return address;
 }
 
-/* Whether TEXT is WORD; both terminated within SIZE. */
-#define lw_is(text, word) (__builtin_memcmp(text, word, sizeof(word)) == 0)
+/* Whether TEXT is WORD, a literal. Without branches, and no memcmp(): BPF has none. */
+LW_INLINE int lw_walk_same(const char *text, const char *word, unsigned size)
+{
+	unsigned char difference = 0;
+#pragma GCC unroll 32
+	for (unsigned i = 0; i < size; i++)
+		difference |= (unsigned char)(text[i] ^ word[i]);
+	return !difference;
+}
+
+#define lw_is(text, word) lw_walk_same(text, word, sizeof(word))
 
 /*
  * The thread state of a thread: by THREAD_ID (pthread_self()) if that is not 0, else by NATIVE (gettid() in its own namespace). STEPS: at most so many are looked at. 0: none.
@@ -63,29 +72,16 @@ LW_INLINE int lw_walk_is_thread(const void *reader, const struct lw_layout *layo
 LW_INLINE __u64 lw_walk_thread(const void *reader, const struct lw_layout *layout, __u64 runtime, __u64 thread_id, __u64 native, unsigned steps)
 {
 	__u64 interpreter = lw_peek_address(reader, runtime + layout->runtime_interpreters);
-	__u64 tstate = 0;
-	int fresh = 1;
-	for (unsigned i = 0; i < steps; i++) {
-		if (!interpreter || interpreter == LW_WALK_NOT_THERE)
-			break;
-		if (fresh) {
-			fresh = 0;
-			if (layout->interpreter_main) {
-				tstate = lw_peek_address(reader, interpreter + layout->interpreter_main);
-				if (tstate && lw_walk_is_thread(reader, layout, tstate, thread_id, native))
-					return tstate;
-			}
-			tstate = lw_peek_address(reader, interpreter + layout->interpreter_threads);
-		} else {
+	__u64 tstate = lw_peek_address(reader, interpreter + layout->interpreter_threads);
+	for (unsigned i = 0; i < steps && interpreter; i++) {
+		if (tstate && lw_walk_is_thread(reader, layout, tstate, thread_id, native))
+			return tstate;
+		if (tstate) {
 			tstate = lw_peek_address(reader, tstate + layout->thread_next);
-		}
-		if (!tstate || tstate == LW_WALK_NOT_THERE) {
-			interpreter = lw_peek_address(reader, interpreter + layout->interpreter_next);
-			fresh = 1;
 			continue;
 		}
-		if (lw_walk_is_thread(reader, layout, tstate, thread_id, native))
-			return tstate;
+		interpreter = lw_peek_address(reader, interpreter + layout->interpreter_next);
+		tstate = lw_peek_address(reader, interpreter + layout->interpreter_threads);
 	}
 	return 0;
 }
@@ -117,7 +113,7 @@ LW_INLINE int lw_walk_frames(const void *reader, const struct lw_layout *layout,
 	for (int i = 0; i < LW_WALK_FRAMES; i++) {
 		char name[LW_WALK_FILE] = {};
 		__u8 owner = 0;
-		if (!frame || frame == LW_WALK_NOT_THERE)
+		if (!frame)
 			break;
 		if (LW_PEEK(reader, &owner, sizeof(owner), frame + layout->frame_owner))
 			return -1;
@@ -144,8 +140,7 @@ LW_INLINE int lw_walk_frames(const void *reader, const struct lw_layout *layout,
 		if (lw_is(name, "__enter__"))
 			continue;
 		if (lw_is(name, "_find_and_load") || lw_is(name, "_lock_unlock_module")) {
-			__u64 local = lw_peek_address(reader, here + layout->frame_locals);
-			spot->name = local == LW_WALK_NOT_THERE ? 0 : local & ~(__u64)layout->tag_mask;
+			spot->name = lw_peek_address(reader, here + layout->frame_locals) & ~(__u64)layout->tag_mask;
 		}
 		break;
 	}
@@ -160,18 +155,19 @@ LW_INLINE __u32 lw_walk_wide(const void *reader, __u64 from, __u64 count, __u32 
 		__u64 c = 0;
 		if (i >= count || at > LW_NAME_SIZE - 5 || LW_PEEK(reader, &c, size, from + (__u64)i * size))
 			break;
-		__u64 two = -(__u64)((0x7f - c) >> 63), three = -(__u64)((0x7ff - c) >> 63), four = -(__u64)((0xffff - c) >> 63);
+		__u64 two = (0x7f - c) >> 63, three = (0x7ff - c) >> 63, four = (0xffff - c) >> 63;
+		/* 0 or 1; if the compiler knew that, it would make branches of them. */
 		__asm__ volatile("" : "+r"(two), "+r"(three), "+r"(four));
 		__u64 last = 0x80 | (c & 0x3f), third = 0x80 | (c >> 6 & 0x3f), second = 0x80 | (c >> 12 & 0x3f);
-		__u64 bytes = (c & ~two)
-			      | ((0xc0 | c >> 6 | last << 8) & two & ~three)
-			      | ((0xe0 | c >> 12 | third << 8 | last << 16) & three & ~four)
-			      | ((0xf0 | c >> 18 | second << 8 | third << 16 | last << 24) & four);
+		__u64 bytes2 = 0xc0 | c >> 6 | last << 8;
+		__u64 bytes3 = 0xe0 | c >> 12 | third << 8 | last << 16;
+		__u64 bytes4 = 0xf0 | c >> 18 | second << 8 | third << 16 | last << 24;
+		__u64 bytes = c + two * (bytes2 - c) + three * (bytes3 - bytes2) + four * (bytes4 - bytes3);
 		text[at] = (char)bytes;
 		text[at + 1] = (char)(bytes >> 8);
 		text[at + 2] = (char)(bytes >> 16);
 		text[at + 3] = (char)(bytes >> 24);
-		at += 1 + (__u32)(two & 1) + (__u32)(three & 1) + (__u32)(four & 1);
+		at += 1 + (__u32)(two + three + four);
 	}
 	return at;
 }
