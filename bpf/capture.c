@@ -5,6 +5,7 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <malloc.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include "calibrate.h"
 #include "probes.h"
 #include "rights.h"
+#include "sched.skel.h"
 #include "spans.skel.h"
 #include "state.h"
 
@@ -23,6 +25,9 @@ enum {
 	RING_KIB = 4096,
 	OLDEST_KERNEL = 0x050f00,	/* cookies of uprobes */
 	MULTI_KERNEL = 0x060600,	/* uprobe_multi links */
+	STATE_KERNEL = 0x051200,	/* sched_switch says in which state a thread leaves */
+	SWITCH_NS = 500,		/* of the sched programs, for a switch that counts, and the wake-up; where the kernel does not measure it */
+	STOP_MS = 2000,
 	INITIAL_PIDNS = (int)0xEFFFFFFCu,
 };
 
@@ -37,7 +42,9 @@ struct attached {
 
 struct lw_capture {
 	struct lw_capture_options options;
+	struct lw_rights rights;
 	struct lw_spans *spans;
+	struct lw_sched *sched;		/* NULL: without classes of waits */
 	struct ring_buffer *ring;
 	bool multi;
 	char note[LW_CAPTURE_WHY];
@@ -50,9 +57,11 @@ struct lw_capture {
 	struct lw_counts before;	/* calibration's part */
 	int cpus;
 	struct lw_counts *per_cpu;
+	uint64_t missing;		/* sent, and not received when capture stopped */
 	/* during lw_capture_read() */
 	lw_capture_sink *sink;
 	void *context;
+	uint64_t received;		/* records, calibration's too */
 };
 
 /* --- what libbpf says, of which the last complaint is the interesting one --- */
@@ -137,9 +146,39 @@ static int load_spans(lw_capture *capture)
 	return lw_spans__load(spans);
 }
 
+static int share_maps(lw_capture *capture)
+{
+	struct bpf_object *object = capture->sched->obj;
+	struct bpf_map *map;
+	bpf_object__for_each_map(map, capture->spans->obj) {
+		struct bpf_map *same = bpf_object__find_map_by_name(object, bpf_map__name(map));
+		int error = same && !bpf_map__is_internal(map) ? bpf_map__reuse_fd(same, bpf_map__fd(map)) : 0;
+		if (error)
+			return error;
+	}
+	return 0;
+}
+
+static int load_sched(lw_capture *capture)
+{
+	if (!capture->rights.btf)
+		return -ENOENT;
+	struct lw_sched *sched = capture->sched = lw_sched__open();
+	if (!sched)
+		return -errno;
+	sched->rodata->pidns_ino = capture->spans->rodata->pidns_ino;
+	sched->rodata->lw_wake_at = capture->spans->rodata->lw_wake_at;
+	sched->rodata->state_is_argument = capture->rights.kernel >= STATE_KERNEL;
+	int error = share_maps(capture);
+	if (!error)
+		error = lw_sched__load(sched);
+	return error ? error : lw_sched__attach(sched);
+}
+
 static int on_record(void *context, void *data, size_t size)
 {
 	lw_capture *capture = context;
+	capture->received++;
 	if (capture->sink && size >= sizeof(struct lw_event_head))
 		capture->sink(capture->context, data, size);
 	return 0;
@@ -194,13 +233,16 @@ static int calibrate(lw_capture *capture)
 static void unload(lw_capture *capture)
 {
 	ring_buffer__free(capture->ring);
+	lw_sched__destroy(capture->sched);
 	lw_spans__destroy(capture->spans);
 	capture->ring = NULL;
+	capture->sched = NULL;
 	capture->spans = NULL;
 	capture->sites = capture->layouts = 0;
+	capture->received = 0;
 }
 
-static int load(lw_capture *capture)
+static int load_once(lw_capture *capture)
 {
 	complaint[0] = '\0';
 	int error = load_spans(capture);
@@ -213,9 +255,46 @@ static int load(lw_capture *capture)
 	return error;
 }
 
+/* A kernel may have a version number of its own idea of what it can do. */
+static int load(lw_capture *capture)
+{
+	capture->multi = capture->rights.kernel >= MULTI_KERNEL;
+	int error = load_once(capture);
+	if (!capture->multi || !error || error == -EPERM)
+		return error;
+	capture->multi = false;
+	return load_once(capture);
+}
+
+/* Why there will be no classes of waits. */
+static int explain_sched(const lw_capture *capture, int error, char *why)
+{
+	if (error == -ENOENT && !capture->rights.btf)
+		say(why, "what threads wait for cannot be recorded: this kernel does not describe itself (CONFIG_DEBUG_INFO_BTF; /sys/kernel/btf/vmlinux is missing or cannot be read)");
+	else
+		error = explain(error, "recording what threads wait for", why);
+	return error;
+}
+
+/* Spans has to know beforehand whether there are clocks: without, it is loaded once more. */
+static int add_sched(lw_capture *capture, char *why)
+{
+	complaint[0] = '\0';
+	int error = capture->options.sched ? load_sched(capture) : 0;
+	if (!error)
+		return 0;
+	error = explain_sched(capture, error, why);
+	if (capture->options.sched_needed)
+		return error;
+	snprintf(capture->note, sizeof(capture->note), "imports only: %.900s", why);
+	capture->options.sched = false;
+	unload(capture);
+	error = load(capture);
+	return error ? explain(error, "tracing", why) : 0;
+}
+
 int lw_capture_open(const struct lw_capture_options *options, lw_capture **out, char *why)
 {
-	struct lw_rights rights;
 	lw_capture *capture = calloc(1, sizeof(*capture));
 	*out = NULL;
 	why[0] = '\0';
@@ -224,19 +303,13 @@ int lw_capture_open(const struct lw_capture_options *options, lw_capture **out, 
 		return -ENOMEM;
 	}
 	libbpf_set_print(hear);
-	lw_rights_ask(&rights);
+	lw_rights_ask(&capture->rights);
 	capture->options = *options;
-	capture->multi = rights.kernel >= MULTI_KERNEL;
 	capture->cpus = libbpf_num_possible_cpus();
 	capture->per_cpu = capture->cpus > 0 ? calloc((size_t)capture->cpus, sizeof(*capture->per_cpu)) : NULL;
 	int error = capture->per_cpu ? load(capture) : -ENOMEM;
-	/* A kernel may have a version of its own idea of what it can do. */
-	if (capture->multi && error && error != -EPERM) {
-		capture->multi = false;
-		error = load(capture);
-	}
+	error = error ? explain(error, "tracing", why) : add_sched(capture, why);
 	if (error) {
-		error = explain(error, "tracing", why);
 		lw_capture_close(capture);
 		return error;
 	}
@@ -246,12 +319,20 @@ int lw_capture_open(const struct lw_capture_options *options, lw_capture **out, 
 	return 0;
 }
 
+static void detach(lw_capture *capture)
+{
+	if (capture->sched)
+		lw_sched__detach(capture->sched);
+	for (unsigned i = 0; i < capture->count; i++)
+		lw_probes_detach(capture->attached[i].probes);
+	capture->count = 0;
+}
+
 void lw_capture_close(lw_capture *capture)
 {
 	if (!capture)
 		return;
-	for (unsigned i = 0; i < capture->count; i++)
-		lw_probes_detach(capture->attached[i].probes);
+	detach(capture);
 	unload(capture);
 	free(capture->attached);
 	free(capture->per_cpu);
@@ -395,24 +476,51 @@ static void count_raw(lw_capture *capture, struct lw_counts *out)
 	}
 }
 
+/* Detaching waits until no uprobe's program runs; sched's may, for a moment more. */
+int lw_capture_stop(lw_capture *capture, lw_capture_sink *sink, void *context)
+{
+	detach(capture);
+	struct lw_counts sent;
+	for (int i = 0; i < STOP_MS; i++) {
+		(void)lw_capture_read(capture, 0, sink, context);
+		count_raw(capture, &sent);
+		capture->missing = sent.events > capture->received ? sent.events - capture->received : 0;
+		if (!capture->missing)
+			return 0;
+		(void)poll(NULL, 0, 1);
+	}
+	return -ETIMEDOUT;
+}
+
 /* 0 where the kernel does not measure it (kernel.bpf_stats_enabled): switching that on would slow down everybody's programs. */
-static uint64_t program_ns(const struct bpf_program *program)
+static uint64_t run_ns(const struct bpf_program *program)
 {
 	struct bpf_prog_info info = { 0 };
 	__u32 size = sizeof(info);
 	return bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size) ? 0 : info.run_time_ns;
 }
 
+static uint64_t sched_ns(const lw_capture *capture)
+{
+	uint64_t sum = 0;
+	struct bpf_program *program;
+	if (capture->sched)
+		bpf_object__for_each_program(program, capture->sched->obj)
+			sum += run_ns(program);
+	return sum;
+}
+
 void lw_capture_count(lw_capture *capture, struct lw_capture_counts *out)
 {
 	struct lw_counts now;
+	uint64_t sched = sched_ns(capture);
 	count_raw(capture, &now);
 	*out = (struct lw_capture_counts){
 		.hits = now.hits - capture->before.hits,
 		.switches = now.switches - capture->before.switches,
 		.events = now.events - capture->before.events,
-		.lost = now.lost - capture->before.lost,
-		.program_ns = program_ns(capture->spans->progs.lw_site),
+		.lost = now.lost - capture->before.lost + capture->missing,
+		.program_ns = run_ns(capture->spans->progs.lw_site) + sched,
 	};
-	out->overhead_ns = out->hits * capture->hit_ns;
+	out->overhead_ns = out->hits * capture->hit_ns + (sched ? sched : out->switches * SWITCH_NS);
 }

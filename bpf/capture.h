@@ -46,8 +46,14 @@ void lw_capture_forget(lw_capture *capture, pid_t pid);
 typedef void lw_capture_sink(void *context, const struct lw_event_head *record, size_t size);
 /** For poll(2). */
 int lw_capture_fd(const lw_capture *capture);
-/** Everything that is in the ring buffer; waits up to TIMEOUT_MS for the first (0: not). Number of records or -errno (-EINTR). */
+/** What is in the ring buffer; waits up to TIMEOUT_MS (0: not) or until there is much. Number of records or -errno (-EINTR). */
 int lw_capture_read(lw_capture *capture, int timeout_ms, lw_capture_sink *sink, void *context);
+
+/**
+ * No probe is there any more, and SINK has had every record: one that a thread was about to send, having lost its CPU meanwhile, is waited for, and so are those behind it. May take
+ * tenths of a second. 0; -ETIMEDOUT if records are missing (their number is in `lost`).
+ */
+int lw_capture_stop(lw_capture *capture, lw_capture_sink *sink, void *context);
 
 struct lw_capture_counts {
 	uint64_t hits;		/* of uprobes, followed processes or not */
