@@ -26,6 +26,7 @@ enum {
 	THREAD_STATES = 512,	/* looked at in one search */
 	NAMESPACES = 8,		/* depth of nested PID namespaces; the kernel's own limit is 32 */
 	KERNEL_THREAD = 0x200000,	/* PF_KTHREAD */
+	EXITING = 4,		/* PF_EXITING */
 	UNINTERRUPTIBLE = 2,	/* TASK_UNINTERRUPTIBLE */
 	PATIENCE = 4,		/* searches in vain, after which a thread is searched for at every 16th wait only */
 };
@@ -256,7 +257,8 @@ static __always_inline void leave(struct task_struct *task, bool ready, __u32 st
 			bpf_map_delete_elem(&threads, &key);
 		return;
 	}
-	if (!thread && !(thread = enter(task, pid, now)))
+	/* A thread that ends leaves its CPU once more after lw_exit(). */
+	if (!thread && ((task->flags & EXITING) || !(thread = enter(task, pid, now))))
 		return;
 	lw_count(switches);
 	if (now > thread->since)
@@ -338,10 +340,11 @@ int lw_waking(__u64 *context)
 
 /* --- processes --- */
 
+/* Of processes at once, of threads when there is more to tell. */
 static __always_inline void tell_of(__u8 kind, __u32 pid, __u32 tid, __u32 name)
 {
 	struct lw_event_head record = { .kind = kind, .source = LW_SOURCE_SCHED, .pid = pid, .tid = tid, .name = name, .ns = bpf_ktime_get_ns() };
-	lw_send_flags(&record, sizeof(record), BPF_RB_FORCE_WAKEUP);
+	lw_send_flags(&record, sizeof(record), kind != LW_EVENT_EXIT || tid == pid ? BPF_RB_FORCE_WAKEUP : lw_wakeup());
 }
 
 /* What threads had open when they ended will not be closed. */
