@@ -73,7 +73,7 @@ static void on_started(void *context, const struct lw_import *import)
 {
 	lw_forest *forest = context;
 	struct lw_node *parent = import->parent ? find(forest, import->parent, import->tid) : NULL, *root = parent ? root_of(parent) : NULL;
-	if (root && root->nodes == LW_TREE_MOST) {
+	if (root && root->size == LW_TREE_MOST) {
 		root->left_out++;
 		return;
 	}
@@ -88,7 +88,7 @@ static void on_started(void *context, const struct lw_import *import)
 		adopt(parent, node);
 	else
 		root = node;
-	root->nodes++;
+	root->size++;
 	root->open_nodes++;
 }
 
@@ -114,7 +114,8 @@ static void on_wait(void *context, const struct lw_wait *wait)
 	if (wait->kind != LW_CLASS_MODULE && wait->kind != LW_CLASS_GLOBAL)
 		return;
 	struct lw_node *node = wait->within ? find(forest, wait->within, wait->tid) : NULL;
-	if (!node) {
+	struct lw_node *root = node ? root_of(node) : NULL;
+	if (!root || root->size == LW_TREE_MOST) {
 		if (forest->sink.stray)
 			forest->sink.stray(forest->sink.context, wait);
 		return;
@@ -122,6 +123,7 @@ static void on_wait(void *context, const struct lw_wait *wait)
 	struct lw_node_wait *entry = calloc(1, sizeof(*entry));
 	if (!entry)
 		return;
+	root->size++;
 	entry->wait = *wait;
 	if (node->last_wait)
 		node->last_wait->next = entry;

@@ -10,7 +10,7 @@
 
 typedef struct lw_forest lw_forest;
 
-enum { LW_TREE_MOST = 20000 };	/* nodes of a tree; others are left out, and counted: an import can last as long as its process */
+enum { LW_TREE_MOST = 20000 };	/* nodes and waits of a tree; other nodes are left out, and counted: an import can last as long as its process */
 
 struct lw_node {
 	struct lw_import import;
@@ -20,7 +20,7 @@ struct lw_node {
 	bool shown;					/* this and the next are for whom the tree is handed to */
 	const struct lw_node *last_shown;		/* of the children */
 	/* Of the root: */
-	unsigned nodes, open_nodes, left_out;
+	unsigned size, open_nodes, left_out;
 	struct lw_node *bucket;				/* the forest's own */
 };
 
@@ -32,7 +32,7 @@ struct lw_node_wait {
 struct lw_forest_sink {
 	void *context;
 	void (*tree)(void *context, struct lw_node *root);		/* valid during the call */
-	void (*stray)(void *context, const struct lw_wait *wait);	/* for an import's lock, outside of any import that was seen */
+	void (*stray)(void *context, const struct lw_wait *wait);	/* for an import's lock, outside of any import, or in one that has no room */
 };
 
 /** NULL without memory. */
