@@ -33,7 +33,7 @@ static const char help[] =
 "\n"
 "What to write:\n"
 "      --live              a view that is sorted and renewed on this terminal; what there is without -o, if\n"
-"                          neither COMMAND nor one of these formats is given; q quits, ? lists its keys\n"
+"                          neither COMMAND nor one of these formats is given; its last line lists its keys\n"
 "      --table             sums per module, and a summary of lock contention (otherwise)\n"
 "      --tree              every import, within the one that caused it\n"
 "      --json              a line for each import and each wait, as they end\n"

@@ -177,23 +177,28 @@ static bool write_events(FILE *out, const struct profile *profile)
 	return true;
 }
 
-static uint64_t last_end(const struct profile *profile)
+/* When the first span of all threads begins, and the last one ends: profiles have one time axis, without what was before anything happened. */
+static void find_range(const lw_writer *w, uint64_t *begin, uint64_t *end)
 {
-	uint64_t last = 0;
-	for (size_t i = 0; i < profile->count; i++)
-		last = profile->spans[i].end > last ? profile->spans[i].end : last;
-	return last;
+	*begin = UINT64_MAX;
+	*end = 0;
+	for (const struct lw_lane *lane = lw_lanes_first(w->lanes); lane; lane = lane->next) {
+		const struct profile *profile = lane->own;
+		for (size_t i = 0; profile && i < profile->count; i++) {
+			*begin = profile->spans[i].begin < *begin ? profile->spans[i].begin : *begin;
+			*end = profile->spans[i].end > *end ? profile->spans[i].end : *end;
+		}
+	}
 }
 
-static void write_profile(lw_writer *w, const struct lw_lane *lane, const char *comma, uint64_t end_ns)
+static void write_profile(lw_writer *w, const struct lw_lane *lane, const char *comma, uint64_t begin, uint64_t end)
 {
 	struct profile *profile = lane->own;
-	uint64_t at = since_begin(w, end_ns), last = last_end(profile);
 	qsort(profile->spans, profile->count, sizeof(*profile->spans), compare);
 	fprintf(w->setup.out, "%s\n{\"type\":\"evented\",\"name\":\"", comma);
 	write_number(w, "process", lane->pid);
 	write_number(w, ", thread", lane->tid);
-	fprintf(w->setup.out, "\",\"unit\":\"nanoseconds\",\"startValue\":0,\"endValue\":%" PRIu64 ",\"events\":[", at > last ? at : last);
+	fprintf(w->setup.out, "\",\"unit\":\"nanoseconds\",\"startValue\":%" PRIu64 ",\"endValue\":%" PRIu64 ",\"events\":[", begin, end);
 	if (!write_events(w->setup.out, profile))
 		w->left_out += profile->count;
 	fputs("]}", w->setup.out);
@@ -215,10 +220,12 @@ static void end(lw_writer *w, const struct lw_ending *ending)
 	write_frames(w);
 	fputs("]},\"profiles\":[", w->setup.out);
 	const char *comma = "";
+	uint64_t first, last;
+	find_range(w, &first, &last);
 	for (const struct lw_lane *lane = lw_lanes_first(w->lanes); lane; lane = lane->next) {
 		if (!lane->own)
 			continue;
-		write_profile(w, lane, comma, ending->end_ns);
+		write_profile(w, lane, comma, first, last);
 		comma = ",";
 	}
 	fputs("],\"ladewerk\":{", w->setup.out);

@@ -182,6 +182,7 @@ def test_speedscope_opens_again_what_goes_on(player: Player) -> None:
     names = [frame["name"] for frame in document["shared"]["frames"]]
     (profile,) = document["profiles"]
     at30 = [(event["type"], names[event["frame"]]) for event in profile["events"] if event["at"] == 30 * MS]
+    assert (profile["startValue"], profile["endValue"]) == (20 * MS, 36 * MS)
     assert at30 == [("C", "g3"), ("C", "g2"), ("C", "g1"), ("O", "g2"), ("O", "g3")]
 
 
