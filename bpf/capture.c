@@ -12,11 +12,13 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "calibrate.h"
 #include "probes.h"
 #include "rights.h"
+#include "sched.h"
 #include "sched.skel.h"
 #include "spans.skel.h"
 #include "state.h"
@@ -476,6 +478,15 @@ static void count_raw(lw_capture *capture, struct lw_counts *out)
 	}
 }
 
+/* What waits for import locks now has no event yet. */
+static void tell_pending(lw_capture *capture, lw_capture_sink *sink, void *context)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (capture->sched)
+		(void)lw_sched_pending(bpf_map__fd(capture->spans->maps.threads), (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec, sink, context);
+}
+
 /* Detaching waits until no uprobe's program runs; sched's may, for a moment more. */
 int lw_capture_stop(lw_capture *capture, lw_capture_sink *sink, void *context)
 {
@@ -485,8 +496,10 @@ int lw_capture_stop(lw_capture *capture, lw_capture_sink *sink, void *context)
 		(void)lw_capture_read(capture, 0, sink, context);
 		count_raw(capture, &sent);
 		capture->missing = sent.events > capture->received ? sent.events - capture->received : 0;
-		if (!capture->missing)
+		if (!capture->missing) {
+			tell_pending(capture, sink, context);
 			return 0;
+		}
 		(void)poll(NULL, 0, 1);
 	}
 	return -ETIMEDOUT;
