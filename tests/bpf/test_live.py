@@ -14,6 +14,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from records import Player, Records
@@ -49,12 +50,12 @@ def many() -> Records:
 class Screen:
     """The other half: sends keys, and reads pictures."""
 
-    def __init__(self, player: Player, records: Records, rows: int = 30, columns: int = 100, **env: str) -> None:
+    def __init__(self, arguments: list[str], rows: int = 30, columns: int = 100, **env: str) -> None:
         self.master, slave = os.openpty()
         self.resize(rows, columns)
         self.before = termios.tcgetattr(self.master)
         environment = {**os.environ, "TERM": "xterm", **env}
-        self.pid = os.posix_spawn(sys.executable, [sys.executable, "-Sc", BECOME, *player.arguments("live", records)], environment,
+        self.pid = os.posix_spawn(sys.executable, [sys.executable, "-Sc", BECOME, *arguments], environment,
             file_actions=[(os.POSIX_SPAWN_DUP2, slave, fd) for fd in (0, 1, 2)])
         os.close(slave)
         self.output = b""
@@ -122,7 +123,7 @@ def open_screen(player: Player) -> Iterator[Callable[..., Screen]]:
     screens: list[Screen] = []
 
     def open_one(records: Records | None = None, **options: int | str) -> Screen:
-        screens.append(Screen(player, records or many(), **options))  # type: ignore[arg-type]
+        screens.append(Screen(player.arguments("live", records or many()), **options))  # type: ignore[arg-type]
         screens[-1].shows("q quit")
         return screens[-1]
     yield open_one
@@ -224,7 +225,7 @@ def test_the_terminal_goes_away(open_screen: Callable[..., Screen]) -> None:
 
 @pytest.mark.parametrize("term", ["dumb", ""])
 def test_refused_where_nothing_can_be_drawn(player: Player, term: str) -> None:
-    screen = Screen(player, many(), TERM=term)
+    screen = Screen(player.arguments("live", many()), TERM=term)
     try:
         assert screen.ended() == 25
         assert ENTER not in screen.output
@@ -234,3 +235,34 @@ def test_refused_where_nothing_can_be_drawn(player: Player, term: str) -> None:
 
 def test_refused_without_a_terminal(player: Player) -> None:
     assert subprocess.run(player.arguments("live", many()), stdin=subprocess.DEVNULL, capture_output=True, timeout=60).returncode == 25
+
+
+WAITS_TO_BE_TOLD = """
+import sys
+print("ready", flush=True)
+for line in sys.stdin:
+    __import__(line.strip())
+    print("done", flush=True)
+"""
+
+
+def test_a_program_that_runs(tracer: str, tmp_path: Path) -> None:
+    """The program itself: what a process imports appears; its end is noticed, and the sums are left on the terminal."""
+    for name in ("seen_first", "seen_next"):
+        (tmp_path / f"{name}.py").write_text("")
+    with subprocess.Popen([sys.executable, "-c", WAITS_TO_BE_TOLD], env={**os.environ, "PYTHONPATH": str(tmp_path)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as target:
+        assert target.stdin and target.stdout and target.stdout.readline() == "ready\n"
+        screen = Screen([tracer, "--pid", str(target.pid)])
+        try:
+            screen.shows("1 process:", 0)
+            for name in ("seen_first", "seen_next"):
+                print(name, file=target.stdin, flush=True)
+                assert target.stdout.readline() == "done\n"
+                screen.shows(name)
+            target.stdin.close()
+            assert screen.ended() == 0
+            assert screen.is_restored()
+            left = screen.output.rpartition(LEAVE)[2].decode()
+            assert "seen_first" in left and "seen_next" in left and "lost events: 0" in left
+        finally:
+            screen.close()
