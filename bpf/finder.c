@@ -175,12 +175,15 @@ int lw_finder_look(lw_finder *finder, pid_t pid, bool thorough, const struct lw_
 	*python = looking.python;
 	if (looking.python)
 		return 0;
-	if (error && !why[0])
-		snprintf(why, LW_CAPTURE_WHY, error == -EACCES || error == -EPERM ? "what process %d has mapped may not be seen: that needs CAP_SYS_PTRACE, or to be its user" : "process %d has ended", pid);
-	if (error || looking.error)
-		return error ? error : looking.error;
-	snprintf(why, LW_CAPTURE_WHY, "process %d executes %.900s, which is no Python", pid, looking.executable[0] ? looking.executable : "nothing of its own (it is a thread of the kernel)");
-	return 0;
+	if (looking.error)
+		return looking.error;
+	if (error == -EACCES || error == -EPERM)
+		snprintf(why, LW_CAPTURE_WHY, "what process %d has mapped may not be seen: that needs CAP_SYS_PTRACE, or to be its user", pid);
+	else if (error)
+		snprintf(why, LW_CAPTURE_WHY, "process %d has no memory: it has ended, or is a thread of the kernel", pid);
+	else
+		snprintf(why, LW_CAPTURE_WHY, "process %d executes %.900s, which is no Python", pid, looking.executable);
+	return error == -EPERM ? -EACCES : error;
 }
 
 /* --- files --- */

@@ -307,10 +307,10 @@ static int refuse(const struct reading *reading, const struct interpreter *inter
 		cause = "calls in its code can be found on x86-64 only";
 	else if (!program->runtime)
 		cause = program->version ? "it is stripped of the symbol _PyRuntime" : "it is older than 3.11, or stripped of its symbols";
-	else if (!program->version && !program->laid_out)
-		cause = "it is older than 3.11";
 	else if (!interpreter->function)
 		cause = "it is stripped of the symbol PyObject_CallMethodObjArgs";
+	else if (!program->version && !program->laid_out)
+		cause = "it is older than 3.11";
 	else if (!program->laid_out)
 		cause = "how it lays out its objects is not known";
 	say(why, "%s is %s without readable import probes of USDT, and %s. What would help: a Python of 3.11 or later built with --with-dtrace (Debian's, Fedora's), or with its symbols",
