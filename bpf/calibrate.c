@@ -13,7 +13,13 @@ enum { ROUNDS = 5, HITS = 64 };
 /* The instruction that takes the probe. The name is in the register of a first argument. */
 extern const char lw_calibration_site[];
 
-__attribute__((noinline, noclone)) static void hit(const char *name)
+/* The label must be there once. Clang makes no copies of such a function. */
+#if defined(__clang__)
+__attribute__((noinline))
+#else
+__attribute__((noinline, noclone))
+#endif
+static void hit(const char *name)
 {
 #if defined(__x86_64__)
 	__asm__ volatile(".globl lw_calibration_site\n.hidden lw_calibration_site\nlw_calibration_site: nop" : : "D"(name) : "memory");
