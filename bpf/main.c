@@ -242,8 +242,8 @@ static int begin(struct session *session)
 	if (!status)
 		status = open_model(session);
 	session->begin_ns = session->setup.begin_ns = now_ns();
-	if (!status && !session->options->quiet && !session->live)
-		fprintf(stderr, "ladewerk trace: tracing; %s\n", session->child ? "until the command ends" : session->options->duration_ns ? "until the time is up, or Ctrl-C" : "until Ctrl-C");
+	if (!status && !session->options->quiet && !session->live && !session->child)
+		fprintf(stderr, "ladewerk trace: tracing, %s\n", session->options->duration_ns ? "until the time is up, or Ctrl-C" : "until Ctrl-C");
 	return status;
 }
 
