@@ -86,7 +86,7 @@ void lw_write_json_ending(FILE *out, const struct lw_ending *ending)
 void lw_write_ending(FILE *out, const char *prefix, const struct lw_ending *ending)
 {
 	const struct lw_capture_counts *counts = &ending->counts;
-	fprintf(out, "%sevents: %" PRIu64 " (%" PRIu64 " at probes, %" PRIu64 " switches of threads)\n", prefix, counts->events, counts->hits, counts->switches);
+	fprintf(out, "%sevents: %" PRIu64 " (probes were hit %" PRIu64 " times, threads switched %" PRIu64 " times)\n", prefix, counts->events, counts->hits, counts->switches);
 	fprintf(out, "%slost events: %" PRIu64 "%s\n", prefix, counts->lost, counts->lost ? ": what is said above is incomplete" : "");
 	fprintf(out, "%soverhead: about %.3f ms of CPU time", prefix, (double)counts->overhead_ns / 1e6);
 	if (ending->target_cpu_ns)

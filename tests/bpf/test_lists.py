@@ -26,10 +26,10 @@ EVENTS: dict[str, dict[str, Any]] = {
         "kind": TEXT, "module": (TEXT, NULL), "importer": (TEXT, NULL), "pid": NUMBER, "tid": NUMBER, "holder_tid": (NUMBER, NULL), "waker_tid": (NUMBER, NULL),
         "begin_ns": NUMBER, "wait_ns": NUMBER, "queue_ns": NUMBER},
     "end": {
-        "events": NUMBER, "lost": NUMBER, "hits": NUMBER, "switches": NUMBER, "program_ns": NUMBER, "overhead_ns": NUMBER, "target_cpu_ns": NUMBER, "overhead": float,
-        "senseless": NUMBER, "dropped": NUMBER, "end_ns": NUMBER, "note": TEXT},
+        "events": NUMBER, "lost": NUMBER, "hits": NUMBER, "switches": NUMBER, "program_ns": NUMBER, "overhead_ns": NUMBER, "senseless": NUMBER, "dropped": NUMBER,
+        "end_ns": NUMBER},
 }
-OPTIONAL = {"ns_pid": NUMBER, "ns_tid": NUMBER, "total": dict, "self": dict}
+OPTIONAL = {"ns_pid": NUMBER, "ns_tid": NUMBER, "total": dict, "self": dict, "target_cpu_ns": NUMBER, "overhead": float, "note": TEXT}
 
 
 def fits(value: Any, types: Any) -> bool:
@@ -252,7 +252,7 @@ longest waits
 waits for module locks: 1, 5.000 ms together, the longest 5.000 ms
    <=   8.19 ms          1 ########################################
 
-events: 30 (40 at probes, 50 switches of threads)
+events: 30 (probes were hit 40 times, threads switched 50 times)
 lost events: 2: what is said above is incomplete
 overhead: about 25.000 ms of CPU time, 2.50 % of what the traced processes used
 note: a "note"
