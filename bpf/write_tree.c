@@ -61,13 +61,19 @@ static void write_stems(FILE *out, const struct lw_node *node)
 	fputs(node->parent->last_shown == node ? "   " : "│  ", out);
 }
 
-static void write_module(const lw_writer *writer, const struct lw_import *import)
+static void write_module(const lw_writer *writer, const struct lw_node *node)
 {
 	FILE *out = writer->setup.out;
+	const struct lw_import *import = &node->import;
 	const bool red = import->failed && writer->setup.colour;
 	if (red)
 		fputs("\033[31m", out);
 	lw_write_plain(out, import->module);
+	/* Elsewhere it is the line that this one hangs on. */
+	if (!node->parent && *import->importer) {
+		fputs(" <- ", out);
+		lw_write_plain(out, import->importer);
+	}
 	if (*import->outcome && !import->failed)
 		fprintf(out, " (%s)", import->outcome);
 	if (import->failed)
@@ -103,7 +109,7 @@ static void write_node(const lw_writer *writer, const struct lw_node *node)
 		write_stems(out, node->parent);
 		fputs(node->parent->last_shown == node ? "└─ " : "├─ ", out);
 	}
-	write_module(writer, &node->import);
+	write_module(writer, node);
 	for (const struct lw_node_wait *entry = node->waits; entry; entry = entry->next) {
 		if (!lw_writer_wants_wait(&writer->setup, &entry->wait))
 			continue;
