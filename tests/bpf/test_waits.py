@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""What imports spend their time on, and who waits for whom: as `ladewerk trace` says, against what the program itself measured (waiting.py).
+
+Waits are in the kernel's clock, so a busy machine makes them longer, not wrong: what it adds is on the program's own clock as well, as time ready.
+"""
+from __future__ import annotations
+
+import json
+import platform
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+here = Path(__file__).parent
+SECONDS = 0.25  # of each wait in waiting.py
+
+Record = dict[str, Any]
+
+
+@dataclass
+class Trace:
+    measured: dict[str, Any]
+    records: list[Record]
+
+    def imported(self, module: str) -> Record:
+        (one,) = [record for record in self.records if record["event"] == "import" and record["module"] == module]
+        return one
+
+    def waits(self, **facts: object) -> list[Record]:
+        return [record for record in self.records if record["event"] == "lock_wait" and facts.items() <= record.items()]
+
+    def share(self, module: str, kind: str) -> float:
+        """Seconds of this kind."""
+        return float(self.imported(module)["total"][f"{kind}_ns"]) / 1e9
+
+
+def trace(tracer: str, where: Path, *options: str) -> Trace:
+    modules, out = where / "modules", where / "trace.json"
+    modules.mkdir()
+    answer = subprocess.run([tracer, "--json", *options, "-o", str(out), "--", sys.executable, str(here / "waiting.py"), str(modules)], capture_output=True, text=True, timeout=300)
+    assert answer.returncode == 0, answer
+    return Trace(json.loads(answer.stdout), [json.loads(line) for line in out.read_text().splitlines()])
+
+
+@pytest.fixture(scope="module")
+def traced(tracer: str, tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    return trace(tracer, tmp_path_factory.mktemp("waits"), "--sched")
+
+
+def test_nothing_is_lost_and_classes_add_up(traced: Trace) -> None:
+    (end,) = [record for record in traced.records if record["event"] == "end"]
+    assert end["lost"] == 0 and end["senseless"] == 0, end
+    for record in traced.records:
+        if record["event"] == "import" and not record["cut"]:
+            assert sum(record["total"].values()) == pytest.approx(record["total_ns"], rel=0.001, abs=20_000), record
+
+
+def test_eight_threads_and_one_slow_module(traced: Trace) -> None:
+    """The sum of their waits is within 1 % of what they measured, and each names the module and the thread that imports it."""
+    own = {int(tid): ns for tid, ns in traced.measured["waits"].items()}
+    waits = traced.waits(kind="module", module="wait_slow")
+    assert {wait["tid"] for wait in waits} == own.keys()
+    assert {wait["holder_tid"] for wait in waits} == {traced.measured["importer"]}
+    # With what they were ready for, and what they waited for to go on when the lock was theirs.
+    told = sum(wait["wait_ns"] + wait["queue_ns"] for tid in own for wait in traced.waits(tid=tid) if wait["kind"] in ("module", "gil"))
+    assert told == pytest.approx(sum(own.values()), rel=0.01)
+    assert sum(wait["wait_ns"] for wait in waits) >= 7 * 0.9 * SECONDS * 1e9
+
+
+@pytest.mark.parametrize("module, kind", [("wait_sleep", "sleep"), ("wait_cpu", "cpu"), ("wait_lock", "futex"), ("wait_global", "global"), ("wait_slow", "sleep")])
+def test_programs_are_told_apart(traced: Trace, module: str, kind: str) -> None:
+    """Of what is no wait for a processor all but a little is of the kind that it is."""
+    total: dict[str, int] = traced.imported(module)["total"]
+    busy = {name for name in ("cpu_ns", "queue_ns", "gil_ns") if name != f"{kind}_ns"}
+    assert traced.share(module, kind) >= 0.99 * SECONDS
+    others = sum(ns for name, ns in total.items() if name not in busy | {f"{kind}_ns"})
+    assert others <= 0.1 * total[f"{kind}_ns"], total
+
+
+def test_the_gil(traced: Trace) -> None:
+    if not hasattr(sys, "_is_gil_enabled") or sys._is_gil_enabled():
+        assert traced.share("wait_gil", "gil") >= 0.9 * SECONDS
+        assert traced.share("wait_gil", "futex") <= 0.1 * SECONDS
+        assert any(wait["wait_ns"] >= 0.9 * SECONDS * 1e9 for wait in traced.waits(kind="gil", tid=traced.measured["tid"]))
+
+
+def test_ready_and_no_processor_free(traced: Trace) -> None:
+    assert traced.share("wait_queue", "cpu") >= 0.99 * SECONDS
+    assert traced.share("wait_queue", "queue") >= 0.1 * SECONDS
+
+
+def test_the_global_lock(traced: Trace) -> None:
+    (wait,) = (wait for wait in traced.waits(kind="global") if wait["wait_ns"] >= 0.9 * SECONDS * 1e9)
+    assert wait["tid"] == traced.measured["tid"] and wait["holder_tid"] not in (None, wait["tid"])
+
+
+def test_without_the_scheduler_there_are_no_waits(tracer: str, tmp_path: Path) -> None:
+    """The control of this file."""
+    plain = trace(tracer, tmp_path, "--no-sched")
+    assert plain.imported("wait_sleep") and "total" not in plain.imported("wait_sleep")
+    assert plain.waits() == []
+
+
+def blocked(pid: int) -> int:
+    """Number of threads of a process that are in futex(2)."""
+    return sum(path.read_text().split()[0] == "202" for path in Path(f"/proc/{pid}/task").glob("*/syscall"))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="knows the number of futex(2) on x86-64")
+def test_what_hangs_at_the_end(tracer: str, tmp_path: Path) -> None:
+    (tmp_path / "wait_forever.py").write_text("import sys\nsys.stdin.readline()\n")
+    program = (
+        "import sys, threading\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "def statement(): import wait_forever\n"
+        "sys.stdin.readline()\n"
+        "threads = [threading.Thread(target=statement) for _ in range(3)]\n"
+        "for thread in threads: thread.start()\n"
+        "for thread in threads: thread.join()\n"
+    )
+    out = tmp_path / "trace.json"
+    target = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, text=True)
+    watcher = subprocess.Popen([tracer, "--json", "--sched", "-p", str(target.pid), "-o", str(out)], stderr=subprocess.PIPE, text=True)
+    try:
+        assert watcher.stderr and "tracing" in watcher.stderr.readline()
+        assert target.stdin
+        target.stdin.write("\n")
+        target.stdin.flush()
+        # The one that imports reads; the others wait for it, or for the GIL, but not for long.
+        deadline, looks = time.monotonic() + 60, 0
+        while looks < 10:
+            looks = looks + 1 if blocked(target.pid) == 3 else 0
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        watcher.send_signal(signal.SIGINT)
+        assert watcher.wait(60) == 0
+    finally:
+        for process in (watcher, target):
+            process.kill()
+            process.communicate()
+    hanging = [record for line in out.read_text().splitlines() if (record := json.loads(line)).get("module") == "wait_forever"]
+    # Where there is no USDT, those who wait are within an import as well.
+    cut = {record["tid"] for record in hanging if record["event"] == "import" and record["cut"]}
+    waits = {record["tid"]: record["holder_tid"] for record in hanging if record["event"] == "lock_wait"}
+    assert len(waits) == 2 and len({*waits.values()}) == 1, hanging
+    assert {*waits.values()} <= cut - waits.keys(), hanging
