@@ -24,7 +24,7 @@ class Records:
     """What one process (1100) sends; times are milliseconds since the trace began."""
 
     pid: int = 1100
-    data: bytes = b""
+    data: bytearray = field(default_factory=bytearray)
     names: dict[bytes, int] = field(default_factory=dict)
     depth: dict[int, int] = field(default_factory=dict)
 
