@@ -209,6 +209,16 @@ static void draw_locks(const lw_live *live, struct picture *picture)
 	put_line(picture, NULL, "no waits for locks");
 }
 
+static void write_thread(const lw_live *live, FILE *out, uint32_t pid, uint32_t tid)
+{
+	struct lw_writer_setup setup = live->setup;
+	setup.out = out;
+	fputs(" (thread ", out);
+	lw_write_task(&setup, tid);
+	fputs(" of ", out);
+	lw_write_task(&setup, pid);
+}
+
 static void draw_doing(const lw_live *live, struct picture *picture, uint64_t now_ns)
 {
 	const struct doing *found[DOING];
@@ -220,7 +230,7 @@ static void draw_doing(const lw_live *live, struct picture *picture, uint64_t no
 			return;
 		fprintf(out, "now: %.1f s ", now_ns > found[i]->begin_ns ? (double)(now_ns - found[i]->begin_ns) / 1e9 : 0.0);
 		lw_write_plain(out, *found[i]->module ? found[i]->module : "?");
-		fprintf(out, " (thread %" PRIu32 " of %" PRIu32, found[i]->tid, found[i]->pid);
+		write_thread(live, out, found[i]->pid, found[i]->tid);
 		if (found[i]->importer[0]) {
 			fputs(", for ", out);
 			lw_write_plain(out, found[i]->importer);

@@ -58,14 +58,12 @@ static void write_clock(lw_writer *w, const char *member, const struct lw_clock 
 
 /* Lanes */
 
-/* "WHAT 12", with the target's own number where it has another. */
+/* "WHAT 12" */
 static void write_name(lw_writer *w, const struct lw_lane *lane, const char *phase_name, const char *what, uint32_t number)
 {
-	pid_t inner = w->setup.inner ? w->setup.inner((pid_t)number) : 0;
 	begin_event(w, "M", lane->pid, lane->tid);
-	fprintf(w->out, ",\"name\":\"%s\",\"args\":{\"name\":\"%s %" PRIu32, phase_name, what, number);
-	if (inner > 0 && (uint32_t)inner != number)
-		fprintf(w->out, " (%ld in its namespace)", (long)inner);
+	fprintf(w->out, ",\"name\":\"%s\",\"args\":{\"name\":\"%s ", phase_name, what);
+	lw_write_task(&w->setup, number);
 	fputs("\"}}", w->out);
 }
 

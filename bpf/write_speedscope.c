@@ -97,14 +97,6 @@ static void waited(void *context, const struct lw_wait *wait)
 
 /* Writing */
 
-static void write_number(const lw_writer *w, const char *what, uint32_t number)
-{
-	pid_t inner = w->setup.inner ? w->setup.inner((pid_t)number) : 0;
-	fprintf(w->setup.out, "%s %" PRIu32, what, number);
-	if (inner > 0 && (uint32_t)inner != number)
-		fprintf(w->setup.out, " (%ld in its namespace)", (long)inner);
-}
-
 static int compare(const void *one, const void *other)
 {
 	const struct span *a = one, *b = other;
@@ -195,9 +187,10 @@ static void write_profile(lw_writer *w, const struct lw_lane *lane, const char *
 {
 	struct profile *profile = lane->own;
 	qsort(profile->spans, profile->count, sizeof(*profile->spans), compare);
-	fprintf(w->setup.out, "%s\n{\"type\":\"evented\",\"name\":\"", comma);
-	write_number(w, "process", lane->pid);
-	write_number(w, ", thread", lane->tid);
+	fprintf(w->setup.out, "%s\n{\"type\":\"evented\",\"name\":\"process ", comma);
+	lw_write_task(&w->setup, lane->pid);
+	fputs(", thread ", w->setup.out);
+	lw_write_task(&w->setup, lane->tid);
 	fprintf(w->setup.out, "\",\"unit\":\"nanoseconds\",\"startValue\":%" PRIu64 ",\"endValue\":%" PRIu64 ",\"events\":[", begin, end);
 	if (!write_events(w->setup.out, profile))
 		w->left_out += profile->count;

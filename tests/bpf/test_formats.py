@@ -139,7 +139,7 @@ def test_chrome_puts_what_crosses_elsewhere(player: Player) -> None:
 def test_chrome_has_the_targets_own_numbers(player: Player) -> None:
     events = json.loads(player.play("chrome", story(), inner=True)[0])["traceEvents"]
     assert [event["args"]["name"] for event in events if event["ph"] == "M"][:3] == [
-        "process 1100 (100 in its namespace)", "main thread 1100 (100 in its namespace)", "thread 1101 (101 in its namespace)"]
+        "process 1100 (100 inside)", "main thread 1100 (100 inside)", "thread 1101 (101 inside)"]
 
 
 @pytest.mark.parametrize("broken", [
