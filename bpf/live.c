@@ -209,14 +209,9 @@ static void draw_locks(const lw_live *live, struct picture *picture)
 	put_line(picture, NULL, "no waits for locks");
 }
 
-static void write_thread(const lw_live *live, FILE *out, uint32_t pid, uint32_t tid)
+static void write_task(const lw_live *live, FILE *out, uint32_t number)
 {
-	struct lw_writer_setup setup = live->setup;
-	setup.out = out;
-	fputs(" (thread ", out);
-	lw_write_task(&setup, tid);
-	fputs(" of ", out);
-	lw_write_task(&setup, pid);
+	lw_write_task_as(out, number, live->setup.inner ? live->setup.inner((pid_t)number) : 0);
 }
 
 static void draw_doing(const lw_live *live, struct picture *picture, uint64_t now_ns)
@@ -230,7 +225,10 @@ static void draw_doing(const lw_live *live, struct picture *picture, uint64_t no
 			return;
 		fprintf(out, "now: %.1f s ", now_ns > found[i]->begin_ns ? (double)(now_ns - found[i]->begin_ns) / 1e9 : 0.0);
 		lw_write_plain(out, *found[i]->module ? found[i]->module : "?");
-		write_thread(live, out, found[i]->pid, found[i]->tid);
+		fputs(" (thread ", out);
+		write_task(live, out, found[i]->tid);
+		fputs(" of ", out);
+		write_task(live, out, found[i]->pid);
 		if (found[i]->importer[0]) {
 			fputs(", for ", out);
 			lw_write_plain(out, found[i]->importer);

@@ -26,6 +26,7 @@ struct span {
 /* lw_lane.own */
 struct profile {
 	size_t count, room;
+	pid_t inner_pid, inner_tid;	/* when it is written the thread is gone */
 	struct span spans[];
 };
 
@@ -38,7 +39,12 @@ struct lw_writer {
 
 /* What happens to a thread */
 
-static bool make_room(struct lw_lane *lane)
+static pid_t inner_of(const lw_writer *w, uint32_t number)
+{
+	return w->setup.inner ? w->setup.inner((pid_t)number) : 0;
+}
+
+static bool make_room(const lw_writer *w, struct lw_lane *lane)
 {
 	struct profile *profile = lane->own;
 	size_t room = profile ? profile->room : 0;
@@ -49,7 +55,7 @@ static bool make_room(struct lw_lane *lane)
 	if (!moved)
 		return false;
 	if (!profile)
-		moved->count = 0;
+		*moved = (struct profile){ .inner_pid = inner_of(w, lane->pid), .inner_tid = inner_of(w, lane->tid) };
 	moved->room = larger;
 	lane->own = moved;
 	return true;
@@ -64,7 +70,7 @@ static void add_span(lw_writer *w, uint32_t pid, uint32_t tid, const char *name,
 {
 	struct lw_lane *lane = lw_lanes_get(w->lanes, pid, tid, NULL);
 	span.frame = lw_paths_get(w->frames, 0, name);
-	if (!lane || !span.frame || !make_room(lane)) {
+	if (!lane || !span.frame || !make_room(w, lane)) {
 		w->left_out++;
 		return;
 	}
@@ -188,9 +194,9 @@ static void write_profile(lw_writer *w, const struct lw_lane *lane, const char *
 	struct profile *profile = lane->own;
 	qsort(profile->spans, profile->count, sizeof(*profile->spans), compare);
 	fprintf(w->setup.out, "%s\n{\"type\":\"evented\",\"name\":\"process ", comma);
-	lw_write_task(&w->setup, lane->pid);
+	lw_write_task_as(w->setup.out, lane->pid, profile->inner_pid);
 	fputs(", thread ", w->setup.out);
-	lw_write_task(&w->setup, lane->tid);
+	lw_write_task_as(w->setup.out, lane->tid, profile->inner_tid);
 	fprintf(w->setup.out, "\",\"unit\":\"nanoseconds\",\"startValue\":%" PRIu64 ",\"endValue\":%" PRIu64 ",\"events\":[", begin, end);
 	if (!write_events(w->setup.out, profile))
 		w->left_out += profile->count;

@@ -54,12 +54,16 @@ bool lw_writer_choose(const struct lw_writer_setup *setup, struct lw_node *node)
 	return node->shown;
 }
 
+void lw_write_task_as(FILE *out, uint32_t number, pid_t inner)
+{
+	fprintf(out, "%" PRIu32, number);
+	if (inner > 0 && (uint32_t)inner != number)
+		fprintf(out, " (%d inside)", (int)inner);
+}
+
 void lw_write_task(const struct lw_writer_setup *setup, uint32_t number)
 {
-	pid_t inner = setup->inner ? setup->inner((pid_t)number) : 0;
-	fprintf(setup->out, "%" PRIu32, number);
-	if (inner > 0 && (uint32_t)inner != number)
-		fprintf(setup->out, " (%d inside)", (int)inner);
+	lw_write_task_as(setup->out, number, setup->inner ? setup->inner((pid_t)number) : 0);
 }
 
 /* Per mille of the CPU time that targets used; negative: not known. */

@@ -69,6 +69,8 @@ bool lw_writer_choose(const struct lw_writer_setup *setup, struct lw_node *node)
 bool lw_writer_wants_wait(const struct lw_writer_setup *setup, const struct lw_wait *wait);
 /** A process or thread, by the number it has here, and for itself if that is another one: "4711", "4711 (12 inside)". */
 void lw_write_task(const struct lw_writer_setup *setup, uint32_t number);
+/** The same, where INNER was asked for while it lived; 0: it is not known. */
+void lw_write_task_as(FILE *out, uint32_t number, pid_t inner);
 /** What there is to say of waits for locks: most contended modules, longest waits, chains of holders, how waits are distributed. Nothing, if nobody waited. */
 void lw_write_contention(const struct lw_writer_setup *setup);
 /** ENDING as members of a JSON object, without braces: "events":1,"lost":0,"overhead_ns":2,... */

@@ -198,6 +198,11 @@ def test_an_end_that_was_lost_is_not_drawn_late(player: Player) -> None:
         ("O", "gone", 0), ("C", "gone", 10), ("O", "next", 10), ("C", "next", 20)]
 
 
+def test_speedscope_has_the_targets_own_numbers(player: Player) -> None:
+    names = [profile["name"] for profile in json.loads(player.play("speedscope", story(), inner=True)[0])["profiles"]]
+    assert names[0] == "process 1100 (100 inside), thread 1101 (101 inside)"
+
+
 # Folded stacks
 
 
