@@ -52,11 +52,15 @@ static long peek_text(pid_t pid, char *to, size_t size, uint64_t from)
 
 #define LW_PEEK(reader, to, size, from) peek(*(const pid_t *)(reader), to, size, from)
 #define LW_PEEK_TEXT(reader, to, size, from) peek_text(*(const pid_t *)(reader), to, size, from)
+#define LW_LOOP(times, step, context)                               \
+	do {                                                        \
+		for (unsigned round = 0; round < (times); round++)  \
+			if (step(round, context))                   \
+				break;                              \
+	} while (0)
 #include "walk.h"
 
 /* --- tables --- */
-
-enum { THREAD_STATES = 100000 };	/* looked at in one search: nobody has more */
 
 static const struct lw_layout layout_311 = {
 	.version = 0x030b, .has_gil = 1, .runtime_size = 166688,
@@ -248,13 +252,12 @@ int lw_layout_stand(pid_t pid, uint64_t runtime, const struct lw_layout *layout,
 	int error = peek(pid, &byte, 1, runtime);
 	if (error)
 		return error;
-	uint64_t tstate = lw_walk_thread(&pid, layout, runtime, 0, native_number(pid, tid), THREAD_STATES);
+	uint64_t tstate = lw_walk_thread(&pid, layout, runtime, 0, native_number(pid, tid));
 	if (!tstate)
 		return -ESRCH;
 	if (lw_walk_frames(&pid, layout, tstate, &spot))
 		return -EFAULT;
 	out->class = (enum lw_class)spot.class;
-	out->frames = spot.frames;
 	memcpy(out->top, spot.top, sizeof(spot.top));
 	if (spot.name)
 		lw_walk_name(&pid, layout, spot.name, out->module);

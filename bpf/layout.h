@@ -23,7 +23,6 @@ int lw_layout_read(pid_t pid, uint64_t runtime, unsigned version, struct lw_layo
 struct lw_standing {
 	enum lw_class class;		/* LW_CLASS_MODULE, LW_CLASS_GLOBAL, LW_CLASS_FUTEX (nothing of these) */
 	char module[LW_NAME_SIZE];	/* of LW_CLASS_MODULE */
-	unsigned frames;		/* walked */
 	char top[64];			/* name of the topmost code */
 };
 /** The walk, for tests and for doubts: thread TID (blocked or not) of PID. -ESRCH (no thread state), -EFAULT (memory moved meanwhile), -EPERM. */

@@ -18,12 +18,22 @@
 
 #define LW_PEEK(reader, to, size, from) ((void)(reader), bpf_probe_read_user(to, size, (const void *)(from)))
 #define LW_PEEK_TEXT(reader, to, size, from) ((void)(reader), bpf_probe_read_user_str(to, size, (const void *)(from)))
+/* bpf_loop() is verified once, whatever the number of rounds, but not there before 5.17: then there are few. */
+#define LW_LOOP(times, step, context)                                                  \
+	do {                                                                           \
+		if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop))       \
+			bpf_loop(times, step, context, 0);                             \
+		else                                                                   \
+			for (__u32 round = 0; round < FEW && round < (times); round++) \
+				if (step(round, context))                              \
+					break;                                         \
+	} while (0)
+enum { FEW = 64 };
 #include "walk.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 enum {
-	THREAD_STATES = 512,	/* looked at in one search */
 	NAMESPACES = 8,		/* depth of nested PID namespaces; the kernel's own limit is 32 */
 	KERNEL_THREAD = 0x200000,	/* PF_KTHREAD */
 	EXITING = 4,		/* PF_EXITING */
@@ -35,6 +45,13 @@ enum {
 const volatile __u64 pidns_ino;			/* the loader's PID namespace; 0: the initial one */
 const volatile __u64 threshold_ns = 100000;	/* shorter waits for the GIL and for other locks are on the clocks only */
 const volatile bool state_is_argument;		/* sched_switch says what state the thread leaves in (5.18); else it is read, which may be too late */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct lw_event_name);
+} scratch SEC(".maps");
 
 /* --- what of the kernel is needed --- */
 
@@ -150,7 +167,7 @@ static __always_inline bool is_current(const struct lw_layout *layout, __u64 tst
 
 static __noinline __u64 search(const struct lw_layout *layout, __u64 runtime, __u64 self, __u64 native)
 {
-	return layout ? lw_walk_thread(NULL, layout, runtime, self, native, THREAD_STATES) : 0;
+	return layout ? lw_walk_thread(NULL, layout, runtime, self, native) : 0;
 }
 
 /* The thread state of TASK, which is the current one. 0: it has none, or it was not found. */
@@ -174,22 +191,24 @@ static __always_inline __u64 thread_state(struct task_struct *task, struct lw_th
 	return thread->tstate;
 }
 
-/* Number of the name at OBJECT, a str. */
+/* Number of the name at OBJECT, a str. The scheduler does not switch while it switches: one record per CPU is enough. */
 static __noinline __u32 name_of(const struct lw_layout *layout, __u64 object, const struct lw_thread *thread, __u64 now)
 {
-	struct lw_event_name record = {};
-	if (!layout || !thread)
+	__u32 zero = 0;
+	struct lw_event_name *record = bpf_map_lookup_elem(&scratch, &zero);
+	if (!layout || !thread || !record)
 		return 0;
-	record.head.pid = thread->pid;
-	record.head.tid = thread->tid;
-	record.head.source = LW_SOURCE_SCHED;
-	record.head.ns = now;
-	__u32 length = lw_walk_name(NULL, layout, object, record.text);
+	__builtin_memset(record, 0, sizeof(*record));
+	record->head.pid = thread->pid;
+	record->head.tid = thread->tid;
+	record->head.source = LW_SOURCE_SCHED;
+	record->head.ns = now;
+	__u32 length = lw_walk_name(NULL, layout, object, record->text);
 	if (!length)
 		return 0;
 	if (length >= LW_NAME_SIZE - 4)
-		record.head.flags = LW_EVENT_CUT;
-	return lw_number(&record, length);
+		record->head.flags = LW_EVENT_CUT;
+	return lw_number(record, length);
 }
 
 /* TASK, the current one, blocks on a futex at ADDRESS. */
