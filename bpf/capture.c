@@ -67,13 +67,13 @@ struct lw_capture {
 	uint64_t received;		/* records, calibration's too */
 };
 
-/* --- what libbpf says, of which the last complaint is the interesting one --- */
+/* --- what libbpf says, of which the first complaint is the interesting one; not that about a limit which kernels with cookies no longer have --- */
 
 static char complaint[256];
 
 __attribute__((format(printf, 2, 0))) static int hear(enum libbpf_print_level level, const char *format, va_list arguments)
 {
-	if (level == LIBBPF_WARN && !complaint[0]) {
+	if (level == LIBBPF_WARN && !complaint[0] && !strstr(format, "RLIMIT_MEMLOCK")) {
 		vsnprintf(complaint, sizeof(complaint), format, arguments);
 		complaint[strcspn(complaint, "\n")] = '\0';
 	}
@@ -105,6 +105,10 @@ static int explain(int error, const char *what, char *why)
 	if (rights.kernel < OLDEST_KERNEL || error == -ENOSYS) {
 		say(why, "%s needs Linux 5.15 with CONFIG_BPF_SYSCALL and CONFIG_UPROBE_EVENTS; this is Linux %u.%u%s", what, rights.kernel >> 16, rights.kernel >> 8 & 255,
 		    rights.uprobes ? "" : ", without uprobes");
+		return -ENOSYS;
+	}
+	if (access("/proc/self/ns", F_OK)) {
+		say(why, "%s needs /proc: mount it", what);
 		return -ENOSYS;
 	}
 	if (!rights.uprobes) {

@@ -7,15 +7,17 @@
 
 Test(rights, the_missing_capability_is_named)
 {
-	static const struct { bool admin, bpf, perfmon; const char *said; } cases[] = {
+	static const struct { bool admin, bpf, perfmon; const char *said; bool borrowed; } cases[] = {
 		{ false, false, false, "CAP_BPF and CAP_PERFMON are missing" },
 		{ false, true, false, "CAP_PERFMON is missing" },
 		{ false, false, true, "CAP_BPF is missing" },
 		{ false, true, true, NULL },
 		{ true, false, false, NULL },
+		{ true, true, true, "its capabilities are those of a user namespace", true },
+		{ false, false, false, "CAP_BPF and CAP_PERFMON are missing", true },
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-		struct lw_rights rights = { .admin = cases[i].admin, .bpf = cases[i].bpf, .perfmon = cases[i].perfmon };
+		struct lw_rights rights = { .admin = cases[i].admin, .bpf = cases[i].bpf, .perfmon = cases[i].perfmon, .borrowed = cases[i].borrowed };
 		char text[256] = "";
 		cr_assert_eq(lw_rights_missing(&rights, text, sizeof(text)), cases[i].said != NULL, "case %zu", i);
 		if (cases[i].said)
