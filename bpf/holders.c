@@ -11,8 +11,10 @@
  * So while anybody waits, every release wakes somebody, and the first wake-up from this lock after a wait began was made by who held it then: the head of the chain
  * of wakers. The waits of others that ended before ours are known when ours is told, for they have run and woken on.
  *
- * It is believed if that thread was importing the module then, or if no import of the module by it was ever seen (the outermost importlib.import_module(), or one that
- * began before the trace). Else, and without wakers: of the threads that were importing it then and are not known to have waited, the one whose import ended first.
+ * It is believed if that thread was importing the module then. If no import of the module by it was ever seen (the outermost importlib.import_module(), or one that
+ * began before the trace, or it found the module in sys.modules), then too; unless somebody else imported the module until shortly before we were woken, and never
+ * waited: then another wake-up came first, whose thread has not run yet. Else, and without wakers: of the threads that were importing it then and are not known to have
+ * waited, the one whose import ended first.
  */
 #include "model_private.h"
 
@@ -75,12 +77,12 @@ static bool covers(const struct span *span, uint64_t ns)
 	return span->begin_ns <= ns && (!span->end_ns || span->end_ns > ns);
 }
 
-/* Whether thread TID is known to have waited itself when WAIT began. */
+/* Whether thread TID is known to have waited itself when WAIT began, or since: then it had the lock later. */
 static bool has_waited(lw_model *model, uint32_t tid, const struct lw_wait *wait)
 {
 	const struct past *past = past_at(model, *latest_of(model, wait));
 	for (unsigned i = 0; past && i < LOOK_BACK && past->end_ns + LATE_NS > wait->begin_ns; past = past_at(model, past->before), i++)
-		if (is_same_lock(past, wait) && past->tid == tid && past->begin_ns <= wait->begin_ns && past->end_ns > wait->begin_ns)
+		if (is_same_lock(past, wait) && past->tid == tid && past->end_ns > wait->begin_ns)
 			return true;
 	return false;
 }
@@ -93,6 +95,13 @@ static const struct span *likelier(const struct span *a, const struct span *b)
 	if (a->end_ns != b->end_ns)
 		return a->end_ns < b->end_ns ? a : b;
 	return a->begin_ns <= b->begin_ns ? a : b;
+}
+
+/* Whether the import SPAN, that had the lock without waiting for it, ended nearer to the end of WAIT than to its beginning. */
+static bool lasted_until(const struct span *span, const struct lw_wait *wait)
+{
+	const uint64_t woken_ns = wait->begin_ns + wait->wait_ns;
+	return span->end_ns && span->end_ns <= woken_ns && woken_ns - span->end_ns < lw_since(span->end_ns, wait->begin_ns);
 }
 
 static uint32_t holder_of_module(lw_model *model, const struct lw_wait *wait)
@@ -112,7 +121,7 @@ static uint32_t holder_of_module(lw_model *model, const struct lw_wait *wait)
 			head_was_late = true;
 		}
 	}
-	if (head && !head_was_late)
+	if (head && !head_was_late && !(best && lasted_until(best, wait)))
 		return head;
 	return best ? best->tid : 0;
 }

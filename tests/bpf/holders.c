@@ -295,6 +295,16 @@ Test(holders, a_thousand_rounds_with_locks_taken_in_between)
 	cr_expect_eq(score.right, score.waits, "%u of %u", score.right, score.waits);
 }
 
+/*
+ * Both: now and then a thread that nobody sees takes the lock and wakes us, before the one that was woken first has run. The simple rule "who woke us" is what remains.
+ */
+Test(holders, a_thousand_rounds_half_seen_with_locks_taken_in_between)
+{
+	const struct score score = rounds(LW_CLASS_MODULE, true, false);
+	cr_expect_geq(score.right, score.waits - score.waits / 200, "%u of %u", score.right, score.waits);
+	cr_expect_lt(score.waker_right, score.waits * 3 / 4, "%u of %u", score.waker_right, score.waits);
+}
+
 Test(holders, a_thousand_rounds_of_the_global_lock)
 {
 	const struct score score = rounds(LW_CLASS_GLOBAL, false, false);
