@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 from collections import Counter
 from typing import Any
 
 import pytest
 from format_rules import check_chrome, check_folded, check_prometheus, check_speedscope
-from records import MS, Player, Records
+from records import BPF, MS, Player, Records
 
 pytestmark = pytest.mark.once
 
@@ -300,6 +301,15 @@ def test_what_is_short_or_not_asked_for_is_left_out(player: Player, form: str) -
     assert "nope" not in long and "app.db" in long and "[lock of" not in long and '"lock of' not in long
     chosen, _ = player.play(form, story(), globs=("slo*", "nope"))
     assert "slow" in chosen and "nope" in chosen and "app.db" not in chosen.replace('"importer":"app.db"', "")
+
+
+def test_the_page_has_every_metric_and_every_format(player: Player) -> None:
+    page = (BPF / "OUTPUTS.md").read_text()
+    out, _ = player.play("prometheus", story())
+    metrics = {line.split()[2].removeprefix("ladewerk_") for line in out.splitlines() if line.startswith("# TYPE ")}
+    assert metrics == set(re.findall(r"`([a-z_]+)`", "\n".join(line.partition("|")[2].partition("|")[0] for line in page.splitlines() if "_" in line and line.startswith("| `"))))
+    options = set(re.findall(r'option = "([a-z]+)"', "".join(path.read_text() for path in BPF.glob("write_*.c"))))
+    assert options | {"live"} == set(re.findall(r"^\| `--([a-z]+)` ", page, re.M))
 
 
 @pytest.mark.skipif(os.environ.get("LADEWERK_LONG") != "1", reason="with LADEWERK_LONG=1")
