@@ -28,7 +28,7 @@ static int peek(pid_t pid, void *to, size_t size, uint64_t from)
 	return error;
 }
 
-/* Length with the terminator, or -errno; what follows in TO is zero. Not beyond a page at once: the next one need not be there. */
+/* Length with the terminator, or -errno and zeros in TO; what follows the terminator is zero, too. Not beyond a page at once: the next one need not be there. */
 static long peek_text(pid_t pid, char *to, size_t size, uint64_t from)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE), done = 0;
@@ -38,8 +38,10 @@ static long peek_text(pid_t pid, char *to, size_t size, uint64_t from)
 		if (some > size - 1 - done)
 			some = size - 1 - done;
 		int error = peek(pid, to + done, some, from + done);
-		if (error)
+		if (error) {
+			memset(to, 0, size);
 			return error;
+		}
 		char *end = memchr(to + done, 0, some);
 		if (end) {
 			memset(end, 0, size - (size_t)(end - to));
