@@ -188,6 +188,7 @@ static int open_output(struct session *session)
 		.globs = options->globs,
 		.glob_count = options->glob_count,
 		.labels = options->labels,
+		.quiet = options->quiet,
 		.begin_ns = now_ns(),
 		.inner = inner,
 	};

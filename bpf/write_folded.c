@@ -102,7 +102,7 @@ static void end(lw_writer *w, const struct lw_ending *ending)
 	if (w->left_out || !stack)
 		fprintf(stderr, "ladewerk trace: not enough memory: the stacks are incomplete\n");
 	free(stack);
-	lw_write_ending(stderr, "# ", ending);
+	lw_write_ending_aside(&w->setup, ending);
 }
 
 static void destroy(lw_writer *w)

@@ -73,7 +73,7 @@ static void importtime_end(lw_writer *writer, const struct lw_ending *ending)
 {
 	if (writer->left_out)
 		fprintf(stderr, "# %u imports are left out: more than %d were within one\n", writer->left_out, LW_TREE_MOST);
-	lw_write_ending(stderr, "# ", ending);
+	lw_write_ending_aside(&writer->setup, ending);
 }
 
 const struct lw_format lw_format_importtime = {

@@ -105,3 +105,9 @@ void lw_write_ending(FILE *out, const char *prefix, const struct lw_ending *endi
 		fputc('\n', out);
 	}
 }
+
+void lw_write_ending_aside(const struct lw_writer_setup *setup, const struct lw_ending *ending)
+{
+	if (!setup->quiet || ending->counts.lost || ending->dropped)
+		lw_write_ending(stderr, "# ", ending);
+}

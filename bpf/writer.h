@@ -24,6 +24,7 @@ struct lw_writer_setup {
 	unsigned glob_count;
 	unsigned labels;		/* --prometheus: at most so many modules get a label of their own, the rest is "other" */
 	bool colour;
+	bool quiet;			/* nothing on stderr but what is wrong */
 	unsigned width;			/* of the terminal; 0: it is none */
 	uint64_t begin_ns;
 	pid_t (*inner)(pid_t);		/* number of a process or thread in the target's own PID namespace */
@@ -75,6 +76,8 @@ void lw_write_task_as(FILE *out, uint32_t number, pid_t inner);
 void lw_write_contention(const struct lw_writer_setup *setup);
 /** ENDING as members of a JSON object, without braces: "events":1,"lost":0,"overhead_ns":2,... */
 void lw_write_json_ending(FILE *out, const struct lw_ending *ending);
+/** On stderr, for formats that have no place for it: also if all is well, unless quiet. */
+void lw_write_ending_aside(const struct lw_writer_setup *setup, const struct lw_ending *ending);
 /** The three lines of ENDING, each begun with PREFIX. */
 void lw_write_ending(FILE *out, const char *prefix, const struct lw_ending *ending);
 
