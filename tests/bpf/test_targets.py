@@ -227,6 +227,37 @@ def _descendants(pid: int) -> list[int]:
         return []
 
 
+# --- what a Python is built like ---
+
+
+def _stripped(where: Path) -> dict[str, str]:
+    """A copy of the interpreter, or of its libpython, without probes and symbols; the environment in which it starts."""
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    library = next((line.split()[-1] for line in maps if "/libpython3" in line), None)
+    environment = {**os.environ, "PYTHONHOME": sys.base_prefix, "LD_LIBRARY_PATH": f"{where}:{sys.base_prefix}/lib"}
+    for source in filter(None, (PYTHON, library)):
+        subprocess.run(["objcopy", "--strip-all", "--remove-section", ".note.stapsdt", source, str(where / Path(source).name)], check=True)
+    return environment
+
+
+@pytest.mark.skipif(not shutil.which("objcopy"), reason="objcopy is missing")
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="calls in code can be found on x86-64 only")
+def test_a_python_without_probes_and_symbols(trace: Callable[..., Trace], tmp_path: Path) -> None:
+    """As they are in containers: the call of _find_and_load() is found in its code; counts are exact, and failures are told apart."""
+    code = "import json, colorsys\ntry:\n    import nowhere_at_all\nexcept ImportError: pass"
+    environment = _stripped(tmp_path)
+    command = [str(tmp_path / Path(PYTHON).name), "-S", "-c", code]
+    answer = subprocess.run([*command[:1], "-X", "importtime", *command[1:]], capture_output=True, text=True, check=True, env=environment)
+    expected = [line.rpartition("|")[2].strip() for line in answer.stderr.splitlines()[1:] if line.startswith("import time:")]
+    run = trace("--", *command, env=environment)
+    assert run.end() == 0, run.errors
+    # Imports that fail are no part of importtime's in every version.
+    imports = [record for record in run.records() if record["event"] == "import"]
+    assert [record["module"] for record in imports if not record["failed"]] == [name for name in expected if name != "nowhere_at_all"]
+    assert [record["module"] for record in imports if record["failed"]] == ["nowhere_at_all"]
+    assert run.nothing_lost()
+
+
 # --- processes that are there ---
 
 
