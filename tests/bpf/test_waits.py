@@ -40,10 +40,11 @@ class Trace:
         return float(self.imported(module)["total"][f"{kind}_ns"]) / 1e9
 
 
-def trace(tracer: str, where: Path, *options: str) -> Trace:
+def trace(tracer: str, where: Path, *options: str, parts: tuple[str, ...] = (), prefix: tuple[str, ...] = ()) -> Trace:
     modules, out = where / "modules", where / "trace.json"
     modules.mkdir()
-    answer = subprocess.run([tracer, "--json", *options, "-o", str(out), "--", sys.executable, str(here / "waiting.py"), str(modules)], capture_output=True, text=True, timeout=300)
+    program = [sys.executable, str(here / "waiting.py"), str(modules), *parts]
+    answer = subprocess.run([*prefix, tracer, "--json", *options, "-o", str(out), "--", *program], capture_output=True, text=True, timeout=300)
     assert answer.returncode == 0, answer
     return Trace(json.loads(answer.stdout), [json.loads(line) for line in out.read_text().splitlines()])
 
@@ -61,8 +62,8 @@ def test_nothing_is_lost_and_classes_add_up(traced: Trace) -> None:
             assert sum(record["total"].values()) == pytest.approx(record["total_ns"], rel=0.001, abs=20_000), record
 
 
-def test_eight_threads_and_one_slow_module(traced: Trace) -> None:
-    """The sum of their waits is within 1 % of what they measured, and each names the module and the thread that imports it."""
+def compare(traced: Trace) -> None:
+    """The sum of waits for one slow module is within 1 % of what seven threads measured, and each names the module and the thread that imports it."""
     own = {int(tid): ns for tid, ns in traced.measured["waits"].items()}
     waits = traced.waits(kind="module", module="wait_slow")
     assert {wait["tid"] for wait in waits} == own.keys()
@@ -71,6 +72,20 @@ def test_eight_threads_and_one_slow_module(traced: Trace) -> None:
     told = sum(wait["wait_ns"] + wait["queue_ns"] for tid in own for wait in traced.waits(tid=tid) if wait["kind"] in ("module", "gil"))
     assert told == pytest.approx(sum(own.values()), rel=0.01)
     assert sum(wait["wait_ns"] for wait in waits) >= 7 * 0.9 * SECONDS * 1e9
+
+
+def test_eight_threads_and_one_slow_module(traced: Trace) -> None:
+    compare(traced)
+
+
+def test_within_a_pid_namespace(tracer: str, tmp_path: Path) -> None:
+    """Threads have the numbers there that they know themselves by."""
+    prefix = ("unshare", "--pid", "--fork", "--mount-proc")
+    if subprocess.run([*prefix, "true"], capture_output=True).returncode:
+        pytest.skip("a PID namespace cannot be made here")
+    traced = trace(tracer, tmp_path, "--sched", parts=("slow",), prefix=prefix)
+    assert traced.measured["tid"] < 100
+    compare(traced)
 
 
 @pytest.mark.parametrize("module, kind", [("wait_sleep", "sleep"), ("wait_cpu", "cpu"), ("wait_lock", "futex"), ("wait_global", "global"), ("wait_slow", "sleep")])
@@ -102,7 +117,7 @@ def test_the_global_lock(traced: Trace) -> None:
 
 def test_without_the_scheduler_there_are_no_waits(tracer: str, tmp_path: Path) -> None:
     """The control of this file."""
-    plain = trace(tracer, tmp_path, "--no-sched")
+    plain = trace(tracer, tmp_path, "--no-sched", parts=("slow", "sleep"))
     assert plain.imported("wait_sleep") and "total" not in plain.imported("wait_sleep")
     assert plain.waits() == []
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Imports that each spend their time on something else, for test_waits.py. Argument: a directory for modules. Prints what the program itself measured, as JSON."""
+"""Imports that each spend their time on something else, for test_waits.py. Arguments: a directory for modules, and which (all of them). Prints what the program itself measured, as JSON."""
 from __future__ import annotations
 
 import _imp
@@ -138,13 +138,19 @@ def queue() -> None:
     os.sched_setaffinity(0, allowed)
 
 
-if __name__ == "__main__":
-    slow()
+def sleep() -> None:
     import wait_sleep  # noqa: F401
+
+
+def cpu() -> None:
     import wait_cpu  # noqa: F401
-    lock()
-    if getattr(sys, "_is_gil_enabled", lambda: True)():
-        gil()
-    global_lock()
-    queue()
+
+
+if __name__ == "__main__":
+    parts = [slow, sleep, cpu, lock, gil, global_lock, queue]
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        parts.remove(gil)
+    for part in parts:
+        if part.__name__ in (sys.argv[2:] or [part.__name__]):
+            part()
     print(json.dumps(measured))
