@@ -37,11 +37,12 @@ struct {
 	__type(value, struct lw_layout);
 } layouts SEC(".maps");
 
+/* By their hash: the kernel would hash and compare all 256 bytes of a text, of which 20 are used. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, LW_NAMES);
-	__type(key, char[LW_NAME_SIZE]);
-	__type(value, __u32);
+	__type(key, __u64);
+	__type(value, struct lw_event_name);
 } names SEC(".maps");
 
 /* [0]: the last number given. */
@@ -98,15 +99,44 @@ static __always_inline int lw_send(void *record, __u64 size)
 	return lw_send_flags(record, size, lw_wakeup());
 }
 
+/* Of TEXT with its terminator and the zeros behind it, eight bytes at a time; on the stack, where the compiler aligns it. */
+static __always_inline __u64 lw_hash(const struct lw_event_name *name, __u32 length)
+{
+	const __u64 *words = (const __u64 *)name->text;
+	__u64 hash = length;
+	for (__u32 i = 0; i < LW_NAME_SIZE / sizeof(*words) && i * sizeof(*words) <= length; i++) {
+		hash = (hash ^ words[i]) * 0x9e3779b97f4a7c15;
+		hash ^= hash >> 32;
+	}
+	return hash;
+}
+
+/* KNOWN's number, if it has the same text; 0 for another one with the same hash, which somebody would have to have made up. */
+static __always_inline __u32 lw_number_of(const struct lw_event_name *known, const struct lw_event_name *event, __u32 length)
+{
+	const __u64 *ours = (const __u64 *)event->text, *theirs = (const __u64 *)known->text;
+	for (__u32 i = 0; i < LW_NAME_SIZE / sizeof(*ours) && i * sizeof(*ours) <= length; i++) {
+		if (ours[i] != theirs[i]) {
+			lw_count(lost);
+			return 0;
+		}
+	}
+	return known->head.name;
+}
+
 /*
  * Number of EVENT's text, whose bytes from the terminator on must be zero and LENGTH of which (without it) are used. New: the record is sent first, so the reader knows every number
  * before it is used. Two CPUs may do that at once: then one number goes unused. 0: no room. Head: pid, tid, ns and flags are the caller's.
+ * Global, as the verifier sees it: looked at once, not on every path that leads here.
  */
-static __always_inline __u32 lw_number(struct lw_event_name *event, __u32 length)
+__noinline __u32 lw_number(struct lw_event_name *event, __u32 length)
 {
-	__u32 *known = bpf_map_lookup_elem(&names, event->text);
+	if (!event)
+		return 0;
+	__u64 hash = lw_hash(event, length);
+	const struct lw_event_name *known = bpf_map_lookup_elem(&names, &hash);
 	if (known)
-		return *known;
+		return lw_number_of(known, event, length);
 	__u32 zero = 0;
 	__u32 *last = bpf_map_lookup_elem(&last_name, &zero);
 	if (!last || *last >= LW_NAMES) {
@@ -118,10 +148,10 @@ static __always_inline __u32 lw_number(struct lw_event_name *event, __u32 length
 	event->head.name = number;
 	if (!lw_send(event, sizeof(event->head) + (length & (LW_NAME_SIZE - 1)) + 1))
 		return 0;
-	if (bpf_map_update_elem(&names, event->text, &number, BPF_NOEXIST)) {
-		known = bpf_map_lookup_elem(&names, event->text);
+	if (bpf_map_update_elem(&names, &hash, event, BPF_NOEXIST)) {
+		known = bpf_map_lookup_elem(&names, &hash);
 		if (known)
-			return *known;
+			return lw_number_of(known, event, length);
 	}
 	return number;
 }

@@ -15,6 +15,10 @@
 
 #include "shared.bpf.h"
 
+#define LW_PEEK(reader, to, size, from) ((void)(reader), bpf_probe_read_user(to, size, (const void *)(from)))
+#define LW_PEEK_TEXT(reader, to, size, from) ((void)(reader), bpf_probe_read_user_str(to, size, (const void *)(from)))
+#include "walk.h"
+
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 /* Set before this is loaded. */
@@ -68,34 +72,33 @@ static __always_inline int value_of(const struct hit *hit, const struct lw_argum
 	return error;
 }
 
-/* A str of the interpreter at OBJECT: where its characters are, if they are ASCII. 0: they are not, or it is none. */
-static __always_inline __u64 characters_of(const struct hit *hit, __u64 object, __u64 *length)
+/* The str at OBJECT, into RECORD; its length. Global: verified once. */
+__noinline __u32 lw_read_str(const struct lw_layout *layout, __u64 object, struct lw_event_name *record)
 {
-	__u32 index = hit->site->layout;
-	const struct lw_layout *layout = bpf_map_lookup_elem(&layouts, &index);
-	if (!layout || !layout->str_ascii || bpf_probe_read_user(length, sizeof(*length), (const void *)(object + layout->str_length)))
-		return 0;
-	return object + layout->str_ascii;
+	return layout && record && layout->str_ascii ? lw_walk_name(NULL, layout, object, record->text) : 0;
 }
 
-/* Number of the name that ARGUMENT is; 0: it cannot be read. */
-static __always_inline __u32 name_of(const struct hit *hit, const struct lw_argument *argument)
+/* Number of the name that ARGUMENT is; 0: it cannot be read. With a stack frame of its own, which holds the name. */
+static __noinline __u32 name_of(const struct hit *hit, const struct lw_argument *argument)
 {
 	struct lw_event_name record = { .head = { .pid = hit->pid, .tid = hit->tid, .ns = hit->ns } };
-	__u64 text, length = 0;
+	__u64 text;
+	__u32 length = 0, index = hit->site->layout;
 	if (value_of(hit, argument, &text) || !text)
 		return 0;
-	if (argument->form == LW_FORM_OBJECT && !(text = characters_of(hit, text, &length)))
+	if (argument->form == LW_FORM_OBJECT) {
+		const struct lw_layout *layout = bpf_map_lookup_elem(&layouts, &index);
+		if (layout)
+			length = lw_read_str(layout, text, &record);
+	} else {
+		long read = bpf_probe_read_user_str(record.text, sizeof(record.text), (const void *)text);
+		length = read > 0 && read <= LW_NAME_SIZE ? (__u32)read - 1 : 0;
+	}
+	if (!length)
 		return 0;
-	long read = bpf_probe_read_user_str(record.text, sizeof(record.text), (const void *)text);
-	if (read <= 1)
-		return 0;
-	/* What is no ASCII keeps something else in this place. */
-	if (argument->form == LW_FORM_OBJECT && read < LW_NAME_SIZE && (__u64)read - 1 != length)
-		return 0;
-	if (read == LW_NAME_SIZE)
+	if (length == LW_NAME_SIZE - 1)
 		record.head.flags = LW_EVENT_CUT;
-	return lw_number(&record, (__u32)read - 1);
+	return lw_number(&record, length);
 }
 
 /* --- whose --- */
@@ -117,7 +120,7 @@ static __always_inline bool numbers_of_current(struct hit *hit)
 }
 
 /* The process that is hit, if its events are wanted. One that nobody knows is entered, and the loader told at once. */
-static __always_inline struct lw_process *wanted(const struct hit *hit)
+static __noinline struct lw_process *wanted(const struct hit *hit)
 {
 	__u32 pid = hit->pid;
 	struct lw_process *process = bpf_map_lookup_elem(&processes, &pid);
@@ -133,7 +136,7 @@ static __always_inline struct lw_process *wanted(const struct hit *hit)
 	return process && process->attention != LW_LEFT_ALONE ? process : NULL;
 }
 
-static __always_inline struct lw_thread *thread_of(const struct hit *hit)
+static __noinline struct lw_thread *thread_of(const struct hit *hit)
 {
 	__u32 key = hit->thread;
 	struct lw_thread *thread = bpf_map_lookup_elem(&threads, &key);
@@ -178,23 +181,6 @@ static __always_inline void count_span(const struct hit *hit, struct lw_thread *
 		thread->open--;
 }
 
-static __always_inline void span(const struct hit *hit, struct lw_event_span *record)
-{
-	struct lw_thread *thread = clocks ? thread_of(hit) : NULL;
-	record->head.pid = hit->pid;
-	record->head.tid = hit->tid;
-	record->head.ns = hit->ns;
-	record->frame = PT_REGS_SP(hit->regs);
-	count_span(hit, thread, record->head.kind == LW_EVENT_START);
-	if (!thread) {
-		lw_send(record, LW_EVENT_SPAN_SHORT);
-		return;
-	}
-	record->head.flags |= LW_EVENT_CLOCKED;
-	read_clock(hit, thread, &record->clock);
-	lw_send(record, sizeof(*record));
-}
-
 /* Ladewerk waits for a module lock. Sched tells that wait, which sees who ends it; without, the other end of it does. */
 static __always_inline void wait(const struct hit *hit, __u32 name)
 {
@@ -206,7 +192,7 @@ static __always_inline void wait(const struct hit *hit, __u32 name)
 		thread->since = hit->ns;
 }
 
-static __always_inline void got(const struct hit *hit)
+static __noinline void got(const struct hit *hit)
 {
 	__u32 key = hit->thread;
 	struct lw_thread *thread = bpf_map_lookup_elem(&threads, &key);
@@ -231,57 +217,70 @@ static __always_inline void outcome(const struct hit *hit, unsigned index, struc
 		head->flags = LW_EVENT_UNKNOWN;
 	else if (!value)
 		head->flags = LW_EVENT_FAILED;
-	if (head->source == LW_SOURCE_LADEWERK)
+	if (hit->site->kind == LW_SITE_OWN_DONE)
 		head->detail = (__u8)value;
+}
+
+/* The start or the end of the import of NAME. */
+static __noinline int span(const struct hit *hit, __u32 name, __u32 importer)
+{
+	struct lw_event_span record = {
+		.head = { .kind = LW_EVENT_DONE, .pid = hit->pid, .tid = hit->tid, .name = name, .ns = hit->ns },
+		.importer = importer,
+		.frame = PT_REGS_SP(hit->regs),
+	};
+	switch (hit->site->kind) {
+	case LW_SITE_START:
+	case LW_SITE_CALL:
+	case LW_SITE_OWN_START:
+		record.head.kind = LW_EVENT_START;
+	}
+	switch (hit->site->kind) {
+	case LW_SITE_OWN_DONE:
+		outcome(hit, 2, &record.head);
+		/* fallthrough */
+	case LW_SITE_OWN_START:
+		record.head.source = LW_SOURCE_LADEWERK;
+		break;
+	case LW_SITE_RETURN:
+		outcome(hit, 0, &record.head);
+		record.head.flags |= LW_EVENT_NAMELESS;
+		/* fallthrough */
+	case LW_SITE_CALL:
+		record.head.source = LW_SOURCE_CALL;
+		break;
+	case LW_SITE_DONE:
+		outcome(hit, 1, &record.head);
+	}
+	struct lw_thread *thread = clocks ? thread_of(hit) : NULL;
+	count_span(hit, thread, record.head.kind == LW_EVENT_START);
+	if (!thread)
+		return lw_send(&record, LW_EVENT_SPAN_SHORT);
+	record.head.flags |= LW_EVENT_CLOCKED;
+	read_clock(hit, thread, &record.clock);
+	return lw_send(&record, sizeof(record));
 }
 
 SEC("uprobe")
 int lw_site(struct pt_regs *regs)
 {
-	__u32 index = (__u32)bpf_get_attach_cookie(regs);
+	__u32 index = (__u32)bpf_get_attach_cookie(regs), name = 0, importer = 0;
 	struct hit hit = { .regs = regs, .ns = bpf_ktime_get_ns(), .site = bpf_map_lookup_elem(&sites, &index) };
 	lw_count(hits);
 	if (!hit.site || !numbers_of_current(&hit) || !(hit.process = wanted(&hit)))
 		return 0;
-	struct lw_event_span record = {};
 	__u8 kind = hit.site->kind;
-	if (kind != LW_SITE_RETURN)
-		record.head.name = name_of(&hit, &hit.site->argument[0]);
-	if (kind == LW_SITE_OWN_START || kind == LW_SITE_OWN_DONE)
-		record.importer = name_of(&hit, &hit.site->argument[1]);
-	switch (kind) {
-	case LW_SITE_OWN_WAIT:
-		wait(&hit, record.head.name);
-		return 0;
-	case LW_SITE_OWN_GOT:
+	if (kind == LW_SITE_OWN_GOT) {
 		got(&hit);
 		return 0;
-	case LW_SITE_OWN_START:
-	case LW_SITE_OWN_DONE:
-		record.head.source = LW_SOURCE_LADEWERK;
-		break;
-	case LW_SITE_CALL:
-	case LW_SITE_RETURN:
-		record.head.source = LW_SOURCE_CALL;
-		break;
-	default:
-		record.head.source = LW_SOURCE_USDT;
 	}
-	record.head.kind = LW_EVENT_DONE;
-	switch (kind) {
-	case LW_SITE_DONE:
-		outcome(&hit, 1, &record.head);
-		break;
-	case LW_SITE_RETURN:
-		outcome(&hit, 0, &record.head);
-		record.head.flags |= LW_EVENT_NAMELESS;
-		break;
-	case LW_SITE_OWN_DONE:
-		outcome(&hit, 2, &record.head);
-		break;
-	default:
-		record.head.kind = LW_EVENT_START;
-	}
-	span(&hit, &record);
+	if (kind != LW_SITE_RETURN)
+		name = name_of(&hit, &hit.site->argument[0]);
+	if (kind == LW_SITE_OWN_START || kind == LW_SITE_OWN_DONE)
+		importer = name_of(&hit, &hit.site->argument[1]);
+	if (kind == LW_SITE_OWN_WAIT)
+		wait(&hit, name);
+	else
+		span(&hit, name, importer);
 	return 0;
 }
