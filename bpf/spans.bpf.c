@@ -17,6 +17,11 @@
 
 #define LW_PEEK(reader, to, size, from) ((void)(reader), bpf_probe_read_user(to, size, (const void *)(from)))
 #define LW_PEEK_TEXT(reader, to, size, from) ((void)(reader), bpf_probe_read_user_str(to, size, (const void *)(from)))
+#define LW_LOOP(times, step, context)                                                  \
+	do {                                                                           \
+		for (__u32 round = 0; round < (times) && !step(round, context);)       \
+			round++;                                                       \
+	} while (0)
 #include "walk.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

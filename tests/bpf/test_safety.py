@@ -42,16 +42,15 @@ def test_attached_and_detached_under_load(tracer: str) -> None:
 def test_everything_at_once_from_the_start(tracer: str) -> None:
     """As a command: all its imports are traced, none of their ends is left over, and it ends as it would have."""
     traced = subprocess.Popen([tracer, "--json", "--", sys.executable, str(Path(__file__).with_name("busy.py"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    lines = []
-    while (line := traced.stdout.readline()) and line != "ready\n":
-        lines.append(line)
+    lines, imports = [], 0
     for line in traced.stdout:
         lines.append(line)
-        if sum('"module":"busy' in seen for seen in lines[-2000:]) >= 1000:
+        imports += line.startswith('{"event":"import","module":"busy')
+        if imports == 1000:
             break
     out, _ = traced.communicate(timeout=WAIT)
     lines += out.splitlines()
     assert traced.returncode == 0
-    events = [json.loads(line) for line in lines if line.startswith("{") and '"event"' in line]
+    events = [json.loads(line) for line in lines if line.startswith('{"event"')]
     assert max(event["depth"] for event in events if event["event"] == "import") >= 200
     assert events[-1]["event"] == "end" and events[-1]["lost"] == 0, events[-1]
