@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from records import BEGIN_NS, CLASSES, MS, Player, Records
+from records import BEGIN_NS, BPF, CLASSES, MS, Player, Records
 from test_formats import HOSTILE, STORIES, by_module, chance, lines, story
 
 pytestmark = pytest.mark.once
@@ -67,6 +67,14 @@ def records(request: pytest.FixtureRequest) -> Records:
 
 def test_json_is_as_it_says(player: Player, records: Records) -> None:
     check_json(lines(player, records))
+
+
+def test_json_members_are_documented() -> None:
+    page = (BPF / "OUTPUTS.md").read_text().split("## JSON lines")[1].split("\n## ")[0]
+    rows = {row.split("|")[1].strip(" `"): row for row in page.splitlines() if row.startswith("| `")}
+    for event, members in EVENTS.items():
+        for member in members:
+            assert f"`{member}`" in rows[event], (event, member)
 
 
 def test_json_golden(player: Player) -> None:
