@@ -305,9 +305,10 @@ def test_what_is_short_or_not_asked_for_is_left_out(player: Player, form: str) -
 
 def test_the_page_has_every_metric_and_every_format(player: Player) -> None:
     page = (BPF / "OUTPUTS.md").read_text()
+    section = page.split("\n## Prometheus\n")[1]
     out, _ = player.play("prometheus", story())
     metrics = {line.split()[2].removeprefix("ladewerk_") for line in out.splitlines() if line.startswith("# TYPE ")}
-    assert metrics == set(re.findall(r"`([a-z_]+)`", "\n".join(line.partition("|")[2].partition("|")[0] for line in page.splitlines() if "_" in line and line.startswith("| `"))))
+    assert metrics == set(re.findall(r"`([a-z_]+)`", "\n".join(line.partition("|")[2].partition("|")[0] for line in section.splitlines() if "_" in line and line.startswith("| `"))))
     options = set(re.findall(r'option = "([a-z]+)"', "".join(path.read_text() for path in BPF.glob("write_*.c"))))
     assert options | {"live"} == set(re.findall(r"^\| `--([a-z]+)` ", page, re.M))
 
