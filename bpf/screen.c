@@ -33,30 +33,41 @@ static struct {
 	enum { PLAIN, ESCAPED, SEQUENCE } state;	/* behind an escape; within what says more about the key, up to a letter */
 } screen;
 
-static bool write_all(const char *text, size_t size)
+enum written { GONE, INTERRUPTED, ALL };
+
+/* A terminal that nobody reads takes nothing: a signal must get through nevertheless. */
+static enum written write_all(const char *text, size_t size)
 {
 	while (size) {
 		ssize_t written = write(screen.out, text, size);
 		if (written < 0 && errno == EINTR)
-			continue;
+			return INTERRUPTED;
 		if (written <= 0)
-			return false;
+			return GONE;
 		text += written;
 		size -= (size_t)written;
 	}
-	return true;
+	return ALL;
 }
 
-/* Signals go on. */
+/* Interrupted, nothing of a short text was written. Some signals may come by chance; if more do, somebody wants an end although the terminal takes nothing. */
+static void write_surely(const char *text, size_t size)
+{
+	for (unsigned tries = 3; tries && write_all(text, size) == INTERRUPTED; tries--)
+		;
+}
+
+/* Signals go on; ^S is a key, lest output stop where nobody knows why (p does that). */
 static void show(void)
 {
 	struct termios raw = screen.before;
 	raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+	raw.c_iflag &= ~(tcflag_t)IXON;
 	raw.c_cc[VMIN] = 0;
 	raw.c_cc[VTIME] = 0;
 	screen.shown = 1;
 	tcsetattr(screen.in, TCSANOW, &raw);
-	write_all(ENTER, sizeof(ENTER) - 1);
+	write_surely(ENTER, sizeof(ENTER) - 1);
 	screen.changed = 1;
 }
 
@@ -65,7 +76,7 @@ static void hide(void)
 	if (!screen.shown)
 		return;
 	screen.shown = 0;
-	write_all(LEAVE, sizeof(LEAVE) - 1);
+	write_surely(LEAVE, sizeof(LEAVE) - 1);
 	tcsetattr(screen.in, TCSANOW, &screen.before);
 }
 
@@ -164,7 +175,16 @@ void lw_screen_size(unsigned *rows, unsigned *columns)
 
 bool lw_screen_show(const char *text, size_t size)
 {
-	return !screen.shown || (write_all("\033[H", 3) && write_all(text, size) && write_all("\033[J", 3));
+	if (!screen.shown)
+		return true;
+	enum written written = write_all("\033[H", 3);
+	if (written == ALL)
+		written = write_all(text, size);
+	if (written == ALL)
+		written = write_all("\033[J", 3);
+	if (written == INTERRUPTED)
+		screen.changed = 1;
+	return written != GONE;
 }
 
 /* Keys that were hit since. False: the terminal is gone. */

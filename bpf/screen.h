@@ -17,7 +17,7 @@ void lw_screen_give_back(void);
 /** Whether the size has changed, or what was shown is gone, since this was last asked. */
 bool lw_screen_changed(void);
 void lw_screen_size(unsigned *rows, unsigned *columns);
-/** The whole of TEXT (no more than the screen has room for, lines divided by "\r\n"; what a line had before must be erased by it). False: the terminal is gone. */
+/** The whole of TEXT (no more than the screen has room for, lines divided by "\r\n"; what a line had before must be erased by it). False: the terminal is gone. Interrupted by a signal, it is shown in part, and lw_screen_changed() says so. */
 bool lw_screen_show(const char *text, size_t size);
 /** The next key that was hit; 0: none, -1: the terminal is gone. Cursor keys and the like are left out. */
 int lw_screen_key(void);

@@ -154,8 +154,8 @@ def test_what_it_shows_and_what_keys_do(open_screen: Callable[..., Screen]) -> N
         screen.shows(title, top)
         if first:
             screen.shows(first, top + 1)
-    # An arrow key is none of ours, whatever letters it is made of.
-    screen.keys("\x1b[1;2n")
+    # ^S stops nothing. An arrow key is none of ours, whatever letters it is made of.
+    screen.keys("\x13\x1b[1;2n")
     screen.keys("p")
     screen.shows("[held: p]", 0)
     assert "(reversed)" in screen.picture()[top]
@@ -194,6 +194,24 @@ def test_control_a_kill_restores_nothing(open_screen: Callable[..., Screen]) -> 
     os.kill(screen.pid, signal.SIGKILL)
     assert screen.ended() == -signal.SIGKILL
     assert not screen.is_restored()
+
+
+def test_a_terminal_that_nobody_reads(open_screen: Callable[..., Screen]) -> None:
+    """The program is held up in a write, and ends when it is asked to all the same: SIGTERM until it does."""
+    screen = open_screen()
+    calls = Path(f"/proc/{screen.pid}/syscall")
+    deadline = time.monotonic() + DEADLINE_S
+    write = {"x86_64": "1", "aarch64": "64"}[os.uname().machine]
+    while calls.read_text().split()[0] != write or calls.read_text().split()[0] != write:
+        assert time.monotonic() < deadline, "was not held up"
+        screen.keys("n")
+        time.sleep(0.01)
+    while not os.waitid(os.P_PID, screen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        assert time.monotonic() < deadline, "does not end"
+        os.kill(screen.pid, signal.SIGTERM)
+        time.sleep(0.01)
+    assert screen.ended() == 15
+    assert termios.tcgetattr(screen.master)[:4] == screen.before[:4]
 
 
 def test_stopped_from_the_keyboard_and_continued(open_screen: Callable[..., Screen]) -> None:
