@@ -373,14 +373,17 @@ static __always_inline void close_spans(struct lw_process *process, const struct
 		__sync_fetch_and_add(&process->active, -thread->open);
 }
 
-/* The last of a process's threads to end is the process; the first one, if it ends before, is not told of. */
+/*
+ * The last of a process's threads to end is the process; the first one, if it ends before, is not told of. The process loses its entry here, also if it is left alone: its number will be
+ * another's.
+ */
 SEC("tp_btf/sched_process_exit")
 int lw_exit(__u64 *context)
 {
 	const struct task_struct *task = (const struct task_struct *)context[0];
 	__u32 key = (__u32)task->pid, pid = process_number(task);
 	struct lw_thread *thread = bpf_map_lookup_elem(&threads, &key);
-	struct lw_process *process = followed(pid);
+	struct lw_process *process = pid ? bpf_map_lookup_elem(&processes, &pid) : NULL;
 	if (thread) {
 		if (process)
 			close_spans(process, thread);
@@ -389,10 +392,13 @@ int lw_exit(__u64 *context)
 	if (!process)
 		return 0;
 	__u32 tid = thread_number(task);
-	if (tid != pid)
+	bool last = task->signal->live.counter == 0, told = process->attention != LW_LEFT_ALONE;
+	if (told && tid != pid)
 		tell_of(LW_EVENT_EXIT, pid, tid, 0);
-	if (task->signal->live.counter == 0)
+	if (told && last)
 		tell_of(LW_EVENT_EXIT, pid, pid, 0);
+	if (last)
+		bpf_map_delete_elem(&processes, &pid);
 	return 0;
 }
 
