@@ -268,7 +268,7 @@ static int load_once(lw_capture *capture)
 /* A kernel may have a version number of its own idea of what it can do. */
 static int load(lw_capture *capture)
 {
-	capture->multi = capture->rights.kernel >= MULTI_KERNEL;
+	capture->multi = capture->rights.kernel >= MULTI_KERNEL && !capture->options.one_by_one;
 	int error = load_once(capture);
 	if (!capture->multi || !error || error == -EPERM)
 		return error;

@@ -25,6 +25,7 @@ struct lw_capture_options {
 	bool sched;		/* with classes of waits */
 	bool sched_needed;	/* and fail without; else capture goes on without, and lw_capture_note() says why */
 	bool everybody;		/* processes that are not known are followed (all processes of a binary) */
+	bool one_by_one;		/* probes as kernels before 6.6 have them, a perf event each */
 	unsigned ring_kib;	/* 0: 4096. A power of two */
 };
 
