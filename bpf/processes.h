@@ -11,6 +11,7 @@ struct lw_program;
 
 struct lw_known_process {
 	pid_t pid, inner;
+	bool asked;			/* for, by number */
 	bool family;			/* its children are to be followed */
 	bool followed;			/* it has a Python, and its events count. Neither: it is left alone */
 	bool gone;			/* has ended; remembered for the events that are still under way */

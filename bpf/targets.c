@@ -35,7 +35,6 @@
 
 enum {
 	GENERATIONS = 64,		/* parents that are asked for their parent */
-	REFUSED = -ENOTSUP,
 };
 
 #define MILLISECONDS UINT64_C(1000000)
@@ -408,7 +407,7 @@ int lw_targets_pid(lw_targets *targets, pid_t pid, char *why)
 	struct lw_known_process *known = enter(targets, proc.process);
 	if (!known)
 		return refuse(why, -ENOMEM, "out of memory", number);
-	known->family = targets->finite = true;
+	known->asked = known->family = targets->finite = true;
 	hold(known);
 	unsigned before = followed_count(targets);
 	error = look_at(targets, proc.process, false, true, why);
@@ -577,7 +576,7 @@ int lw_targets_command(lw_targets *targets, char *const argv[], pid_t *child, ch
 	if (!refusal[0])
 		return 0;
 	snprintf(why, LW_CAPTURE_WHY, "%s", refusal);
-	return REFUSED;
+	return -ENOTSUP;
 }
 
 /* --- keeping up --- */
@@ -606,7 +605,8 @@ static void tend_each(lw_targets *targets, uint64_t time, bool around)
 		}
 		if (!known->followed && !known->family && !around)
 			continue;
-		sample_cpu(known);
+		if (known->followed)
+			sample_cpu(known);
 		if (has_ended(known))
 			bury(targets, known);
 		else if (known->look_ns && time >= known->look_ns)
@@ -639,7 +639,7 @@ bool lw_targets_ended(const lw_targets *targets, int *status)
 		return false;
 	for (unsigned i = 0; i < targets->processes.count; i++) {
 		const struct lw_known_process *known = &targets->processes.all[i];
-		if (!known->gone && (known->family || known->followed))
+		if (!known->gone && (known->asked || known->followed))
 			return false;
 	}
 	return true;
