@@ -70,7 +70,7 @@ def build(where: Path) -> Path:
     """Compiles `play`, with sanitizers."""
     program = where / "play"
     sources = [BPF / f"{part}.c" for part in PARTS] + sorted(BPF.glob("write_*.c")) + [Path(__file__).parent / "tools" / "play.c"]
-    flags = ["-std=gnu11", "-D_GNU_SOURCE", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-I", BPF]
+    flags = ["-std=gnu11", "-D_GNU_SOURCE", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", f"-I{BPF}"]
     subprocess.run(["cc", *flags, *sources, "-o", program], check=True)
     return program
 

@@ -14,6 +14,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,11 @@ def test_a_terminal_that_nobody_reads(open_screen: Callable[..., Screen]) -> Non
     assert termios.tcgetattr(screen.master)[:4] == screen.before[:4]
 
 
+def is_shown_again(screen: Screen, size: int) -> bool:
+    """Since SIZE bytes had been written."""
+    return ENTER in screen.output[size:] and b"q quit" in screen.output[size:]
+
+
 def test_stopped_from_the_keyboard_and_continued(open_screen: Callable[..., Screen]) -> None:
     screen = open_screen()
     for _ in range(2):
@@ -222,7 +228,7 @@ def test_stopped_from_the_keyboard_and_continued(open_screen: Callable[..., Scre
         screen.until(screen.is_restored, "kept the terminal")
         size = len(screen.output)
         os.kill(screen.pid, signal.SIGCONT)
-        screen.until(lambda size=size: ENTER in screen.output[size:] and b"q quit" in screen.output[size:], "did not go on")
+        screen.until(partial(is_shown_again, screen, size), "did not go on")
         assert not termios.tcgetattr(screen.master)[3] & termios.ECHO
     screen.keys("q")
     assert screen.ended() == 0 and screen.is_restored()
