@@ -8,11 +8,11 @@
 Test(rights, the_missing_capability_is_named)
 {
 	static const struct { bool admin, bpf, perfmon; const char *said; bool borrowed; } cases[] = {
-		{ false, false, false, "CAP_BPF and CAP_PERFMON are missing" },
-		{ false, true, false, "CAP_PERFMON is missing" },
-		{ false, false, true, "CAP_BPF is missing" },
-		{ false, true, true, NULL },
-		{ true, false, false, NULL },
+		{ false, false, false, "CAP_BPF and CAP_PERFMON are missing", false },
+		{ false, true, false, "CAP_PERFMON is missing", false },
+		{ false, false, true, "CAP_BPF is missing", false },
+		{ false, true, true, NULL, false },
+		{ true, false, false, NULL, false },
 		{ true, true, true, "its capabilities are those of a user namespace", true },
 		{ false, false, false, "CAP_BPF and CAP_PERFMON are missing", true },
 	};
