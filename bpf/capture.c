@@ -150,7 +150,21 @@ static int load_spans(lw_capture *capture)
 		spans->rodata->lw_wake_at = kib * 1024 / 4;
 	if (capture->multi)
 		bpf_program__set_expected_attach_type(spans->progs.lw_site, (enum bpf_attach_type)lw_probes_multi_type());
+	bpf_program__set_autoload(spans->progs.lw_born, !capture->options.sched);
+	bpf_program__set_autoload(spans->progs.lw_gone, !capture->options.sched);
+	bpf_program__set_autoload(spans->progs.lw_replaced, !capture->options.sched);
 	return lw_spans__load(spans);
+}
+
+/* Processes that come and go are told of by sched, or else by programs of spans. */
+static int attach_processes(lw_capture *capture)
+{
+	struct lw_spans *spans = capture->spans;
+	if (capture->options.sched)
+		return 0;
+	bool attached = (spans->links.lw_born = bpf_program__attach(spans->progs.lw_born)) && (spans->links.lw_gone = bpf_program__attach(spans->progs.lw_gone)) &&
+			(spans->links.lw_replaced = bpf_program__attach(spans->progs.lw_replaced));
+	return attached ? 0 : -errno;
 }
 
 static int share_maps(lw_capture *capture)
@@ -259,6 +273,8 @@ static int load_once(lw_capture *capture)
 	if (!error)
 		error = open_ring(capture);
 	if (!error)
+		error = attach_processes(capture);
+	if (!error)
 		error = calibrate(capture);
 	if (error)
 		unload(capture);
@@ -335,6 +351,8 @@ static void detach(lw_capture *capture)
 	capture->own = NULL;
 	if (capture->sched)
 		lw_sched__detach(capture->sched);
+	if (capture->spans)
+		lw_spans__detach(capture->spans);
 	for (unsigned i = 0; i < capture->count; i++)
 		lw_probes_detach(capture->attached[i].probes);
 	capture->count = 0;

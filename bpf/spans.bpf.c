@@ -9,6 +9,7 @@
  */
 #include <linux/bpf.h>
 #include <linux/ptrace.h>
+#include <linux/sched.h>
 #include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
@@ -37,6 +38,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct lw_site);
 } sites SEC(".maps");
+
+/* Without sched: processes that followed ones have forked, and that have not come to a probe, by the address of their first thread in the kernel. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LW_PROCESSES);
+	__type(key, __u64);
+	__type(value, __u32);	/* the followed one */
+} newborn SEC(".maps");
 
 /* A hit, as the functions below pass it on. */
 struct hit {
@@ -132,6 +141,13 @@ static __noinline struct lw_process *wanted(const struct hit *hit)
 	if (!process) {
 		struct lw_process entry = { .attention = everybody ? LW_FOLLOWED : LW_ASKED, .layout = LW_LAYOUTS };
 		struct lw_event_head record = { .kind = LW_EVENT_PROCESS, .pid = pid, .tid = hit->tid, .ns = hit->ns };
+		__u64 task = bpf_get_current_task();
+		const __u32 *parent = clocks ? NULL : bpf_map_lookup_elem(&newborn, &task);
+		if (parent) {
+			record.kind = LW_EVENT_FORK;
+			record.name = pid;
+			record.pid = record.tid = *parent;
+		}
 		if (bpf_map_update_elem(&processes, &pid, &entry, BPF_NOEXIST) == 0)
 			lw_send_flags(&record, sizeof(record), BPF_RB_FORCE_WAKEUP);
 		process = bpf_map_lookup_elem(&processes, &pid);
@@ -287,5 +303,52 @@ int lw_site(struct pt_regs *regs)
 		wait(&hit, name);
 	else
 		span(&hit, name, importer);
+	return 0;
+}
+
+/* --- processes that come and go: attached if sched is not, which sees more of it. The loader alone would be too late for those that live shorter than it takes to look into /proc --- */
+
+static __always_inline struct lw_process *followed(__u32 pid)
+{
+	struct lw_process *process = bpf_map_lookup_elem(&processes, &pid);
+	return process && process->attention != LW_LEFT_ALONE ? process : NULL;
+}
+
+/* Its number is not known yet, nor can it be read without BTF. What such a process forks in turn belongs to the same. */
+SEC("raw_tp/task_newtask")
+int lw_born(struct bpf_raw_tracepoint_args *context)
+{
+	struct hit hit = {};
+	__u64 child = context->args[0], task = bpf_get_current_task();
+	if ((context->args[1] & CLONE_THREAD) || !numbers_of_current(&hit))
+		return 0;
+	const __u32 *parent = followed(hit.pid) ? &hit.pid : bpf_map_lookup_elem(&newborn, &task);
+	if (parent)
+		bpf_map_update_elem(&newborn, &child, parent, BPF_ANY);
+	return 0;
+}
+
+/* Or the next thread at this address would be taken for it. */
+SEC("raw_tp/sched_process_exit")
+int lw_gone(struct bpf_raw_tracepoint_args *context)
+{
+	__u64 task = context->args[0];
+	bpf_map_delete_elem(&newborn, &task);
+	return 0;
+}
+
+/* Nothing of the old program is left: no spans, no interpreter. */
+SEC("raw_tp/sched_process_exec")
+int lw_replaced(struct bpf_raw_tracepoint_args *context)
+{
+	struct hit hit = {};
+	struct lw_process *process = numbers_of_current(&hit) ? followed(hit.pid) : NULL;
+	if (!process)
+		return 0;
+	process->active = 0;
+	process->runtime = 0;
+	process->layout = LW_LAYOUTS;
+	struct lw_event_head record = { .kind = LW_EVENT_EXEC, .pid = hit.pid, .tid = hit.pid, .ns = bpf_ktime_get_ns() };
+	lw_send_flags(&record, sizeof(record), BPF_RB_FORCE_WAKEUP);
 	return 0;
 }
