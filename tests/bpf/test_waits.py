@@ -40,10 +40,10 @@ class Trace:
         return float(self.imported(module)["total"][f"{kind}_ns"]) / 1e9
 
 
-def trace(tracer: str, where: Path, *options: str, parts: tuple[str, ...] = (), prefix: tuple[str, ...] = ()) -> Trace:
+def trace(tracer: str, where: Path, *options: str, parts: tuple[str, ...] = (), prefix: tuple[str, ...] = (), python: tuple[str, ...] = (sys.executable,)) -> Trace:
     modules, out = where / "modules", where / "trace.json"
     modules.mkdir()
-    program = [sys.executable, str(here / "waiting.py"), str(modules), *parts]
+    program = [*python, str(here / "waiting.py"), str(modules), *parts]
     answer = subprocess.run([*prefix, tracer, "--json", *options, "-o", str(out), "--", *program], capture_output=True, text=True, timeout=300)
     assert answer.returncode == 0, answer
     return Trace(json.loads(answer.stdout), [json.loads(line) for line in out.read_text().splitlines()])
@@ -86,6 +86,16 @@ def test_within_a_pid_namespace(tracer: str, tmp_path: Path) -> None:
     traced = trace(tracer, tmp_path, "--sched", parts=("slow",), prefix=prefix)
     assert traced.measured["tid"] < 100
     compare(traced)
+
+
+def test_with_ladewerk(tracer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own probes say what is waited for; imports that waited are there as well."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    traced = trace(tracer, tmp_path, "--sched", parts=("slow",), python=(str(Path(sys.executable).parent / "ladewerk"), "run"))
+    compare(traced)
+    waited = [record for record in traced.records if record["event"] == "import" and record["module"] == "wait_slow" and record["outcome"] == "waited"]
+    assert len(waited) == 7
+    assert all(record["total"]["module_ns"] >= 0.9 * record["total_ns"] - record["total"]["queue_ns"] for record in waited), waited
 
 
 @pytest.mark.parametrize("module, kind", [("wait_sleep", "sleep"), ("wait_cpu", "cpu"), ("wait_lock", "futex"), ("wait_global", "global"), ("wait_slow", "sleep")])
