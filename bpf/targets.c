@@ -449,10 +449,13 @@ int lw_targets_binary(lw_targets *targets, const char *path, char *why)
 {
 	char real[PATH_MAX], library[PATH_MAX];
 	const struct lw_program *python = NULL;
-	struct stat status;
+	struct stat status, resolved;
 	why[0] = 0;
-	if (!realpath(path, real) || stat(real, &status))
+	if (stat(path, &status))
 		return refuse(why, -errno, strerror(errno), path);
+	/* Through /proc/PID/root, the name that realpath() finds is another file's, or nobody's, here. */
+	if (!realpath(path, real) || stat(real, &resolved) || resolved.st_dev != status.st_dev || resolved.st_ino != status.st_ino)
+		snprintf(real, sizeof(real), "%s%s", *path == '/' ? "" : "./", path);
 	int error = lw_finder_file(targets->finder, "", real, &python, why);
 	bool is_library = !error && strncmp(strrchr(real, '/') + 1, "libpython", 9) == 0;
 	if (error == -ENOEXEC && lw_python_library("", real, library, sizeof(library)))

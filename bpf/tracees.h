@@ -7,6 +7,7 @@
  *                                                             else: goes on; it and what it forks are stopped at the next exec
  *
  * Nothing of a process is written. If we are killed, the kernel lets all of them go on. Signals, also those that stop a process, have the effect they would have had.
+ * A process has one tracer: debuggers (gdb, strace) cannot be such a command, and programs with set-user-ID do not get their rights, unless we have CAP_SYS_PTRACE.
  */
 #ifndef LW_BPF_TRACEES_H
 #define LW_BPF_TRACEES_H
