@@ -500,6 +500,7 @@ static void count_raw(lw_capture *capture, struct lw_counts *out)
 		return;
 	for (int i = 0; i < capture->cpus; i++) {
 		out->hits += capture->per_cpu[i].hits;
+		out->strangers += capture->per_cpu[i].strangers;
 		out->switches += capture->per_cpu[i].switches;
 		out->events += capture->per_cpu[i].events;
 		out->lost += capture->per_cpu[i].lost;
@@ -558,10 +559,11 @@ void lw_capture_count(lw_capture *capture, struct lw_capture_counts *out)
 	count_raw(capture, &now);
 	*out = (struct lw_capture_counts){
 		.hits = now.hits - capture->before.hits,
+		.strangers = now.strangers - capture->before.strangers,
 		.switches = now.switches - capture->before.switches,
 		.events = now.events - capture->before.events,
 		.lost = now.lost - capture->before.lost + capture->missing,
 		.program_ns = run_ns(capture->spans->progs.lw_site) + sched,
 	};
-	out->overhead_ns = out->hits * capture->hit_ns + (sched ? sched : out->switches * SWITCH_NS);
+	out->overhead_ns = (out->hits - out->strangers) * capture->hit_ns + (sched ? sched : out->switches * SWITCH_NS);
 }

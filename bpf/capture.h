@@ -57,12 +57,13 @@ int lw_capture_read(lw_capture *capture, int timeout_ms, lw_capture_sink *sink, 
 int lw_capture_stop(lw_capture *capture, lw_capture_sink *sink, void *context);
 
 struct lw_capture_counts {
-	uint64_t hits;		/* of uprobes, followed processes or not */
+	uint64_t hits;		/* of uprobes, by all processes */
+	uint64_t strangers;	/* those of them by processes that do not count */
 	uint64_t switches;	/* seen by the sched part */
 	uint64_t events;	/* put into the ring buffer */
 	uint64_t lost;		/* because it, or the table of names, was full */
 	uint64_t program_ns;	/* CPU time within BPF programs; 0 if the kernel does not say */
-	uint64_t overhead_ns;	/* estimate of all CPU time that targets lost: program_ns and the traps, as measured on this machine when capture opened */
+	uint64_t overhead_ns;	/* estimate of the CPU time that processes which count lost: traps and programs, as measured on this machine when capture opened */
 };
 void lw_capture_count(lw_capture *capture, struct lw_capture_counts *out);
 

@@ -154,7 +154,10 @@ static __noinline struct lw_process *wanted(const struct hit *hit)
 		if (!process)
 			lw_count(lost);
 	}
-	return process && process->attention != LW_LEFT_ALONE ? process : NULL;
+	if (process && process->attention != LW_LEFT_ALONE)
+		return process;
+	lw_count(strangers);
+	return NULL;
 }
 
 static __noinline struct lw_thread *thread_of(const struct hit *hit)
@@ -311,7 +314,10 @@ int lw_site(struct pt_regs *regs)
 static __always_inline struct lw_process *followed(__u32 pid)
 {
 	struct lw_process *process = bpf_map_lookup_elem(&processes, &pid);
-	return process && process->attention != LW_LEFT_ALONE ? process : NULL;
+	if (process && process->attention != LW_LEFT_ALONE)
+		return process;
+	lw_count(strangers);
+	return NULL;
 }
 
 /* Its number is not known yet, nor can it be read without BTF. What such a process forks in turn belongs to the same. */

@@ -51,6 +51,7 @@ struct lw_thread {
 
 struct lw_counts {
 	__u64 hits;		/* of uprobes */
+	__u64 strangers;	/* those of them by processes that are left alone */
 	__u64 switches;		/* of threads that count */
 	__u64 events;		/* sent */
 	__u64 lost;		/* not sent, or without a name that was there */

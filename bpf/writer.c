@@ -92,9 +92,9 @@ void lw_write_ending(FILE *out, const char *prefix, const struct lw_ending *endi
 	const struct lw_capture_counts *counts = &ending->counts;
 	fprintf(out, "%sevents: %" PRIu64 " (probes were hit %" PRIu64 " times, threads switched %" PRIu64 " times)\n", prefix, counts->events, counts->hits, counts->switches);
 	fprintf(out, "%slost events: %" PRIu64 "%s\n", prefix, counts->lost, counts->lost ? ": what is said above is incomplete" : "");
-	fprintf(out, "%soverhead: about %.3f ms of CPU time in all processes that hit probes", prefix, (double)counts->overhead_ns / 1e6);
+	fprintf(out, "%soverhead: about %.3f ms of CPU time", prefix, (double)counts->overhead_ns / 1e6);
 	if (ending->target_cpu_ns)
-		fprintf(out, ", %.2f %% of what the traced ones used", overhead_of(ending) / 10);
+		fprintf(out, ", %.2f %% of what the traced processes used", overhead_of(ending) / 10);
 	fputc('\n', out);
 	/* Rare ones, which are no news when there are none. */
 	if (ending->dropped)

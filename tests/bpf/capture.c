@@ -207,6 +207,7 @@ Test(capture, who_is_left_alone_is_counted_and_not_told)
 	cr_expect(seen.starts == 2 && seen.processes == 1);
 	lw_capture_count(capture, &counts);
 	cr_expect_eq(counts.hits, 3);
+	cr_expect_eq(counts.strangers, 1);
 	lw_capture_close(capture);
 }
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WORDS = 16 };
+enum { WORDS = 32 };
 
 /* LINE, cut at spaces, as arguments of the program. */
 static int read_line(const char *line, struct lw_options *out, char *complaint, size_t size)
@@ -16,7 +16,7 @@ static int read_line(const char *line, struct lw_options *out, char *complaint, 
 	int argc = 0;
 	argv[argc++] = (char *)"trace";
 	snprintf(copy, sizeof(copy), "%s", line);
-	for (char *word = strtok(copy, " "); word; word = strtok(NULL, " "))
+	for (char *word = strtok(copy, " "); word && argc < WORDS - 1; word = strtok(NULL, " "))
 		argv[argc++] = word;
 	argv[argc] = NULL;
 	FILE *complaints = fmemopen(complaint, size, "w");

@@ -262,7 +262,7 @@ waits for module locks: 1, 5.000 ms together, the longest 5.000 ms
 
 events: 30 (probes were hit 40 times, threads switched 50 times)
 lost events: 2: what is said above is incomplete
-overhead: about 25.000 ms of CPU time in all processes that hit probes, 2.50 % of what the traced ones used
+overhead: about 25.000 ms of CPU time, 2.50 % of what the traced processes used
 note: a "note"
 """
 
