@@ -419,17 +419,18 @@ struct biasing {
 	uint64_t bias;
 };
 
-/* Whether MAPPING is of the program's file. Overlays may number a file otherwise in maps than to stat(2). */
+/* Whether MAPPING is of the program's file. Overlays may number a file otherwise in maps than to stat(2); where the file itself may not be looked at, the number of the inode must do. */
 static bool is_of(const struct biasing *biasing, const struct lw_mapping *mapping)
 {
 	char name[64];
 	struct stat status;
-	if (mapping->ino != biasing->program->ino)
-		return false;
-	if (mapping->dev == biasing->program->dev)
+	const struct lw_program *program = biasing->program;
+	if (mapping->ino == program->ino && mapping->dev == program->dev)
 		return true;
 	snprintf(name, sizeof(name), "/proc/%d/map_files/%llx-%llx", biasing->pid, (unsigned long long)mapping->start, (unsigned long long)mapping->end);
-	return stat(name, &status) ? true : status.st_dev == biasing->program->dev;
+	if (stat(name, &status))
+		return mapping->ino == program->ino;
+	return status.st_ino == program->ino && status.st_dev == program->dev;
 }
 
 static int match_head(void *context, const struct lw_mapping *mapping)
