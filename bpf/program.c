@@ -64,7 +64,7 @@ static int match_path(void *context, const struct lw_mapping *mapping)
 	return 1;
 }
 
-/* The file itself, through the mapping: that works for deleted files and other mount namespaces, but wants CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE. Else by what leads to the same. */
+/* The file itself, through the mapping: that works for deleted files too, but wants CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE. Else by what leads to the same. */
 static int open_mapped(pid_t pid, const struct lw_mapping *mapping, const char *path)
 {
 	char name[64 + 4096];
@@ -96,7 +96,7 @@ static int open_of(pid_t pid, const char *path, char *why)
 	int found = lw_mappings_read(pid, match_path, &search);
 	int fd = found == 1 ? open_mapped(pid, &search.found, path) : found ? found : -ENOENT;
 	if (fd == -EACCES || fd == -EPERM) {
-		say(why, "%s of process %d cannot be opened: that needs CAP_SYS_PTRACE, and CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE where it is deleted or in another mount namespace", path, pid);
+		say(why, "%s of process %d cannot be opened: that needs CAP_SYS_PTRACE; CAP_DAC_READ_SEARCH if it is not readable for all; CAP_CHECKPOINT_RESTORE if it is deleted", path, pid);
 		return -EACCES;
 	}
 	if (fd < 0)
