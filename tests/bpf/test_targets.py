@@ -259,6 +259,25 @@ def test_a_python_without_probes_and_symbols(trace: Callable[..., Trace], tmp_pa
     assert run.nothing_lost()
 
 
+def test_ladewerk_is_seen_from_its_first_import(trace: Callable[..., Trace], target: Callable[..., Target], tmp_path: Path) -> None:
+    """By its own probes, which are in its extension before a process has loaded that; and in a process that has. How a module came to be is Ladewerk's to say."""
+    ladewerk = str(Path(sys.executable).parent / "ladewerk")
+    (tmp_path / "mine.py").write_text("import theirs\n")
+    (tmp_path / "theirs.py").write_text("")
+    app = tmp_path / "app.py"
+    app.write_text(f"import mine\n{ANSWERING.replace('colorsys', 'theirs')}")
+    command = trace("--", ladewerk, "run", str(app), stdin=subprocess.DEVNULL)
+    assert command.end() == 0, command.errors
+    running = target(ladewerk, "run", str(app))
+    process = trace("-p", str(running.pid)).begun()
+    running.ask()
+    running.end()
+    assert process.end() == 0, process.errors
+    for run, expected in ((command, {("mine", "__main__"), ("theirs", "mine")}), (process, {("theirs", "__main__")})):
+        own = {(record["module"], record["importer"]) for record in run.records() if record["event"] == "import" and record["outcome"]}
+        assert {import_ for import_ in own if import_[0] in ("mine", "theirs")} == expected
+
+
 # --- processes that are there ---
 
 
