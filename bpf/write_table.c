@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * write_table: for people: a line per module, those that took most first, when the trace is over; then who waited for locks. Classes are those of a module's own
- * time; "waited" is how long others waited for its lock.
+ * time, as far as there are any; "waited" is how long others waited for its lock.
  */
 #include "writer.h"
 
@@ -13,28 +13,31 @@ struct lw_writer {
 	struct lw_writer_setup setup;
 };
 
-static bool is_clocked(const struct lw_module_total *module, long count)
+/* Classes that have anything in them, as bits: lines are long enough. */
+static unsigned classes_of(const struct lw_module_total *module, long count)
 {
+	unsigned classes = 0;
 	for (long i = 0; i < count; i++)
 		for (unsigned class = 0; class < LW_CLASSES; class++)
-			if (module[i].self.ns[class])
-				return true;
-	return false;
+			classes |= (module[i].self.ns[class] != 0) << class;
+	return classes;
 }
 
-static void write_heading(FILE *out, bool clocked)
+static void write_heading(FILE *out, unsigned classes)
 {
 	fputs("   count  failed     self ms    total ms", out);
-	for (unsigned i = 0; clocked && i < LW_CLASSES; i++)
-		fprintf(out, " %9s", lw_class_name(i));
+	for (unsigned i = 0; i < LW_CLASSES; i++)
+		if (classes & 1u << i)
+			fprintf(out, " %9s", lw_class_name(i));
 	fputs("    waited  module <- importer\n", out);
 }
 
-static void write_module(FILE *out, const struct lw_module_total *module, bool clocked)
+static void write_module(FILE *out, const struct lw_module_total *module, unsigned classes)
 {
 	fprintf(out, "%8" PRIu64 " %7" PRIu64 " %11.3f %11.3f", module->count, module->failed, lw_ms(module->self_ns), lw_ms(module->total_ns));
-	for (unsigned i = 0; clocked && i < LW_CLASSES; i++)
-		fprintf(out, " %9.3f", lw_ms(module->self.ns[i]));
+	for (unsigned i = 0; i < LW_CLASSES; i++)
+		if (classes & 1u << i)
+			fprintf(out, " %9.3f", lw_ms(module->self.ns[i]));
 	fprintf(out, " %9.3f  ", lw_ms(module->waited_ns));
 	lw_write_plain(out, module->module);
 	if (*module->importer) {
@@ -52,13 +55,13 @@ static void write_modules(const lw_writer *writer)
 		fputs("not enough memory for a list of modules\n", writer->setup.out);
 		return;
 	}
-	const bool clocked = is_clocked(module, count);
+	const unsigned classes = classes_of(module, count);
 	uint64_t left_out = 0;
-	write_heading(writer->setup.out, clocked);
+	write_heading(writer->setup.out, classes);
 	for (long i = 0; i < count; i++) {
 		const uint64_t longest = module[i].total_ns > module[i].longest_wait_ns ? module[i].total_ns : module[i].longest_wait_ns;
 		if (lw_writer_wants(&writer->setup, module[i].module, longest))
-			write_module(writer->setup.out, &module[i], clocked);
+			write_module(writer->setup.out, &module[i], classes);
 		else
 			left_out++;
 	}

@@ -243,11 +243,11 @@ def test_what_is_listed_has_those_around_it(player: Player) -> None:
 def test_table_golden(player: Player) -> None:
     out = player.play("table", story())[0]
     assert out == """\
-   count  failed     self ms    total ms       cpu     queue    module    global       gil     futex      disk     sleep    waited  module <- importer
-       2       0      12.500      12.500     0.000     0.000     0.000     0.000     0.000     0.000     0.000     0.000     5.000  slow <- app.views
-       1       0      10.000      10.000     2.000     0.000     0.000     0.000     3.000     0.000     5.000     0.000     0.000  app.db <- app
-       1       0       1.750      12.000     1.750     0.000     0.000     0.000     0.000     0.000     0.000     0.000     0.000  app <- __main__
-       1       1       0.250       0.250     0.250     0.000     0.000     0.000     0.000     0.000     0.000     0.000     0.000  nope <- app
+   count  failed     self ms    total ms       cpu       gil      disk    waited  module <- importer
+       2       0      12.500      12.500     0.000     0.000     0.000     5.000  slow <- app.views
+       1       0      10.000      10.000     2.000     3.000     5.000     0.000  app.db <- app
+       1       0       1.750      12.000     1.750     0.000     0.000     0.000  app <- __main__
+       1       1       0.250       0.250     0.250     0.000     0.000     0.000  nope <- app
 
 most contended modules
      waits  waited ms  longest ms  module
