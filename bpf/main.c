@@ -56,22 +56,31 @@ struct session {
 
 /* --- signals: which came, and how often we were asked to stop --- */
 
-static volatile sig_atomic_t interrupts, terminations;
+enum { PATIENCE = 3 };
 
+static volatile sig_atomic_t interrupts, terminations, requests;
+
+/* Whoever asks for the third time gets it at once: output may go to somebody who does not read it. */
 static void on_signal(int number)
 {
+	if (number == SIGCHLD)
+		return;
 	if (number == SIGINT)
 		interrupts++;
-	else if (number != SIGCHLD)
+	else
 		terminations = number;
+	if (++requests >= PATIENCE) {
+		signal(number, SIG_DFL);
+		raise(number);
+	}
 }
 
-/* SIGCHLD only wakes. What is ignored (nohup) stays ignored. */
+/* SIGCHLD only wakes. What is ignored (nohup) stays ignored. Writes go on: what stdio has not written because of a signal would be lost. poll() does not. */
 static void catch_signals(void)
 {
 	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP, SIGCHLD };
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
-		struct sigaction old, action = { .sa_handler = on_signal };
+		struct sigaction old, action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
 		sigemptyset(&action.sa_mask);
 		if (numbers[i] != SIGCHLD && sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN)
 			continue;

@@ -56,7 +56,10 @@ def attach(tracer: list[str], pid: int, out: str | Path = os.devnull) -> subproc
 
 def links(pid: int) -> set[str]:
     """Kinds of BPF links that a process has."""
-    texts = [path.read_text() for path in Path(f"/proc/{pid}/fdinfo").iterdir()]
+    texts = []
+    for path in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # one that was open for a moment
+            texts.append(path.read_text())
     return {kind for text in texts for kind in re.findall(r"^link_type:\s+(\w+)$", text, re.MULTILINE)}
 
 

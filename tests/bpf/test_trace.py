@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 MODULES = 300
 WAIT = 60
+WRITE = 64 if platform.machine() == "aarch64" else 1  # number of write(2)
 
 
 def run(*command: object, **options: object) -> subprocess.CompletedProcess[str]:
@@ -147,6 +150,26 @@ def test_commands_that_are_none(tracer: str, tmp_path: Path) -> None:
     for command in "/nowhere/python", str(tmp_path), str(script):
         done = run(tracer, "--json", "--", command)
         assert done.returncode not in (0, 77) and done.stderr, done
+
+
+def _wait_for(what) -> None:
+    deadline = time.monotonic() + WAIT
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_output_that_is_not_read_while_the_command_ends(tracer: str, package: Path) -> None:
+    """The end of the command is a signal in the middle of a write, which loses nothing."""
+    code = f"import sys, os; os.write(2, b'%d\\n' % os.getpid()); exec(open({str(package / 'all.py')!r}).read()); sys.stdin.read()"
+    with subprocess.Popen([tracer, "-q", "--json", "--", sys.executable, "-c", code], cwd=package, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        child = int(process.stderr.readline())
+        _wait_for(lambda: Path(f"/proc/{process.pid}/syscall").read_text().split()[:2] == [str(WRITE), "0x1"])
+        process.stdin.close()
+        _wait_for(lambda: Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
+        out, said = process.stdout.read(), process.stderr.read()
+        assert (process.wait(WAIT), said) == (0, "")
+    assert sum(e["event"] == "import" and e["module"].startswith("many.") for e in lines(out)) == MODULES
 
 
 # --- processes that are there ---
