@@ -48,8 +48,8 @@ def thread(function: object, *arguments: object) -> threading.Thread:
 
 
 def slow() -> None:
-    """Seven threads wait for a module that another one has begun to import: how long, they say themselves."""
-    waits: dict[int, int] = {}
+    """Seven threads wait for a module that another one has begun to import: from when to when, they say themselves."""
+    waits: dict[int, tuple[int, int]] = {}
 
     def importer() -> None:
         measured["importer"] = threading.get_native_id()
@@ -59,7 +59,7 @@ def slow() -> None:
         started.wait()
         begin = time.monotonic_ns()
         import wait_slow  # noqa: F401
-        waits[threading.get_native_id()] = time.monotonic_ns() - begin
+        waits[threading.get_native_id()] = begin, time.monotonic_ns()
 
     threads = [thread(waiter) for _ in range(7)] + [thread(importer)]
     for one in threads:
