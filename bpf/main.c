@@ -3,8 +3,10 @@
  * ladewerk-trace: what `ladewerk trace` executes.
  *
  *     options.c     the command line
- *     targets.c     whom to trace: processes, their children, those to come
- *       program.c   where the probes of a Python go; layout.c: how it is laid out
+ *     targets.c     whom to trace: processes, their children, those to come     targets_asked.c: the ways to ask; processes.c, procfs.c, cgroup.c
+ *       tracees.c   a command, stopped where its programs begin
+ *       finder.c    Pythons that a process has mapped; nearby.c: or will; mappings.c
+ *       program.c   where the probes of a Python go: usdt.c, calls.c (x86.c), elffile.c; layout.c: how it is laid out
  *     capture.c     BPF programs, probes, ring buffer            spans.bpf.c: imports; sched.bpf.c: waits
  *       probes.c, calibrate.c, rights.c
  *     model.c       events -> imports and waits                  totals.c: sums of them

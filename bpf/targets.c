@@ -9,11 +9,9 @@
  * News of processes come from the ring buffer (first sight; with sched also fork, exec and exit), from ptrace for a command that has no Python yet, and, for what neither tells, from
  * a look around now and then. A process that ended is remembered for a while: events of it may still be under way.
  */
-#include "targets.h"
+#include "targets_private.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,16 +20,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include "cgroup.h"
-#include "finder.h"
 #include "layout.h"
-#include "nearby.h"
-#include "processes.h"
 #include "procfs.h"
-#include "tracees.h"
 
 enum {
 	GENERATIONS = 64,		/* parents that are asked for their parent */
@@ -39,32 +32,6 @@ enum {
 
 #define MILLISECONDS UINT64_C(1000000)
 static const uint64_t FIRST_LOOK = 50 * MILLISECONDS, LAST_LOOK = 10000 * MILLISECONDS, LOOK_AROUND = 2000 * MILLISECONDS, REMEMBERED = 2000 * MILLISECONDS;
-
-/* A binary that was asked for: the executable, or a library that any executable may use. */
-struct binary {
-	dev_t dev;
-	ino_t ino;
-	const struct lw_program *library;
-};
-
-struct lw_targets {
-	lw_capture *capture;
-	bool children;
-	bool finite;			/* something was asked for that ends */
-	bool namespaces;		/* a process has had another number of its own */
-	sigset_t mask;			/* as this program found it */
-	lw_finder *finder;
-	struct lw_processes processes;
-	lw_tracees *tracees;
-	pid_t command;			/* 0: none */
-	uint64_t cpu_gone;		/* of processes that ended */
-	uint64_t look_around_ns;
-	struct binary *binaries;
-	unsigned binary_count;
-	int *cgroups;			/* directories */
-	unsigned cgroup_count;
-	char *refusal;			/* LW_CAPTURE_WHY bytes: why the command cannot be traced; "": it can */
-};
 
 static uint64_t now(void)
 {
@@ -107,7 +74,7 @@ void lw_targets_destroy(lw_targets *targets)
 
 /* --- one process --- */
 
-static void sample_cpu(struct lw_known_process *known)
+void lw_targets_sample(struct lw_known_process *known)
 {
 	uint64_t cpu = lw_proc_cpu_ns(known->pid);
 	if (cpu > known->cpu_last)
@@ -119,8 +86,7 @@ static uint64_t cpu_of(const struct lw_known_process *known)
 	return known->followed && known->cpu_last > known->cpu_begin ? known->cpu_last - known->cpu_begin : 0;
 }
 
-/* It has ended: capture forgets it, we remember it a little longer. */
-static void bury(lw_targets *targets, struct lw_known_process *known)
+void lw_targets_bury(lw_targets *targets, struct lw_known_process *known)
 {
 	if (known->gone)
 		return;
@@ -133,8 +99,7 @@ static void bury(lw_targets *targets, struct lw_known_process *known)
 	lw_capture_forget(targets->capture, known->pid);
 }
 
-/* Enters PID, or finds it. One that was buried has given its number to another. */
-static struct lw_known_process *enter(lw_targets *targets, pid_t pid)
+struct lw_known_process *lw_targets_enter(lw_targets *targets, pid_t pid)
 {
 	struct lw_known_process *known = lw_processes_find(&targets->processes, pid);
 	struct lw_proc proc;
@@ -151,8 +116,7 @@ static struct lw_known_process *enter(lw_targets *targets, pid_t pid)
 	return known;
 }
 
-/* From here on its end is noticed. */
-static void hold(struct lw_known_process *known)
+void lw_targets_hold(struct lw_known_process *known)
 {
 	if (known->pidfd < 0)
 		known->pidfd = (int)syscall(SYS_pidfd_open, known->pid, 0);
@@ -177,7 +141,7 @@ static int follow(lw_targets *targets, struct lw_known_process *known, const str
 		known->cpu_begin = known->cpu_last = lw_proc_cpu_ns(known->pid);
 	}
 	known->followed = true;
-	hold(known);
+	lw_targets_hold(known);
 	return lw_capture_follow(targets->capture, known->pid, true, known->runtime, python);
 }
 
@@ -187,11 +151,7 @@ static void leave_alone(lw_targets *targets, struct lw_known_process *known)
 	(void)lw_capture_follow(targets->capture, known->pid, false, 0, NULL);
 }
 
-/*
- * Looks at what PID has mapped, follows it if that is a Python, and plans the next look: what is mapped late (an embedded Python, Ladewerk's extension) is found by looking again, after ever
- * longer pauses. 0: it is followed; 1: it has no Python (yet), and WHY says so; -errno and WHY.
- */
-static int look_at(lw_targets *targets, pid_t pid, bool thorough, bool settled, char *why)
+int lw_targets_look(lw_targets *targets, pid_t pid, bool thorough, bool settled, char *why)
 {
 	const struct lw_program *python;
 	int error = lw_finder_look(targets->finder, pid, thorough, &python, why);
@@ -230,14 +190,14 @@ static bool of_family(lw_targets *targets, pid_t pid)
 	return false;
 }
 
-static bool of_binary(const lw_targets *targets, pid_t pid)
+bool lw_targets_of_binary(const lw_targets *targets, pid_t pid)
 {
 	dev_t dev;
 	ino_t ino;
 	uint64_t bias;
 	bool executes = targets->binary_count && lw_proc_executes(pid, &dev, &ino);
 	for (unsigned i = 0; executes && i < targets->binary_count; i++) {
-		const struct binary *binary = &targets->binaries[i];
+		const struct lw_binary *binary = &targets->binaries[i];
 		if (binary->library ? !lw_program_bias(binary->library, pid, &bias) : binary->dev == dev && binary->ino == ino)
 			return true;
 	}
@@ -262,8 +222,8 @@ static bool of_cgroup(const lw_targets *targets, pid_t pid)
 static bool decide(lw_targets *targets, pid_t pid)
 {
 	char why[LW_CAPTURE_WHY];
-	bool family = of_family(targets, pid), wanted = family || of_cgroup(targets, pid) || of_binary(targets, pid);
-	struct lw_known_process *known = enter(targets, pid);
+	bool family = of_family(targets, pid), wanted = family || of_cgroup(targets, pid) || lw_targets_of_binary(targets, pid);
+	struct lw_known_process *known = lw_targets_enter(targets, pid);
 	if (!known)
 		return false;
 	if (!wanted) {
@@ -272,7 +232,7 @@ static bool decide(lw_targets *targets, pid_t pid)
 	}
 	known->family = family;
 	/* It came to a probe, so it is a Python, though it may not be found where we look. */
-	if (look_at(targets, pid, false, true, why) && (known = lw_processes_find(&targets->processes, pid)))
+	if (lw_targets_look(targets, pid, false, true, why) && (known = lw_processes_find(&targets->processes, pid)))
 		(void)follow(targets, known, NULL, true);
 	return true;
 }
@@ -284,7 +244,7 @@ static bool on_fork(lw_targets *targets, pid_t parent, pid_t child)
 	const struct lw_known_process *known = lw_processes_find(&targets->processes, parent);
 	if (!known || !known->followed)
 		return false;
-	struct lw_known_process copy = *known, *born = targets->children ? enter(targets, child) : NULL;
+	struct lw_known_process copy = *known, *born = targets->children ? lw_targets_enter(targets, child) : NULL;
 	if (!born)
 		return true;
 	/* The same memory as its parent's, so far. */
@@ -294,7 +254,7 @@ static bool on_fork(lw_targets *targets, pid_t parent, pid_t child)
 	born->runtime = copy.runtime;
 	born->cpu_last = lw_proc_cpu_ns(child);
 	born->look_ns = now() + FIRST_LOOK;
-	hold(born);
+	lw_targets_hold(born);
 	(void)lw_capture_follow(targets->capture, child, true, born->runtime, born->python);
 	return true;
 }
@@ -308,7 +268,7 @@ static void on_exec(lw_targets *targets, pid_t pid)
 		return;
 	known->pause_ns = 0;
 	known->python = NULL;
-	if (look_at(targets, pid, false, false, why) == 1)
+	if (lw_targets_look(targets, pid, false, false, why) == 1)
 		lw_finder_guess_of(targets->finder, pid);
 }
 
@@ -334,8 +294,8 @@ bool lw_targets_event(lw_targets *targets, const struct lw_event_head *record)
 			return false;
 		return decide(targets, pid);
 	}
-	if (record->kind == LW_EVENT_PROCESS && !known->followed && known->family) {
-		/* Of the family, had no Python when it was looked at, and now comes to a probe. */
+	if (record->kind == LW_EVENT_PROCESS && !known->followed) {
+		/* It had no Python when it was looked at, and now comes to a probe. */
 		(void)decide(targets, pid);
 		known = lw_processes_find(&targets->processes, pid);
 	}
@@ -343,17 +303,11 @@ bool lw_targets_event(lw_targets *targets, const struct lw_event_head *record)
 	if (record->kind == LW_EVENT_EXEC)
 		on_exec(targets, pid);
 	else if (record->kind == LW_EVENT_EXIT && record->tid == record->pid && known && has_ended(known))
-		bury(targets, known);
+		lw_targets_bury(targets, known);
 	return followed;
 }
 
-/* --- asking for processes --- */
-
-static int refuse(char *why, int error, const char *what, const char *text)
-{
-	snprintf(why, LW_CAPTURE_WHY, "%.800s: %.200s", text, what);
-	return error;
-}
+/* --- those that are there already --- */
 
 /* A child of one of the family that is not known yet. /proc lists parents before children, unless numbers began anew: what is missed comes with the next look around. */
 static int join(void *context, pid_t pid)
@@ -367,16 +321,16 @@ static int join(void *context, pid_t pid)
 	parent = lw_processes_find(&targets->processes, proc.parent);
 	if (!parent || !parent->family || parent->gone)
 		return 0;
-	struct lw_known_process *known = enter(targets, pid);
+	struct lw_known_process *known = lw_targets_enter(targets, pid);
 	if (!known)
 		return -ENOMEM;
 	known->family = true;
-	hold(known);
-	(void)look_at(targets, pid, false, true, why);
+	lw_targets_hold(known);
+	(void)lw_targets_look(targets, pid, false, true, why);
 	return 0;
 }
 
-static int join_all(lw_targets *targets)
+int lw_targets_join_all(lw_targets *targets)
 {
 	unsigned before;
 	int error;
@@ -387,199 +341,36 @@ static int join_all(lw_targets *targets)
 	return error;
 }
 
-static unsigned followed_count(const lw_targets *targets)
-{
-	unsigned count = 0;
-	for (unsigned i = 0; i < targets->processes.count; i++)
-		count += targets->processes.all[i].followed && !targets->processes.all[i].gone;
-	return count;
-}
-
-int lw_targets_pid(lw_targets *targets, pid_t pid, char *why)
-{
-	struct lw_proc proc;
-	char number[16];
-	snprintf(number, sizeof(number), "%d", pid);
-	why[0] = 0;
-	int error = pid > 0 ? lw_proc_read(pid, &proc) : -ESRCH;
-	if (error || proc.dead)
-		return refuse(why, error ? error : -ESRCH, error && error != -ESRCH ? strerror(-error) : "there is no such process (in the PID namespace of this one)", number);
-	struct lw_known_process *known = enter(targets, proc.process);
-	if (!known)
-		return refuse(why, -ENOMEM, "out of memory", number);
-	known->asked = known->family = targets->finite = true;
-	hold(known);
-	unsigned before = followed_count(targets);
-	error = look_at(targets, proc.process, false, true, why);
-	if (error == 1)
-		error = look_at(targets, proc.process, true, true, why);
-	int failed = targets->children ? join_all(targets) : 0;
-	if (failed)
-		return refuse(why, failed, strerror(-failed), "/proc");
-	/* A shell, or a supervisor, whose children are Pythons. */
-	if (error && followed_count(targets) > before)
-		error = 0;
-	return error == 1 ? -ENOTSUP : error;
-}
-
-static int add_binary(lw_targets *targets, const struct stat *status, const struct lw_program *library)
-{
-	struct binary *grown = reallocarray(targets->binaries, targets->binary_count + 1, sizeof(*grown));
-	if (!grown)
-		return -ENOMEM;
-	targets->binaries = grown;
-	grown[targets->binary_count++] = (struct binary){ status->st_dev, status->st_ino, library };
-	return 0;
-}
-
-static int join_binary(void *context, pid_t pid)
-{
-	lw_targets *targets = context;
-	char why[LW_CAPTURE_WHY];
-	if (lw_processes_find(&targets->processes, pid) || !of_binary(targets, pid))
-		return 0;
-	if (!enter(targets, pid))
-		return -ENOMEM;
-	/* What it has mapped may be all there is to know of where its libpython is. */
-	(void)look_at(targets, pid, false, true, why);
-	return 0;
-}
-
-int lw_targets_binary(lw_targets *targets, const char *path, char *why)
-{
-	char real[PATH_MAX], library[PATH_MAX];
-	const struct lw_program *python = NULL;
-	struct stat status, resolved;
-	why[0] = 0;
-	if (stat(path, &status))
-		return refuse(why, -errno, strerror(errno), path);
-	/* Through /proc/PID/root, the name that realpath() finds is another file's, or nobody's, here. */
-	if (!realpath(path, real) || stat(real, &resolved) || resolved.st_dev != status.st_dev || resolved.st_ino != status.st_ino)
-		snprintf(real, sizeof(real), "%s%s", *path == '/' ? "" : "./", path);
-	int error = lw_finder_file(targets->finder, "", real, &python, why);
-	bool is_library = !error && strncmp(strrchr(real, '/') + 1, "libpython", 9) == 0;
-	if (error == -ENOEXEC && lw_python_library("", real, library, sizeof(library)))
-		error = lw_finder_file(targets->finder, "", library, &python, why);
-	unsigned before = followed_count(targets);
-	if (!error || error == -ENOEXEC) {
-		int failed = add_binary(targets, &status, is_library ? python : NULL);
-		if (!failed)
-			failed = lw_proc_each(join_binary, targets);
-		if (failed)
-			return refuse(why, failed, strerror(-failed), path);
-	}
-	lw_finder_guess(targets->finder, "", path);
-	lw_finder_guess(targets->finder, "", real);
-	if (error == -ENOEXEC && followed_count(targets) > before)
-		return 0;
-	if (error == -ENOEXEC)
-		return refuse(why, -ENOTSUP, "no Python, nor linked to one (of a script, name the interpreter)", path);
-	return error;
-}
-
 static int join_cgroup(void *context, pid_t pid)
 {
 	lw_targets *targets = context;
 	char why[LW_CAPTURE_WHY];
 	const struct lw_known_process *known = lw_processes_find(&targets->processes, pid);
-	if (known && (known->followed || known->look_ns))
+	if (known && !known->gone && (known->followed || known->look_ns))
 		return 0;
-	struct lw_known_process *entered = enter(targets, pid);
+	struct lw_known_process *entered = lw_targets_enter(targets, pid);
 	if (!entered)
 		return -ENOMEM;
 	entered->family = true;
-	hold(entered);
-	(void)look_at(targets, pid, false, true, why);
+	lw_targets_hold(entered);
+	(void)lw_targets_look(targets, pid, false, true, why);
 	return 0;
 }
 
-int lw_targets_cgroup(lw_targets *targets, const char *path, char *why)
+int lw_targets_join_cgroups(lw_targets *targets)
 {
-	why[0] = 0;
-	int directory = lw_cgroup_open(path);
-	if (directory < 0)
-		return refuse(why, directory, directory == -EINVAL ? "not the directory of a cgroup" : strerror(-directory), path);
-	int *grown = reallocarray(targets->cgroups, targets->cgroup_count + 1, sizeof(*grown));
-	if (!grown) {
-		close(directory);
-		return refuse(why, -ENOMEM, "out of memory", path);
-	}
-	targets->cgroups = grown;
-	grown[targets->cgroup_count++] = directory;
-	int error = lw_cgroup_each(directory, join_cgroup, targets);
-	return error ? refuse(why, error, strerror(-error), path) : 0;
+	int error = 0;
+	for (unsigned i = 0; i < targets->cgroup_count; i++)
+		error = lw_cgroup_each(targets->cgroups[i], join_cgroup, targets);
+	return error;
 }
 
-/* --- a command --- */
-
-static bool will_be_python(pid_t pid)
+unsigned lw_targets_followed(const lw_targets *targets)
 {
-	char name[32], library[NAME_MAX];
-	snprintf(name, sizeof(name), "/proc/%d/exe", pid);
-	int fd = open(name, O_RDONLY | O_CLOEXEC);
-	bool needs = fd >= 0 && lw_needs_python(fd, library, sizeof(library));
-	if (fd >= 0)
-		close(fd);
-	return needs;
-}
-
-static enum lw_verdict on_program(void *context, pid_t pid, bool exec)
-{
-	lw_targets *targets = context;
-	char why[LW_CAPTURE_WHY];
-	struct lw_known_process *known = enter(targets, pid);
-	if (!known)
-		return LW_VERDICT_LET_GO;
-	known->family = true;
-	hold(known);
-	int error = look_at(targets, pid, false, false, why);
-	if (!error)
-		return LW_VERDICT_LET_GO;
-	if (error == 1)
-		return !exec || will_be_python(pid) ? LW_VERDICT_LOADING : LW_VERDICT_ON;
-	/* The command itself: it has not run yet, and will not. */
-	if (targets->refusal && !targets->refusal[0]) {
-		snprintf(targets->refusal, LW_CAPTURE_WHY, "%s", why);
-		kill(pid, SIGKILL);
-	}
-	return LW_VERDICT_LET_GO;
-}
-
-static void on_born(void *context, pid_t parent, pid_t child)
-{
-	struct lw_known_process *known = enter(context, child);
-	if (known)
-		known->family = true;
-}
-
-static void on_ending(void *context, pid_t pid)
-{
-	lw_targets *targets = context;
-	struct lw_known_process *known = lw_processes_find(&targets->processes, pid);
-	if (!known)
-		return;
-	sample_cpu(known);
-	bury(targets, known);
-}
-
-int lw_targets_command(lw_targets *targets, char *const argv[], pid_t *child, char *why)
-{
-	char refusal[LW_CAPTURE_WHY] = "";
-	const struct lw_tracees_listener listener = { targets, on_program, on_born, on_ending };
-	why[0] = 0;
-	targets->refusal = refusal;
-	int error = lw_tracees_start(argv, &targets->mask, targets->children, &listener, &targets->tracees, child);
-	targets->refusal = NULL;
-	if (error == -EPERM)
-		return refuse(why, error, "cannot be stopped where it begins: that needs CAP_SYS_PTRACE, or kernel.yama.ptrace_scope below 2 (start it without, and use -p)", argv[0]);
-	if (error)
-		return refuse(why, error, strerror(-error), argv[0]);
-	targets->command = *child;
-	targets->finite = true;
-	if (!refusal[0])
-		return 0;
-	snprintf(why, LW_CAPTURE_WHY, "%s", refusal);
-	return -ENOTSUP;
+	unsigned count = 0;
+	for (unsigned i = 0; i < targets->processes.count; i++)
+		count += targets->processes.all[i].followed && !targets->processes.all[i].gone;
+	return count;
 }
 
 /* --- keeping up --- */
@@ -593,7 +384,7 @@ static void look_again(lw_targets *targets, pid_t pid)
 	if (lw_proc_executes(pid, &dev, &ino) && (dev != known->executable_dev || ino != known->executable_ino))
 		on_exec(targets, pid);
 	else
-		(void)look_at(targets, pid, false, true, why);
+		(void)lw_targets_look(targets, pid, false, true, why);
 }
 
 /* Of each process: has it ended, is it time to look at it again. Backwards, because some are removed. */
@@ -609,9 +400,9 @@ static void tend_each(lw_targets *targets, uint64_t time, bool around)
 		if (!known->followed && !known->family && !around)
 			continue;
 		if (known->followed)
-			sample_cpu(known);
+			lw_targets_sample(known);
 		if (has_ended(known))
-			bury(targets, known);
+			lw_targets_bury(targets, known);
 		else if (known->look_ns && time >= known->look_ns)
 			look_again(targets, known->pid);
 	}
@@ -627,8 +418,7 @@ void lw_targets_tend(lw_targets *targets)
 	if (!around)
 		return;
 	targets->look_around_ns = time + LOOK_AROUND;
-	for (unsigned i = 0; i < targets->cgroup_count; i++)
-		(void)lw_cgroup_each(targets->cgroups[i], join_cgroup, targets);
+	(void)lw_targets_join_cgroups(targets);
 	if (targets->children && targets->finite)
 		(void)lw_proc_each(join, targets);
 }
@@ -655,7 +445,7 @@ unsigned lw_targets_count(const lw_targets *targets, uint64_t *cpu_ns)
 		if (!targets->processes.all[i].gone)
 			*cpu_ns += cpu_of(&targets->processes.all[i]);
 	}
-	return followed_count(targets);
+	return lw_targets_followed(targets);
 }
 
 pid_t lw_targets_inner(const lw_targets *targets, pid_t pid)
