@@ -21,7 +21,7 @@ started = threading.Event()
 held = threading.Lock()
 
 modules = {
-    "wait_slow": "from __main__ import *\nstarted.set()\ntime.sleep(SECONDS)\n",
+    "wait_slow": "from __main__ import *\nstarted.set()\nwait_for_waiters()\ntime.sleep(SECONDS)\n",
     "wait_sleep": "from __main__ import *\ntime.sleep(SECONDS)\n",
     "wait_cpu": "from __main__ import *\nspin()\n",
     "wait_queue": "from __main__ import *\nspin()\n",
@@ -33,6 +33,22 @@ modules = {
 for name, text in modules.items():
     (directory / f"{name}.py").write_text(text)
 importlib.invalidate_caches()
+
+
+arrived: list[int] = []  # numbers of threads that are about to wait
+
+
+def wait_until_blocked(tid: int) -> None:
+    """Until a thread is in futex(2), whose number is 202 or 98."""
+    while Path(f"/proc/self/task/{tid}/syscall").read_text().split()[0] not in ("202", "98"):
+        time.sleep(0.001)
+
+
+def wait_for_waiters() -> None:
+    while len(arrived) < 7:
+        time.sleep(0.001)
+    for tid in arrived:
+        wait_until_blocked(tid)
 
 
 def spin() -> None:
@@ -58,6 +74,7 @@ def slow() -> None:
     def waiter() -> None:
         started.wait()
         begin = time.monotonic_ns()
+        arrived.append(threading.get_native_id())
         import wait_slow  # noqa: F401
         waits[threading.get_native_id()] = begin, time.monotonic_ns()
 
@@ -70,6 +87,7 @@ def slow() -> None:
 def lock() -> None:
     def holder() -> None:
         started.wait()
+        wait_until_blocked(threading.main_thread().native_id or 0)
         time.sleep(SECONDS)
         held.release()
 
@@ -112,15 +130,20 @@ def gil() -> None:
 
 
 def global_lock() -> None:
+    about = threading.Event()
+
     def holder() -> None:
         _imp.acquire_lock()
         started.set()
+        about.wait()
+        wait_until_blocked(threading.main_thread().native_id or 0)
         time.sleep(SECONDS)
         _imp.release_lock()
 
     started.clear()
     one = thread(holder)
     started.wait()
+    about.set()
     import wait_global  # noqa: F401
     one.join()
 
