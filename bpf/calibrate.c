@@ -3,10 +3,11 @@
 
 #include <asm/ptrace.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <time.h>
+#include <unistd.h>
+
+#include "mappings.h"
 
 enum { ROUNDS = 5, HITS = 64 };
 
@@ -31,6 +32,16 @@ static void hit(const char *name)
 #endif
 }
 
+/* Where the mapping with the instruction has it in its file. */
+static int find_offset(void *context, const struct lw_mapping *mapping)
+{
+	uintptr_t address = (uintptr_t)lw_calibration_site;
+	if (address < mapping->start || address >= mapping->end)
+		return 0;
+	*(uint64_t *)context = address - mapping->start + mapping->offset;
+	return 1;
+}
+
 int lw_calibrate_site(struct lw_site *site, uint64_t *offset)
 {
 	*site = (struct lw_site){ .kind = LW_SITE_START };
@@ -40,19 +51,8 @@ int lw_calibrate_site(struct lw_site *site, uint64_t *offset)
 #else
 	site->argument[0].reg = offsetof(struct user_pt_regs, regs);
 #endif
-	uintptr_t address = (uintptr_t)lw_calibration_site, begin, end;
-	uint64_t from;
-	FILE *maps = fopen("/proc/self/maps", "re");
-	int error = maps ? -ENOENT : -errno, fields;
-	while (maps && error && (fields = fscanf(maps, "%" SCNxPTR "-%" SCNxPTR " %*4s %" SCNx64 "%*[^\n]", &begin, &end, &from)) == 3) {
-		if (address < begin || address >= end)
-			continue;
-		*offset = address - begin + from;
-		error = 0;
-	}
-	if (maps)
-		fclose(maps);
-	return error;
+	int found = lw_mappings_read(getpid(), find_offset, offset);
+	return found > 0 ? 0 : found ? found : -ENOENT;
 }
 
 static uint64_t cpu_ns(void)

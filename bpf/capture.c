@@ -28,7 +28,7 @@ enum {
 	OLDEST_KERNEL = 0x050f00,	/* cookies of uprobes */
 	MULTI_KERNEL = 0x060600,	/* uprobe_multi links */
 	STATE_KERNEL = 0x051200,	/* sched_switch says in which state a thread leaves */
-	SWITCH_NS = 500,		/* of the sched programs, for a switch that counts, and the wake-up; where the kernel does not measure it */
+	SWITCH_NS = 800,	/* of the sched programs, for a switch that counts, its wake-up, and the walk of frames where there is one; where the kernel does not measure it */
 	STOP_MS = 2000,
 	INITIAL_PIDNS = (int)0xEFFFFFFCu,
 };

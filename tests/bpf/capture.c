@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* capture: every hit of a probe in this program is a record, in order, or is counted as lost; by one link for all probes as by a perf event each. */
 #include "capture.h"
+#include "mappings.h"
 
 #include <criterion/criterion.h>
 #include <asm/ptrace.h>
@@ -37,23 +38,32 @@ PROBED(hit_crowded, test_capture_crowded)
 PROBED(hit_named, test_capture_named)
 PROBED(hit_left, test_capture_left)
 
-/* File offset of ADDRESS in this program. */
-static uint64_t offset_of(uintptr_t address)
+struct place {
+	uintptr_t address;
+	uint64_t offset;
+};
+
+static int find_offset(void *context, const struct lw_mapping *mapping)
 {
-	uintptr_t begin, end;
-	uint64_t from;
-	FILE *maps = fopen("/proc/self/maps", "re");
-	while (fscanf(maps, "%" SCNxPTR "-%" SCNxPTR " %*4s %" SCNx64 "%*[^\n]", &begin, &end, &from) == 3)
-		if (address >= begin && address < end)
-			break;
-	fclose(maps);
-	return address - begin + from;
+	struct place *place = context;
+	if (place->address < mapping->start || place->address >= mapping->end)
+		return 0;
+	place->offset = place->address - mapping->start + mapping->offset;
+	return 1;
+}
+
+/* File offset of LABEL in this program. */
+static uint64_t offset_of(const char *label)
+{
+	struct place place = { .address = (uintptr_t)label };
+	cr_assert_eq(lw_mappings_read(getpid(), find_offset, &place), 1);
+	return place.offset;
 }
 
 static struct lw_program own_program(const char *label)
 {
 	struct lw_program program = { .kind = LW_PROGRAM_LADEWERK, .path = (char *)"this test", .reach = (char *)"/proc/self/exe", .ino = 1, .count = 1 };
-	program.sites[0].offset = offset_of((uintptr_t)label);
+	program.sites[0].offset = offset_of(label);
 	program.sites[0].site.kind = LW_SITE_START;
 	program.sites[0].site.argument[0] = (struct lw_argument){ .place = LW_PLACE_REGISTER, .form = LW_FORM_CHARS, .size = 8 };
 #if defined(__x86_64__)
