@@ -121,7 +121,8 @@ static uint32_t holder_of_module(lw_model *model, const struct lw_wait *wait)
 			head_was_late = true;
 		}
 	}
-	if (head && !head_was_late && !(best && lasted_until(best, wait)))
+	/* Late, and nobody else's import was seen: nor was an earlier one of that thread. */
+	if (head && (!best || (!head_was_late && !lasted_until(best, wait))))
 		return head;
 	return best ? best->tid : 0;
 }

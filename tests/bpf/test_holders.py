@@ -29,11 +29,18 @@ class Modules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         begin = time.monotonic_ns()
         round_, number = module.__name__[1:].split("_")
         choose = random.Random(module.__name__)
+        fails = choose.choice((0, 0, 0, 1, 2))
         time.sleep(choose.random() / 250)
         if int(number) and choose.random() < 0.6:
-            importlib.import_module(f"r{round_}_{choose.randrange(int(number))}")
+            try:
+                importlib.import_module(f"r{round_}_{choose.randrange(int(number))}")
+            except ValueError:
+                pass
         time.sleep(choose.random() / 250)
-        written[module.__name__] = threading.get_native_id(), begin, time.monotonic_ns()
+        before = written.setdefault(module.__name__, [])
+        before.append((threading.get_native_id(), begin, time.monotonic_ns()))
+        if len(before) <= fails:
+            raise ValueError
 
 sys.meta_path.insert(0, Modules())
 barrier = threading.Barrier(THREADS)
@@ -44,7 +51,10 @@ def work(seed):
         barrier.wait()
         for number in choose.sample(range(MODULES), 3):
             time.sleep(choose.random() / 1000)
-            __import__(f"r{round_}_{number}")
+            try:
+                __import__(f"r{round_}_{number}")
+            except ValueError:
+                pass
 
 threads = [threading.Thread(target=work, args=(seed,)) for seed in range(THREADS)]
 for thread in threads:
@@ -64,12 +74,13 @@ def test_every_wait_is_blamed_on_who_held_the_lock(tracer: str, tmp_path: Path) 
     command = [tracer, "--sched", "--json", "-o", str(log), "--", sys.executable, "-c", PROGRAM, str(ROUNDS)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    written = {name: tuple(row) for name, row in json.loads(done.stdout).items()}
+    written: dict[str, list[list[int]]] = json.loads(done.stdout)
     events = [json.loads(line) for line in log.read_text().splitlines()]
     assert events[-1]["event"] == "end" and events[-1]["lost"] == 0
     waits = [event for event in events if event["event"] == "lock_wait" and event["module"] in written]
-    sure = [event for event in waits if written[event["module"]][1] <= event["begin_ns"] <= written[event["module"]][2]]
-    wrong = [event for event in sure if event["holder_tid"] != written[event["module"]][0]]
+    truth = [(event, tid) for event in waits for tid, begin, end in written[event["module"]] if begin <= event["begin_ns"] <= end]
+    wrong = [(event, tid) for event, tid in truth if event["holder_tid"] != tid]
+    sure = [event for event, _ in truth]
     assert len(sure) > ROUNDS
     assert len(wrong) <= len(sure) // 200, (len(wrong), len(sure), wrong[:3])
     # Who woke them is often another one: that would not have done.
