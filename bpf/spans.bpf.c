@@ -39,7 +39,7 @@ struct {
 	__type(value, struct lw_site);
 } sites SEC(".maps");
 
-/* Without sched: processes that followed ones have forked, and that have not come to a probe, by the address of their first thread in the kernel. */
+/* Without sched: processes that followed ones have forked, and that have not come to a probe, by the addresses of their threads in the kernel. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, LW_PROCESSES);
@@ -147,6 +147,7 @@ static __noinline struct lw_process *wanted(const struct hit *hit)
 			record.kind = LW_EVENT_FORK;
 			record.name = pid;
 			record.pid = record.tid = *parent;
+			bpf_map_delete_elem(&newborn, &task);
 		}
 		if (bpf_map_update_elem(&processes, &pid, &entry, BPF_NOEXIST) == 0)
 			lw_send_flags(&record, sizeof(record), BPF_RB_FORCE_WAKEUP);
@@ -320,15 +321,15 @@ static __always_inline struct lw_process *followed(__u32 pid)
 	return NULL;
 }
 
-/* Its number is not known yet, nor can it be read without BTF. What such a process forks in turn belongs to the same. */
+/* Its number is not known yet, nor can it be read without BTF. What such a process forks in turn belongs to the same, and its threads do. */
 SEC("raw_tp/task_newtask")
 int lw_born(struct bpf_raw_tracepoint_args *context)
 {
 	struct hit hit = {};
 	__u64 child = context->args[0], task = bpf_get_current_task();
-	if ((context->args[1] & CLONE_THREAD) || !numbers_of_current(&hit))
-		return 0;
-	const __u32 *parent = followed(hit.pid) ? &hit.pid : bpf_map_lookup_elem(&newborn, &task);
+	const __u32 *parent = bpf_map_lookup_elem(&newborn, &task);
+	if (!parent && !(context->args[1] & CLONE_THREAD) && numbers_of_current(&hit) && followed(hit.pid))
+		parent = &hit.pid;
 	if (parent)
 		bpf_map_update_elem(&newborn, &child, parent, BPF_ANY);
 	return 0;

@@ -117,10 +117,14 @@ def switching() -> None:
             one.switch()
 
 
-def again(what) -> None:
-    while not over.is_set():
-        what()
-        done[what.__name__] = done.get(what.__name__, 0) + 1
+def again(*what) -> None:
+    """Until it is over, and once at least."""
+    while True:
+        for one in what:
+            one()
+            done[one.__name__] = done.get(one.__name__, 0) + 1
+        if over.is_set():
+            break
 
 
 def main() -> None:
@@ -135,10 +139,7 @@ def main() -> None:
     # Forks are the main thread's: in a child no other thread lives.
     reader = threading.Thread(target=lambda: (sys.stdin.read(), over.set()))
     reader.start()
-    while not over.is_set():
-        forking()
-        executing()
-        done["forking"] = done.get("forking", 0) + 1
+    again(forking, executing)
     for thread in [*threads, reader]:
         thread.join()
     print(json.dumps(done))

@@ -24,7 +24,7 @@ WAIT = 120
 CYCLES = 100 if os.environ.get("LADEWERK_LONG") == "1" else 6
 HERE = Path(__file__).parent
 HAS_GREENLETS = bool(importlib.util.find_spec("greenlet"))
-PARTS = {"plain", "failing", "nested", "dying_thread", "forking"} | ({"switching"} if HAS_GREENLETS else set())
+PARTS = {"plain", "failing", "nested", "dying_thread", "forking", "executing"} | ({"switching"} if HAS_GREENLETS else set())
 
 
 @contextlib.contextmanager
