@@ -384,7 +384,8 @@ static void look_again(lw_targets *targets, pid_t pid)
 	if (lw_proc_executes(pid, &dev, &ino) && (dev != known->executable_dev || ino != known->executable_ino))
 		on_exec(targets, pid);
 	else
-		(void)lw_targets_look(targets, pid, false, true, why);
+		/* A program without a Python so far may have one under another name. */
+		(void)lw_targets_look(targets, pid, !known->followed, true, why);
 }
 
 /* Of each process: has it ended, is it time to look at it again. Backwards, because some are removed. */
