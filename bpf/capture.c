@@ -227,7 +227,7 @@ static void count_raw(lw_capture *capture, struct lw_counts *out);
 
 /*
  * Hits a probe of our own, which shows whether probes work here at all; what that left behind is taken out of the ring buffer and of the counts.
- * The probe stays to the end: taking it away costs more time than all the rest of this.
+ * In this process only: other tracers that run meanwhile have the same file. The probe stays to the end: taking it away costs more time than all the rest of this.
  */
 static int calibrate(lw_capture *capture)
 {
@@ -241,7 +241,7 @@ static int calibrate(lw_capture *capture)
 	if (error)
 		return error;
 	uint64_t bare = lw_calibrate_hit();
-	error = lw_probes_attach(capture->spans->progs.lw_site, capture->multi, "/proc/self/exe", &probe, 1, &capture->own);
+	error = lw_probes_attach(capture->spans->progs.lw_site, capture->multi, getpid(), "/proc/self/exe", &probe, 1, &capture->own);
 	if (!error) {
 		uint64_t full = lw_calibrate_hit();
 		capture->hit_ns = full > bare ? full - bare : 0;
@@ -403,7 +403,7 @@ static int attach(lw_capture *capture, const struct lw_program *program, struct 
 	}
 	if (error)
 		return error;
-	return lw_probes_attach(capture->spans->progs.lw_site, capture->multi, program->reach, probes, program->count, &entry->probes);
+	return lw_probes_attach(capture->spans->progs.lw_site, capture->multi, 0, program->reach, probes, program->count, &entry->probes);
 }
 
 int lw_capture_attach(lw_capture *capture, const struct lw_program *program, char *why)

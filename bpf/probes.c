@@ -31,7 +31,7 @@ int lw_probes_multi_type(void)
 	return MULTI_TYPE;
 }
 
-static int attach_at_once(struct bpf_program *program, const char *path, const struct lw_probe *probes, unsigned count, lw_probes *out)
+static int attach_at_once(struct bpf_program *program, pid_t pid, const char *path, const struct lw_probe *probes, unsigned count, lw_probes *out)
 {
 	__u64 *numbers = calloc(count, 3 * sizeof(*numbers));
 	if (!numbers)
@@ -49,6 +49,7 @@ static int attach_at_once(struct bpf_program *program, const char *path, const s
 		.semaphores = (uintptr_t)(numbers + count),
 		.cookies = (uintptr_t)(numbers + 2 * (size_t)count),
 		.count = count,
+		.pid = (__u32)pid,
 	};
 	out->link = (int)syscall(SYS_bpf, BPF_LINK_CREATE, &link, sizeof(link));
 	int error = out->link < 0 ? -errno : 0;
@@ -56,12 +57,12 @@ static int attach_at_once(struct bpf_program *program, const char *path, const s
 	return error;
 }
 
-static int attach_each(struct bpf_program *program, const char *path, const struct lw_probe *probes, unsigned count, lw_probes *out)
+static int attach_each(struct bpf_program *program, pid_t pid, const char *path, const struct lw_probe *probes, unsigned count, lw_probes *out)
 {
 	for (; out->count < count; out->count++) {
 		const struct lw_probe *probe = &probes[out->count];
 		LIBBPF_OPTS(bpf_uprobe_opts, options, .ref_ctr_offset = probe->semaphore, .bpf_cookie = probe->cookie);
-		struct bpf_link *link = bpf_program__attach_uprobe_opts(program, -1, path, probe->offset, &options);
+		struct bpf_link *link = bpf_program__attach_uprobe_opts(program, pid ? pid : -1, path, probe->offset, &options);
 		if (!link)
 			return -errno;
 		out->links[out->count] = link;
@@ -69,14 +70,14 @@ static int attach_each(struct bpf_program *program, const char *path, const stru
 	return 0;
 }
 
-int lw_probes_attach(struct bpf_program *program, bool multi, const char *path, const struct lw_probe *probes, unsigned count, lw_probes **out)
+int lw_probes_attach(struct bpf_program *program, bool multi, pid_t pid, const char *path, const struct lw_probe *probes, unsigned count, lw_probes **out)
 {
 	lw_probes *made = calloc(1, sizeof(*made) + count * sizeof(*made->links));
 	*out = NULL;
 	if (!made)
 		return -ENOMEM;
 	made->link = -1;
-	int error = multi ? attach_at_once(program, path, probes, count, made) : attach_each(program, path, probes, count, made);
+	int error = multi ? attach_at_once(program, pid, path, probes, count, made) : attach_each(program, pid, path, probes, count, made);
 	if (error) {
 		lw_probes_detach(made);
 		return error;

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct bpf_program;
 typedef struct lw_probes lw_probes;
@@ -20,8 +21,8 @@ struct lw_probe {
 
 /** What attach_type a program has to be loaded with for a uprobe_multi link. */
 int lw_probes_multi_type(void);
-/** PROGRAM (loaded for MULTI or not) at COUNT instructions of the file at PATH, in all its processes. 0 or -errno; then no probe is left. */
-int lw_probes_attach(struct bpf_program *program, bool multi, const char *path, const struct lw_probe *probes, unsigned count, lw_probes **out);
+/** PROGRAM (loaded for MULTI or not) at COUNT instructions of the file at PATH, in process PID or, if that is 0, in all its processes. 0 or -errno; then no probe is left. */
+int lw_probes_attach(struct bpf_program *program, bool multi, pid_t pid, const char *path, const struct lw_probe *probes, unsigned count, lw_probes **out);
 /** NULL is allowed. Waits until no process is within a probe any more. */
 void lw_probes_detach(lw_probes *probes);
 

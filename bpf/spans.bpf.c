@@ -315,10 +315,7 @@ int lw_site(struct pt_regs *regs)
 static __always_inline struct lw_process *followed(__u32 pid)
 {
 	struct lw_process *process = bpf_map_lookup_elem(&processes, &pid);
-	if (process && process->attention != LW_LEFT_ALONE)
-		return process;
-	lw_count(strangers);
-	return NULL;
+	return process && process->attention != LW_LEFT_ALONE ? process : NULL;
 }
 
 /* Its number is not known yet, nor can it be read without BTF. What such a process forks in turn belongs to the same, and its threads do. */

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { HITS = 500 };
@@ -205,6 +206,11 @@ Test(capture, who_is_left_alone_is_counted_and_not_told)
 	lw_capture *capture = open_attached(test_capture_left, (struct lw_capture_options){ 0 });
 	cr_assert_eq(lw_capture_follow(capture, getpid(), false, 0, NULL), 0);
 	hit_left("a");
+	/* Its children are no hits. */
+	pid_t child = fork();
+	if (!child)
+		_exit(0);
+	cr_assert_eq(waitpid(child, NULL, 0), child);
 	lw_capture_read(capture, 0, see, &seen);
 	cr_expect_eq(seen.starts + seen.processes + seen.names, 0);
 	cr_assert_eq(lw_capture_follow(capture, getpid(), true, 0, NULL), 0);
@@ -219,6 +225,29 @@ Test(capture, who_is_left_alone_is_counted_and_not_told)
 	cr_expect_eq(counts.hits, 3);
 	cr_expect_eq(counts.strangers, 1);
 	lw_capture_close(capture);
+}
+
+/* Another tracer of the same file opens meanwhile: what it tries its probe with is no hit of ours. */
+Test(capture, two_at_once_leave_each_other_alone)
+{
+	for (unsigned way = 0; way < 2; way++) {
+		struct lw_capture_options options = { .one_by_one = way == 1 };
+		struct lw_capture_counts counts;
+		struct seen seen = { .ordered = true };
+		int status = -1;
+		lw_capture *capture = open_capture(options), *other;
+		pid_t child = fork();
+		if (!child) {
+			char why[LW_CAPTURE_WHY];
+			_exit(lw_capture_open(&options, &other, why) ? 1 : 0);
+		}
+		cr_assert_eq(waitpid(child, &status, 0), child);
+		cr_assert_eq(status, 0);
+		cr_expect_eq(lw_capture_stop(capture, see, &seen), 0);
+		lw_capture_count(capture, &counts);
+		cr_expect(counts.hits == 0 && counts.events == 0, "%" PRIu64 " hits, %" PRIu64 " events", counts.hits, counts.events);
+		lw_capture_close(capture);
+	}
 }
 
 Test(capture, a_file_that_is_none)
