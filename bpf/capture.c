@@ -145,6 +145,8 @@ static int load_spans(lw_capture *capture)
 	if (error)
 		return error;
 	spans->rodata->everybody = capture->options.everybody;
+	/* Came before them (5.17): whoever has these has it. */
+	spans->rodata->has_loop = capture->multi;
 	spans->rodata->clocks = capture->options.sched;
 	if (kib < 1024)
 		spans->rodata->lw_wake_at = kib * 1024 / 4;

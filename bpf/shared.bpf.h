@@ -99,9 +99,14 @@ static __always_inline int lw_send(void *record, __u64 size)
 	return lw_send_flags(record, size, lw_wakeup());
 }
 
-/* Of TEXT with its terminator and the zeros behind it, eight bytes at a time; on the stack, where the compiler aligns it. */
-static __always_inline __u64 lw_hash(const struct lw_event_name *name, __u32 length)
+/*
+ * Three global functions, as the verifier sees it: each is looked at once, for any arguments. Inlined, a loop is looked at for every length that the loop before it leaves possible.
+ * Of TEXT with its terminator and the zeros behind it, eight bytes at a time; on the stack, where the compiler aligns it.
+ */
+__noinline __u64 lw_hash(const struct lw_event_name *name, __u32 length)
 {
+	if (!name)
+		return 0;
 	const __u64 *words = (const __u64 *)name->text;
 	__u64 hash = length;
 	for (__u32 i = 0; i < LW_NAME_SIZE / sizeof(*words) && i * sizeof(*words) <= length; i++) {
@@ -112,8 +117,10 @@ static __always_inline __u64 lw_hash(const struct lw_event_name *name, __u32 len
 }
 
 /* KNOWN's number, if it has the same text; 0 for another one with the same hash, which somebody would have to have made up. */
-static __always_inline __u32 lw_number_of(const struct lw_event_name *known, const struct lw_event_name *event, __u32 length)
+__noinline __u32 lw_number_of(const struct lw_event_name *known, const struct lw_event_name *event, __u32 length)
 {
+	if (!known || !event)
+		return 0;
 	const __u64 *ours = (const __u64 *)event->text, *theirs = (const __u64 *)known->text;
 	for (__u32 i = 0; i < LW_NAME_SIZE / sizeof(*ours) && i * sizeof(*ours) <= length; i++) {
 		if (ours[i] != theirs[i]) {
@@ -127,7 +134,6 @@ static __always_inline __u32 lw_number_of(const struct lw_event_name *known, con
 /*
  * Number of EVENT's text, whose bytes from the terminator on must be zero and LENGTH of which (without it) are used. New: the record is sent first, so the reader knows every number
  * before it is used. Two CPUs may do that at once: then one number goes unused. 0: no room. Head: pid, tid, ns and flags are the caller's.
- * Global, as the verifier sees it: looked at once, not on every path that leads here.
  */
 __noinline __u32 lw_number(struct lw_event_name *event, __u32 length)
 {
