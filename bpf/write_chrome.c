@@ -13,12 +13,21 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
+
+/* From a wait to the holder of its lock. */
+struct arrow {
+	struct arrow *next;
+	uint32_t pid, from, to;		/* threads */
+	uint64_t ns;
+};
 
 struct lw_writer {
 	struct lw_writer_setup setup;
 	FILE *out;
 	lw_lanes *lanes;
 	bool begun;		/* there is an event before the next */
+	struct arrow *arrows;	/* that may lead somewhere yet */
 	uint64_t flows;
 };
 
@@ -79,37 +88,86 @@ static struct lw_lane *lane_of(lw_writer *w, uint32_t pid, uint32_t tid)
 	return lane;
 }
 
-/* lw_lane.own: when it had imports open, at last. An arrow must not end where there is nothing. */
-struct busy {
-	uint64_t since;			/* 0: it has none */
-	uint64_t begin, end;		/* and before that */
+/* lw_lane.own: where it has slices of imports, the last of them; without those within another one. */
+enum { DRAWN = 64 };
+struct drawn {
+	unsigned count;
+	struct {
+		uint64_t begin, end;
+	} slice[DRAWN];
 };
 
-static struct busy *busy_of(struct lw_lane *lane)
+static void note_slice(struct lw_lane *lane, uint64_t begin, uint64_t end)
 {
-	if (!lane->own)
-		lane->own = calloc(1, sizeof(struct busy));
-	return lane->own;
+	struct drawn *drawn = lane->own;
+	if (!drawn)
+		drawn = lane->own = calloc(1, sizeof(*drawn));
+	if (!drawn)
+		return;
+	while (drawn->count && drawn->slice[drawn->count - 1].begin >= begin && drawn->slice[drawn->count - 1].end <= end)
+		drawn->count--;
+	if (drawn->count == DRAWN)
+		memmove(drawn->slice, drawn->slice + 1, --drawn->count * sizeof(drawn->slice[0]));
+	drawn->slice[drawn->count].begin = begin;
+	drawn->slice[drawn->count++].end = end;
 }
 
-static void note_start(struct lw_lane *lane, uint64_t ns)
+static bool has_slice(const struct lw_lane *lane, uint64_t at)
 {
-	struct busy *busy = busy_of(lane);
-	if (busy && !busy->since)
-		busy->since = ns;
+	const struct drawn *drawn = lane->own;
+	for (unsigned i = drawn ? drawn->count : 0; i--;) {
+		if (drawn->slice[i].begin <= at && at < drawn->slice[i].end)
+			return true;
+	}
+	return false;
 }
 
-static void note_end(struct lw_lane *lane, uint64_t ns)
+/* Arrows: one must not end where there is nothing, and which of the imports that are open become slices is not known before they end (those that are short are left out). */
+
+static void write_arrow_end(lw_writer *w, const struct arrow *arrow, const char *phase, uint32_t tid)
 {
-	struct busy *busy = busy_of(lane);
-	if (busy && !lane->count)
-		*busy = (struct busy){ .begin = busy->since, .end = ns };
+	begin_event(w, phase, arrow->pid, tid);
+	fprintf(w->out, ",\"id\":\"%" PRIu64 "\",\"name\":\"held\",\"cat\":\"wait\"", w->flows);
+	write_micros(w, "ts", arrow->ns);
+	fputs(*phase == 'f' ? ",\"bp\":\"e\"}" : "}", w->out);
 }
 
-static bool was_busy(struct lw_lane *lane, uint64_t ns)
+static void write_arrow(lw_writer *w, const struct arrow *arrow)
 {
-	const struct busy *busy = busy_of(lane);
-	return busy && ((busy->since && busy->since <= ns) || (busy->begin <= ns && ns < busy->end));
+	w->flows++;
+	write_arrow_end(w, arrow, "s", arrow->from);
+	write_arrow_end(w, arrow, "f", arrow->to);
+}
+
+static void draw_arrow(lw_writer *w, struct arrow arrow)
+{
+	struct lw_lane *holder = lane_of(w, arrow.pid, arrow.to);
+	if (holder && has_slice(holder, arrow.ns)) {
+		write_arrow(w, &arrow);
+		return;
+	}
+	struct arrow *later = holder && holder->count ? malloc(sizeof(*later)) : NULL;
+	if (!later)
+		return;
+	*later = arrow;
+	later->next = w->arrows;
+	w->arrows = later;
+}
+
+/* An import has ended in LANE. */
+static void draw_arrows_to(lw_writer *w, const struct lw_lane *lane)
+{
+	for (struct arrow **at = &w->arrows, *arrow; (arrow = *at);) {
+		const bool here = arrow->pid == lane->pid && arrow->to == lane->tid, ends = here && has_slice(lane, arrow->ns);
+		if (ends)
+			write_arrow(w, arrow);
+		if (ends || (here && !lane->count)) {
+			*at = arrow->next;
+			free(arrow);
+		} else {
+			at = &arrow->next;
+		}
+	}
 }
 
 /* Slices */
@@ -160,8 +218,8 @@ static void started(void *context, const struct lw_import *import)
 {
 	lw_writer *w = context;
 	struct lw_lane *lane = lane_of(w, import->pid, import->tid);
-	if (lane && lw_lane_open(lane, import->id))
-		note_start(lane, import->begin_ns);
+	if (lane)
+		lw_lane_open(lane, import->id);
 }
 
 static void ended(void *context, const struct lw_import *import)
@@ -170,29 +228,22 @@ static void ended(void *context, const struct lw_import *import)
 	struct lw_lane *lane = lane_of(w, import->pid, import->tid);
 	/* At the end of the trace all are cut at one time. */
 	bool crossing = lane && !import->cut && lw_lane_above(lane, import->id);
-	if (lane) {
+	bool wanted = lw_writer_wants(&w->setup, import->module, import->total_ns);
+	if (lane)
 		lw_lane_close(lane, import->id);
-		note_end(lane, import->begin_ns + import->total_ns);
-	}
-	if (!lw_writer_wants(&w->setup, import->module, import->total_ns))
-		return;
-	if (!crossing) {
+	if (wanted && !crossing) {
 		write_slice(w, import);
-		return;
+		if (lane)
+			note_slice(lane, import->begin_ns, import->begin_ns + import->total_ns);
+	} else if (wanted) {
+		write_half(w, import, "b", import->begin_ns);
+		write_half(w, import, "e", import->begin_ns + import->total_ns);
 	}
-	write_half(w, import, "b", import->begin_ns);
-	write_half(w, import, "e", import->begin_ns + import->total_ns);
+	if (lane)
+		draw_arrows_to(w, lane);
 }
 
 /* Waits */
-
-static void write_arrow_end(lw_writer *w, const struct lw_wait *wait, const char *phase, uint32_t tid)
-{
-	begin_event(w, phase, wait->pid, tid);
-	fprintf(w->out, ",\"id\":\"%" PRIu64 "\",\"name\":\"held\",\"cat\":\"wait\"", w->flows);
-	write_micros(w, "ts", wait->begin_ns);
-	fputs(*phase == 'f' ? ",\"bp\":\"e\"}" : "}", w->out);
-}
 
 static void waited(void *context, const struct lw_wait *wait)
 {
@@ -213,12 +264,8 @@ static void waited(void *context, const struct lw_wait *wait)
 	if (wait->waker)
 		fprintf(w->out, ",\"waker_tid\":%" PRIu32, wait->waker);
 	fputs("}}", w->out);
-	struct lw_lane *holder = wait->holder && wait->holder != wait->tid ? lane_of(w, wait->pid, wait->holder) : NULL;
-	if (!holder || !was_busy(holder, wait->begin_ns))
-		return;
-	w->flows++;
-	write_arrow_end(w, wait, "s", wait->tid);
-	write_arrow_end(w, wait, "f", wait->holder);
+	if (wait->holder && wait->holder != wait->tid)
+		draw_arrow(w, (struct arrow){ .pid = wait->pid, .from = wait->tid, .to = wait->holder, .ns = wait->begin_ns });
 }
 
 /* The whole */
@@ -254,6 +301,10 @@ static void destroy(lw_writer *w)
 {
 	if (!w)
 		return;
+	for (struct arrow *arrow = w->arrows, *next; arrow; arrow = next) {
+		next = arrow->next;
+		free(arrow);
+	}
 	lw_lanes_destroy(w->lanes);
 	free(w);
 }

@@ -131,6 +131,37 @@ def test_chrome_says_who_held_the_lock(player: Player) -> None:
     assert [(event["tid"], event["ts"]) for event in events if event["ph"] in "sf"] == [(1102, 1003000), (1101, 1003000)]
 
 
+def holder() -> Records:
+    """Thread 1102 waits for the GIL while thread 1101 imports `small` within `big`; and again when it imports `late`, which ends before the wait is told."""
+    r = Records()
+    r.start(0, "big", tid=1101)
+    r.start(1, "small", tid=1101)
+    r.start(1, "app", tid=1102)
+    r.wait(2, "gil", 4, waker=1101, tid=1102)
+    r.done(7, "small", tid=1101)
+    r.done(20, "big", tid=1101)
+    r.start(30, "late", tid=1101)
+    r.done(36, "late", tid=1101)
+    r.wait(31, "gil", 6, waker=1101, tid=1102)
+    r.done(40, "app", tid=1102)
+    return r
+
+
+@pytest.mark.parametrize(("options", "arrows"), [
+    ({}, [2, 31]), ({"globs": ("app", "big")}, [2]), ({"globs": ("app", "late")}, [31]), ({"globs": ("app",)}, []), ({"globs": ("big", "small", "late")}, []), ({"threshold": 5}, [31]),
+], ids=str)
+def test_chrome_draws_arrows_to_what_it_draws(player: Player, options: dict[str, Any], arrows: list[int]) -> None:
+    """Not to imports that are left out, wherever the arrow's import is short or not asked for."""
+    document = json.loads(player.play("chrome", holder(), **options)[0])
+    check_chrome(document)
+    assert [event["ts"] // 1000 - 1000 for event in document["traceEvents"] if event["ph"] == "s"] == arrows
+
+
+@pytest.mark.parametrize("options", [{"threshold": 1}, {"globs": ("m1", "m2*")}], ids=str)
+def test_chrome_is_valid_with_parts_left_out(player: Player, options: dict[str, Any]) -> None:
+    check_chrome(json.loads(player.play("chrome", chance(3, 4000), **options)[0]))
+
+
 def test_chrome_puts_what_crosses_elsewhere(player: Player) -> None:
     events = json.loads(player.play("chrome", greenlets())[0])["traceEvents"]
     assert {event["name"] for event in events if event["ph"] == "b"} == {"g1", "g2", "g2.x"}
@@ -202,6 +233,23 @@ def test_an_end_that_was_lost_is_not_drawn_late(player: Player) -> None:
 def test_speedscope_has_the_targets_own_numbers(player: Player) -> None:
     names = [profile["name"] for profile in json.loads(player.play("speedscope", story(), inner=True)[0])["profiles"]]
     assert names[0] == "process 1100 (100 inside), thread 1101 (101 inside)"
+
+
+@pytest.mark.parametrize(("broken", "words"), [
+    ([("O", 0, 1), ("O", 1, 2), ("C", 0, 3), ("C", 1, 4)], "closed out of order"),
+    ([("O", 0, 1), ("C", 0, 1), ("O", 1, 0), ("C", 1, 2)], "out of order"),
+    ([("O", 0, 1)], "left open"),
+    ([("O", 0, 1), ("C", 0, 11)], "out of order"),
+], ids=["crossing", "backwards", "open", "beyond"])
+def test_the_rules_of_speedscope_notice(broken: list[tuple[str, int, int]], words: str) -> None:
+    """Control: frames that close out of order or never, and times that go back or past the end, are noticed."""
+    def document(events: list[tuple[str, int, int]]) -> dict[str, Any]:
+        written = [{"type": kind, "frame": frame, "at": at} for kind, frame, at in events]
+        return {"$schema": "https://www.speedscope.app/file-format-schema.json", "shared": {"frames": [{"name": "a"}, {"name": "b"}]},
+            "profiles": [{"type": "evented", "name": "x", "unit": "nanoseconds", "startValue": 0, "endValue": 10, "events": written}]}
+    check_speedscope(document([("O", 0, 1), ("O", 1, 2), ("C", 1, 3), ("C", 0, 4)]))
+    with pytest.raises(AssertionError, match=f"^{words}"):
+        check_speedscope(document(broken))
 
 
 # Folded stacks
