@@ -2,8 +2,8 @@
 /*
  * write_folded: folded stacks, for flamegraph.pl (--countname=ns), inferno and speedscope: "a;b;c 1200", importers outside, imported inside, each with its own nanoseconds.
  *
- * Where clocks are there, what an import spent waiting stands beneath it, as a frame in brackets: "a;b;[GIL] 300". The sum of all lines is the time of all outermost imports, less what was left out by
- * filters. The format has no comments: the ending goes to stderr.
+ * Where clocks are there, what an import spent waiting stands beneath it, as a frame in brackets: "a;b;[GIL] 300". Time of imports that are left out is that of whoever imported them: the sum of all
+ * lines is the time of all outermost imports, but for those that have nothing around them that is listed. The format has no comments: the ending goes to stderr.
  */
 #include "paths.h"
 #include "writer.h"
@@ -11,12 +11,13 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct lw_writer {
 	struct lw_writer_setup setup;
 	lw_paths *paths;
 	struct lw_values path_of;	/* by import */
-	struct lw_values ns;		/* by path */
+	struct lw_values ns, longest;	/* by path: its own; of an import there, with all in it */
 	uint64_t left_out;		/* imports, for want of memory */
 };
 
@@ -57,10 +58,41 @@ static void ended(void *context, const struct lw_import *import)
 {
 	lw_writer *w = context;
 	uint32_t path = (uint32_t)lw_values_get(&w->path_of, import->id);
-	uint64_t ns = import->self_ns;
-	if (!lw_writer_wants(&w->setup, import->module, import->total_ns))
-		return;
+	uint64_t ns = import->self_ns, longest = lw_values_get(&w->longest, path);
 	if (!path || (import->clocked && !add_classes(w, path, &import->self, &ns)) || !add(w, path, ns))
+		w->left_out++;
+	else if (import->total_ns > longest && !lw_values_add(&w->longest, path, import->total_ns - longest))
+		w->left_out++;
+}
+
+/* What is left out */
+
+static bool is_class(const lw_writer *w, uint32_t path)
+{
+	for (unsigned i = 0; i < LW_CLASSES; i++) {
+		if (frames[i] && strcmp(frames[i], lw_paths_name(w->paths, path)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The innermost one around PATH, or itself, that is listed; 0: none. */
+static uint32_t listed(const lw_writer *w, uint32_t path)
+{
+	while (path && !lw_writer_wants(&w->setup, lw_paths_name(w->paths, path), lw_values_get(&w->longest, path)))
+		path = lw_paths_parent(w->paths, path);
+	return path;
+}
+
+static void give_to_listed(lw_writer *w, uint32_t path)
+{
+	const bool class = is_class(w, path);
+	const uint32_t owner = class ? lw_paths_parent(w->paths, path) : path, home = listed(w, owner);
+	const uint64_t ns = lw_values_get(&w->ns, path);
+	if (!ns || home == owner)
+		return;
+	w->ns.of[path] = 0;
+	if (home && !add(w, class ? lw_paths_get(w->paths, home, lw_paths_name(w->paths, path)) : home, ns))
 		w->left_out++;
 }
 
@@ -91,6 +123,8 @@ static void write_stack(const lw_writer *w, uint32_t path, uint32_t *stack)
 
 static void end(lw_writer *w, const struct lw_ending *ending)
 {
+	for (uint32_t path = 1, known = lw_paths_count(w->paths); path <= known; path++)
+		give_to_listed(w, path);
 	uint32_t count = lw_paths_count(w->paths), *stack = calloc((size_t)count + 1, sizeof(*stack));
 	for (uint32_t path = 1; stack && path <= count; path++) {
 		uint64_t ns = lw_values_get(&w->ns, path);
@@ -112,6 +146,7 @@ static void destroy(lw_writer *w)
 	lw_paths_destroy(w->paths);
 	free(w->path_of.of);
 	free(w->ns.of);
+	free(w->longest.of);
 	free(w);
 }
 

@@ -273,6 +273,25 @@ def test_folded_golden(player: Player) -> None:
         "app;nope 250000\n")
 
 
+def test_folded_gives_what_is_left_out_to_the_importer(player: Player) -> None:
+    """Waits stay waits; outermost imports that are left out are nobody's."""
+    assert player.play("folded", story(), globs=("app",))[0] == "app 4000000\napp;[GIL] 3000000\napp;[disk] 5000000\n"
+    assert player.play("folded", story(), threshold=5.2)[0] == player.play("folded", story())[0].replace("app;nope 250000\n", "").replace("app 1750000", "app 2000000")
+    assert player.play("folded", story(), globs=("nope",))[0] == "app;nope 250000\n"
+
+
+@pytest.mark.parametrize("seed", [1, 5])
+def test_folded_adds_up_with_short_ones_left_out(player: Player, seed: int) -> None:
+    records = chance(seed, 2000)
+    stacks = check_folded(player.play("folded", records, threshold=3)[0])
+    outermost = {event["id"]: event["total_ns"] for event in lines(player, records) if event["event"] == "import" and event["depth"] == 0}
+    whole = check_folded(player.play("folded", records)[0])
+    assert sum(whole.values()) == sum(outermost.values())
+    assert {frames[0] for frames in whole} > {frames[0] for frames in stacks} or set(whole) > set(stacks)
+    for outer in {frames[0] for frames in stacks}:
+        assert sum(ns for frames, ns in stacks.items() if frames[0] == outer) == sum(ns for frames, ns in whole.items() if frames[0] == outer)
+
+
 # Prometheus
 
 
