@@ -207,10 +207,15 @@ static int on_record(void *context, void *data, size_t size)
 	return 0;
 }
 
-static int open_ring(lw_capture *capture)
+/* When all is loaded: its two mappings are most of the loader's memory, and so is what libbpf keeps while it loads. What calibration left behind is taken out. */
+static int open_ring(lw_capture *capture, char *why)
 {
+	complaint[0] = '\0';
 	capture->ring = ring_buffer__new(bpf_map__fd(capture->spans->maps.events), on_record, capture, NULL);
-	return capture->ring ? 0 : -errno;
+	if (!capture->ring)
+		return explain(-errno, "reading events", why);
+	ring_buffer__consume(capture->ring);
+	return 0;
 }
 
 static int put_site(lw_capture *capture, const struct lw_site *site, uint64_t *cookie)
@@ -228,7 +233,7 @@ static int put_site(lw_capture *capture, const struct lw_site *site, uint64_t *c
 static void count_raw(lw_capture *capture, struct lw_counts *out);
 
 /*
- * Hits a probe of our own, which shows whether probes work here at all; what that left behind is taken out of the ring buffer and of the counts.
+ * Hits a probe of our own, which shows whether probes work here at all; what that left behind is taken out of the counts, and later of the ring buffer.
  * In this process only: other tracers that run meanwhile have the same file. The probe stays to the end: taking it away costs more time than all the rest of this.
  */
 static int calibrate(lw_capture *capture)
@@ -249,7 +254,6 @@ static int calibrate(lw_capture *capture)
 		capture->hit_ns = full > bare ? full - bare : 0;
 	}
 	lw_capture_forget(capture, getpid());
-	ring_buffer__consume(capture->ring);
 	count_raw(capture, &capture->before);
 	return error;
 }
@@ -272,8 +276,6 @@ static int load_once(lw_capture *capture)
 {
 	complaint[0] = '\0';
 	int error = load_spans(capture);
-	if (!error)
-		error = open_ring(capture);
 	if (!error)
 		error = attach_processes(capture);
 	if (!error)
@@ -337,12 +339,14 @@ int lw_capture_open(const struct lw_capture_options *options, lw_capture **out, 
 	capture->per_cpu = capture->cpus > 0 ? calloc((size_t)capture->cpus, sizeof(*capture->per_cpu)) : NULL;
 	int error = capture->per_cpu ? load(capture) : -ENOMEM;
 	error = error ? explain(error, "tracing", why) : add_sched(capture, why);
+	/* What loading needed and does not need again. */
+	malloc_trim(0);
+	if (!error)
+		error = open_ring(capture, why);
 	if (error) {
 		lw_capture_close(capture);
 		return error;
 	}
-	/* What loading needed and does not need again. */
-	malloc_trim(0);
 	*out = capture;
 	return 0;
 }
