@@ -41,6 +41,12 @@ enum {
 	PATIENCE = 4,		/* searches in vain, after which a thread is searched for at every 16th wait only */
 };
 
+/*
+ * For so long after the last import that was seen, waits are still looked into: the outermost importlib.import_module() passes no probe, but modules import others when they begin, and
+ * the threads of a start-up have all imported something a moment ago.
+ */
+#define AFTERWARDS_NS 1000000000ULL
+
 /* Set before this is loaded. */
 const volatile __u64 pidns_ino;			/* the loader's PID namespace; 0: the initial one */
 const volatile __u64 threshold_ns = 100000;	/* shorter waits for the GIL and for other locks are on the clocks only */
@@ -270,7 +276,7 @@ static __always_inline void leave(struct task_struct *task, bool ready, __u32 st
 	struct lw_thread *thread = thread_of(task);
 	__u32 pid = thread ? thread->pid : process_number(task);
 	const struct lw_process *process = followed(pid);
-	if (!process || (!process->active && !(thread && thread->open))) {
+	if (!process || (!process->active && !(thread && thread->open) && now > process->recent + AFTERWARDS_NS)) {
 		__u32 key = (__u32)task->pid;
 		if (thread)
 			bpf_map_delete_elem(&threads, &key);
@@ -285,6 +291,9 @@ static __always_inline void leave(struct task_struct *task, bool ready, __u32 st
 	thread->since = now;
 	thread->name = thread->waker = 0;
 	thread->now = ready ? LW_CLASS_QUEUE : (__u8)class_of(task, thread, process, state, now);
+	/* Without an import that is seen, only waits for one that is not are of interest. */
+	if (!process->active && (thread->now == LW_CLASS_GIL || thread->now == LW_CLASS_FUTEX))
+		thread->now = LW_CLASS_SLEEP;
 	thread->woken = 0;
 }
 

@@ -196,6 +196,7 @@ static __always_inline void read_clock(const struct hit *hit, const struct lw_th
 /* One more open span, or one less; not below zero, for ends whose beginnings nobody saw. */
 static __always_inline void count_span(const struct hit *hit, struct lw_thread *thread, bool starts)
 {
+	hit->process->recent = hit->ns;
 	if (starts) {
 		__sync_fetch_and_add(&hit->process->active, 1);
 		if (thread)

@@ -30,8 +30,9 @@ struct lw_process {
 	__u32 attention;	/* enum lw_attention */
 	__u32 layout;		/* index; LW_LAYOUTS: none, so its waits are FUTEX or SLEEP */
 	__u64 runtime;		/* address of _PyRuntime; 0: not known */
-	__u32 active;		/* open spans of all its threads: only then anything of it is looked at */
+	__u32 active;		/* open spans of all its threads */
 	__u32 _pad;
+	__u64 recent;		/* when a span was opened or closed last. Its threads are looked at while spans are open, and a while longer */
 };
 
 struct lw_thread {

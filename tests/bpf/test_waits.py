@@ -157,6 +157,42 @@ def test_without_the_scheduler_there_are_no_waits(tracer: str, tmp_path: Path) -
     assert plain.waits() == []
 
 
+UNSEEN = """
+import importlib, sys, threading, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+started, waiting = threading.Event(), []
+
+def wait():
+    started.wait()
+    import unseen_before
+    waiting.append(threading.get_native_id())
+    importlib.import_module("unseen")
+
+def release():
+    while len(waiting) < 2 or any(Path(f"/proc/self/task/{tid}/syscall").read_text().split()[0] not in ("202", "98") for tid in waiting):
+        time.sleep(0.001)
+
+threads = [threading.Thread(target=wait) for _ in range(2)]
+for thread in threads: thread.start()
+importlib.import_module("unseen")
+for thread in threads: thread.join()
+print(threading.get_native_id(), *waiting)
+"""
+
+
+def test_waits_for_an_import_that_is_not_seen(tracer: str, tmp_path: Path) -> None:
+    """No probe sees the outermost importlib.import_module(): neither whoever imports nor those who wait for it. But imports were seen a moment ago."""
+    (tmp_path / "unseen.py").write_text("from __main__ import *\nstarted.set()\nrelease()\n")
+    (tmp_path / "unseen_before.py").write_text("")
+    out = tmp_path / "trace.json"
+    answer = subprocess.run([tracer, "--json", "--sched", "-o", str(out), "--", sys.executable, "-c", UNSEEN, str(tmp_path)], capture_output=True, text=True, timeout=300)
+    assert answer.returncode == 0, answer
+    importer, *waiting = map(int, answer.stdout.split())
+    waits = [record for line in out.read_text().splitlines() if (record := json.loads(line)).get("module") == "unseen" and record["event"] == "lock_wait"]
+    assert {(wait["tid"], wait["holder_tid"], wait["kind"]) for wait in waits} == {(tid, importer, "module") for tid in waiting}
+
+
 def blocked(pid: int) -> int:
     """Number of threads of a process that are in futex(2)."""
     return sum(path.read_text().split()[0] == "202" for path in Path(f"/proc/{pid}/task").glob("*/syscall"))
