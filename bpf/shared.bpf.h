@@ -131,30 +131,34 @@ __noinline __u32 lw_number_of(const struct lw_event_name *known, const struct lw
 	return known->head.name;
 }
 
-/*
- * Number of EVENT's text, whose bytes from the terminator on must be zero and LENGTH of which (without it) are used. New: the record is sent first, so the reader knows every number
- * before it is used. Two CPUs may do that at once: then one number goes unused. 0: no room. Head: pid, tid, ns and flags are the caller's.
- */
-__noinline __u32 lw_number(struct lw_event_name *event, __u32 length)
+/* A new number for EVENT's text, of which the reader is told. 0: no room. */
+__noinline __u32 lw_new_number(struct lw_event_name *event, __u32 length)
 {
-	if (!event)
-		return 0;
-	__u64 hash = lw_hash(event, length);
-	const struct lw_event_name *known = bpf_map_lookup_elem(&names, &hash);
-	if (known)
-		return lw_number_of(known, event, length);
 	__u32 zero = 0;
 	__u32 *last = bpf_map_lookup_elem(&last_name, &zero);
-	if (!last || *last >= LW_NAMES) {
+	if (!event || !last || *last >= LW_NAMES) {
 		lw_count(lost);
 		return 0;
 	}
 	__u32 number = __sync_fetch_and_add(last, 1) + 1;
 	event->head.kind = LW_EVENT_NAME;
 	event->head.name = number;
-	if (!lw_send(event, sizeof(event->head) + (length & (LW_NAME_SIZE - 1)) + 1))
-		return 0;
-	if (bpf_map_update_elem(&names, &hash, event, BPF_NOEXIST)) {
+	return lw_send(event, sizeof(event->head) + (length & (LW_NAME_SIZE - 1)) + 1) ? number : 0;
+}
+
+/*
+ * Number of EVENT's text, whose bytes from the terminator on must be zero and LENGTH of which (without it) are used. New: the record is sent first, so the reader knows every number
+ * before it is used. Two CPUs may do that at once: then one number goes unused. 0: no room. Head: pid, tid, ns and flags are the caller's.
+ * Inlined: what a global function is given may not go into a map before Linux 6.2. EVENT is on the stack or in a map.
+ */
+static __always_inline __u32 lw_number(struct lw_event_name *event, __u32 length)
+{
+	__u64 hash = lw_hash(event, length);
+	const struct lw_event_name *known = bpf_map_lookup_elem(&names, &hash);
+	if (known)
+		return lw_number_of(known, event, length);
+	__u32 number = lw_new_number(event, length);
+	if (number && bpf_map_update_elem(&names, &hash, event, BPF_NOEXIST)) {
 		known = bpf_map_lookup_elem(&names, &hash);
 		if (known)
 			return lw_number_of(known, event, length);
