@@ -268,6 +268,14 @@ static void on_record(void *context, const struct lw_event_head *record, size_t 
 		lw_model_event(session->model, record, size);
 }
 
+/* The end of a process that the kernel did not tell. */
+static void on_end(void *context, const struct lw_event_head *record, size_t size)
+{
+	struct session *session = context;
+	if (session->model)
+		lw_model_event(session->model, record, size);
+}
+
 /* A command gets the interrupts of its terminal as well: it decides what becomes of it, unless it is asked twice. What only we got is passed on. */
 static bool asked_to_end(struct session *session)
 {
@@ -310,6 +318,7 @@ static void run(struct session *session)
 	struct pollfd fds[] = { { .fd = lw_capture_fd(session->capture), .events = POLLIN }, { .fd = session->live ? STDIN_FILENO : -1, .events = POLLIN } };
 	int ignored;
 	bool going = true;
+	lw_targets_ends(session->targets, on_end, session);
 	while (going && !asked_to_end(session) && !time_is_up(session)) {
 		(void)poll(fds, 2, until_look(session));
 		lw_capture_read(session->capture, 0, on_record, session);
@@ -317,6 +326,7 @@ static void run(struct session *session)
 		going = renew(session) && !lw_targets_ended(session->targets, &ignored);
 	}
 	(void)lw_capture_stop(session->capture, on_record, session);
+	lw_targets_tend(session->targets);
 }
 
 /* --- end --- */
@@ -375,6 +385,9 @@ static int trace(const struct lw_options *options)
 	if (!status) {
 		run(&session);
 		status = write_end(&session);
+		const char *idle = options->quiet ? NULL : lw_targets_idle(session.targets);
+		if (idle)
+			say(idle);
 		if (session.child) {
 			int command = await_command(&session);
 			status = command ? command : status;

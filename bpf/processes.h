@@ -16,6 +16,7 @@ struct lw_known_process {
 	bool followed;			/* it has a Python, and its events count. Neither: it is left alone */
 	bool gone;			/* has ended; remembered for the events that are still under way */
 	bool counted;			/* cpu_begin was taken */
+	bool told;			/* its end is known to the model */
 	int pidfd;			/* -1: none */
 	uint64_t cpu_begin, cpu_last;
 	dev_t executable_dev;		/* what it executed when it was last looked at */

@@ -86,6 +86,21 @@ static uint64_t cpu_of(const struct lw_known_process *known)
 	return known->followed && known->cpu_last > known->cpu_begin ? known->cpu_last - known->cpu_begin : 0;
 }
 
+void lw_targets_ends(lw_targets *targets, lw_capture_sink *sink, void *context)
+{
+	targets->sink = sink;
+	targets->context = context;
+}
+
+/* Once, and when what it sent before has been read. */
+static void tell_end(const lw_targets *targets, struct lw_known_process *known)
+{
+	struct lw_event_head record = { .kind = LW_EVENT_EXIT, .pid = (__u32)known->pid, .tid = (__u32)known->pid, .ns = known->gone_ns };
+	if (targets->sink && known->counted && !known->told)
+		targets->sink(targets->context, &record, sizeof(record));
+	known->told = true;
+}
+
 void lw_targets_bury(lw_targets *targets, struct lw_known_process *known)
 {
 	if (known->gone)
@@ -103,10 +118,12 @@ struct lw_known_process *lw_targets_enter(lw_targets *targets, pid_t pid)
 {
 	struct lw_known_process *known = lw_processes_find(&targets->processes, pid);
 	struct lw_proc proc;
-	if (known && known->gone)
-		lw_processes_remove(&targets->processes, pid);
-	else if (known)
+	if (known && !known->gone)
 		return known;
+	if (known) {
+		tell_end(targets, known);
+		lw_processes_remove(&targets->processes, pid);
+	}
 	known = lw_processes_add(&targets->processes, pid);
 	if (!known)
 		return NULL;
@@ -140,7 +157,7 @@ static int follow(lw_targets *targets, struct lw_known_process *known, const str
 		known->counted = true;
 		known->cpu_begin = known->cpu_last = lw_proc_cpu_ns(known->pid);
 	}
-	known->followed = true;
+	known->followed = targets->any = true;
 	lw_targets_hold(known);
 	return lw_capture_follow(targets->capture, known->pid, true, known->runtime, python);
 }
@@ -163,6 +180,8 @@ int lw_targets_look(lw_targets *targets, pid_t pid, bool thorough, bool settled,
 	if (known->pause_ns > LAST_LOOK)
 		known->pause_ns = LAST_LOOK;
 	known->look_ns = now() + known->pause_ns;
+	if (error == -ENOTSUP && !targets->untraced[0])
+		snprintf(targets->untraced, sizeof(targets->untraced), "%s", why);
 	if (error || !python)
 		return error ? error : 1;
 	lw_finder_guess_of(targets->finder, pid);
@@ -302,8 +321,11 @@ bool lw_targets_event(lw_targets *targets, const struct lw_event_head *record)
 	bool followed = known && known->followed;
 	if (record->kind == LW_EVENT_EXEC)
 		on_exec(targets, pid);
-	else if (record->kind == LW_EVENT_EXIT && record->tid == record->pid && known && has_ended(known))
-		lw_targets_bury(targets, known);
+	else if (record->kind == LW_EVENT_EXIT && record->tid == record->pid && known) {
+		known->told = true;
+		if (has_ended(known))
+			lw_targets_bury(targets, known);
+	}
 	return followed;
 }
 
@@ -394,7 +416,10 @@ static void tend_each(lw_targets *targets, uint64_t time, bool around)
 	for (unsigned i = targets->processes.count; i-- > 0;) {
 		struct lw_known_process *known = &targets->processes.all[i];
 		if (known->gone) {
-			if (time - known->gone_ns > REMEMBERED)
+			/* Not if its end has only now been noticed: TIME is older. */
+			if (time > known->gone_ns)
+				tell_end(targets, known);
+			if (time > known->gone_ns + REMEMBERED)
 				lw_processes_remove(&targets->processes, known->pid);
 			continue;
 		}
@@ -447,6 +472,13 @@ unsigned lw_targets_count(const lw_targets *targets, uint64_t *cpu_ns)
 			*cpu_ns += cpu_of(&targets->processes.all[i]);
 	}
 	return lw_targets_followed(targets);
+}
+
+const char *lw_targets_idle(const lw_targets *targets)
+{
+	if (targets->any)
+		return NULL;
+	return targets->untraced[0] ? targets->untraced : "no process that counts has executed a Python (3.11 or later)";
 }
 
 pid_t lw_targets_inner(const lw_targets *targets, pid_t pid)

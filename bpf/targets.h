@@ -26,10 +26,14 @@ int lw_targets_command(lw_targets *targets, char *const argv[], pid_t *child, ch
 
 /** To be called with every record of the ring buffer before the model gets it: follows and forgets processes. Whether the model should get it. */
 bool lw_targets_event(lw_targets *targets, const struct lw_event_head *record);
+/** Processes that end are told to SINK as LW_EVENT_EXIT where the kernel does not tell it (without sched), when all their records were read: by the next calls of lw_targets_tend(). */
+void lw_targets_ends(lw_targets *targets, lw_capture_sink *sink, void *context);
 /** To be called now and then (and when SIGCHLD came): stopped children go on, ended ones are noticed. */
 void lw_targets_tend(lw_targets *targets);
 /** Whether everything that was asked for has ended (never, for binaries and cgroups). STATUS of the command as of waitpid(2). */
 bool lw_targets_ended(const lw_targets *targets, int *status);
+/** If no process has been followed up to now: a sentence for people, why. Else NULL. */
+const char *lw_targets_idle(const lw_targets *targets);
 /** Number of followed processes; CPU time of them all since each was followed. */
 unsigned lw_targets_count(const lw_targets *targets, uint64_t *cpu_ns);
 /** In the process's own namespace: what it calls PID; its command line, for people ("" unknown). */

@@ -28,6 +28,10 @@ struct lw_targets {
 	lw_tracees *tracees;
 	pid_t command;			/* 0: none */
 	uint64_t cpu_gone;		/* of processes that ended */
+	lw_capture_sink *sink;		/* gets the ends of processes that the kernel did not tell */
+	void *context;
+	bool any;			/* a process has been followed */
+	char untraced[LW_CAPTURE_WHY];	/* why the first one that is a Python was not; "": there was none */
 	uint64_t look_around_ns;
 	struct lw_binary *binaries;
 	unsigned binary_count;

@@ -176,6 +176,21 @@ subprocess.run([sys.executable, *{ALONE!r}, "-c", "import json"], check=True)
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("sched", [True, False])
+def test_ends_of_processes_are_told_once(trace: Callable[..., Trace], sched: bool) -> None:
+    """By the kernel's part that sees them; by who looks after processes, where that is missing. After everything that they did."""
+    run = trace("--", PYTHON, *ALONE, "-c", "import os\nif os.fork(): os.wait()\nimport json", sched=sched)
+    assert run.end() == 0
+    records = run.records()
+    pids = {record["pid"] for record in records if record["event"] == "import"}
+    assert len(pids) == 2
+    for pid in pids:
+        own = [record for record in records if record.get("pid") == pid]
+        assert [record["alive"] for record in own if record["event"] == "process"] == [True, False]
+        assert own[-1] == {"event": "process", "pid": pid, "alive": False}
+
+
+@pytest.mark.once
 def test_the_command_ends_as_it_would(trace: Callable[..., Trace]) -> None:
     ends = {"raise SystemExit(3)": 3, "__import__('os').kill(__import__('os').getpid(), 15)": 128 + 15}
     runs = {trace("--", PYTHON, *ALONE, "-c", code): status for code, status in ends.items()}
@@ -257,6 +272,28 @@ def test_a_python_without_probes_and_symbols(trace: Callable[..., Trace], tmp_pa
     assert [record["module"] for record in imports if not record["failed"]] == [name for name in expected if name != "nowhere_at_all"]
     assert [record["module"] for record in imports if record["failed"]] == ["nowhere_at_all"]
     assert run.nothing_lost()
+
+
+@pytest.mark.once
+def test_a_command_without_a_python_is_told_of(trace: Callable[..., Trace]) -> None:
+    """Nothing to see is not an error, but it is said."""
+    loud, quiet = trace("--", "true"), trace("-q", "--", "true")
+    assert loud.end() == quiet.end() == 0
+    assert "no process that counts has executed a Python" in loud.errors
+    assert quiet.errors == ""
+
+
+@pytest.mark.once
+@pytest.mark.skipif(not shutil.which("objcopy"), reason="objcopy is missing")
+def test_why_a_child_was_not_traced_is_told(trace: Callable[..., Trace], tmp_path: Path) -> None:
+    """It runs all the same. Its calls are of a function that has no name any more."""
+    environment = _stripped(tmp_path)
+    for copy in tmp_path.iterdir():
+        copy.write_bytes(copy.read_bytes().replace(b"\0PyObject_CallMethodObjArgs\0", b"\0PyObject_CallMethodObjects\0"))
+    run = trace("--", "sh", "-c", f"{tmp_path / Path(PYTHON).name} -S -c ''; exit 9", env=environment)
+    assert run.end() == 9
+    assert "stripped of the symbol PyObject_CallMethodObjArgs" in run.errors
+    assert run.modules() == []
 
 
 def test_ladewerk_is_seen_from_its_first_import(trace: Callable[..., Trace], target: Callable[..., Target], tmp_path: Path) -> None:
