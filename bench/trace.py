@@ -21,7 +21,7 @@ from pathlib import Path
 import corpus
 import machine
 from pair import Command, Failed, Median, Sample, differences, ratios, rounds
-from tracers import Bpftrace, ImportTime, Ladewerk, Nobody, PySpy, TracedCommand, Tracer, Watcher
+from tracers import Bpftrace, Floor, ImportTime, Ladewerk, Nobody, PySpy, TracedCommand, Tracer, Watcher
 from workloads import SYMPY, inside, oneline_loop, timed
 
 SECTIONS = ("modules", "sympy", "cached", "switches", "attach")
@@ -229,6 +229,9 @@ class Bench:
     def __init__(self, options: argparse.Namespace, place: Place) -> None:
         self.options, self.place, self.goals = options, place, Goals()
 
+    def controls(self, idle: int) -> list[Watcher]:
+        return [Nobody("nobody, again"), Floor(self.options.ladewerk_trace, self.place.target, idle)]
+
     def spans(self) -> Ladewerk:
         return Ladewerk(self.options.ladewerk_trace, self.place.target, "--no-sched")
 
@@ -251,18 +254,21 @@ class Bench:
     def modules(self, top: Path) -> None:
         loop = oneline_loop(corpus.generate(top / "corpus", corpus.Shape(entries=1, modules=1)))
         load = Load(loop.title, loop.code(), loop.count, "CPU us each", 1e3, loop.count + 1, added=True)
-        nobody, spans, *_ = self.table(load, [self.spans(), self.all(), *self.rivals()])
+        with Idle(self.place) as idle:
+            nobody, spans, *_ = self.table(load, [self.spans(), self.all(), *self.controls(idle), *self.rivals()])
         self.goals.judge("spans: CPU us per module", spans, 2, more_us(nobody, load))
 
     def sympy(self, top: Path) -> None:
         load = Load("import sympy", timed("", SYMPY.text), 1, "CPU ms", 1e6, 400)
-        nobody, spans, everything, *_ = self.table(load, [self.spans(), self.all(), TracedCommand(self.options.ladewerk_trace), *self.rivals()])
+        with Idle(self.place) as idle:
+            command = TracedCommand(self.options.ladewerk_trace)
+            nobody, spans, everything, *_ = self.table(load, [self.spans(), self.all(), command, *self.controls(idle), *self.rivals()])
         self.goals.judge("spans: CPU of sympy, ratio", spans, 1.015, times(nobody))
         self.goals.judge("with sched: CPU of sympy, ratio", everything, 1.025, times(nobody))
 
     def cached(self, top: Path) -> None:
         load = Load("`import os`, which is there", timed("import os", f"for _ in range({CACHED}):\n    import os"), CACHED, "CPU ns", 1)
-        nobody, _, everything, *_ = self.table(load, [self.spans(), self.all(), *self.rivals()])
+        nobody, _, everything, *_ = self.table(load, [self.spans(), self.all(), Nobody("nobody, again"), ImportTime()])
         self.goals.judge("cached imports, ratio", everything, 1.02, times(nobody))
 
     def switches(self, top: Path) -> None:

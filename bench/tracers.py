@@ -59,7 +59,10 @@ class Watcher(ABC):
 
 
 class Nobody(Watcher):
-    name, sees_imports = "nobody", False
+    sees_imports = False
+
+    def __init__(self, name: str = "nobody") -> None:
+        self.name = name
 
     def imports(self, out: Path) -> int:
         return 0
@@ -187,6 +190,19 @@ class Ladewerk(Tracer):
 
     def lost(self, out: Path) -> int:
         return _json_end(out)[1]
+
+
+class Floor(Ladewerk):
+    """Traces another process of the same interpreter: the target runs into the probes, and nothing is said of it."""
+
+    sees_imports = False
+
+    def __init__(self, program: Path, python: Path, other: int) -> None:
+        super().__init__(program, python, "--no-sched")
+        self.other, self.name = other, "floor: probes, and another process is traced"
+
+    def command(self, out: Path, pid: int | None) -> list[str]:
+        return super().command(out, self.other)
 
 
 def _json_end(out: Path) -> tuple[int, int]:
