@@ -164,8 +164,8 @@ static void finish(lw_model *model, struct thread *thread, struct span *span, ui
 		if (clock)
 			inner->from_clock = *clock;
 	}
-	charge(span, ns, clock);
 	span->end_ns = cut && span->left_ns ? span->left_ns : ns;
+	charge(span, span->end_ns, clock);
 	if (!span->silent)
 		tell_import(model, span, clock, cut);
 	*at = span->outer;

@@ -370,6 +370,27 @@ Test(model, one_kind_around_another_around_the_first)
 	feed_end(&feed);
 }
 
+/* Both ends are lost; what follows them is neither's, also when they are cut long after. */
+Test(model, lost_ends_of_an_import_and_one_within)
+{
+	struct feed feed;
+	feed_begin(&feed);
+	feed_names(&feed, names);
+	feed_start_at(&feed, 1, A, 100, 9000);
+	feed_start_at(&feed, 1, AB, 110, 8000);
+	feed_start_at(&feed, 1, D, 200, 9000);
+	feed_done_at(&feed, 1, D, 300, 9000);
+	lw_model_end(feed.model, 10000);
+	for (unsigned i = 1; i < 3; i++) {
+		const struct lw_import *import = feed_import_nth(&feed, i);
+		const bool inner = strcmp(import->module, "a.b") == 0;
+		cr_expect(import->cut);
+		cr_expect_eq(import->total_ns, inner ? 90 : 100);
+		cr_expect_eq(import->self_ns, inner ? 90 : 10);
+	}
+	feed_end(&feed);
+}
+
 Test(model, a_lost_inner_end_does_not_matter)
 {
 	struct feed feed;
