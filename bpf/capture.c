@@ -2,6 +2,7 @@
 #include "capture.h"
 
 #include <bpf/bpf.h>
+#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <malloc.h>
@@ -11,11 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "calibrate.h"
+#include "kernel_types.h"
 #include "probes.h"
 #include "rights.h"
 #include "sched.h"
@@ -182,11 +185,37 @@ static int share_maps(lw_capture *capture)
 	return 0;
 }
 
-static int load_sched(lw_capture *capture)
+/* Into FD, what SCHED names of the kernel's types. */
+static int write_types(const struct lw_sched *sched, int fd)
 {
-	if (!capture->rights.btf)
-		return -ENOENT;
-	struct lw_sched *sched = capture->sched = lw_sched__open();
+	struct btf *types;
+	__u32 size = 0;
+	int error = lw_kernel_types("/sys/kernel/btf/vmlinux", bpf_object__btf(sched->obj), &types);
+	if (error)
+		return error;
+	const void *data = btf__raw_data(types, &size);
+	if (!data || write(fd, data, size) != (ssize_t)size)
+		error = -EIO;
+	btf__free(types);
+	return error;
+}
+
+/* FD, empty, gets the types that CO-RE looks into; it must stay open until loading is over. Where that does not work libbpf looks into all of the kernel's. */
+static struct lw_sched *open_sched(int fd)
+{
+	char path[32];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	LIBBPF_OPTS(bpf_object_open_opts, options, .btf_custom_path = path);
+	struct lw_sched *sched = fd < 0 ? NULL : lw_sched__open_opts(&options);
+	if (sched && !write_types(sched, fd))
+		return sched;
+	lw_sched__destroy(sched);
+	return lw_sched__open();
+}
+
+static int load_sched_with(lw_capture *capture, int types)
+{
+	struct lw_sched *sched = capture->sched = open_sched(types);
 	if (!sched)
 		return -errno;
 	sched->rodata->pidns_ino = capture->spans->rodata->pidns_ino;
@@ -196,6 +225,16 @@ static int load_sched(lw_capture *capture)
 	if (!error)
 		error = lw_sched__load(sched);
 	return error ? error : lw_sched__attach(sched);
+}
+
+static int load_sched(lw_capture *capture)
+{
+	if (!capture->rights.btf)
+		return -ENOENT;
+	int types = memfd_create("ladewerk-kernel-types", MFD_CLOEXEC), error = load_sched_with(capture, types);
+	if (types >= 0)
+		close(types);
+	return error;
 }
 
 static int on_record(void *context, void *data, size_t size)

@@ -141,6 +141,15 @@ static __always_inline __u32 number_in(const struct pid *pid, bool own)
 	return number;
 }
 
+/*
+ * The task that runs a program is known to the verifier, with its type: its members are loaded. Of any other one, which is an argument, memory is read: programs whose arguments had
+ * types (tp_btf) would have the loader read all of the kernel's BTF to find them.
+ */
+static __always_inline struct task_struct *current_task(void)
+{
+	return (struct task_struct *)bpf_get_current_task_btf();
+}
+
 static __always_inline __u32 process_number(const struct task_struct *task)
 {
 	return pidns_ino ? number_in(task->group_leader->thread_pid, false) : (__u32)task->tgid;
@@ -153,7 +162,7 @@ static __always_inline __u32 thread_number(const struct task_struct *task)
 
 static __always_inline struct lw_thread *thread_of(const struct task_struct *task)
 {
-	__u32 key = (__u32)task->pid;
+	__u32 key = (__u32)BPF_CORE_READ(task, pid);
 	return bpf_map_lookup_elem(&threads, &key);
 }
 
@@ -273,11 +282,11 @@ static __always_inline void leave(struct task_struct *task, bool ready, __u32 st
 {
 	if (task->flags & KERNEL_THREAD)
 		return;
-	struct lw_thread *thread = thread_of(task);
+	__u32 key = (__u32)task->pid;
+	struct lw_thread *thread = bpf_map_lookup_elem(&threads, &key);
 	__u32 pid = thread ? thread->pid : process_number(task);
 	const struct lw_process *process = followed(pid);
 	if (!process || (!process->active && !(thread && thread->open) && now > process->recent + AFTERWARDS_NS)) {
-		__u32 key = (__u32)task->pid;
 		if (thread)
 			bpf_map_delete_elem(&threads, &key);
 		return;
@@ -334,14 +343,14 @@ static __always_inline void arrive(const struct task_struct *task, __u64 now)
 	thread->now = LW_CLASS_CPU;
 }
 
-SEC("tp_btf/sched_switch")
-int lw_switch(__u64 *context)
+SEC("raw_tp/sched_switch")
+int lw_switch(struct bpf_raw_tracepoint_args *context)
 {
-	struct task_struct *previous = (struct task_struct *)context[1], *next = (struct task_struct *)context[2];
-	__u32 state = state_is_argument ? (__u32)context[3] : previous->__state;
+	struct task_struct *previous = current_task();
+	__u32 state = state_is_argument ? (__u32)context->args[3] : previous->__state;
 	__u64 now = bpf_ktime_get_ns();
-	leave(previous, (context[0] & 1) || !state, state, now);
-	arrive(next, now);
+	leave(previous, (context->args[0] & 1) || !state, state, now);
+	arrive((const struct task_struct *)context->args[2], now);
 	return 0;
 }
 
@@ -352,15 +361,15 @@ static __always_inline bool in_futex(struct task_struct *task)
 	return REGS_SYSCALL(regs) == SYSCALL_FUTEX;
 }
 
-SEC("tp_btf/sched_waking")
-int lw_waking(__u64 *context)
+SEC("raw_tp/sched_waking")
+int lw_waking(struct bpf_raw_tracepoint_args *context)
 {
-	const struct task_struct *task = (const struct task_struct *)context[0];
+	const struct task_struct *task = (const struct task_struct *)context->args[0];
 	struct lw_thread *thread = thread_of(task);
 	if (!thread || thread->now <= LW_CLASS_QUEUE || thread->woken)
 		return 0;
-	struct task_struct *waker = (struct task_struct *)bpf_get_current_task_btf();
-	if (waker->tgid == task->tgid && in_futex(waker))
+	struct task_struct *waker = current_task();
+	if (waker->tgid == BPF_CORE_READ(task, tgid) && in_futex(waker))
 		thread->waker = thread_number(waker);
 	thread->woken = bpf_ktime_get_ns();
 	return 0;
@@ -386,10 +395,10 @@ static __always_inline void close_spans(struct lw_process *process, const struct
  * The last of a process's threads to end is the process; the first one, if it ends before, is not told of. The process loses its entry here, also if it is left alone: its number will be
  * another's.
  */
-SEC("tp_btf/sched_process_exit")
-int lw_exit(__u64 *context)
+SEC("raw_tp/sched_process_exit")
+int lw_exit(struct bpf_raw_tracepoint_args *context)
 {
-	const struct task_struct *task = (const struct task_struct *)context[0];
+	const struct task_struct *task = current_task();
 	__u32 key = (__u32)task->pid, pid = process_number(task);
 	struct lw_thread *thread = bpf_map_lookup_elem(&threads, &key);
 	struct lw_process *process = pid ? bpf_map_lookup_elem(&processes, &pid) : NULL;
@@ -412,11 +421,11 @@ int lw_exit(__u64 *context)
 }
 
 /* Nothing of the old program is left: no spans, no other threads, no interpreter. */
-SEC("tp_btf/sched_process_exec")
-int lw_exec(__u64 *context)
+SEC("raw_tp/sched_process_exec")
+int lw_exec(struct bpf_raw_tracepoint_args *context)
 {
-	const struct task_struct *task = (const struct task_struct *)context[0];
-	__u32 key = (__u32)task->pid, before = (__u32)context[1], pid = process_number(task);
+	const struct task_struct *task = current_task();
+	__u32 key = (__u32)task->pid, before = (__u32)context->args[1], pid = process_number(task);
 	struct lw_process *process = followed(pid);
 	if (!process)
 		return 0;
@@ -431,13 +440,14 @@ int lw_exec(__u64 *context)
 }
 
 /* A child goes on where its parent was, with the spans of the thread that forked. The loader decides whether it counts. */
-SEC("tp_btf/sched_process_fork")
-int lw_fork(__u64 *context)
+SEC("raw_tp/sched_process_fork")
+int lw_fork(struct bpf_raw_tracepoint_args *context)
 {
-	const struct task_struct *parent = (const struct task_struct *)context[0], *child = (const struct task_struct *)context[1];
-	if (parent->tgid == child->tgid)
+	const struct task_struct *parent = current_task(), *child = (const struct task_struct *)context->args[1];
+	__u32 key = (__u32)BPF_CORE_READ(child, pid);
+	if (key != (__u32)BPF_CORE_READ(child, tgid))
 		return 0;
-	__u32 pid = process_number(parent), born = process_number(child), key = (__u32)child->pid;
+	__u32 pid = process_number(parent), born = pidns_ino ? number_in(BPF_CORE_READ(child, thread_pid), false) : key;
 	const struct lw_process *process = followed(pid);
 	if (!process || !born)
 		return 0;
