@@ -13,6 +13,7 @@
 enum {
 	RUNTIME_MAX = 16 << 20,
 	RELOCATIONS_MAX = 32 << 20,
+	CODE_MAX = 256 << 20,		/* of all segments together, where they say more than there can be */
 	PIECE = 256 << 10,
 	OVERLAP = 4 + 8,		/* an operand and the instruction before it may lie across the end of a piece */
 	BEFORE = 4,			/* bytes of an instruction before its 32-bit operand, at most */
@@ -225,12 +226,15 @@ static void take_call(struct sought *sought, uint64_t after_operand)
 	sought->calls[sought->count++] = found;
 }
 
-static int search(struct sought *sought, const Elf64_Phdr *segment)
+/* Code of SEGMENT, *LEFT bytes at most. */
+static int search(struct sought *sought, const Elf64_Phdr *segment, uint64_t *left)
 {
+	uint64_t limit = segment->p_filesz < *left ? segment->p_filesz : *left;
+	*left -= limit;
 	uint8_t *piece = malloc(PIECE);
 	if (!piece)
 		return -ENOMEM;
-	for (uint64_t at = 0; at < segment->p_filesz; at += PIECE - OVERLAP) {
+	for (uint64_t at = 0; at < limit; at += PIECE - OVERLAP) {
 		size_t size = lw_elf_read(sought->elf, segment->p_vaddr + at, piece, PIECE);
 		for (size_t i = BEFORE; i + 4 <= size; i++) {
 			uint64_t address = segment->p_vaddr + at + i;
@@ -253,10 +257,11 @@ int lw_calls_find(const lw_elf *elf, uint64_t runtime, uint64_t size, struct lw_
 	if (!error && sought.object)
 		error = find_function(&sought);
 	unsigned count;
+	uint64_t left = CODE_MAX;
 	const Elf64_Phdr *segments = lw_elf_segments(elf, &count);
 	for (unsigned i = 0; !error && sought.object && i < count; i++) {
 		if (segments[i].p_flags & PF_X)
-			error = search(&sought, &segments[i]);
+			error = search(&sought, &segments[i], &left);
 	}
 	return error ? error : (int)sought.count;
 }

@@ -5,6 +5,8 @@
 #include "elffile.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -133,6 +135,22 @@ static int read_sections(lw_elf *elf, const Elf64_Ehdr *header)
 	error = lw_elf_load(elf, names->sh_offset, names->sh_size, NAMES_MAX, &elf->names);
 	elf->names_size = error ? 0 : names->sh_size;
 	return error == -ENOMEM ? error : 0;
+}
+
+int lw_elf_open(const char *path)
+{
+	char name[32];
+	struct stat status;
+	int place = open(path, O_PATH | O_CLOEXEC), fd = -ENOEXEC;
+	if (place < 0)
+		return -errno;
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", place);
+	if (!fstat(place, &status) && S_ISREG(status.st_mode)) {
+		fd = open(name, O_RDONLY | O_CLOEXEC);
+		fd = fd < 0 ? -errno : fd;
+	}
+	close(place);
+	return fd;
 }
 
 int lw_elf_create(int fd, lw_elf **out)

@@ -18,6 +18,11 @@
 
 typedef struct lw_elf lw_elf;
 
+/**
+ * A descriptor of the regular file at PATH. What is at PATH may be anything that a target put there: of what is no regular file nothing is opened, for opening alone can do something
+ * (a watchdog, a tape). -ENOEXEC (not a regular file), or what open(2) says.
+ */
+int lw_elf_open(const char *path);
 /** FD stays the caller's and must live as long. -ENOEXEC (not such a file), -ENOMEM, or what pread() says. */
 int lw_elf_create(int fd, lw_elf **out);
 /** NULL is allowed. */

@@ -3,7 +3,6 @@
 #include "nearby.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <glob.h>
 #include <limits.h>
 #include <stdio.h>
@@ -99,7 +98,7 @@ bool lw_python_library(const char *root, const char *path, char *found, size_t s
 	if (!directory_of(path, origin))
 		return false;
 	snprintf(full, sizeof(full), "%s%s", root, path);
-	int fd = open(full, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	int fd = lw_elf_open(full);
 	if (fd < 0)
 		return false;
 	bool is_there = false;

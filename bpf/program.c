@@ -8,7 +8,6 @@
 #include "program.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,19 +35,6 @@ __attribute__((format(printf, 2, 3))) static void say(char *why, const char *for
 
 /* --- the file --- */
 
-/* What is open may be anything that the target put there: a FIFO does not stop us, and only a regular file is read. */
-static int open_file(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	struct stat status;
-	if (fd < 0)
-		return -errno;
-	if (!fstat(fd, &status) && S_ISREG(status.st_mode))
-		return fd;
-	close(fd);
-	return -ENOEXEC;
-}
-
 struct search {
 	pid_t pid;
 	const char *path;
@@ -70,12 +56,12 @@ static int open_mapped(pid_t pid, const struct lw_mapping *mapping, const char *
 	char name[64 + 4096];
 	struct stat status;
 	snprintf(name, sizeof(name), "/proc/%d/map_files/%llx-%llx", pid, (unsigned long long)mapping->start, (unsigned long long)mapping->end);
-	int fd = open_file(name);
+	int fd = lw_elf_open(name);
 	if (fd != -EPERM && fd != -EACCES)
 		return fd;
 	for (unsigned i = 0; i < 2; i++) {
 		snprintf(name, sizeof(name), i ? "/proc/%d/root%s" : "/proc/%d/exe", pid, path);
-		int other = open_file(name);
+		int other = lw_elf_open(name);
 		if (other >= 0 && !fstat(other, &status) && status.st_ino == mapping->ino)
 			return other;
 		if (other >= 0)
@@ -87,7 +73,7 @@ static int open_mapped(pid_t pid, const struct lw_mapping *mapping, const char *
 static int open_of(pid_t pid, const char *path, char *why)
 {
 	if (!pid) {
-		int fd = open_file(path);
+		int fd = lw_elf_open(path);
 		if (fd < 0)
 			say(why, "%s: %s", path, fd == -ENOEXEC ? "not a regular file" : strerror(-fd));
 		return fd;

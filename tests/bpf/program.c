@@ -6,8 +6,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <stddef.h>
 #include <stdlib.h>
 
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -136,7 +138,25 @@ Test(program, neither_python_nor_readable)
 	lw_program_destroy(NULL);
 }
 
-/* A FIFO in the place of a program does not keep us waiting. */
+/* A terabyte of code that is a hole is not read. */
+Test(program, a_sparse_file_is_refused_soon, .timeout = 60)
+{
+	const struct image_plan plan = { .version = 0x030c, .characters = 40, .call = IMAGE_CALL_OTHER };
+	const Elf64_Off size = (Elf64_Off)1 << 40;
+	const Elf64_Phdr code = { .p_type = PT_LOAD, .p_flags = PF_R | PF_X, .p_offset = IMAGE_SIZE, .p_vaddr = 2 * size, .p_filesz = size - IMAGE_SIZE, .p_memsz = size };
+	struct image image;
+	struct lw_program *program;
+	char why[LW_PROGRAM_WHY];
+	image_make(&image, &plan);
+	image.data[offsetof(Elf64_Ehdr, e_phnum)]++;
+	image_put(&image, sizeof(Elf64_Ehdr) + 2 * sizeof(code), &code, sizeof(code));
+	int fd = image_open(image.data, sizeof(image.data));
+	cr_assert(fd >= 0 && ftruncate(fd, (off_t)size) == 0);
+	cr_expect_eq(lw_program_read_open(fd, "/any", &program, why), -ENOTSUP, "%s", why);
+	cr_expect(strstr(why, "was not found"), "%s", why);
+}
+
+/* A FIFO in the place of a program does not keep us waiting, and is not opened: of devices that alone would do something. */
 Test(program, a_fifo_is_refused_at_once, .timeout = 60)
 {
 	char path[] = "/tmp/lw-program-XXXXXX", why[LW_PROGRAM_WHY];
@@ -145,7 +165,12 @@ Test(program, a_fifo_is_refused_at_once, .timeout = 60)
 	char fifo[64];
 	snprintf(fifo, sizeof(fifo), "%s/fifo", path);
 	cr_assert_eq(mkfifo(fifo, 0600), 0);
+	int watch = inotify_init1(IN_NONBLOCK);
+	cr_assert_geq(inotify_add_watch(watch, fifo, IN_OPEN), 0);
 	cr_expect_eq(lw_program_read(0, fifo, &program, why), -ENOEXEC);
+	cr_expect_eq(read(watch, why, sizeof(why)), -1);
+	cr_expect_eq(errno, EAGAIN);
+	close(watch);
 	unlink(fifo);
 	rmdir(path);
 }
