@@ -64,11 +64,13 @@ static void write_longest(const struct lw_writer_setup *setup)
 
 static void write_chains(const struct lw_writer_setup *setup)
 {
-	struct lw_chain chain[CHAINS];
-	unsigned count = lw_totals_chains(setup->totals, chain, CHAINS);
-	if (count)
-		fputs("\nchains of holders\n waited ms  times\n", setup->out);
-	for (unsigned i = 0; i < count; i++) {
+	struct lw_chain chain[LW_TOTALS_KEPT];
+	unsigned count = lw_totals_chains(setup->totals, chain, LW_TOTALS_KEPT), shown = 0;
+	for (unsigned i = 0; i < count && shown < CHAINS; i++) {
+		if (!lw_writer_wants_wait(setup, &chain[i].waits[0]))
+			continue;
+		if (!shown++)
+			fputs("\nchains of holders\n waited ms  times\n", setup->out);
 		fprintf(setup->out, "%10.3f %6" PRIu64 "  thread ", lw_ms(chain[i].waited_ns), chain[i].count);
 		lw_write_task(setup, chain[i].waits[0].tid);
 		for (unsigned k = 0; k < chain[i].length; k++) {

@@ -197,7 +197,7 @@ static void draw_locks(const lw_live *live, struct picture *picture)
 		const struct lw_lock_total *total = lw_totals_lock(live->setup.totals, kinds[i].kind);
 		if (!total->waits)
 			continue;
-		fprintf(out, "%s%s %" PRIu64 " times, %.1f ms (longest %.1f)", comma, kinds[i].name, total->waits, (double)total->waited_ns / 1e6, (double)total->longest_ns / 1e6);
+		fprintf(out, "%s%s %" PRIu64 " time%s, %.1f ms (longest %.1f)", comma, kinds[i].name, total->waits, plural(total->waits), (double)total->waited_ns / 1e6, (double)total->longest_ns / 1e6);
 		comma = "; ";
 	}
 	bool any = comma[0] == ';';

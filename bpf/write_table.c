@@ -13,14 +13,40 @@ struct lw_writer {
 	struct lw_writer_setup setup;
 };
 
-/* Classes that have anything in them, as bits: lines are long enough. */
-static unsigned classes_of(const struct lw_module_total *module, long count)
+/* Widths of: what stands before the classes and "waited"; a class; and what names should have at least. */
+enum { NUMBERS = 52, CLASS = 10, NAMES = 18 };
+
+/* Classes that have anything in them, as bits: lines are long enough. On a terminal, as many as have room, those with the most; *LEFT_OUT: the others. */
+static unsigned classes_of(const struct lw_writer_setup *setup, const struct lw_module_total *module, long count, unsigned *left_out)
 {
-	unsigned classes = 0;
+	uint64_t sum[LW_CLASSES] = { 0 };
 	for (long i = 0; i < count; i++)
 		for (unsigned class = 0; class < LW_CLASSES; class++)
-			classes |= (module[i].self.ns[class] != 0) << class;
+			sum[class] += module[i].self.ns[class];
+	const unsigned least = NUMBERS + NAMES;
+	unsigned classes = 0, room = !setup->width ? LW_CLASSES : setup->width > least ? (setup->width - least) / CLASS : 0;
+	*left_out = 0;
+	for (unsigned n = 0; n < LW_CLASSES; n++) {
+		unsigned most = 0;
+		for (unsigned class = 1; class < LW_CLASSES; class++)
+			most = sum[class] > sum[most] ? class : most;
+		if (sum[most])
+			*(n < room ? &classes : left_out) |= 1u << most;
+		sum[most] = 0;
+	}
 	return classes;
+}
+
+static void write_left_out(FILE *out, unsigned classes)
+{
+	const char *before = "no room here for ";
+	for (unsigned i = 0; i < LW_CLASSES; i++)
+		if (classes & 1u << i) {
+			fprintf(out, "%s%s", before, lw_class_name(i));
+			before = ", ";
+		}
+	if (classes)
+		fputs(": a wider terminal has, or --output\n", out);
 }
 
 static void write_heading(FILE *out, unsigned classes)
@@ -55,7 +81,8 @@ static void write_modules(const lw_writer *writer)
 		fputs("not enough memory for a list of modules\n", writer->setup.out);
 		return;
 	}
-	const unsigned classes = classes_of(module, count);
+	unsigned without;
+	const unsigned classes = classes_of(&writer->setup, module, count, &without);
 	uint64_t left_out = 0;
 	write_heading(writer->setup.out, classes);
 	for (long i = 0; i < count; i++) {
@@ -67,6 +94,7 @@ static void write_modules(const lw_writer *writer)
 	}
 	if (left_out)
 		fprintf(writer->setup.out, "and %" PRIu64 " modules that --threshold or --module leave out\n", left_out);
+	write_left_out(writer->setup.out, without);
 	free(module);
 }
 

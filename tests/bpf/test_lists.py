@@ -267,6 +267,20 @@ note: a "note"
 """
 
 
+@pytest.mark.parametrize(("columns", "classes", "rest"), [(40, "", "cpu, gil, disk"), (80, "disk", "cpu, gil"), (90, "cpu disk", "gil"), (200, "cpu gil disk", "")])
+def test_a_terminal_has_as_many_columns_as_have_room(player: Player, monkeypatch: pytest.MonkeyPatch, columns: int, classes: str, rest: str) -> None:
+    """Those with the most time, and it is said what is left out; other columns are as in a file."""
+    whole = player.play("table", story())[0]
+    monkeypatch.setenv("PLAY_COLUMNS", str(columns))
+    out = player.play("table", story())[0]
+    heading, row = (line.split() for line in out.splitlines()[:2])
+    assert heading == f"count failed self ms total ms {classes} waited module <- importer".split()
+    assert len(row) == 8 + len(classes.split())
+    assert columns < 80 or all(len(line) <= columns for line in out.split("\n\n")[0].splitlines())
+    assert (f"\nno room here for {rest}: " in out) is bool(rest) and ("no room" in out) is bool(rest)
+    assert out.split("\n\n")[1:] == whole.split("\n\n")[1:]
+
+
 def test_table_adds_up(player: Player, records: Records) -> None:
     events = lines(player, records)
     rows = [line.split() for line in player.play("table", records)[0].split("\n\n")[0].splitlines()[1:]]
@@ -287,6 +301,8 @@ chains of holders
  waited ms  times
      8.000      1  thread 1103 -> lock of b, held by thread 1102 -> lock of a, held by thread 1101
 """ in player.play(form, r)[0]
+        assert "chains" not in player.play(form, r, threshold=8.5)[0] and "chains" not in player.play(form, r, globs=("a",))[0]
+        assert "chains" in player.play(form, r, threshold=7.5, globs=("b",))[0]
 
 
 @pytest.mark.parametrize("form", ["tree", "table", "importtime"])

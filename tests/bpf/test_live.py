@@ -143,7 +143,7 @@ def test_what_it_shows_and_what_keys_do(open_screen: Callable[..., Screen]) -> N
     assert len(lines) == 30
     assert re.match(r"ladewerk trace  \d+\.\d s, 2 processes: 41 imports \(1 failed\)", lines[0])
     assert lines[1] == "events 30, lost 2, overhead 2.50 %"
-    assert lines[2] == "waited for module locks 1 times, 12.5 ms (longest 12.5)"
+    assert lines[2] == "waited for module locks 1 time, 12.5 ms (longest 12.5)"
     assert re.fullmatch(r"now: \d+\.\d s within \(thread 1100 of 1100, for endless\)", lines[3]), lines[3]
     top = titles(screen)
     assert lines[top].split() == ["SELF", "total", "count", "waited", "cpu", "queue", "gil", "disk", "sleep", "module"]

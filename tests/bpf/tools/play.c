@@ -4,6 +4,7 @@
  *
  *     play FORMAT RECORDS THRESHOLD_NS LABELS INNER [GLOB ...]
  *
+ * PLAY_COLUMNS in the environment: the width of the terminal that is written to.
  * RECORDS: for each, its length (uint32_t) and itself. INNER 1: processes have other numbers in their own namespace (their number less 1000). FORMAT "live": the view on the terminal, until its user quits or SIGTERM comes.
  */
 #include "live.h"
@@ -96,9 +97,11 @@ int main(int argc, char **argv)
 	if (argc < 6)
 		return 2;
 	lw_totals *totals = lw_totals_create();
+	const char *columns = getenv("PLAY_COLUMNS");
 	const struct lw_writer_setup setup = {
 		.out = stdout, .totals = totals, .threshold_ns = strtoull(argv[3], NULL, 10), .labels = (unsigned)atoi(argv[4]), .inner = atoi(argv[5]) ? inner : NULL,
 		.globs = argc > 6 ? (const char *const *)&argv[6] : NULL, .glob_count = (unsigned)argc - 6, .begin_ns = 1000000000,
+		.width = columns ? (unsigned)atoi(columns) : 0,
 	};
 	int status = strcmp(argv[1], "live") == 0 ? play_live(&setup, totals, argv[2]) : play_format(lw_format_find(argv[1]), &setup, totals, argv[2]);
 	lw_totals_destroy(totals);
