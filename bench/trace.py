@@ -202,7 +202,8 @@ class Goals:
             self.lines.append(f"| {what} | <= {most:g} | | not measured: {row.missing} |")
             return
         value = found(row)
-        self.lines.append(f"| {what} | <= {most:g} | {value.value:.4g} [{value.low:.4g}, {value.high:.4g}] | {'met' if value.value <= most else '**missed**'} |")
+        verdict = "met" if value.high <= most else "**missed**" if value.low > most else "not decided: it is within the interval"
+        self.lines.append(f"| {what} | <= {most:g} | {value.value:.4g} [{value.low:.4g}, {value.high:.4g}] | {verdict} |")
 
     def show(self) -> None:
         if self.lines:
