@@ -262,7 +262,7 @@ static void draw_titles(const lw_live *live, struct picture *picture, bool clock
 	fprintf(out, "%7s %7s %6s %7s ", order == LW_ORDER_SELF ? "SELF" : "self", order == LW_ORDER_TOTAL ? "TOTAL" : "total", order == LW_ORDER_COUNT ? "COUNT" : "count",
 		order == LW_ORDER_WAITED ? "WAITED" : "waited");
 	if (clocked)
-		fprintf(out, "%7s %7s %7s %7s %7s ", "cpu", "queue", "gil", "disk", "sleep");
+		fprintf(out, "%7s %7s %7s %7s %7s %7s ", "cpu", "queue", "locks", "gil", "disk", "sleep");
 	fputs(order == LW_ORDER_NAME ? "MODULE" : "module", out);
 	if (live->reversed)
 		fputs("  (reversed)", out);
@@ -275,9 +275,14 @@ static void write_duration(FILE *out, uint64_t ns)
 	fprintf(out, "%7s ", ns ? lw_text_duration(ns, text) : "-");
 }
 
+/* Of any kind but the GIL. */
+static uint64_t locks_of(const struct lw_clock *clock)
+{
+	return clock->ns[LW_CLASS_MODULE] + clock->ns[LW_CLASS_GLOBAL] + clock->ns[LW_CLASS_FUTEX];
+}
+
 static void draw_module(struct picture *picture, const struct lw_module_total *module, bool clocked)
 {
-	static const enum lw_class classes[] = { LW_CLASS_CPU, LW_CLASS_QUEUE, LW_CLASS_GIL, LW_CLASS_DISK, LW_CLASS_SLEEP };
 	struct line line;
 	FILE *out = begin_line(&line);
 	if (!out)
@@ -286,8 +291,10 @@ static void draw_module(struct picture *picture, const struct lw_module_total *m
 	write_duration(out, module->total_ns);
 	fprintf(out, "%6" PRIu64 " ", module->count);
 	write_duration(out, module->waited_ns);
+	const __u64 *self = module->self.ns;
+	const uint64_t classes[] = { self[LW_CLASS_CPU], self[LW_CLASS_QUEUE], locks_of(&module->self), self[LW_CLASS_GIL], self[LW_CLASS_DISK], self[LW_CLASS_SLEEP] };
 	for (unsigned i = 0; clocked && i < sizeof(classes) / sizeof(classes[0]); i++)
-		write_duration(out, module->self.ns[classes[i]]);
+		write_duration(out, classes[i]);
 	lw_write_plain(out, *module->module ? module->module : "?");
 	if (module->failed)
 		fprintf(out, " (%" PRIu64 " failed)", module->failed);
