@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -147,6 +148,8 @@ static int load_spans(lw_capture *capture)
 		error = bpf_map__set_max_entries(spans->maps.events, kib * 1024);
 	if (error)
 		return error;
+	if (getrandom((void *)spans->rodata->lw_keys, sizeof(spans->rodata->lw_keys), 0) != (ssize_t)sizeof(spans->rodata->lw_keys))
+		return -EIO;
 	spans->rodata->everybody = capture->options.everybody;
 	/* Came before them (5.17): whoever has these has it. */
 	spans->rodata->has_loop = capture->multi;
@@ -220,6 +223,7 @@ static int load_sched_with(lw_capture *capture, int types)
 		return -errno;
 	sched->rodata->pidns_ino = capture->spans->rodata->pidns_ino;
 	sched->rodata->lw_wake_at = capture->spans->rodata->lw_wake_at;
+	memcpy((void *)sched->rodata->lw_keys, (const void *)capture->spans->rodata->lw_keys, sizeof(sched->rodata->lw_keys));
 	sched->rodata->state_is_argument = capture->rights.kernel >= STATE_KERNEL;
 	int error = share_maps(capture);
 	if (!error)

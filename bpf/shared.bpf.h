@@ -37,12 +37,17 @@ struct {
 	__type(value, struct lw_layout);
 } layouts SEC(".maps");
 
-/* By their hash: the kernel would hash and compare all 256 bytes of a text, of which 20 are used. */
+/* Of a text. */
+struct lw_hash {
+	__u64 one, other;
+};
+
+/* The texts are the loader's, who has all records; here their hashes stand for them: short entries are quickly compared, and the table stays in the cache of a program that is busy. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, LW_NAMES);
-	__type(key, __u64);
-	__type(value, struct lw_event_name);
+	__type(key, struct lw_hash);
+	__type(value, __u32);
 } names SEC(".maps");
 
 /* [0]: the last number given. */
@@ -99,44 +104,38 @@ static __always_inline int lw_send(void *record, __u64 size)
 	return lw_send_flags(record, size, lw_wakeup());
 }
 
-/*
- * Three global functions, as the verifier sees it: each is looked at once, for any arguments. Inlined, a loop is looked at for every length that the loop before it leaves possible.
- * Of TEXT with its terminator and the zeros behind it, eight bytes at a time; on the stack, where the compiler aligns it.
- */
-__noinline __u64 lw_hash(const struct lw_event_name *name, __u32 length)
-{
-	if (!name)
-		return 0;
-	const __u64 *words = (const __u64 *)name->text;
-	__u64 hash = length;
-	for (__u32 i = 0; i < LW_NAME_SIZE / sizeof(*words) && i * sizeof(*words) <= length; i++) {
-		hash = (hash ^ words[i]) * 0x9e3779b97f4a7c15;
-		hash ^= hash >> 32;
-	}
-	return hash;
-}
+/* Secrets of this run, set by the loader. */
+const volatile __u64 lw_keys[LW_NAME_SIZE / sizeof(__u64) + 1];
 
-/* KNOWN's number, if it has the same text; 0 for another one with the same hash, which somebody would have to have made up. */
-__noinline __u32 lw_number_of(const struct lw_event_name *known, const struct lw_event_name *event, __u32 length)
+/*
+ * Two global functions, as the verifier sees it: each is looked at once, for any arguments. Inlined, what follows a loop is looked at for every length that the loop leaves possible.
+ *
+ * Hash of TEXT with its terminator and the zeros behind it, eight bytes at a time; on the stack, where the compiler aligns it. NH of UMAC, twice: whoever does not know the keys cannot
+ * make up two texts for which both are the same but by luck (2^-64), so that nothing else is compared.
+ */
+__noinline int lw_hash(const struct lw_event_name *name, __u32 length, struct lw_hash *out)
 {
-	if (!known || !event)
-		return 0;
-	const __u64 *ours = (const __u64 *)event->text, *theirs = (const __u64 *)known->text;
-	for (__u32 i = 0; i < LW_NAME_SIZE / sizeof(*ours) && i * sizeof(*ours) <= length; i++) {
-		if (ours[i] != theirs[i]) {
-			lw_count(lost);
-			return 0;
-		}
+	if (!name || !out)
+		return -1;
+	const __u64 *words = (const __u64 *)name->text;
+	__u64 one = length, other = length;
+	for (__u32 i = 0; i < LW_NAME_SIZE / sizeof(*words) && i * sizeof(*words) <= length; i++) {
+		__u64 word = words[i], key = lw_keys[i], next = lw_keys[i + 1];
+		__u32 low = (__u32)word, high = word >> 32;
+		one += (__u64)(low + (__u32)key) * (high + (__u32)(key >> 32));
+		other += (__u64)(low + (__u32)next) * (high + (__u32)(next >> 32));
 	}
-	return known->head.name;
+	out->one = one;
+	out->other = other;
+	return 0;
 }
 
 /* A new number for EVENT's text, of which the reader is told. 0: no room. */
-__noinline __u32 lw_new_number(struct lw_event_name *event, __u32 length)
+static __always_inline __u32 lw_new_number(struct lw_event_name *event, __u32 length)
 {
 	__u32 zero = 0;
 	__u32 *last = bpf_map_lookup_elem(&last_name, &zero);
-	if (!event || !last || *last >= LW_NAMES) {
+	if (!last || *last >= LW_NAMES) {
 		lw_count(lost);
 		return 0;
 	}
@@ -149,19 +148,21 @@ __noinline __u32 lw_new_number(struct lw_event_name *event, __u32 length)
 /*
  * Number of EVENT's text, whose bytes from the terminator on must be zero and LENGTH of which (without it) are used. New: the record is sent first, so the reader knows every number
  * before it is used. Two CPUs may do that at once: then one number goes unused. 0: no room. Head: pid, tid, ns and flags are the caller's.
- * Inlined: what a global function is given may not go into a map before Linux 6.2. EVENT is on the stack or in a map.
+ * What goes into the map is on the stack: what a global function is given may not, before Linux 6.2.
  */
-static __always_inline __u32 lw_number(struct lw_event_name *event, __u32 length)
+__noinline __u32 lw_number(struct lw_event_name *event, __u32 length)
 {
-	__u64 hash = lw_hash(event, length);
-	const struct lw_event_name *known = bpf_map_lookup_elem(&names, &hash);
+	struct lw_hash hash = {};
+	if (!event || lw_hash(event, length, &hash))
+		return 0;
+	const __u32 *known = bpf_map_lookup_elem(&names, &hash);
 	if (known)
-		return lw_number_of(known, event, length);
+		return *known;
 	__u32 number = lw_new_number(event, length);
-	if (number && bpf_map_update_elem(&names, &hash, event, BPF_NOEXIST)) {
+	if (number && bpf_map_update_elem(&names, &hash, &number, BPF_NOEXIST)) {
 		known = bpf_map_lookup_elem(&names, &hash);
 		if (known)
-			return lw_number_of(known, event, length);
+			return *known;
 	}
 	return number;
 }

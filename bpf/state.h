@@ -5,7 +5,7 @@
  *     processes   number of a process here -> struct lw_process     loader writes; spans counts `active`
  *     threads     number of a thread in the kernel -> struct lw_thread
  *     layouts     index -> struct lw_layout                         loader writes
- *     names       hash of a text -> its struct lw_event_name        both
+ *     names       hash of a text -> its number                      both
  *     last_name   0 -> the last number given                        both
  *     counts      0 -> struct lw_counts, per CPU                    both
  *     events      the ring buffer                                   both
