@@ -43,8 +43,8 @@ def many() -> Records:
     r.start(5000, b"\x1b[2Jred\x07", "ev\x1bil")
     r.done(5099, b"\x1b[2Jred\x07")
     r.wait(5100, "module", 12.5, module="m01")
-    r.start(5150, "stuck", tid=1101, clock={})
-    r.done(5159, "stuck", tid=1101, clock={"module": 3, "global": 2, "futex": 4})
+    r.start(5150, "jam", tid=1101, clock={})
+    r.done(5189.5, "jam", tid=1101, clock={"module": 30, "global": 5, "futex": 4.5})
     r.start(5200, "endless", "app.views")
     r.start(5201, "within", "endless")
     return r
@@ -151,8 +151,8 @@ def test_what_it_shows_and_what_keys_do(open_screen: Callable[..., Screen]) -> N
     assert lines[top].split() == ["SELF", "total", "count", "waited", "cpu", "queue", "locks", "gil", "disk", "sleep", "module"]
     assert "?[2Jred?" in lines[top + 1] and "99.0ms" in lines[top + 1] and lines[top + 1].endswith("< ev?il")
     assert lines[top + 2].split()[:3] == ["40.0ms", "40.0ms", "1"] and lines[top + 2].endswith("m39  < app")
-    (stuck,) = (line.split() for line in lines if line.endswith("stuck"))
-    assert stuck == ["9.0ms", "9.0ms", "1", "-", "-", "-", "9.0ms", "-", "-", "-", "stuck"]
+    (jam,) = (line.split() for line in lines if line.endswith("jam"))
+    assert jam == ["39.5ms", "39.5ms", "1", "-", "-", "-", "39.5ms", "-", "-", "-", "jam"]
     for key, first in (("n", "?[2Jred?"), ("r", "m39"), ("w", "m01"), ("c", None), ("t", "?[2Jred?"), ("s", "?[2Jred?"), ("r", "m00")):
         title = {"n": "MODULE", "r": "(reversed)", "w": "WAITED", "c": "COUNT", "t": "TOTAL", "s": "SELF"}[key]
         screen.keys(key)
