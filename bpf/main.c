@@ -209,16 +209,16 @@ static int open_output(struct session *session)
 	}
 	measure_terminal(setup);
 	session->format = lw_format_find(options->format ? options->format : "table");
-	if (!session->format)
-		return fail(EX_FAILED, "this build lacks that format");
-	return session->format->create(setup, &session->writer) ? fail(EX_FAILED, "out of memory") : 0;
+	return session->format ? 0 : fail(EX_FAILED, "this build lacks that format");
 }
 
-/* What listens to the model: sums, the format, the view. */
+/* What listens to the model: sums, the format, the view. Formats begin to write here: nothing is written of a trace that cannot be. */
 static int open_model(struct session *session)
 {
 	struct lw_listener listeners[3];
 	unsigned count = 0;
+	if (session->format->create(&session->setup, &session->writer))
+		return fail(EX_FAILED, "out of memory");
 	listeners[count++] = lw_totals_listener(session->totals);
 	listeners[count++] = session->format->listener(session->writer);
 	if (session->live)
@@ -253,7 +253,7 @@ static int begin(struct session *session)
 		status = open_live(session);
 	if (!status)
 		status = open_model(session);
-	session->begin_ns = session->setup.begin_ns = now_ns();
+	session->begin_ns = now_ns();
 	if (!status && !session->options->quiet && !session->live && !session->child)
 		fprintf(stderr, "ladewerk trace: tracing, %s\n", session->options->duration_ns ? "until the time is up, or Ctrl-C" : "until Ctrl-C");
 	return status;
