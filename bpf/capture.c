@@ -34,6 +34,7 @@ enum {
 	STATE_KERNEL = 0x051200,	/* sched_switch says in which state a thread leaves */
 	SWITCH_NS = 800,	/* of the sched programs, for a switch that counts, its wake-up, and the walk of frames where there is one; where the kernel does not measure it */
 	STOP_MS = 2000,
+	RECORDS = 1 << 15,		/* of one call of lw_capture_read(), at most */
 	INITIAL_PIDNS = (int)0xEFFFFFFCu,
 };
 
@@ -69,6 +70,8 @@ struct lw_capture {
 	lw_capture_sink *sink;
 	void *context;
 	uint64_t received;		/* records, calibration's too */
+	unsigned patience;		/* so many more in this call: targets may send them faster than they can be told, and signals want to be heard */
+	uint64_t end_ns;		/* imports that start or end later are not told; 0: it goes on */
 };
 
 /* --- what libbpf says, of which the first complaint is the interesting one; not that about a limit which kernels with cookies no longer have --- */
@@ -241,13 +244,19 @@ static int load_sched(lw_capture *capture)
 	return error;
 }
 
+/* Probes are taken away one after the other: there would be ends without their beginnings. */
+static bool is_late(const lw_capture *capture, const struct lw_event_head *record)
+{
+	return capture->end_ns && record->ns > capture->end_ns && (record->kind == LW_EVENT_START || record->kind == LW_EVENT_DONE);
+}
+
 static int on_record(void *context, void *data, size_t size)
 {
 	lw_capture *capture = context;
 	capture->received++;
-	if (capture->sink && size >= sizeof(struct lw_event_head))
+	if (capture->sink && size >= sizeof(struct lw_event_head) && !is_late(capture, data))
 		capture->sink(capture->context, data, size);
-	return 0;
+	return --capture->patience ? 0 : -EAGAIN;
 }
 
 /* When all is loaded: its two mappings are most of the loader's memory, and so is what libbpf keeps while it loads. What calibration left behind is taken out. */
@@ -533,10 +542,11 @@ int lw_capture_read(lw_capture *capture, int timeout_ms, lw_capture_sink *sink, 
 		return -errno;
 	capture->sink = sink;
 	capture->context = context;
+	capture->patience = RECORDS;
 	/* Also what nobody was woken for. */
 	int records = ring_buffer__consume(capture->ring);
 	capture->sink = NULL;
-	return records;
+	return records == -EAGAIN ? RECORDS : records;
 }
 
 /* --- counting --- */
@@ -556,18 +566,24 @@ static void count_raw(lw_capture *capture, struct lw_counts *out)
 	}
 }
 
-/* What waits for import locks now has no event yet. */
-static void tell_pending(lw_capture *capture, lw_capture_sink *sink, void *context)
+static uint64_t now_ns(void)
 {
 	struct timespec now;
 	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* What waits for import locks now has no event yet. */
+static void tell_pending(lw_capture *capture, lw_capture_sink *sink, void *context)
+{
 	if (capture->sched)
-		(void)lw_sched_pending(bpf_map__fd(capture->spans->maps.threads), (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec, sink, context);
+		(void)lw_sched_pending(bpf_map__fd(capture->spans->maps.threads), now_ns(), sink, context);
 }
 
 /* Detaching waits until no uprobe's program runs; sched's may, for a moment more. */
 int lw_capture_stop(lw_capture *capture, lw_capture_sink *sink, void *context)
 {
+	capture->end_ns = now_ns();
 	detach(capture);
 	struct lw_counts sent;
 	for (int i = 0; i < STOP_MS; i++) {

@@ -47,7 +47,7 @@ void lw_capture_forget(lw_capture *capture, pid_t pid);
 typedef void lw_capture_sink(void *context, const struct lw_event_head *record, size_t size);
 /** For poll(2). */
 int lw_capture_fd(const lw_capture *capture);
-/** What is in the ring buffer; waits up to TIMEOUT_MS (0: not) or until there is much. Number of records or -errno (-EINTR). */
+/** What is in the ring buffer; waits up to TIMEOUT_MS (0: not) or until there is much. Number of records or -errno (-EINTR). Not for ever, though targets may send more meanwhile. */
 int lw_capture_read(lw_capture *capture, int timeout_ms, lw_capture_sink *sink, void *context);
 
 /**

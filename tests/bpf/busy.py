@@ -136,10 +136,11 @@ def main() -> None:
     for thread in threads:
         thread.start()
     print("ready", flush=True)
-    # Forks are the main thread's: in a child no other thread lives.
+    # Forks are the main thread's: in a child no other thread lives. Where threads hold locks without a GIL, the child of such a process may hang.
     reader = threading.Thread(target=lambda: (sys.stdin.read(), over.set()))
     reader.start()
-    again(forking, executing)
+    if getattr(sys, "_is_gil_enabled", lambda: True)():
+        again(forking, executing)
     for thread in [*threads, reader]:
         thread.join()
     print(json.dumps(done))

@@ -24,7 +24,8 @@ WAIT = 120
 CYCLES = 100 if os.environ.get("LADEWERK_LONG") == "1" else 6
 HERE = Path(__file__).parent
 HAS_GREENLETS = bool(importlib.util.find_spec("greenlet"))
-PARTS = {"plain", "failing", "nested", "dying_thread", "forking", "executing"} | ({"switching"} if HAS_GREENLETS else set())
+HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
+PARTS = {"plain", "failing", "nested", "dying_thread"} | ({"switching"} if HAS_GREENLETS else set()) | ({"forking", "executing"} if HAS_GIL else set())
 
 
 @contextlib.contextmanager
@@ -129,6 +130,38 @@ def test_probes_at_returns_would_kill(tracer: str) -> None:
         assert target.stdout and target.stdout.readline() == "ready\n"
         with uprobe_at_returns("PyImport_ImportModuleLevelObject", target.pid):
             assert target.wait(WAIT) == -signal.SIGILL
+
+
+FLOOD = """
+import importlib.util, sys
+class Finder:
+    find_spec = staticmethod(lambda name, path=None, target=None: importlib.util.spec_from_loader(name, Finder) if name == "flood" else None)
+    create_module = exec_module = staticmethod(lambda about: None)
+sys.meta_path.insert(0, Finder)
+print(flush=True)
+while True:
+    import flood
+    del sys.modules["flood"]
+"""
+
+
+def test_a_target_that_is_faster_than_its_tracer(tracer: str) -> None:
+    """It is still heard that the trace is to end. One CPU for both, of which the tracer gets a tenth."""
+    cpu = {min(os.sched_getaffinity(0))}
+    target = subprocess.Popen([sys.executable, "-S", "-c", FLOOD], stdout=subprocess.PIPE, text=True)
+    try:
+        assert target.stdout and target.stdout.readline()
+        process = attach([tracer, "--no-sched"], target.pid)
+        for one in target, process:
+            os.sched_setaffinity(one.pid, cpu)
+        os.setpriority(os.PRIO_PROCESS, process.pid, 10)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=WAIT)
+        assert process.returncode == 0 and target.poll() is None
+    finally:
+        target.kill()
+        target.communicate()
 
 
 def test_everything_at_once_from_the_start(tracer: str, tmp_path: Path) -> None:
