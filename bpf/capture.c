@@ -25,6 +25,7 @@
 #include "sched.h"
 #include "sched.skel.h"
 #include "spans.skel.h"
+#include "standing.h"
 #include "state.h"
 
 enum {
@@ -499,27 +500,46 @@ int lw_capture_attach(lw_capture *capture, const struct lw_program *program, cha
 
 /* --- processes --- */
 
+/* What PROGRAM, of spans, returned for what it is told; -errno. */
+static int tell(const struct bpf_program *program, void *what, __u32 size)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, options, .ctx_in = what, .ctx_size_in = size);
+	if (bpf_prog_test_run_opts(bpf_program__fd(program), &options))
+		return -errno;
+	return (int)options.retval < 0 ? -ENOSPC : (int)options.retval;
+}
+
+static void enter_thread(void *context, const struct lw_stand *stand)
+{
+	const lw_capture *capture = context;
+	struct lw_stand copy = *stand;
+	(void)tell(capture->spans->progs.lw_enter, &copy, sizeof(copy));
+}
+
+/* Imports and waits that had begun before PID was followed. Threads have the numbers that they have in the kernel only where no namespace gave them others. */
+static int enter_threads(lw_capture *capture, pid_t pid, uint64_t runtime, const struct lw_layout *layout)
+{
+	int error = lw_standing_each(pid, runtime, layout, enter_thread, capture);
+	return error == -ENOMEM ? error : 0;
+}
+
 int lw_capture_follow(lw_capture *capture, pid_t pid, bool follow, uint64_t runtime, const struct lw_program *python)
 {
-	int map = bpf_map__fd(capture->spans->maps.processes);
-	__u32 key = (__u32)pid;
-	struct lw_process process = { 0 };
-	/* Its open imports are counted by the program; what is counted between these two calls is missing, until that import ends. */
-	(void)bpf_map_lookup_elem(map, &key, &process);
-	process.attention = follow ? LW_FOLLOWED : LW_LEFT_ALONE;
-	process.layout = LW_LAYOUTS;
-	process.runtime = 0;
+	struct lw_decision decision = { .pid = (__u32)pid, .attention = follow ? LW_FOLLOWED : LW_LEFT_ALONE, .layout = LW_LAYOUTS };
 	struct attached *entry = python ? find_attached(capture, python) : NULL;
 	if (entry && entry->layout < LW_LAYOUTS && python->laid_out) {
 		/* Later than its probes, where only a process could say how it is laid out. */
 		if (!entry->laid_out && put_layout(capture, entry->layout, &python->layout) == 0)
 			entry->laid_out = true;
 		if (entry->laid_out) {
-			process.layout = entry->layout;
-			process.runtime = runtime;
+			decision.layout = entry->layout;
+			decision.runtime = runtime;
 		}
 	}
-	return bpf_map_update_elem(map, &key, &process, BPF_ANY) ? -errno : 0;
+	int known = tell(capture->spans->progs.lw_decide, &decision, sizeof(decision));
+	if (known == 1 && follow && decision.runtime && capture->sched && !capture->spans->rodata->pidns_ino)
+		return enter_threads(capture, pid, runtime, &python->layout);
+	return known < 0 ? known : 0;
 }
 
 void lw_capture_forget(lw_capture *capture, pid_t pid)

@@ -265,3 +265,54 @@ int lw_layout_stand(pid_t pid, uint64_t runtime, const struct lw_layout *layout,
 		lw_walk_name(&pid, layout, spot.name, out->module);
 	return 0;
 }
+
+/* --- imports that are under way --- */
+
+/* Goes on from FRAME to its caller. What FRAME is a call of: NAME (LW_WALK_CODE bytes) if that is one of importlib's functions, else "". Returns FRAME; 0: it has no code. */
+static uint64_t next_function(pid_t pid, const struct lw_layout *layout, uint64_t *frame, char *name)
+{
+	char file[LW_WALK_FILE] = "";
+	uint8_t owner = 0xff;
+	uint64_t here = *frame;
+	memset(name, 0, LW_WALK_CODE);
+	(void)peek(pid, &owner, sizeof(owner), here + layout->frame_owner);
+	*frame = lw_peek_address(&pid, here + layout->frame_previous);
+	if (owner >= layout->frame_owner_c)
+		return 0;
+	uint64_t code = lw_peek_address(&pid, here + layout->frame_code) & ~(uint64_t)layout->tag_mask;
+	lw_walk_ascii(&pid, layout, lw_peek_address(&pid, code + layout->code_filename), file, sizeof(file));
+	if (lw_is(file, "<frozen importlib._bootstrap>"))
+		lw_walk_ascii(&pid, layout, lw_peek_address(&pid, code + layout->code_name), name, LW_WALK_CODE);
+	return here;
+}
+
+static bool is_module(pid_t pid, const struct lw_layout *layout, uint64_t frame, const char *module)
+{
+	char text[LW_NAME_SIZE] = "";
+	uint64_t object = lw_peek_address(&pid, frame + layout->frame_locals) & ~(uint64_t)layout->tag_mask;
+	return object && lw_walk_name(&pid, layout, object, text) && strcmp(text, module) == 0;
+}
+
+unsigned lw_layout_imports(pid_t pid, uint64_t runtime, const struct lw_layout *layout, pid_t tid, const char *module, bool *holds)
+{
+	enum { DEEP = 1024 };
+	char name[LW_WALK_CODE], inner[LW_WALK_CODE] = "";
+	uint64_t frame = lw_walk_thread(&pid, layout, runtime, 0, native_number(pid, tid)), call = 0;
+	unsigned seen = 0;
+	frame = frame ? lw_peek_address(&pid, frame + layout->thread_frame) : 0;
+	if (frame && layout->cframe_frame != 0xffff)
+		frame = lw_peek_address(&pid, frame + layout->cframe_frame);
+	for (unsigned i = 0; i < DEEP && (frame || call); i++) {
+		uint64_t here = frame ? next_function(pid, layout, &frame, name) : 0;
+		if (!here && frame)
+			continue;
+		/* Who called it: the interpreter, through its probe, or importlib itself. */
+		if (call && (!here || !lw_is(name, "_gcd_import")))
+			seen++;
+		call = here && lw_is(name, "_find_and_load") ? here : 0;
+		if (call && holds && lw_is(inner, "_find_and_load_unlocked") && is_module(pid, layout, call, module))
+			*holds = true;
+		memcpy(inner, name, sizeof(inner));
+	}
+	return seen;
+}

@@ -7,6 +7,7 @@
 #ifndef LW_BPF_LAYOUT_H
 #define LW_BPF_LAYOUT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -27,5 +28,11 @@ struct lw_standing {
 };
 /** The walk, for tests and for doubts: thread TID (blocked or not) of PID. -ESRCH (no thread state), -EFAULT (memory moved meanwhile), -EPERM. */
 int lw_layout_stand(pid_t pid, uint64_t runtime, const struct lw_layout *layout, pid_t tid, struct lw_standing *out);
+
+/**
+ * Imports that thread TID is in by the interpreter's own means: those that passed its probe. HOLDS, if not NULL, is set if it has the lock of MODULE: it imports that and does not wait
+ * for it. 0, if there are none, or they cannot be read.
+ */
+unsigned lw_layout_imports(pid_t pid, uint64_t runtime, const struct lw_layout *layout, pid_t tid, const char *module, bool *holds);
 
 #endif

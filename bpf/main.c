@@ -8,7 +8,7 @@
  *       finder.c    Pythons that a process has mapped; nearby.c: or will; mappings.c
  *       program.c   where the probes of a Python go: usdt.c, calls.c (x86.c), elffile.c; layout.c: how it is laid out
  *     capture.c     BPF programs, probes, ring buffer            spans.bpf.c: imports; sched.bpf.c: waits
- *       probes.c, calibrate.c, rights.c
+ *       probes.c, calibrate.c, rights.c; standing.c: what threads were in the middle of
  *     model.c       events -> imports and waits                  totals.c: sums of them
  *     write_*.c     a format each; live.c: a terminal's view     writer.c, text.c, lanes.c, paths.c: what they share
  *

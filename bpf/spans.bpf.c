@@ -316,6 +316,43 @@ int lw_site(struct pt_regs *regs)
 	return 0;
 }
 
+/* --- what the loader says --- */
+
+/* 1: the process was not known before. */
+SEC("syscall")
+int lw_decide(struct lw_decision *decision)
+{
+	struct lw_process entry = { .attention = decision->attention, .layout = decision->layout, .runtime = decision->runtime };
+	__u32 pid = decision->pid;
+	if (!bpf_map_update_elem(&processes, &pid, &entry, BPF_NOEXIST))
+		return 1;
+	struct lw_process *process = bpf_map_lookup_elem(&processes, &pid);
+	if (!process)
+		return -1;
+	process->attention = entry.attention;
+	process->layout = entry.layout;
+	process->runtime = entry.runtime;
+	return 0;
+}
+
+/* A thread that was there before its process was followed; of one that has come to a probe or left its CPU since, what is in the map is newer. */
+SEC("syscall")
+int lw_enter(struct lw_stand *stand)
+{
+	struct lw_event_name record = { .head = { .pid = stand->pid, .tid = stand->tid, .ns = stand->ns } };
+	struct lw_thread thread = { .since = stand->ns, .pid = stand->pid, .tid = stand->tid, .open = stand->open, .waker = stand->holder, .now = (__u8)stand->now };
+	__u32 pid = stand->pid, key = stand->tid, length = stand->length;
+	__builtin_memcpy(record.text, stand->text, sizeof(record.text));
+	if (length && length < LW_NAME_SIZE)
+		thread.name = lw_number(&record, length);
+	struct lw_process *process = bpf_map_lookup_elem(&processes, &pid);
+	if (process && !bpf_map_update_elem(&threads, &key, &thread, BPF_NOEXIST)) {
+		__sync_fetch_and_add(&process->active, thread.open);
+		process->recent = thread.since;
+	}
+	return 0;
+}
+
 /* --- processes that come and go: attached if sched is not, which sees more of it. The loader alone would be too late for those that live shorter than it takes to look into /proc --- */
 
 static __always_inline struct lw_process *followed(__u32 pid)

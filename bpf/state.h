@@ -2,7 +2,7 @@
 /*
  * state: what both BPF objects keep in maps. spans has the maps; sched uses the same ones (bpf_map__reuse_fd), by these names:
  *
- *     processes   number of a process here -> struct lw_process     loader writes; spans counts `active`
+ *     processes   number of a process here -> struct lw_process     loader decides, through spans, which counts `active`
  *     threads     number of a thread in the kernel -> struct lw_thread
  *     layouts     index -> struct lw_layout                         loader writes
  *     names       hash of a text -> its number                      both
@@ -48,6 +48,22 @@ struct lw_thread {
 	__u8 now;		/* enum lw_class */
 	__u8 misses;		/* thread states were searched in vain so many times: a thread that is not Python's */
 	__u8 _pad[6];
+};
+
+/* What the loader tells spans, which enters it into the maps: only a program can change a part of an entry that others change as well. */
+struct lw_decision {	/* lw_decide */
+	__u32 pid, attention, layout, _pad;
+	__u64 runtime;
+};
+
+struct lw_stand {	/* lw_enter: what a thread is in the middle of */
+	__u32 pid, tid;
+	__u32 now;		/* enum lw_class */
+	__u32 open;		/* imports whose ends will come to a probe */
+	__u32 holder;		/* thread that has the lock; 0: not known */
+	__u32 length;		/* of the name, without its terminator; 0: none */
+	__u64 ns;
+	char text[LW_NAME_SIZE];	/* module whose lock it waits for; zeros behind it */
 };
 
 struct lw_counts {

@@ -198,41 +198,95 @@ def blocked(pid: int) -> int:
     return sum(path.read_text().split()[0] == "202" for path in Path(f"/proc/{pid}/task").glob("*/syscall"))
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="knows the number of futex(2) on x86-64")
-def test_what_hangs_at_the_end(tracer: str, tmp_path: Path) -> None:
-    (tmp_path / "wait_forever.py").write_text("import sys\nsys.stdin.readline()\n")
+def start_hanging(where: Path) -> subprocess.Popen[str]:
+    """A program of which, after a line, one thread imports `wait_forever` until the next line, and two wait for it."""
+    (where / "wait_forever.py").write_text("import sys\nsys.stdin.readline()\n")
     program = (
         "import sys, threading\n"
-        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        f"sys.path.insert(0, {str(where)!r})\n"
         "def statement(): import wait_forever\n"
         "sys.stdin.readline()\n"
         "threads = [threading.Thread(target=statement) for _ in range(3)]\n"
         "for thread in threads: thread.start()\n"
         "for thread in threads: thread.join()\n"
     )
-    out = tmp_path / "trace.json"
-    target = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, text=True)
+
+
+def write_line(target: subprocess.Popen[str]) -> None:
+    assert target.stdin
+    target.stdin.write("\n")
+    target.stdin.flush()
+
+
+def hang(target: subprocess.Popen[str]) -> None:
+    """The one that imports reads; the others wait for it, or for the GIL, but not for long."""
+    write_line(target)
+    deadline, looks = time.monotonic() + 60, 0
+    while looks < 10:
+        looks = looks + 1 if blocked(target.pid) == 3 else 0
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def watch(tracer: str, target: subprocess.Popen[str], out: Path) -> subprocess.Popen[str]:
     watcher = subprocess.Popen([tracer, "--json", "--sched", "-p", str(target.pid), "-o", str(out)], stderr=subprocess.PIPE, text=True)
+    assert watcher.stderr and "tracing" in watcher.stderr.readline()
+    return watcher
+
+
+def end(*processes: subprocess.Popen[str]) -> None:
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def forever(out: Path) -> tuple[set[int], dict[int, int]]:
+    """Threads whose import of `wait_forever` is cut, and holder of each that waits for it."""
+    hanging = [record for line in out.read_text().splitlines() if (record := json.loads(line)).get("module") == "wait_forever"]
+    cut = {record["tid"] for record in hanging if record["event"] == "import" and record["cut"]}
+    return cut, {record["tid"]: record["holder_tid"] for record in hanging if record["event"] == "lock_wait"}
+
+
+only_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="knows the number of futex(2) on x86-64")
+
+
+@only_x86_64
+def test_what_hangs_at_the_end(tracer: str, tmp_path: Path) -> None:
+    out = tmp_path / "trace.json"
+    target = start_hanging(tmp_path)
+    watcher = watch(tracer, target, out)
     try:
-        assert watcher.stderr and "tracing" in watcher.stderr.readline()
-        assert target.stdin
-        target.stdin.write("\n")
-        target.stdin.flush()
-        # The one that imports reads; the others wait for it, or for the GIL, but not for long.
-        deadline, looks = time.monotonic() + 60, 0
-        while looks < 10:
-            looks = looks + 1 if blocked(target.pid) == 3 else 0
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        hang(target)
         watcher.send_signal(signal.SIGINT)
         assert watcher.wait(60) == 0
     finally:
-        for process in (watcher, target):
-            process.kill()
-            process.communicate()
-    hanging = [record for line in out.read_text().splitlines() if (record := json.loads(line)).get("module") == "wait_forever"]
+        end(watcher, target)
+    cut, waits = forever(out)
     # Where there is no USDT, those who wait are within an import as well.
-    cut = {record["tid"] for record in hanging if record["event"] == "import" and record["cut"]}
-    waits = {record["tid"]: record["holder_tid"] for record in hanging if record["event"] == "lock_wait"}
-    assert len(waits) == 2 and len({*waits.values()}) == 1, hanging
-    assert {*waits.values()} <= cut - waits.keys(), hanging
+    assert len(waits) == 2 and len({*waits.values()}) == 1, waits
+    assert {*waits.values()} <= cut - waits.keys(), (cut, waits)
+
+
+@only_x86_64
+def test_what_hangs_at_the_beginning(tracer: str, tmp_path: Path) -> None:
+    """A program that hangs already is looked at: nothing of this passes a probe, nor leaves its CPU. The second time it goes on meanwhile."""
+    out = tmp_path / "trace.json"
+    target = start_hanging(tmp_path)
+    try:
+        hang(target)
+        threads = {int(path.name) for path in Path(f"/proc/{target.pid}/task").iterdir()} - {target.pid}
+        for goes_on in (False, True):
+            watcher = watch(tracer, target, out)
+            try:
+                if goes_on:
+                    write_line(target)
+                else:
+                    watcher.send_signal(signal.SIGINT)
+                assert watcher.wait(60) == 0
+            finally:
+                end(watcher)
+            _, waits = forever(out)
+            assert len(waits) == 2 and {*waits.values()} == threads - waits.keys(), (threads, waits)
+    finally:
+        end(target)
