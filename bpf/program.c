@@ -124,7 +124,7 @@ struct reading {
 	const lw_elf *elf;
 	struct lw_program *program;
 	bool python, ladewerk;		/* has probes of this provider, readable or not */
-	bool unreadable;		/* a probe was left out: its arguments are beyond us, or there are too many */
+	bool unreadable;		/* a probe of python's was left out: its arguments are beyond us, it is not where its note says, or there are too many */
 };
 
 static bool single_stepped(const lw_elf *elf, uint64_t address)
@@ -133,6 +133,22 @@ static bool single_stepped(const lw_elf *elf, uint64_t address)
 	struct lw_x86 instruction;
 	size_t size = lw_elf_read(elf, address, code, sizeof(code));
 	return lw_elf_machine(elf) == EM_X86_64 && !(lw_x86_decode(code, size, &instruction) && instruction.emulated);
+}
+
+/* Whether there is a nop at ADDRESS, as there is at every probe. A tool that moved the code and left the notes as they were would have probes in the midst of other instructions. */
+static bool is_nop(const lw_elf *elf, uint64_t address)
+{
+	static const uint8_t x86[][3] = { { 0x90 }, { 0x66, 0x90 }, { 0x0f, 0x1f }, { 0x66, 0x0f, 0x1f } }, arm[] = { 0x1f, 0x20, 0x03, 0xd5 };
+	static const size_t sizes[] = { 1, 2, 2, 3 };
+	uint8_t code[4];
+	size_t size = lw_elf_read(elf, address, code, sizeof(code));
+	if (lw_elf_machine(elf) != EM_X86_64)
+		return size == sizeof(arm) && !memcmp(code, arm, sizeof(arm));
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		if (size >= sizes[i] && !memcmp(code, x86[i], sizes[i]))
+			return true;
+	}
+	return false;
 }
 
 /* Another site at ADDRESS, NULL: there is no room, or no such code. */
@@ -168,10 +184,10 @@ static int take_probe(void *context, const struct lw_usdt *probe)
 		if (strcmp(probe->provider, known->provider) || strcmp(probe->name, known->name))
 			continue;
 		uint64_t semaphore = 0;
-		bool readable = take_arguments(reading, known, probe->arguments, arguments) && (!probe->semaphore || lw_elf_offset(reading->elf, probe->semaphore, 2, &semaphore));
+		bool readable = is_nop(reading->elf, probe->address) && take_arguments(reading, known, probe->arguments, arguments) && (!probe->semaphore || lw_elf_offset(reading->elf, probe->semaphore, 2, &semaphore));
 		struct lw_program_site *site = readable ? add_site(reading, known->kind, probe->address) : NULL;
 		if (!site) {
-			reading->unreadable = true;
+			reading->unreadable |= !strcmp(probe->provider, "python");
 			return 0;
 		}
 		memcpy(site->site.argument, arguments, sizeof(arguments));
@@ -197,12 +213,22 @@ static struct lw_argument register_argument(const char *name, enum lw_form form)
 	return argument;
 }
 
-/* In place of USDT's. */
+static void drop_probes(struct lw_program *program)
+{
+	unsigned kept = 0;
+	for (unsigned i = 0; i < program->count; i++) {
+		if (program->sites[i].site.kind >= LW_SITE_OWN_START)
+			program->sites[kept++] = program->sites[i];
+	}
+	program->count = kept;
+}
+
+/* In place of USDT's, but for those of a Ladewerk that is built in. */
 static int take_calls(struct reading *reading, uint64_t size)
 {
 	struct lw_call calls[LW_CALLS];
 	int count = lw_calls_find(reading->elf, reading->program->runtime, size, calls);
-	reading->program->count = 0;
+	drop_probes(reading->program);
 	for (int i = 0; i < count; i++) {
 		struct lw_program_site *call = add_site(reading, LW_SITE_CALL, calls[i].call), *behind = call ? add_site(reading, LW_SITE_RETURN, calls[i].behind) : NULL;
 		if (!behind)
@@ -313,7 +339,8 @@ static int read_python(struct reading *reading, char *why)
 		return error ? error : -ENOEXEC;
 	program->kind = LW_PROGRAM_PYTHON;
 	read_layout(reading, &interpreter, why);
-	program->usdt = has_kinds(program, LW_SITE_START, LW_SITE_DONE);
+	/* Some of several would be some of the imports. */
+	program->usdt = has_kinds(program, LW_SITE_START, LW_SITE_DONE) && !reading->unreadable;
 	if (program->usdt)
 		return 0;
 	/* A call's name is a str, which only the layout says how to read. */

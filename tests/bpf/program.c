@@ -49,6 +49,32 @@ Test(program, usdt_is_preferred)
 	lw_program_destroy(program);
 }
 
+/* Notes that were left behind when code moved: a probe there would be in the midst of an instruction. */
+Test(program, probes_that_are_no_nops_are_none)
+{
+	const struct image_plan plan = { .version = 0x030c, .characters = 40, .done = "8@%rax -4@%edx" };
+	static const uint8_t others[] = { 0x55, 0xcc, 0x48, 0x0f, 0x66 };
+	struct image image;
+	struct lw_program *program;
+	char why[LW_PROGRAM_WHY];
+	for (size_t i = 0; i < sizeof(others); i++) {
+		image_make(&image, &plan);
+		image.data[IMAGE_CODE + 8] = others[i];
+		image.data[IMAGE_CODE + 9] = 0xc3;
+		cr_assert_eq(read_image(&image, &program, why), 0, "%s", why);
+		cr_expect(!program->usdt && program->count == 2 && program->sites[0].site.kind == LW_SITE_CALL);
+		lw_program_destroy(program);
+	}
+	static const uint8_t nops[][3] = { { 0x90 }, { 0x66, 0x90 }, { 0x0f, 0x1f, 0x00 }, { 0x66, 0x0f, 0x1f } };
+	for (size_t i = 0; i < 4; i++) {
+		image_make(&image, &plan);
+		image_put(&image, IMAGE_CODE + 8, nops[i], sizeof(nops[i]));
+		cr_assert_eq(read_image(&image, &program, why), 0, "%s", why);
+		cr_expect(program->usdt);
+		lw_program_destroy(program);
+	}
+}
+
 /* Every way to name the str, times every way to call, in every shape of a str; arguments that are beyond us count as no probes. */
 Test(program, calls_stand_in_for_usdt)
 {
