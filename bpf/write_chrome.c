@@ -88,7 +88,7 @@ static struct lw_lane *lane_of(lw_writer *w, uint32_t pid, uint32_t tid)
 	return lane;
 }
 
-/* lw_lane.own: where it has slices of imports, the last of them; without those within another one. */
+/* lw_lane.own: where it has slices, the last of them; without those within another one. */
 enum { DRAWN = 64 };
 struct drawn {
 	unsigned count;
@@ -120,6 +120,19 @@ static bool has_slice(const struct lw_lane *lane, uint64_t at)
 			return true;
 	}
 	return false;
+}
+
+/* Whether a slice might overlap one of LANE without being within it or around it: of an import that was taken to have ended long ago. */
+static bool crosses_slice(const struct lw_lane *lane, uint64_t begin, uint64_t end)
+{
+	const struct drawn *drawn = lane->own;
+	for (unsigned i = 0; drawn && i < drawn->count; i++) {
+		const uint64_t other = drawn->slice[i].begin, other_end = drawn->slice[i].end;
+		if ((begin <= other && other < end && end < other_end) || (other < begin && begin < other_end && other_end < end))
+			return true;
+	}
+	/* There may have been others. */
+	return drawn && drawn->count == DRAWN && drawn->slice[0].begin >= begin;
 }
 
 /* Arrows: one must not end where there is nothing, and which of the imports that are open become slices is not known before they end (those that are short are left out). */
@@ -226,18 +239,18 @@ static void ended(void *context, const struct lw_import *import)
 {
 	lw_writer *w = context;
 	struct lw_lane *lane = lane_of(w, import->pid, import->tid);
-	/* At the end of the trace all are cut at one time. */
-	bool crossing = lane && !import->cut && lw_lane_above(lane, import->id);
+	const uint64_t end = import->begin_ns + import->total_ns;
+	bool crossing = lane && (lw_lane_above(lane, import->id) || (import->cut && crosses_slice(lane, import->begin_ns, end)));
 	bool wanted = lw_writer_wants(&w->setup, import->module, import->total_ns);
 	if (lane)
 		lw_lane_close(lane, import->id);
 	if (wanted && !crossing) {
 		write_slice(w, import);
 		if (lane)
-			note_slice(lane, import->begin_ns, import->begin_ns + import->total_ns);
+			note_slice(lane, import->begin_ns, end);
 	} else if (wanted) {
 		write_half(w, import, "b", import->begin_ns);
-		write_half(w, import, "e", import->begin_ns + import->total_ns);
+		write_half(w, import, "e", end);
 	}
 	if (lane)
 		draw_arrows_to(w, lane);
@@ -252,7 +265,9 @@ static void waited(void *context, const struct lw_wait *wait)
 		return;
 	char label[LW_WAIT_LABEL];
 	lw_wait_label(wait, label, sizeof(label));
-	lane_of(w, wait->pid, wait->tid);
+	struct lw_lane *lane = lane_of(w, wait->pid, wait->tid);
+	if (lane)
+		note_slice(lane, wait->begin_ns, wait->begin_ns + wait->wait_ns + wait->queue_ns);
 	begin_event(w, "X", wait->pid, wait->tid);
 	write_text(w, "name", label);
 	fputs(",\"cat\":\"wait\"", w->out);

@@ -168,6 +168,38 @@ def test_chrome_puts_what_crosses_elsewhere(player: Player) -> None:
     assert {event["name"] for event in events if event["ph"] == "X"} == {"g3"}
 
 
+def test_chrome_puts_what_never_ends_elsewhere_if_it_crosses(player: Player) -> None:
+    """`a` is left when `c` begins at its place; `b` within it ends later than that, and `a` never."""
+    r = Records()
+    r.start(0, "a", stack=0x1000)
+    r.start(5, "b", stack=0xf00)
+    r.start(10, "c", stack=0x1000)
+    r.done(15, "c", stack=0x1000)
+    r.done(20, "b", stack=0xf00)
+    document = json.loads(player.play("chrome", r)[0])
+    check_chrome(document)
+    assert [event["name"] for event in document["traceEvents"] if event["ph"] == "b"] == ["a"]
+
+
+@pytest.mark.parametrize("seed", [9, 15, 45])
+def test_greenlets_at_random(player: Player, seed: int) -> None:
+    """Four stacks, of which some have imports that are not over at the end."""
+    choose = random.Random(seed)
+    r = Records()
+    stacks: list[list[str]] = [[] for _ in range(4)]
+    for step in range(200):
+        which = choose.randrange(4)
+        stack, base = stacks[which], 0x1000000 * (which + 1)
+        if stack and (len(stack) > 20 or choose.random() < 0.5):
+            name = stack.pop()
+            r.done(step, name, stack=base - 0x100 * len(stack))
+        else:
+            stack.append(f"m{choose.randrange(12)}")
+            r.start(step, stack[-1], stack=base - 0x100 * (len(stack) - 1))
+    check_chrome(json.loads(player.play("chrome", r)[0]))
+    check_speedscope(json.loads(player.play("speedscope", r)[0]))
+
+
 def test_chrome_has_the_targets_own_numbers(player: Player) -> None:
     events = json.loads(player.play("chrome", story(), inner=True)[0])["traceEvents"]
     assert [event["args"]["name"] for event in events if event["ph"] == "M"][:3] == [
