@@ -22,6 +22,12 @@ cpu, wall = time.process_time_ns() - cpu, time.perf_counter_ns() - wall
 print("@inside", wall, cpu)
 """
 
+
+def timed(prepare: str, body: str) -> str:
+    """BODY, and what it took, which inside() reads; PREPARE is not in it."""
+    return _TIMED.format(prepare=prepare, loop=body)
+
+
 _NAMES = "names = [{name!r}.format(i) for i in range({count})]"
 
 _PATH = "sys.path[1:1] = [{entry!r}.format(i) for i in range({first}, {last})]\n" + _NAMES
@@ -72,13 +78,13 @@ class ImportLoop:
     def code(self, count: int | None = None) -> str:
         count = self.count if count is None else count
         prepare = _PATH.format(entry=self.entry, first=self.first, last=self.last, name=self.name, count=count)
-        return _TIMED.format(prepare=prepare, loop=_IMPORT)
+        return timed(prepare, _IMPORT)
 
     def floor_code(self, blobs: Path) -> str:
-        return _TIMED.format(prepare=_FLOOR_PREPARE.format(blobs=str(blobs)), loop=_FLOOR)
+        return timed(_FLOOR_PREPARE.format(blobs=str(blobs)), _FLOOR)
 
     def lock_code(self) -> str:
-        return _TIMED.format(prepare=_LOCK_PREPARE.format(name=self.name, count=self.count), loop=_LOCK)
+        return timed(_LOCK_PREPARE.format(name=self.name, count=self.count), _LOCK)
 
     def sources(self) -> list[tuple[str, Path]]:
         """(module, its file) for every imported name, for the floor; every one of them is a plain source file."""

@@ -5,7 +5,7 @@
  * `ladewerk run ...` is on the way of every accelerated start, so it is not a Python program that would start a second one: it sets LADEWERK=1
  * and executes the interpreter it was installed beside, with the rest of the command line. The program runs as stock
  * Python runs it (sys.argv, __main__, tracebacks); the shipped .pth activates Ladewerk, in its child processes too.
- * Every other command is Python: `python -m ladewerk ...`, or what amounts to it.
+ * `ladewerk trace` is a program of its own, beside this one. Every other command is Python: `python -m ladewerk ...`, or what amounts to it.
  *
  * The interpreter is, in this order: pythonX.Y, python3 or python in our own directory (virtual environments, prefixes), the same in the directory of
  * the link that was called (installers that link files into environments), else pythonX.Y on PATH (`pip install --user`), which is sent
@@ -229,8 +229,20 @@ static int switch_on(const struct options *options)
 	return 0;
 }
 
+/* The tracer beside this program, or beside the link to it that was called. Returns only if it cannot be executed: Python says so, then. */
+static void become_tracer(char **argv)
+{
+	char self[PATH_MAX], called[PATH_MAX], path[PATH_MAX];
+	const char *directories[] = { own_directory(self, sizeof(self)), called_directory(called, sizeof(called)) };
+	for (size_t i = 0; i < 2; i++)
+		if (*directories[i] && (size_t)snprintf(path, sizeof(path), "%s/ladewerk-trace", directories[i]) < sizeof(path))
+			execv(path, argv + 1);
+}
+
 int main(int argc, char **argv)
 {
+	if (argc > 1 && strcmp(argv[1], "trace") == 0)
+		become_tracer(argv);
 	char python[PATH_MAX];
 	bool found = beside(python, sizeof(python));
 	bool quick = found && is_quick_run(argc, argv);

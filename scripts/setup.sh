@@ -60,7 +60,7 @@ missing_needed() {
 	has_python_venv || echo python3-venv
 }
 
-# Without these something is left out (io_uring, probes, fuzzing, models, file systems to watch, system call counts, measurements) and said to be.
+# Without these something is left out (io_uring, probes, tracing, fuzzing, models, file systems to watch, system call counts, measurements) and said to be.
 missing_wanted() {
 	has_header liburing.h || echo liburing-dev
 	has_header sys/sdt.h || echo systemtap-sdt-dev
@@ -70,6 +70,9 @@ missing_wanted() {
 	have mkfs.xfs || echo xfsprogs
 	have mkfs.btrfs || echo btrfs-progs
 	has_header urcu/rculfhash.h || echo liburcu-dev
+	has_header bpf/libbpf.h || echo libbpf-dev
+	has_header gelf.h || echo libelf-dev
+	have bpftool || [[ -x /usr/sbin/bpftool ]] || echo bpftool
 	have clang || echo clang
 	have clang && ! has_fuzzer && echo "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
 	return 0

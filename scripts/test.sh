@@ -257,7 +257,7 @@ where = os.path.realpath(ladewerk.__file__)
 if not where.startswith(os.path.realpath(sys.prefix)): sys.exit("not the installed package: " + where)'
 	# The checkout may be read-only.
 	XDG_CACHE_HOME=$work/cache LADEWERK_LIBRARIES=$build/libraries-$id PATH=$venv/bin:$PATH "$venv/bin/pytest" --color=no --durations=30 -o cache_dir="$work/pytest-cache" "$@" \
-		"$repo/tests/ext" "$repo/tests/live" "$repo/tests/cli" "$repo/tests/engine"
+		"$repo/tests/ext" "$repo/tests/live" "$repo/tests/cli" "$repo/tests/engine" "$repo/tests/bpf"
 }
 
 # tree_tests OPTION...: this script in the tree. Its steps become steps of this run, so that its own summary, which

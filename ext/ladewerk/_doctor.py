@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ladewerk import _enable, _native, _watch, _why
+from ladewerk import _enable, _native, _trace, _watch, _why
 from ladewerk.cli import FAILED, FRESHNESS, OK, REPORTS, Failure
 
 GOOD, NOTE, PROBLEM = "ok", "note", "problem"
@@ -80,6 +80,11 @@ def _probes() -> Iterator[Finding]:
         yield Finding(GOOD, "probes", "USDT probes are built in: perf, bpftrace and SystemTap can attach to ladewerk:import__start and the like")
     else:
         yield Finding(NOTE, "probes", "USDT probes are not built in, because sys/sdt.h was missing; `ladewerk run --report` does not need them")
+
+
+def _tracing() -> Iterator[Finding]:
+    status, answer = _trace.check()
+    yield Finding(NOTE if status else GOOD, "tracing", f"`ladewerk trace` is not possible here: {answer}" if status else f"`ladewerk trace`: {answer}")
 
 
 def _start_up() -> Iterator[Finding]:
@@ -409,7 +414,7 @@ def _kernel() -> Iterator[Finding]:
 
 def examine() -> list[Finding]:
     trial, verdict = _trial()
-    return [*_interpreter(), *_probes(), *_start_up(), *_environment(), *verdict, *_freshness(trial), *_watchers(trial), *_daemon(), *_reloads(), *_index(trial), *_cache(trial), *_finders(), *_kernel()]
+    return [*_interpreter(), *_probes(), *_tracing(), *_start_up(), *_environment(), *verdict, *_freshness(trial), *_watchers(trial), *_daemon(), *_reloads(), *_index(trial), *_cache(trial), *_finders(), *_kernel()]
 
 
 def _reset() -> str:

@@ -176,6 +176,7 @@ commands:
   watch     keep the index of source trees fresh, for all programs
   why       how a module name resolves, and what lost
   graph     who imports whom
+  trace     where running processes spend import time, and who waits for whose import lock
   check     import everything below given directories, and say what fails or is in the way
   doctor    what works here, what does not, and what to do about it
   enable    accelerate every start of this environment
@@ -720,6 +721,10 @@ def main(argv: list[str]) -> int:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if argv[:1] == ["run"] and argv[1:2] not in (["--help"], ["-h"]):
         return run(argv[1:])
+    if argv[:1] == ["trace"]:
+        from ladewerk import _trace
+
+        return _trace.main(argv[1:])
     if argv[:1] == ["graph"] and (status := _quick_graph(argv[1:])) is not None:
         return status
     parser = _parser()

@@ -23,7 +23,7 @@ def test_healthy(shell):
     lines = done.stdout.splitlines()
     assert lines[-1] == "no problem found" and all(line.split()[0] in ("ok", "note") for line in lines[:-2])
     facts = shell.json("doctor")
-    assert {"version", "interpreter", "imports", "start-up", "enabled", "trial", "freshness", "cache", "key", "kernel", "io_uring"} \
+    assert {"version", "interpreter", "imports", "start-up", "enabled", "trial", "freshness", "cache", "key", "kernel", "io_uring", "tracing"} \
         <= {f["topic"] for f in facts["findings"]}
     assert findings(facts, "cache") == [str(shell.cache)]
 
