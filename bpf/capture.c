@@ -476,19 +476,20 @@ int lw_capture_attach(lw_capture *capture, const struct lw_program *program, cha
 		return -ENOMEM;
 	}
 	capture->attached = grown;
+	const unsigned sites = capture->sites, layouts = capture->layouts;
 	struct attached *entry = &grown[capture->count];
 	*entry = (struct attached){ .dev = program->dev, .ino = program->ino, .layout = LW_LAYOUTS };
 	if (program->kind == LW_PROGRAM_PYTHON && capture->layouts < LW_LAYOUTS) {
 		entry->layout = capture->layouts++;
 		entry->laid_out = program->laid_out;
 	}
-	unsigned sites = capture->sites;
 	int error = attach(capture, program, entry);
 	if (!error) {
 		capture->count++;
 		return 0;
 	}
 	capture->sites = sites;
+	capture->layouts = layouts;
 	if (error == -E2BIG) {
 		say(why, "%s: too many different programs at once: %u probes are the limit", program->path, (unsigned)LW_SITES);
 		return error;

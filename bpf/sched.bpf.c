@@ -226,12 +226,33 @@ static __noinline __u32 name_of(const struct lw_layout *layout, __u64 object, co
 	return lw_number(record, length);
 }
 
+/* Whether TASK, the current one, is in futex(2): else it was only interrupted by what wakes the other, a timer mostly. */
+static __always_inline bool in_futex(struct task_struct *task)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	return REGS_SYSCALL(regs) == SYSCALL_FUTEX;
+}
+
+/* Whether a futex at ADDRESS is the GIL's. */
+static __always_inline bool is_gil(const struct lw_process *process, const struct lw_layout *layout, __u64 address)
+{
+	return layout && process->runtime && address - process->runtime < layout->runtime_size;
+}
+
+/* Whether TASK, the current one, blocks on a lock that may be an import's. */
+static __always_inline bool on_lock(struct task_struct *task, const struct lw_process *process)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	__u32 index = process->layout;
+	return in_futex(task) && !is_gil(process, bpf_map_lookup_elem(&layouts, &index), REGS_FIRST(regs));
+}
+
 /* TASK, the current one, blocks on a futex at ADDRESS. */
 static __always_inline __u32 lock_class(struct task_struct *task, struct lw_thread *thread, const struct lw_process *process, __u64 address, __u64 now)
 {
 	__u32 index = process->layout;
 	const struct lw_layout *layout = bpf_map_lookup_elem(&layouts, &index);
-	if (layout && process->runtime && address - process->runtime < layout->runtime_size)
+	if (is_gil(process, layout, address))
 		return LW_CLASS_GIL;
 	if (thread->waiting) {
 		thread->name = thread->waiting;
@@ -286,11 +307,15 @@ static __always_inline void leave(struct task_struct *task, bool ready, __u32 st
 	struct lw_thread *thread = bpf_map_lookup_elem(&threads, &key);
 	__u32 pid = thread ? thread->pid : process_number(task);
 	const struct lw_process *process = followed(pid);
-	if (!process || (!process->active && !(thread && thread->open) && now > process->recent + AFTERWARDS_NS)) {
+	bool open = process && (process->active || (thread && thread->open));
+	if (!process || (!open && now > process->recent + AFTERWARDS_NS)) {
 		if (thread)
 			bpf_map_delete_elem(&threads, &key);
 		return;
 	}
+	/* Without an import that is seen, only waits for one that is not are of interest. */
+	if (!open && (ready || !on_lock(task, process)))
+		return;
 	/* A thread that ends leaves its CPU once more after lw_exit(). */
 	if (!thread && ((task->flags & EXITING) || !(thread = enter(task, pid, now))))
 		return;
@@ -300,8 +325,7 @@ static __always_inline void leave(struct task_struct *task, bool ready, __u32 st
 	thread->since = now;
 	thread->name = thread->waker = 0;
 	thread->now = ready ? LW_CLASS_QUEUE : (__u8)class_of(task, thread, process, state, now);
-	/* Without an import that is seen, only waits for one that is not are of interest. */
-	if (!process->active && (thread->now == LW_CLASS_GIL || thread->now == LW_CLASS_FUTEX))
+	if (!open && thread->now == LW_CLASS_FUTEX)
 		thread->now = LW_CLASS_SLEEP;
 	thread->woken = 0;
 }
@@ -352,13 +376,6 @@ int lw_switch(struct bpf_raw_tracepoint_args *context)
 	leave(previous, (context->args[0] & 1) || !state, state, now);
 	arrive((const struct task_struct *)context->args[2], now);
 	return 0;
-}
-
-/* Whether TASK, the current one, is in futex(2): else it was only interrupted by what wakes the other, a timer mostly. */
-static __always_inline bool in_futex(struct task_struct *task)
-{
-	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
-	return REGS_SYSCALL(regs) == SYSCALL_FUTEX;
 }
 
 SEC("raw_tp/sched_waking")

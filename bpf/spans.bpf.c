@@ -138,9 +138,13 @@ static __always_inline bool numbers_of_current(struct hit *hit)
 	return true;
 }
 
-/* The process that is hit, if its events are wanted. One that nobody knows is entered, and the loader told at once. */
-static __noinline struct lw_process *wanted(const struct hit *hit)
+/* The process that is hit, if its events are wanted. One that nobody knows is entered, and the loader told at once. One that has no number here is not of ours. */
+static __noinline struct lw_process *wanted(struct hit *hit)
 {
+	if (!numbers_of_current(hit)) {
+		lw_count(strangers);
+		return NULL;
+	}
 	__u32 pid = hit->pid;
 	struct lw_process *process = bpf_map_lookup_elem(&processes, &pid);
 	if (!process) {
@@ -298,7 +302,7 @@ int lw_site(struct pt_regs *regs)
 	__u32 index = (__u32)bpf_get_attach_cookie(regs), name = 0, importer = 0;
 	struct hit hit = { .regs = regs, .ns = bpf_ktime_get_ns(), .site = bpf_map_lookup_elem(&sites, &index) };
 	lw_count(hits);
-	if (!hit.site || !numbers_of_current(&hit) || !(hit.process = wanted(&hit)))
+	if (!hit.site || !(hit.process = wanted(&hit)))
 		return 0;
 	__u8 kind = hit.site->kind;
 	if (kind == LW_SITE_OWN_GOT) {

@@ -13,13 +13,28 @@
 
 enum { THREADS = 1024 };	/* that are looked at */
 
+/* CPU time of ours that one process may take: it may have many threads, deep stacks, or wish us ill. */
+static const uint64_t BUDGET_NS = 100000000;
+
 struct process {
 	pid_t pid;
-	uint64_t runtime, ns;
+	uint64_t runtime, ns, until;	/* until: in our CPU time */
 	const struct lw_layout *layout;
 	unsigned count;
 	struct lw_stand threads[THREADS];
 };
+
+static uint64_t clock_ns(clockid_t clock)
+{
+	struct timespec now;
+	clock_gettime(clock, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static bool may_go_on(const struct process *process)
+{
+	return clock_ns(CLOCK_THREAD_CPUTIME_ID) < process->until;
+}
 
 /* Whether thread TID is in futex(2), and not for the GIL. */
 static bool awaits_lock(const struct process *process, pid_t tid)
@@ -58,7 +73,7 @@ static int look_at_all(struct process *process)
 	if (!directory)
 		return -errno;
 	const struct dirent *entry;
-	while (process->count < THREADS && (entry = readdir(directory))) {
+	while (process->count < THREADS && may_go_on(process) && (entry = readdir(directory))) {
 		pid_t tid = (pid_t)atoi(entry->d_name);
 		if (tid > 0)
 			look(process, tid);
@@ -74,7 +89,7 @@ static uint32_t holder_of(const struct process *process, unsigned index)
 	for (unsigned i = 0; i < index; i++)
 		if (process->threads[i].length == waiter->length && strcmp(process->threads[i].text, waiter->text) == 0)
 			return process->threads[i].holder;
-	for (unsigned i = 0; i < process->count; i++) {
+	for (unsigned i = 0; i < process->count && may_go_on(process); i++) {
 		bool holds = false;
 		(void)lw_layout_imports(process->pid, process->runtime, process->layout, (pid_t)process->threads[i].tid, waiter->text, &holds);
 		if (holds)
@@ -85,15 +100,14 @@ static uint32_t holder_of(const struct process *process, unsigned index)
 
 int lw_standing_each(pid_t pid, uint64_t runtime, const struct lw_layout *layout, void (*sink)(void *context, const struct lw_stand *stand), void *context)
 {
-	struct timespec now;
 	struct process *process = calloc(1, sizeof(*process));
 	if (!process)
 		return -ENOMEM;
-	clock_gettime(CLOCK_MONOTONIC, &now);
 	process->pid = pid;
 	process->runtime = runtime;
 	process->layout = layout;
-	process->ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	process->ns = clock_ns(CLOCK_MONOTONIC);
+	process->until = clock_ns(CLOCK_THREAD_CPUTIME_ID) + BUDGET_NS;
 	int error = look_at_all(process);
 	for (unsigned i = 0; i < process->count; i++) {
 		process->threads[i].holder = process->threads[i].length ? holder_of(process, i) : 0;
