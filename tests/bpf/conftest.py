@@ -35,6 +35,14 @@ def tracer(trace_program: str) -> str:
     return trace_program
 
 
+@pytest.fixture
+def own_python(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A copy of the interpreter, and its environment: probes belong to a file, and this one no other process executes. (A shared libpython is everybody's.)"""
+    copy = tmp_path / "python"
+    shutil.copy(sys.executable, copy)
+    return copy, {**os.environ, "PYTHONHOME": sys.base_prefix, "LD_LIBRARY_PATH": f"{sys.base_prefix}/lib"}
+
+
 @pytest.fixture(scope="session")
 def player(tmp_path_factory: pytest.TempPathFactory) -> Player:
     """What puts records that were made by hand into output formats."""

@@ -56,11 +56,15 @@ def test_2001_imports_are_2001(tracer: str, package: Path, tmp_path: Path, sched
     assert end["events"] >= 3 * len(EXPECTED)
 
 
-def test_what_is_lost_is_counted(tracer: str, package: Path, tmp_path: Path) -> None:
-    """Control: a tracer that stands still, with little room. Nothing is made up for what it missed, and the program does not wait for it."""
+def test_what_is_lost_is_counted(tracer: str, package: Path, own_python: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    """
+    Control: a tracer that stands still, with little room. Nothing is made up for what it missed, and the program does not wait for it. Other processes of the
+    same interpreter would fill that room, before it can say that they are none of its own.
+    """
+    python, env = own_python
     code = f"import sys\nsys.stdin.readline()\n{IMPORT_ALL}print('done', flush=True)\nsys.stdin.readline()\n"
     out = tmp_path / "trace.json"
-    target = subprocess.Popen([sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=package)
+    target = subprocess.Popen([python, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=package, env=env)
     process = subprocess.Popen([tracer, "--buffer", "64", "--json", "-o", str(out), "-p", str(target.pid)], stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr and "tracing" in process.stderr.readline()

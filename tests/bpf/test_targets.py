@@ -344,12 +344,10 @@ def test_a_process_alone(trace: Callable[..., Trace], target: Callable[..., Targ
     assert {record["pid"] for record in run.records() if record["event"] == "import"} == {traced.pid}
 
 
-def test_a_binary_that_was_removed(trace: Callable[..., Trace], target: Callable[..., Target], tmp_path: Path) -> None:
+def test_a_binary_that_was_removed(trace: Callable[..., Trace], target: Callable[..., Target], own_python: tuple[Path, dict[str, str]]) -> None:
     """As package managers do to programs that run: only the process still has it."""
-    copy = tmp_path / "python"
-    shutil.copy(PYTHON, copy)
-    prefix = {"PYTHONHOME": sys.base_prefix, "LD_LIBRARY_PATH": f"{sys.base_prefix}/lib"}
-    process = target(str(copy), "-S", "-c", ANSWERING, env={**os.environ, **prefix})
+    copy, env = own_python
+    process = target(str(copy), "-S", "-c", ANSWERING, env=env)
     copy.unlink()
     run = trace("-p", str(process.pid)).begun()
     process.ask()
