@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import corpus
-from pair import Command, Failed, Median, Sample, differences, ratios, rounds
+from pair import Command, Failed, Sample, rounds
+from stats import Median, differences, ratios
 
 PROGRAM = ("asyncio", "http.server", "xml.dom.minidom", "unittest.mock", "sqlite3", "concurrent.futures", "email.message", "decimal")
 LOADED = ("logging.config", "json", "decimal", "dataclasses")  # what an engine of the memory section imports

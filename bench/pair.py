@@ -25,9 +25,10 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from math import comb
 from pathlib import Path
 from typing import IO, TypeVar
+
+from stats import ratios
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -166,43 +167,6 @@ def rounds(
         if done + 1 >= MINIMUM and time.monotonic() > deadline:
             break
     return samples
-
-
-@dataclass(frozen=True)
-class Median:
-    """A median with the interval that holds the true one with 95 % confidence (the whole range below six values)."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Median:
-        ordered = sorted(values)
-        rank = _interval_rank(len(ordered))
-        return cls(statistics.median(ordered), ordered[rank], ordered[-1 - rank], len(ordered))
-
-
-def _interval_rank(n: int) -> int:
-    """How many values may be cut from either end: order statistics, no assumption about the distribution."""
-    below, rank = 0.0, 0
-    for k in range(n // 2):
-        below += comb(n, k) / 2**n
-        if 2 * below > 0.05:
-            break
-        rank = k
-    return rank
-
-
-def ratios(values: Sequence[float], base: Sequence[float]) -> Median:
-    """Median of value/base, round by round."""
-    return Median.of([value / other for value, other in zip(values, base, strict=True)])
-
-
-def differences(values: Sequence[float], base: Sequence[float]) -> Median:
-    """Median of value-base, round by round."""
-    return Median.of([value - other for value, other in zip(values, base, strict=True)])
 
 
 def _row(name: str, samples: list[Sample], base: list[Sample]) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pair import Median, ratios
+from stats import Median, ratios
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 OURS = "ladewerk"

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from pair import Median, differences, ratios
+from stats import Median, differences, ratios
 
 Row = dict
 Document = dict

@@ -10,8 +10,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pair import ratios
 from report import Document, Row, Rows, care, median_text, number, ratio_text, rivals_part, rounds_of, show, table, unrest, why
+from stats import ratios
 
 TITLES = {
     "warm": "Everything in memory",

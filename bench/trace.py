@@ -20,7 +20,8 @@ from pathlib import Path
 
 import corpus
 import machine
-from pair import Command, Failed, Median, Sample, differences, ratios, rounds
+from pair import Command, Failed, Sample, rounds
+from stats import Median, differences, ratios
 from tracers import Bpftrace, Floor, ImportTime, Ladewerk, Nobody, PySpy, TracedCommand, Tracer, Watcher
 from workloads import SYMPY, inside, oneline_loop, timed
 

@@ -10,8 +10,8 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from pair import Median, differences, ratios
 from report import Document, Row, Rows, care, number, ratio_text, rivals_part, show, signed, table, unrest, why
+from stats import Median, differences, ratios
 
 LEGEND = """\
 Watchers take turns, in an order shuffled in each round; one run of a watcher is armed, then saved under, then stormed. Medians; in brackets the 95 % interval of a median

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+"""A figure: one named quantity with its raw samples. Headlines, comparisons of two revisions, and whether two runs agree are made of these alone."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stats import Median, Verdict, judge, ratios
+
+
+@dataclass(frozen=True)
+class Figure:
+    """KEY names it over all reports ("3.11/programs/sympy/ladewerk-stat/cpu_ms"); less is better.
+
+    VALUES, BASE and AGAIN are of the same rounds: the samples, what they are divided by (none: the figure stands alone), and BASE
+    measured once more (A/A), whose ratio to BASE is the noise.
+    """
+
+    key: str
+    label: str
+    unit: str
+    values: Sequence[float]
+    base: Sequence[float] | None = None
+    again: Sequence[float] | None = None
+
+    @property
+    def median(self) -> Median:
+        return Median.of(self.values)
+
+    @property
+    def ratio(self) -> Median | None:
+        return ratios(self.values, self.base) if self.base else None
+
+    @property
+    def noise(self) -> Median | None:
+        return ratios(self.again, self.base) if self.again and self.base else None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Of the ratio; None without one."""
+        ratio = self.ratio
+        return judge(ratio, self.noise) if ratio else None

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""What a section of the benchmark is: one question, who answers it, what it says of the samples. bench/suite.py lists them all."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from figures import Figure
+from plots import Plot
+
+EFFORTS = ("quick", "headline", "full")  # 2 to 3 minutes, at most 15, everything
+
+# One line of a table with its raw samples, as JSON has it. Always: section, python (the interpreter's key), workload, title, contender,
+# label (both are what a reader sees), base (bool: others are divided by it). A row that could not run has `skipped`, the reason, and no samples.
+# Samples are lists in the order of the rounds, named with their unit: cpu_ms, wall_ms, inside_wall_ms, rss_mb, ...
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long a section may take, preparations included: rounds, and the seconds after which a slow machine stops early (inf: never)."""
+
+    rounds: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """One Python that takes part, in an environment of its own. FACTS are machine.interpreter()'s."""
+
+    key: str  # "3.11", "3.13t"
+    python: Path
+    facts: Mapping[str, Any]
+    missing: str = ""  # why Ladewerk is not installed there
+
+    @property
+    def free_threaded(self) -> bool:
+        return bool(self.facts["free_threaded"])
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a section is given. Nothing outside of BUILD and STATE is written to."""
+
+    pythons: Sequence[Interpreter]  # the first is the main one; the others where a section compares interpreters
+    build: Path  # kept for the next run: corpora, images
+    state: Path  # of this run alone: caches
+    programs: Path | None  # of bench/micro, built
+    effort: str  # one of EFFORTS
+    seed: int = 1
+
+    @property
+    def main(self) -> Interpreter:
+        return self.pythons[0]
+
+
+def nothing(rows: Sequence[Row]) -> list[Any]:
+    return []
+
+
+@dataclass(frozen=True)
+class Section:
+    """RUN measures; PART, PLOTS and FIGURES are functions of its rows alone, so that an old report.json can be shown anew."""
+
+    key: str
+    title: str
+    efforts: Mapping[str, Effort]  # where an effort is not in it, the section is left out
+    run: Callable[[Place, Effort], list[Row]]
+    part: Callable[[Sequence[Row]], str]  # Markdown, below a heading with the title
+    plots: Callable[[Sequence[Row]], list[Plot]] = nothing
+    figures: Callable[[Sequence[Row]], list[Figure]] = nothing
+    needs: frozenset[str] = field(default_factory=frozenset)  # "programs": bench/micro is built for it

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""What samples say, and what they do not: medians with intervals, ratios pair by pair, noise, verdicts, slopes, agreement.
+
+Every figure of every report comes from here. Pure functions of numbers; the order of two lists pairs them: item n of both is of
+round n.
+"""
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from math import comb
+
+PAIRS = 9  # a ratio of fewer claims nothing
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Median:
+    """A median with its 95 % bootstrap interval.
+
+    The bootstrap's distribution is the exact one, of all n**n ways of drawing n of n values again (Efron 1979; Maritz and Jarrett
+    1978), so that no random number is in it: the same samples have the same interval. With an even n the interval goes from that of the
+    lower of the two middle values to that of the upper. Below six values it is the whole range.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Median:
+        ordered = sorted(values)
+        low, high = _interval(len(ordered))
+        return cls(statistics.median(ordered), ordered[low], ordered[high], len(ordered))
+
+    def overlaps(self, other: Median) -> bool:
+        return self.low <= other.high and other.low <= self.high
+
+
+def _drawn(n: int, rank: int, middle: int) -> float:
+    """Probability that the MIDDLE-th smallest of n values drawn again is among the RANK smallest of the n."""
+    share = rank / n
+    return math.fsum(comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(middle, n + 1))
+
+
+def _interval(n: int) -> tuple[int, int]:
+    """Places in the sorted values where the interval ends."""
+    if n < 6:
+        return 0, n - 1
+    tail = (1 - CONFIDENCE) / 2
+    lower, upper = (n + 1) // 2, n // 2 + 1
+    low = next(rank for rank in range(1, n + 1) if _drawn(n, rank, lower) > tail)
+    high = next(rank for rank in range(1, n + 1) if _drawn(n, rank, upper) >= 1 - tail)
+    return low - 1, high - 1
+
+
+def ratios(values: Sequence[float], base: Sequence[float]) -> Median:
+    """Median of value/base, round by round."""
+    return Median.of([value / other for value, other in zip(values, base, strict=True)])
+
+
+def differences(values: Sequence[float], base: Sequence[float]) -> Median:
+    """Median of value-base, round by round."""
+    return Median.of([value - other for value, other in zip(values, base, strict=True)])
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that SHARE (0 to 1) of all values do not exceed: one of them, never something between two (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+class Verdict(Enum):
+    LESS = "less"
+    MORE = "more"
+    SAME = "no difference beyond the noise"
+    FEW = f"fewer than {PAIRS} pairs: no claim"
+
+
+def judge(ratio: Median, noise: Median | None = None) -> Verdict:
+    """Whether a ratio is a difference: its whole interval is on one side of 1, and of NOISE, the ratio of a measurement to itself (A/A)."""
+    if ratio.n < PAIRS:
+        return Verdict.FEW
+    low, high = (min(1.0, noise.low), max(1.0, noise.high)) if noise else (1.0, 1.0)
+    return Verdict.LESS if ratio.high < low else Verdict.MORE if ratio.low > high else Verdict.SAME
+
+
+def slopes(xs: Sequence[float], series: Sequence[Sequence[float]]) -> Median:
+    """By which power of x the cost grows: 0 not at all, 1 in proportion. SERIES[i] has the samples at XS[i]; a least-squares line through
+    the logarithms of each round, and the median over the rounds."""
+    places = [math.log(x) for x in xs]
+    middle = statistics.fmean(places)
+    spread = math.fsum((place - middle) ** 2 for place in places)
+    found = []
+    for costs in zip(*series, strict=True):
+        logs = [math.log(cost) for cost in costs]
+        found.append(math.fsum((place - middle) * cost for place, cost in zip(places, logs, strict=True)) / spread)
+    return Median.of(found)
