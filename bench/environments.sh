@@ -169,7 +169,7 @@ measure_and_show() { # NAME COMMAND...
 	output=${output:-$here/results/$(date -u +%Y-%m-%dT%H%M%SZ)-$1}
 	shift
 	mkdir -p "$output"
-	"$@" --programs "$build/c/bench/micro" --output "$output" "${given[@]}" &
+	PYTHONPATH=$here "$@" --programs "$build/c/bench/micro" --output "$output" "${given[@]}" &
 	pid=$!
 	# shellcheck disable=SC2064  # now
 	trap "kill -TERM $pid 2>/dev/null; wait $pid || true; exit 130" INT TERM HUP

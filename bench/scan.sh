@@ -47,4 +47,4 @@ need_tools
 build_programs
 give_wheel scan
 trap tidy EXIT
-measure_and_show scan "$build/bare/bin/python" -B "$here/scan.py" --bare-python "$build/bare/bin/python" --build "$build/scanned"
+measure_and_show scan "$build/bare/bin/python" -B -m scanning.scan --bare-python "$build/bare/bin/python" --build "$build/scanned"

@@ -33,4 +33,4 @@ fi
 rivals=()
 if [ -x "$venv/bin/py-spy" ]; then rivals+=(--py-spy "$venv/bin/py-spy"); fi
 if bpftrace=$(command -v bpftrace); then rivals+=(--bpftrace "$bpftrace"); fi
-exec "$venv/bin/python" bench/trace.py -n "$rounds" --ladewerk-trace "$venv/bin/ladewerk-trace" --target "$target/bin/python3" "${rivals[@]}" ${only:+--only "$only"}
+PYTHONPATH=$PWD/bench exec "$venv/bin/python" -m tracing.trace -n "$rounds" --ladewerk-trace "$venv/bin/ladewerk-trace" --target "$target/bin/python3" "${rivals[@]}" ${only:+--only "$only"}

@@ -58,4 +58,4 @@ tidy() {
 	[ -n "$keep" ] || rm -rf "$build/watched"
 }
 trap tidy EXIT
-measure_and_show watch "$build/watch/bin/python" -B "$here/watch.py" --python "$build/watch/bin/python" --peers-python "$build/peers/bin/python" --build "$build/watched"
+measure_and_show watch "$build/watch/bin/python" -B -m watching.watch --python "$build/watch/bin/python" --peers-python "$build/peers/bin/python" --build "$build/watched"

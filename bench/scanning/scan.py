@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Runs the sections of the scanner's benchmark and writes report.json and report.md; bench/scan.sh prepares what it needs."""
 from __future__ import annotations
@@ -20,14 +19,13 @@ import cold
 import machine
 import pair
 import running
-import scanners
-import scanreport
 import slowdisk
 import tree
 from calls import count_syscalls
 from pair import Command, Failed, Sample
 from rows import Effort, say
-from scanners import Scanner, Where
+from scanning import scanners, tables
+from scanning.scanners import Scanner, Where
 
 SECTIONS = ("warm", "cold", "latency", "revalidate")
 FULL = {"warm": Effort(11, 900), "cold": Effort(3, 1800), "latency": Effort(5, 900), "revalidate": Effort(25, 120)}
@@ -376,7 +374,7 @@ def main() -> None:
         entries = options.entries or (QUICK_ENTRIES if options.quick else ENTRIES)
         bench = Bench(where, options.build, options.quick, efforts, options.tree or options.build / f"tree-{entries}", entries, options.seed)
         measure(run, bench, [s for s in SECTIONS if not options.only or s in options.only])
-    run.write(scanreport.markdown, {
+    run.write(tables.markdown, {
         "entries": entries,
         "counted_entries": COUNT_ENTRIES,
         "notes": bench.notes,

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""A rival of `ladewerk watch` at work, as bench/watch.py wants it: watches a tree, and is told on standard input what to do.
+"""A rival of `ladewerk watch` at work, as watch.py wants it: watches a tree, and is told on standard input what to do.
 
-    watchpeer.py watchdog|watchfiles|watchman|inotifywait ROOT STATE
+    peer.py watchdog|watchfiles|watchman|inotifywait ROOT STATE
 
 One JSON object a line each way. It says {"pid": ...} (of whoever watches) once everything is watched. Then
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Save -> new code live: Ladewerk beside what else reloads (bench/reloaders.py); see reload.sh.
+"""Save -> new code live: Ladewerk beside what else reloads (reloaders.py); see reload.sh.
 
 Contenders take turns, round by round, each in a process of its own that has the same modules loaded. One that loses saves by rename is timed with files written in
 place. A save that is not live within some seconds is lost.
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 
-from reloaders import CONTENDERS, NAMES, begin
+from reloading.reloaders import CONTENDERS, NAMES, begin
 
 MODULE = "import os, collections\nV = 1\n\ndef f():\n    return V\n\nclass C:\n    def g(self):\n        return V\n"
 DEPENDANT = "import os, collections\nfrom hub import V\n" + "".join(f"\nclass C{i}:\n    def g(self):\n        return V\n" for i in range(20))
@@ -103,7 +103,7 @@ class Contender:
         self.root = pathlib.Path(tempfile.mkdtemp(dir=top))
         corpus(self.root, count)
         time.sleep(0.1)
-        self.process = subprocess.Popen([sys.executable, __file__, "--serve", name, "--root", str(self.root), "--count", str(count)], text=True,
+        self.process = subprocess.Popen([sys.executable, "-m", "reloading.reload", "--serve", name, "--root", str(self.root), "--count", str(count)], text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "LADEWERK": "0"})
         self.first = json.loads(self.process.stdout.readline() or '{"error": "it has died"}')
         self.version = 0

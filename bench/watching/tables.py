@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Turns the report.json of bench/watch.sh into Markdown.
 
-    watchreport.py REPORT.json > REPORT.md
+    python3 -m watching.tables REPORT.json > REPORT.md      (in bench/)
 """
 from __future__ import annotations
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Runs the sections of the watchers' benchmark and writes report.json and report.md; bench/watch.sh prepares what it needs."""
 from __future__ import annotations
@@ -23,12 +22,11 @@ import machine
 import pair
 import running
 import tree
-import watchers
-import watchreport
 import workloads
 from pair import Command, Failed
 from rows import Effort, Session, cells, row_json, say, time_rows
-from watchers import Watcher, Where
+from watching import tables, watchers
+from watching.watchers import Watcher, Where
 
 SECTIONS = ("arm", "save", "storm", "check", "startup", "crowd")
 SESSIONS = ("arm", "save", "storm")  # one run of a watcher has all three
@@ -389,7 +387,7 @@ def main() -> None:
         directories = options.directories or (QUICK_DIRECTORIES if options.quick else DIRECTORIES)
         bench = Bench(where, options.build, planned(options), directories, QUICK_STORM if options.quick else STORM, options.seed)
         measure(run, bench, [s for s in SECTIONS if not options.only or s in options.only])
-    run.write(watchreport.markdown, {
+    run.write(tables.markdown, {
         "directories": directories,
         "entries": directories * PER_DIRECTORY,
         "storm": {"files": bench.storm, "processes": STORM_PROCESSES, "directories": STORM_DIRECTORIES},

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What bench/reload.py compares. Each begins with all modules of the corpus imported, and returns ``wait(name, version, seconds)``: whether NAME has become VERSION, as
+"""What reload.py compares. Each begins with all modules of the corpus imported, and returns ``wait(name, version, seconds)``: whether NAME has become VERSION, as
 soon as it has. ImportError: it is not installed.
 """
 from __future__ import annotations

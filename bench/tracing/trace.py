@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """What tracing costs: `ladewerk trace` beside -X importtime, bpftrace and py-spy; trace.sh prepares what it needs.
 
@@ -22,7 +21,7 @@ import corpus
 import machine
 from pair import Command, Failed, Sample, rounds
 from stats import Median, differences, ratios
-from tracers import Bpftrace, Floor, ImportTime, Ladewerk, Nobody, PySpy, TracedCommand, Tracer, Watcher
+from tracing.tracers import Bpftrace, Floor, ImportTime, Ladewerk, Nobody, PySpy, TracedCommand, Tracer, Watcher
 from workloads import SYMPY, inside, oneline_loop, timed
 
 SECTIONS = ("modules", "sympy", "cached", "switches", "attach")

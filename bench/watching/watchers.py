@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Who takes part in bench/watch.sh, and how each is started. All do the same: they watch a tree, and tell of each file in it that is written to.
 
-To add one, subclass Watcher, or write a class in watchpeer.py, and list it in WATCHERS. `missing` says in a few words why it cannot run here; its
+To add one, subclass Watcher, or write a class in peer.py, and list it in WATCHERS. `missing` says in a few words why it cannot run here; its
 rows then carry those words instead of numbers.
 """
 from __future__ import annotations
@@ -19,8 +19,8 @@ from functools import cache
 from pathlib import Path
 
 import pair
-import scanners
 from pair import Command, Failed
+from scanning import scanners
 
 START = 300.0  # s, at most, until everything is watched
 ANSWER = 1800.0  # s, at most, for what a watcher is asked to do
@@ -225,7 +225,7 @@ def answer(process: subprocess.Popen, seconds: float) -> dict:
 
 
 class Rival(Watcher):
-    """One of watchpeer.py. MODULE: of Python; PROGRAM, PACKAGE: a program, and Debian's name for it."""
+    """One of peer.py. MODULE: of Python; PROGRAM, PACKAGE: a program, and Debian's name for it."""
 
     def __init__(self, key: str, label: str, module: str = "", program: str = "", package: str = "") -> None:
         super().__init__(key, label)
@@ -238,7 +238,7 @@ class Rival(Watcher):
 
     @contextmanager
     def watch(self, where: Where, *roots: Path) -> Iterator[_Peer]:
-        argv = (str(where.peers), "-E", str(Path(__file__).with_name("watchpeer.py")), self.key, str(roots[0]), str(where.sockets))
+        argv = (str(where.peers), "-E", str(Path(__file__).with_name("peer.py")), self.key, str(roots[0]), str(where.sockets))
         process = subprocess.Popen(argv, env=where.env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         try:
             yield _Peer(process, answer(process, START)["pid"])
