@@ -10,7 +10,7 @@ import marshal
 import os
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pair
 from pair import Command
+from sections import Interpreter, Place
 from workloads import ImportLoop, Program
 
 Workload = ImportLoop | Program
@@ -36,6 +37,7 @@ class Bench:
     why_no_pycds: str
     state: Path  # caches and prepared indexes of this run
     cwd: Path
+    why_not: str = ""  # what went wrong when Ladewerk was installed
 
     def env(self, python: Path | None = None) -> dict[str, str]:
         """The same small environment for everyone, so that nothing of the caller's shell takes part."""
@@ -48,6 +50,17 @@ class Bench:
     def quiet(self) -> dict[str, str]:
         """For peers: Ladewerk's kill switch is pulled, whatever the environment has enabled."""
         return {**self.env(), "LADEWERK": "0"}
+
+
+INSIDE = ("dictfinder.py", "packfinder.py", "packrecord.py", "forked.py")  # those modules of ours that are in `cwd`
+
+
+def bench(place: Place, python: Interpreter) -> Bench:
+    return Bench(
+        python=python.python, small_python=python.beside.get("small"), bare_python=python.beside.get("bare"),
+        enabled_python=python.beside.get("enabled"), pycds_python=python.beside.get("pycds"), why_no_pycds=python.failures.get("pycds", ""),
+        state=place.state / python.key, cwd=place.state / "cwd", why_not=python.missing,
+    )
 
 
 class Contender(ABC):
@@ -123,7 +136,7 @@ class PyCDS(Contender):
         return Command((str(bench.pycds_python), "-c", self.prefix + workload.code(count) + tail), env)
 
 
-class Interpreter(Contender):
+class Nothing(Contender):
     """Python that imports nothing: what no accelerator of imports can help."""
 
     complete = False
@@ -239,7 +252,7 @@ def ladewerk_missing(bench: Bench) -> str:
     """Why Ladewerk cannot take part, from its own words where it has any."""
     launcher = bench.python.with_name("ladewerk")
     if not launcher.exists():
-        return "ladewerk not installed"
+        return f"ladewerk is not installed{bench.why_not and f' ({bench.why_not})'}"
     env = {**bench.env(), "LADEWERK_CACHE": str(bench.state / "cache" / "probe")}
     try:
         probe = subprocess.run([launcher, "run", "-c", "pass"], env=env, cwd=bench.cwd, capture_output=True, text=True, timeout=60)
@@ -322,7 +335,7 @@ _PYCDS = PyCDS("pycds", "PyCDS 0.1.0 (validates nothing)")
 _FLOOR = PackFloor("packfloor", "floor: packed code, trivial finder, collector off")
 
 # The first of each list is the base of the ratios.
-PATHS: list[Contender] = [_STOCK, _DICT, *_LADEWERK, Floor("floor", "floor: exec alone")]
+PATHS: list[Contender] = [_STOCK, _AGAIN, _DICT, *_LADEWERK, Floor("floor", "floor: exec alone")]
 MODULES: list[Contender] = [
     _STOCK, _AGAIN, _DICT, *_LADEWERK,
     Floor("floor", "floor: exec alone"), ModuleLock("lock", "floor: CPython's module lock alone"),
@@ -333,8 +346,9 @@ PROGRAMS: list[Contender] = [
     Ladewerk("ladewerk-unmarshal0", "Ladewerk, stat, LADEWERK_UNMARSHAL=0", options={"LADEWERK_UNMARSHAL": "0"}),
     _FLOOR,
 ]
+PYTHONS: list[Contender] = [_STOCK, _AGAIN, _GC, *_LADEWERK[:2]]
 MEMORY: list[Contender] = [_STOCK, _PYCDS, *_LADEWERK[:2]]
-COLD: list[Contender] = [_STOCK, _DICT, _PYCDS, *_LADEWERK[:2], Interpreter("interpreter", "python -c pass")]
+COLD: list[Contender] = [_STOCK, _DICT, _PYCDS, *_LADEWERK[:2], Nothing("interpreter", "python -c pass")]
 HYPERFINE: list[Contender] = [_STOCK, _GC, _DICT, *_LADEWERK[:2]]
 SYSCALLS: list[Contender] = [_STOCK, _DICT, *_LADEWERK[:2]]
 STARTUP: list[Contender] = [
@@ -347,3 +361,8 @@ STARTUP: list[Contender] = [
     Ladewerk("run-frozen", "ladewerk run --freshness frozen -c pass", "frozen"),
     LadewerkModule("module", "python -m ladewerk run -c pass"),
 ]
+
+
+def those(keys: str, table: Sequence[Contender]) -> list[Contender]:
+    """Of a table, in its order."""
+    return [contender for contender in table if contender.key in keys.split()]

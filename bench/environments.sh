@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: MIT
 #
-# What run.sh, scan.sh and watch.sh share; sourced, with `checkout`, `python`, `build` (which becomes the one of this version of Python) set.
+# What scan.sh and watch.sh share; sourced, with `checkout`, `python`, `build` (which becomes the one of this version of Python) set.
 # Sets `version` and `log`.
 
 say() { echo "$*" >&2; }

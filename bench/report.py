@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from sections import Section
 from stats import Median, differences, ratios
 
 Row = dict
@@ -182,7 +184,7 @@ def warnings(document: Document) -> list[str]:
         if control and abs(control.value - 1) > 0.02:
             found.append(f"{workload}: the control, the base measured twice, differs by {100 * (control.value - 1):+.1f} %.")
     for row in document["rows"]:
-        if missing := row["check"].get("missing"):
+        if missing := row.get("check", {}).get("missing"):
             found.append(f"{row['title']}, {row['label']}: {len(missing)} modules of stock were not imported, among them {', '.join(missing[:3])}.")
     return list(dict.fromkeys(found))
 
@@ -591,33 +593,33 @@ GOALS: list[Goal] = [
 
 # --- the whole ------------------------------------------------------------------------------------------------------
 
-PARTS: dict[str, tuple[str, Callable[[Rows], str]]] = {
-    "programs": ("Programs, whole process", programs_part),
-    "paths": ("Modules behind many path entries", paths_part),
-    "modules": ("One-line modules in one package", modules_part),
-    "startup": ("Start-up", startup_part),
-    "memory": ("Memory of 16 forked children", memory_part),
-    "cold": ("Cold caches", cold_part),
-    "syscalls": ("System calls per module (strace -c)", syscalls_part),
-    "hyperfine": ("Cross-check with hyperfine", hyperfine_part),
-}
-
 LEGEND = """\
 Contenders take turns; every ratio or difference is formed with the base *of the same round*, its median quoted with the
 95 % interval of the median (below 6 rounds: the range). `bench/README.md` says what each figure means.
 """
 
 
-def markdown(document: Document) -> str:
+def markdown(document: Document, sections: Iterable[Section]) -> str:
     rows = Rows(document)
     parts = ["# Import benchmark\n", machine_part(document), LEGEND]
     if found := warnings(document):
         parts.append(care(found))
     parts += ["## Goals\n", goals_part(rows)]
-    for section, (title, part) in PARTS.items():
-        if rows.section(section):
-            parts += [f"## {title}{rounds_of(rows.section(section))}\n", part(rows)]
+    for section in sections:
+        if own := rows.section(section.key):
+            parts += [f"## {section.title}{rounds_of(own)}\n", section_text(section, own)]
     return "\n".join(parts)
+
+
+def section_text(section: Section, rows: Sequence[Row]) -> str:
+    """A section that failed, or whose tables cannot be made, costs nobody the rest of a report."""
+    failed = [f"The section failed: {why(row)}\n" for row in rows if not row["contender"]]
+    done = [row for row in rows if row["contender"]]
+    try:
+        return "\n".join([*failed, section.part(done)] if done else failed)
+    except Exception as error:
+        traceback.print_exc()
+        return "\n".join([*failed, f"*Its tables cannot be made: {type(error).__name__}: {error}*\n"])
 
 
 def show(markdown: Callable[[Document], str], usage: str | None) -> None:
@@ -628,4 +630,6 @@ def show(markdown: Callable[[Document], str], usage: str | None) -> None:
 
 
 if __name__ == "__main__":
-    show(markdown, __doc__)
+    import suite  # which imports this module
+
+    show(lambda document: markdown(document, suite.SECTIONS), __doc__)

@@ -12,15 +12,8 @@ import pair
 import workloads
 from contenders import Bench, Contender, Workload
 from pair import Command, Failed, Sample
+from sections import Effort
 from workloads import ImportLoop, Program
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How long a section may take: rounds, and the seconds after which a slow machine stops early (inf: never)."""
-
-    rounds: int
-    seconds: float
 
 
 WARM_UP = 1  # runs after the check, which is one as well: the first learns, the second shows that it has
@@ -42,10 +35,11 @@ class Cell:
     modules: frozenset[str] = frozenset()
     check: dict = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
+    python: str = ""  # the interpreter's key
 
     @property
-    def key(self) -> tuple[str, str]:
-        return self.workload.key, self.contender.key
+    def key(self) -> tuple[str, str, str]:
+        return self.python, self.workload.key, self.contender.key
 
 
 @dataclass
@@ -55,7 +49,8 @@ class Session:
     bench: Bench
     installed: Mapping[str, str]
     failures: Mapping[str, str]
-    ready: dict[tuple[str, str], Cell] = field(default_factory=dict)
+    ready: dict[tuple[str, str, str], Cell] = field(default_factory=dict)
+    python: str = ""  # the interpreter's key
 
 
 def say(text: str) -> None:
@@ -64,7 +59,7 @@ def say(text: str) -> None:
 
 def cells(session: Session, section: str, loads: Iterable[Workload], rivals: Iterable[Contender]) -> list[Cell]:
     """All rows of a section, the ones that cannot run with their reason; what can run is checked and warm."""
-    rows = [Cell(section, load, rival, n == 0) for load in loads for n, rival in enumerate(rivals)]
+    rows = [Cell(section, load, rival, n == 0, python=session.python) for load in loads for n, rival in enumerate(rivals)]
     for row in rows:
         if (ready := session.ready.get(row.key)) is not None:
             row.skipped, row.command, row.modules, row.check = ready.skipped, ready.command, ready.modules, dict(ready.check)
@@ -141,7 +136,7 @@ def time_rows(rows: list[Cell], effort: Effort) -> None:
     """Interleaved rounds over all rows given; every row can then be paired with every other one of them."""
     running = {row.key: row for row in rows if not row.skipped}
 
-    def failed(key: tuple[str, str], failure: Failed) -> None:
+    def failed(key: tuple[str, str, str], failure: Failed) -> None:
         running[key].skipped = str(failure)
 
     commands = {key: row.command for key, row in running.items() if row.command}
@@ -160,6 +155,7 @@ def describe(row: Cell) -> dict:
     """What a row is about, without samples."""
     result = {
         "section": row.section,
+        "python": row.python,
         "workload": row.workload.key,
         "title": row.workload.title,
         "contender": row.contender.key,

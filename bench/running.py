@@ -37,11 +37,19 @@ def parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.
     return options
 
 
+class Ended(SystemExit):
+    """Somebody ends us."""
+
+
 def end_in_order() -> None:
     """What was started and mounted is ended and taken away as well when somebody ends us."""
     name = Path(sys.argv[0]).name
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(f"{name}: terminated"))
-    signal.signal(signal.SIGHUP, lambda *_: sys.exit(f"{name}: hung up"))
+
+    def end(number: int, frame: object) -> None:
+        raise Ended(f"{name}: {'hung up' if number == signal.SIGHUP else 'terminated'}")
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGHUP, end)
 
 
 def alone(build: Path) -> int:
@@ -65,8 +73,10 @@ class Run:
     def section(self, name: str, rows: Callable[[], Iterable[dict]]) -> None:
         say(name)
         before = time.monotonic()
-        self.rows.extend(rows())
-        self.seconds[name] = round(time.monotonic() - before, 1)
+        try:
+            self.rows.extend(rows())
+        finally:
+            self.seconds[name] = round(time.monotonic() - before, 1)
 
     def document(self, more: Mapping[str, object]) -> dict:
         options = self.options

@@ -28,12 +28,19 @@ class Effort:
 
 @dataclass(frozen=True)
 class Interpreter:
-    """One Python that takes part, in an environment of its own. FACTS are machine.interpreter()'s."""
+    """One Python that takes part, in an environment of its own. FACTS are machine.interpreter()'s, of that environment.
+
+    BESIDE has the interpreters of its other environments, as far as they are needed and could be made: `bare` has nothing installed,
+    `small` Ladewerk alone, `enabled` the same after `ladewerk enable`, `pycds` the programs and PyCDS. What is not there, an environment
+    or a package, has its reason in FAILURES.
+    """
 
     key: str  # "3.11", "3.13t"
     python: Path
     facts: Mapping[str, Any]
     missing: str = ""  # why Ladewerk is not installed there
+    beside: Mapping[str, Path] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def free_threaded(self) -> bool:
@@ -42,7 +49,8 @@ class Interpreter:
 
 @dataclass(frozen=True)
 class Place:
-    """What a section is given. Nothing outside of BUILD and STATE is written to."""
+    """What a section is given. Nothing outside of BUILD and STATE is written to. The working directory is STATE/cwd, with copies of those
+    modules of ours that contenders import (contenders.INSIDE), and nothing else."""
 
     pythons: Sequence[Interpreter]  # the first is the main one; the others where a section compares interpreters
     build: Path  # kept for the next run: corpora, images
@@ -50,10 +58,32 @@ class Place:
     programs: Path | None  # of bench/micro, built
     effort: str  # one of EFFORTS
     seed: int = 1
+    no_programs: str = ""  # why there are none of bench/micro
+    chosen: Sequence[str] = ()  # of the programs (workloads.PROGRAMS), these alone, whatever the effort
+    kept: dict[str, Any] = field(default_factory=dict)  # what one section has made and another one can use
 
     @property
     def main(self) -> Interpreter:
         return self.pythons[0]
+
+
+# What is made ready before the first section, when a section that runs needs it.
+NEEDS = {
+    "programs": "those of bench/micro, built",
+    "pythons": "Ladewerk in an environment of every interpreter, not of the main one alone",
+    "packages": "in the main interpreter's environment, the packages of workloads.PROGRAMS that the effort has",
+    "everywhere": "in every interpreter's environment, the packages of workloads.EVERYWHERE",
+    "small": "the environments `small` and `enabled` of the main interpreter",
+    "pycds": "the environment `pycds` of the main interpreter",
+}
+
+
+def why_failed(section: Section, python: str, reason: str) -> Row:
+    """The row of a section that did not get to its rows, or to the end of them: it has no contender."""
+    return {
+        "section": section.key, "python": python, "workload": "", "title": section.title, "contender": "", "label": "the whole section",
+        "base": False, "check": {}, "skipped": reason,
+    }
 
 
 def nothing(rows: Sequence[Row]) -> list[Any]:
@@ -71,4 +101,4 @@ class Section:
     part: Callable[[Sequence[Row]], str]  # Markdown, below a heading with the title
     plots: Callable[[Sequence[Row]], list[Plot]] = nothing
     figures: Callable[[Sequence[Row]], list[Figure]] = nothing
-    needs: frozenset[str] = field(default_factory=frozenset)  # "programs": bench/micro is built for it
+    needs: frozenset[str] = field(default_factory=frozenset)  # of NEEDS

@@ -180,7 +180,12 @@ PROGRAMS = [
     Program("boto3", "boto3 (session, s3 client)", _BOTO3, "boto3"),
     Program("service", "all six in one service", _SERVICE, "boto3 django pandas sqlalchemy sympy twisted"),
 ]
-CROSS_CHECKED = [SYMPY, _DJANGO_ADMIN, _SQLALCHEMY, _TWISTED]  # by hyperfine
+# Which of them an effort has, by their keys.
+EFFORTS: dict[str, tuple[str, ...]] = {
+    "quick": ("sympy",), "headline": ("sympy", "django", "sqlalchemy", "pandas", "boto3"), "full": tuple(program.key for program in PROGRAMS),
+}
+EVERYWHERE = [SYMPY, _DJANGO_ADMIN]  # on every interpreter
 COLD = [SYMPY, _DJANGO_ADMIN]
+CROSS_CHECKED = {"headline": [SYMPY, _DJANGO_ADMIN], "full": [SYMPY, _DJANGO_ADMIN, _SQLALCHEMY, _TWISTED]}  # by hyperfine
 
 PASS = Program("pass", "python -c pass", "pass\n")

@@ -1,0 +1,284 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The import benchmark: stock Python, rivals, floors and Ladewerk, interleaved. bench/README.md explains the figures.
+
+bench/run.sh finds a Python for this; everything else is prepared here.
+"""
+from __future__ import annotations
+
+import argparse
+import importlib
+import math
+import os
+import shlex
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from pathlib import Path
+
+import cold
+import contenders
+import environments
+import imports
+import machine
+import pythons
+import report
+import running
+import workloads
+from environments import Environments, Unavailable
+from rows import say
+from sections import EFFORTS, Effort, Interpreter, Place, Row, Section, why_failed
+
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE.parent
+
+# What takes the whole command line when it is given: module.main(arguments).
+MODES = {"--app": "app.__main__", "--compare": "compare"}
+
+
+# --- the sections -----------------------------------------------------------------------------------------------------
+
+def _efforts(quick: tuple[int, float] | None, headline: tuple[int, float] | None, full: tuple[int, float]) -> dict[str, Effort]:
+    """(rounds, seconds) each."""
+    return {name: Effort(*effort) for name, effort in zip(EFFORTS, (quick, headline, full), strict=True) if effort}
+
+
+def _part(of: Callable[[report.Rows], str]) -> Callable[[Sequence[Row]], str]:
+    return lambda rows: of(report.Rows({"rows": list(rows)}))
+
+
+def _cold(place: Place, effort: Effort) -> list[Row]:
+    return cold.run(imports.session(place), imports.programs(place, workloads.COLD), contenders.COLD, effort)
+
+
+_PROGRAMS = frozenset({"packages", "pycds"})
+
+# In the order of running. A section of a room of its own is one line here.
+SECTIONS: list[Section] = [
+    Section(
+        "startup", "Start-up", _efforts((20, 8), (60, 25), (100, 60)), imports.run_startup, _part(report.startup_part), needs=frozenset({"small"})),
+    Section("paths", "Modules behind many path entries", _efforts((3, 14), (9, 45), (11, 150)), imports.run_paths, _part(report.paths_part)),
+    Section("modules", "One-line modules in one package", _efforts((5, 8), (25, 30), (25, 60)), imports.run_modules, _part(report.modules_part)),
+    Section(
+        "programs", "Programs, whole process", _efforts((9, 50), (9, 200), (15, 900)), imports.run_programs, _part(report.programs_part),
+        needs=_PROGRAMS),
+    Section("memory", "Memory of 16 forked children", _efforts((1, 3), (1, 8), (1, 30)), imports.run_memory, _part(report.memory_part), needs=_PROGRAMS),
+    Section("cold", "Cold caches", _efforts(None, (3, 90), (7, 300)), _cold, _part(report.cold_part), needs=_PROGRAMS),
+    Section("syscalls", "System calls per module (strace -c)", _efforts((1, 5), (1, 15), (1, 60)), imports.run_syscalls, _part(report.syscalls_part)),
+    Section(
+        "hyperfine", "Cross-check with hyperfine", _efforts(None, (3, 20), (8, 300)), imports.run_hyperfine, _part(report.hyperfine_part),
+        needs=_PROGRAMS | {"small"}),
+]
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    keys = [section.key for section in SECTIONS]
+    parser = argparse.ArgumentParser(
+        prog="bench/run.sh", description="Measures what imports cost: stock Python, rivals, floors and Ladewerk, interleaved.",
+        epilog="Other modes, each with a --help of its own: --app COMMAND measures a program of yours, --compare REVISION two states of this repository. "
+        "hyperfine and strace are used when they are there, as is root for cold caches; what cannot run gets a row that says why. The machine should be idle.")
+    effort = parser.add_mutually_exclusive_group()
+    effort.add_argument("--quick", dest="effort", action="store_const", const="quick", default="headline", help="a short look: 2 to 3 minutes once built")
+    effort.add_argument("--full", dest="effort", action="store_const", const="full", help="everything (default: the headline set, at most 15 minutes)")
+    parser.add_argument(
+        "--only", action="extend", type=lambda text: text.split(","), metavar="SECTION",
+        help=f"these sections, with the effort that has them: {', '.join(keys)}; may be given more than once")
+    parser.add_argument(
+        "--program", action="append", choices=[program.key for program in workloads.PROGRAMS], help="of the programs, this one; may be given more than once")
+    parser.add_argument(
+        "--python", action="append", metavar="PYTHON",
+        help="an interpreter; may be given more than once, the first is the main one (default: `python3`, then every other CPython from 3.11 on)")
+    parser.add_argument("--venv", type=Path, metavar="DIR", help="use this environment as it is, with the Ladewerk and the programs it has")
+    parser.add_argument("-n", "--runs", type=int, help="rounds in every section")
+    parser.add_argument("--seed", type=int, default=1, help="of what is generated, and of the order (default: 1)")
+    parser.add_argument("--build", type=Path, default=CHECKOUT / "build-bench", help="where environments and corpora are kept (default: build-bench/)")
+    parser.add_argument("-o", "--output", type=Path, help="directory for report.md, report.json and plots (default: bench/results/DATE-pyVERSION/)")
+    options = parser.parse_args(argv)
+    if unknown := set(options.only or ()) - set(keys):
+        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(keys)}")
+    if options.runs is not None and options.runs < 1:
+        parser.error("-n needs a positive number")
+    if options.venv and options.python:
+        parser.error("--venv has a Python of its own: no --python with it")
+    for name, value in vars(options).items():
+        if isinstance(value, Path):
+            setattr(options, name, value.absolute())  # not resolved: an interpreter's link *is* its environment
+    return options
+
+
+def chosen(options: argparse.Namespace) -> list[tuple[Section, Effort]]:
+    """What runs, and how long. What is asked for by name and has no such effort gets the next greater one."""
+    found = []
+    for section in SECTIONS:
+        if options.only and section.key not in options.only:
+            continue
+        greater = EFFORTS[EFFORTS.index(options.effort):] if options.only else [options.effort]
+        if effort := next((section.efforts[name] for name in greater if name in section.efforts), None):
+            found.append((section, Effort(options.runs, math.inf) if options.runs else effort))
+    return found
+
+
+# --- what is made ready -----------------------------------------------------------------------------------------------
+
+def interpreters(options: argparse.Namespace, every: bool) -> list[pythons.Found]:
+    """The main one first; the others only where they were named or EVERY one is needed."""
+    try:
+        if options.venv:
+            return [pythons.look(options.venv / "bin/python")]
+        if options.python:
+            return pythons.named(options.python)
+    except pythons.Unfit as why:
+        sys.exit(f"run.sh: {why if options.python else f'{options.venv}: {why}'}")
+    found = pythons.one_of_each(pythons.candidates())
+    if not found:
+        sys.exit("run.sh: no CPython {}.{} or newer was found; name one with --python".format(*pythons.OLDEST))
+    return found if every else found[:1]
+
+
+def prepare(found: pythons.Found, options: argparse.Namespace, needs: frozenset[str], packages: Sequence[str]) -> Interpreter:
+    """An interpreter in its environments, with what the sections need; what cannot be had is in its failures."""
+    home = Environments(found.python, options.build / f"py{found.key}", CHECKOUT)
+    beside: dict[str, Path] = {}
+    failures: dict[str, str] = {}
+
+    def attempt(name: str, make: Callable[[], Path]) -> None:
+        try:
+            beside[name] = make()
+        except Unavailable as why:
+            failures[name] = str(why)
+            say(f"Python {found.key}: {name}: {why}")
+
+    attempt("bare", lambda: home.empty("bare"))
+    if "bare" in failures:
+        # Nothing of it can be measured: whatever the interpreter itself has installed would be as well.
+        return Interpreter(found.key, found.python, no_packages(found), failures["bare"], {}, dict.fromkeys(packages, failures["bare"]))
+    if options.venv:
+        failures["pycds"] = "--venv is left as it is"
+        return Interpreter(found.key, found.python, machine.interpreter(found.python), "", beside, failures)
+    python = home.empty("programs")
+    failures |= home.packages("programs", packages)
+    if "pycds" in needs:
+        attempt("pycds", lambda: home.twin("pycds", "programs", environments.PYCDS))
+    attempt("ladewerk", lambda: home.ladewerk("programs"))
+    beside.pop("ladewerk", None)
+    if "small" in needs and "ladewerk" not in failures:
+        attempt("small", lambda: home.ladewerk("small"))
+        attempt("enabled", lambda: home.enabled("enabled"))
+    return Interpreter(found.key, python, machine.interpreter(python), failures.get("ladewerk", ""), beside, failures)
+
+
+def main_one(python: Interpreter) -> Interpreter:
+    """Without an environment of its own nothing can be measured at all."""
+    if "bare" not in python.beside:
+        sys.exit(f"run.sh: Python {python.key}: {python.missing}")
+    return python
+
+
+def no_packages(found: pythons.Found) -> dict[str, object]:
+    return {**machine.interpreter(found.python), "packages": {}}
+
+
+def packages_of(programs: Sequence[workloads.Program], keys: Sequence[str]) -> list[str]:
+    """The distributions that these programs need, each once."""
+    return list(dict.fromkeys(name for program in programs if program.key in keys for name in program.needs.split()))
+
+
+def make_place(options: argparse.Namespace, needs: frozenset[str]) -> Place:
+    """Everything that sections are given, the working directory included."""
+    found = interpreters(options, every=bool(needs & {"pythons", "everywhere"}))
+    keys = options.program or workloads.EFFORTS[options.effort]
+    everywhere = packages_of(workloads.EVERYWHERE, options.program or [p.key for p in workloads.EVERYWHERE]) if "everywhere" in needs else []
+    wanted = packages_of(workloads.PROGRAMS, keys) if "packages" in needs else []
+    ready = [main_one(prepare(found[0], options, needs, [*dict.fromkeys([*wanted, *everywhere])]))]
+    ready += [prepare(other, options, frozenset(), everywhere) for other in found[1:]]
+    programs, why = None, ""
+    if "programs" in needs:
+        try:
+            programs = environments.bench_programs(CHECKOUT, options.build)
+        except Unavailable as failure:
+            why = str(failure)
+    state = options.build / "state"
+    fresh_state(state, ready)
+    return Place(ready, options.build, state, programs, options.effort, options.seed, why, options.program or ())
+
+
+def fresh_state(state: Path, ready: Sequence[Interpreter]) -> None:
+    """Nothing that an earlier run, or another build of Ladewerk, cached takes part."""
+    shutil.rmtree(state, ignore_errors=True)
+    for python in ready:
+        (state / python.key / "home").mkdir(parents=True)
+    (state / "cwd").mkdir()
+    for name in contenders.INSIDE:
+        shutil.copy(HERE / name, state / "cwd")
+    os.chdir(state / "cwd")
+
+
+# --- the run ----------------------------------------------------------------------------------------------------------
+
+def run_section(run: running.Run, section: Section, place: Place, effort: Effort) -> None:
+    """A section that fails has a row that says so, and the others go on."""
+    try:
+        run.section(section.key, lambda: section.run(place, effort))
+    except running.Ended:
+        raise
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()
+        text = str(error).strip().splitlines()
+        run.rows.append(why_failed(section, place.main.key, f"{type(error).__name__}: {text[0]}" if text else type(error).__name__))
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """What made the report, without paths."""
+    return shlex.join(["bench/run.sh", *(Path(word).name if word.startswith("/") else word for word in argv)])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    for option, module in MODES.items():
+        if any(word == option or word.startswith(f"{option}=") for word in argv):
+            importlib.import_module(module).main(argv)
+            return
+    options = parse(argv)
+    running.end_in_order()
+    with ExitStack() as stack:
+        stack.callback(os.close, running.alone(options.build))
+        work = chosen(options)
+        place = make_place(options, frozenset().union(*(section.needs for section, _ in work)))
+        run, interrupted = running.Run(with_facts(options, place)), ""
+        try:
+            for section, effort in work:
+                run_section(run, section, place, effort)
+        except (KeyboardInterrupt, SystemExit) as end:
+            interrupted = str(end) or "interrupted"
+        run.write(lambda document: report.markdown(document, SECTIONS), {**facts(place, argv), "interrupted": interrupted})
+    print((options.output / "report.md").read_text(), end="")
+    say(f"written: {options.output}/report.md and report.json")
+    if interrupted:
+        sys.exit(130)
+
+
+def with_facts(options: argparse.Namespace, place: Place) -> argparse.Namespace:
+    """What running.Run wants to be told."""
+    options.quick, options.revision, options.why_not = place.effort == "quick", environments.revision(CHECKOUT), place.main.missing
+    options.output = options.output or HERE / "results" / f"{datetime.now(timezone.utc):%Y-%m-%dT%H%M%SZ}-py{place.main.key}"
+    return options
+
+
+def facts(place: Place, argv: Sequence[str]) -> dict[str, object]:
+    """Of a run, for the head of its report."""
+    return {
+        "command": command_line(argv),
+        "effort": place.effort,
+        "python": place.main.facts,
+        "pythons": {python.key: {**python.facts, "missing": python.missing} for python in place.pythons},
+        "tools": machine.tools(),
+    }
+
+
+if __name__ == "__main__":
+    main()
