@@ -52,7 +52,7 @@ class Bench:
         return {**self.env(), "LADEWERK": "0"}
 
 
-INSIDE = ("dictfinder.py", "packfinder.py", "packrecord.py", "forked.py")  # those modules of ours that are in `cwd`
+INSIDE = ("dictfinder.py", "packfinder.py", "packrecord.py", "lazyfinder.py", "ziprecord.py", "forked.py")  # those modules of ours that are in `cwd`
 
 
 def bench(place: Place, python: Interpreter) -> Bench:
@@ -84,14 +84,51 @@ class Contender(ABC):
 
 
 class Stock(Contender):
-    """Plain Python, with `prefix` executed first."""
+    """Plain Python, with `options` of its own and `prefix` executed first."""
 
-    def __init__(self, key: str, label: str, prefix: str = "") -> None:
+    def __init__(self, key: str, label: str, prefix: str = "", options: tuple[str, ...] = ()) -> None:
         super().__init__(key, label)
         self.prefix = prefix
+        self.options = options
 
     def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
-        return Command((str(bench.python), "-c", self.prefix + workload.code(count) + tail), bench.quiet())
+        return Command((str(bench.python), *self.options, "-c", self.prefix + workload.code(count) + tail), bench.quiet())
+
+
+class Lazy(Stock):
+    """importlib.util.LazyLoader for every module: what the program does not use is never executed, and some of what it does breaks."""
+
+    complete = False
+
+
+class Zipped(Stock):
+    """The program's installed packages in a zip file at the head of sys.path, as in a zipapp."""
+
+    def __init__(self, key: str, label: str, deflated: bool) -> None:
+        super().__init__(key, label)
+        self.deflated = deflated
+
+    def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
+        file = bench.state / f"{self.key}-{workload.key}.zip"
+        if not file.exists():
+            record = f"{workload.code()}import ziprecord; ziprecord.write({str(file)!r}, {self.deflated})\n"
+            pair.run(Command((str(bench.python), "-c", record), bench.quiet()))
+        prefix = f"import sys; sys.path.insert(0, {str(file)!r})\n"
+        return Command((str(bench.python), "-c", prefix + workload.code(count) + tail), bench.quiet())
+
+
+class Absent(Contender):
+    """One that does not exist for any interpreter that can take part."""
+
+    def __init__(self, key: str, label: str, why: str) -> None:
+        super().__init__(key, label)
+        self.why = why
+
+    def missing(self, bench: Bench, workload: Workload) -> str:
+        return self.why
+
+    def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
+        raise NotImplementedError(self.why)
 
 
 class DictFinder(Contender):
@@ -345,6 +382,16 @@ PROGRAMS: list[Contender] = [
     Ladewerk("ladewerk-gc0", "Ladewerk, stat, LADEWERK_GC=0", options={"LADEWERK_GC": "0"}),
     Ladewerk("ladewerk-unmarshal0", "Ladewerk, stat, LADEWERK_UNMARSHAL=0", options={"LADEWERK_UNMARSHAL": "0"}),
     _FLOOR,
+]
+PEERS: list[Contender] = [
+    _STOCK, _AGAIN, _GC, _DICT, _PYCDS,
+    Lazy("lazy", "importlib.util.LazyLoader for all imports", "import lazyfinder; lazyfinder.install()\n"),
+    Zipped("zip-stored", "zipimport, byte code, stored", False),
+    Zipped("zip-deflated", "zipimport, byte code, deflated", True),
+    Stock("frozen-off", "stock, -X frozen_modules=off", options=("-X", "frozen_modules=off")),
+    Stock("frozen-on", "stock, -X frozen_modules=on", options=("-X", "frozen_modules=on")),
+    Absent("oxidized", "oxidized_importer", "its last release, 0.9.0, is for CPython 3.8 to 3.10; Ladewerk needs 3.11"),
+    *_LADEWERK[:2],
 ]
 PYTHONS: list[Contender] = [_STOCK, _AGAIN, _GC, *_LADEWERK[:2]]
 MEMORY: list[Contender] = [_STOCK, _PYCDS, *_LADEWERK[:2]]

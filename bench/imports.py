@@ -119,6 +119,10 @@ def run_pythons(place: Place, effort: Effort) -> list[Row]:
     return timed([session(place, python) for python in place.pythons], "pythons", [[load] for load in loads], contenders.PYTHONS, effort)
 
 
+def run_peers(place: Place, effort: Effort) -> list[Row]:
+    return timed([session(place)], "peers", [[load] for load in workloads.USED], contenders.PEERS, effort)
+
+
 # --- counted, and looked at -------------------------------------------------------------------------------------------
 
 def run_syscalls(place: Place, effort: Effort) -> list[Row]:

@@ -154,6 +154,12 @@ from django.contrib import admin
 admin.site.urls
 """
 
+_SYMPY_USED = """\
+import sympy
+x = sympy.Symbol("x")
+assert sympy.integrate(x**2 * sympy.exp(x), x).subs(x, 0) == 2
+"""
+
 _BOTO3 = """\
 import boto3
 session = boto3.session.Session(aws_access_key_id="bench", aws_secret_access_key="bench", region_name="us-east-1")
@@ -185,6 +191,8 @@ EFFORTS: dict[str, tuple[str, ...]] = {
     "quick": ("sympy",), "headline": ("sympy", "django", "sqlalchemy", "pandas", "boto3"), "full": tuple(program.key for program in PROGRAMS),
 }
 EVERYWHERE = [SYMPY, _DJANGO_ADMIN]  # on every interpreter
+# For peers, among whom is one that imports only what is used.
+USED = [Program("sympy-used", "sympy, and an integral", _SYMPY_USED, "sympy"), _DJANGO_ADMIN]
 COLD = [SYMPY, _DJANGO_ADMIN]
 CROSS_CHECKED = {"headline": [SYMPY, _DJANGO_ADMIN], "full": [SYMPY, _DJANGO_ADMIN, _SQLALCHEMY, _TWISTED]}  # by hyperfine
 
