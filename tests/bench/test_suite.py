@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: MIT
+"""What runs, on whom, and what becomes of it when something fails."""
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import pythons
+import report
+import running
+import suite
+import workloads
+from environments import fingerprint, last_error
+from pythons import Unfit
+from sections import EFFORTS, NEEDS, Effort, Interpreter, Place, Row, Section
+
+SUITE = Path(suite.__file__)
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+def keys(*argv: str) -> list[str]:
+    return [section.key for section, _ in suite.chosen(suite.parse(argv))]
+
+
+def test_sections_are_sound() -> None:
+    """Each has a key of its own, known efforts that never shrink, and needs that somebody fulfils."""
+    assert len({section.key for section in suite.SECTIONS}) == len(suite.SECTIONS)
+    for section in suite.SECTIONS:
+        assert set(section.efforts) <= set(EFFORTS) and "full" in section.efforts, section.key
+        grown = [section.efforts[name] for name in EFFORTS if name in section.efforts]
+        assert all(a.rounds <= b.rounds and a.seconds <= b.seconds for a, b in zip(grown, grown[1:])), section.key
+        assert section.needs <= set(NEEDS), section.key
+
+
+def test_efforts_leave_sections_out() -> None:
+    everything = [section.key for section in suite.SECTIONS]
+    assert keys("--full") == everything
+    assert set(keys("--quick")) < set(keys()) <= set(everything)
+
+
+def test_only() -> None:
+    """In the order of running, whatever the order of asking; a section without that effort has the next greater one."""
+    assert keys("--only", "modules,startup", "--only", "paths") == ["startup", "paths", "modules"]
+    (section, effort), = suite.chosen(suite.parse(["--quick", "--only", "hyperfine"]))
+    assert "quick" not in section.efforts and effort == section.efforts["headline"]
+    assert keys("--quick") == [section.key for section in suite.SECTIONS if "quick" in section.efforts]
+
+
+def test_rounds_are_what_was_asked_for() -> None:
+    assert {effort for _, effort in suite.chosen(suite.parse(["-n", "7"]))} == {Effort(7, math.inf)}
+
+
+@pytest.mark.parametrize("argv", [["--only", "nosuch"], ["-n", "0"], ["--quick", "--full"], ["--venv", "x", "--python", "y"], ["--program", "nosuch"]])
+def test_nonsense_is_refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        suite.parse(argv)
+    assert end.value.code == 2
+    assert "error" in capsys.readouterr().err
+
+
+def test_command_line_has_no_paths() -> None:
+    assert suite.command_line(["--quick", "-o", "/home/somebody/out", "--python", "/opt/x/bin/python3.12"]) == "bench/run.sh --quick -o out --python python3.12"
+
+
+def test_packages() -> None:
+    assert suite.packages_of(workloads.PROGRAMS, ["sympy", "django"]) == ["sympy", "django"]
+    every = suite.packages_of(workloads.PROGRAMS, ["sympy", "service"])
+    assert every[0] == "sympy" and len(every) == len(set(every)) and "boto3" in every
+
+
+# --- interpreters -----------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def interpreter(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a program that says what an interpreter says of itself."""
+    def make(name: str, version: tuple[int, int], free_threaded: bool = False, implementation: str = "cpython") -> Path:
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        facts = {"implementation": implementation, "version": version, "free_threaded": free_threaded, "executable": str(file)}
+        file.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(facts)}\nEND\n")
+        file.chmod(0o755)
+        return file
+    return make
+
+
+def test_one_of_each_kind(tmp_path: Path, interpreter: Callable[..., Path]) -> None:
+    """`python3` of the PATH is first, each kind is there once, and whoever cannot take part is passed over."""
+    interpreter("a/python3", (3, 12))
+    interpreter("a/python3.12", (3, 12))
+    interpreter("b/python3.13", (3, 13))
+    interpreter("b/python3.13t", (3, 13), True)
+    interpreter("b/python3.10", (3, 10))
+    interpreter("b/python3.11", (3, 11), implementation="pypy")
+    interpreter("b/python3-config", (3, 14))
+    interpreter("pyenv/versions/3.15.0/bin/python3", (3, 15))
+    broken = tmp_path / "b/python3.14"
+    broken.write_text("#!/bin/sh\necho broken >&2\nexit 1\n")
+    broken.chmod(0o755)
+    environ = {"PATH": f"{tmp_path}/b:{tmp_path}/a", "PYENV_ROOT": f"{tmp_path}/pyenv", "HOME": str(tmp_path)}
+    ours = [path for path in pythons.candidates(environ) if path.is_relative_to(tmp_path)]
+    found = pythons.one_of_each(ours)
+    assert [python.key for python in found] == ["3.12", "3.13", "3.13t", "3.15"]
+    assert found[0].python == tmp_path / "a/python3"
+
+
+def test_named_interpreters(tmp_path: Path, interpreter: Callable[..., Path]) -> None:
+    new, again, old = interpreter("x", (3, 13)), interpreter("y", (3, 13)), interpreter("z", (3, 9))
+    assert [python.key for python in pythons.named([str(new)])] == ["3.13"]
+    for commands, why in (([new, again], "second"), ([old], "3.11 or newer"), ([tmp_path / "none"], "does not run")):
+        with pytest.raises(Unfit, match=why):
+            pythons.named(map(str, commands))
+
+
+def test_this_interpreter() -> None:
+    found = pythons.look(sys.executable)
+    assert found.key.startswith("{}.{}".format(*sys.version_info[:2])) and found.python.exists()
+
+
+# --- environments -----------------------------------------------------------------------------------------------------
+
+def test_last_error_is_the_one_that_tells() -> None:
+    log = (
+        "Collecting x\nWARNING: Retrying after connection broken by error\n\x1b[31mERROR: Could not find a version that satisfies x\x1b[0m\n"
+        "ERROR: No matching distribution: x not found\nnote: This error originates from a subprocess\n"
+    )
+    assert last_error(log) == "No matching distribution: x not found"
+    assert "install.log" in last_error("all is well")
+
+
+def test_fingerprint_changes_with_what_is_built(tmp_path: Path) -> None:
+    (tmp_path / "core").mkdir()
+    source = tmp_path / "core/a.c"
+    source.write_text("int a;")
+    first = fingerprint(tmp_path)
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench/b.py").write_text("x = 1")
+    assert fingerprint(tmp_path) == first
+    assert fingerprint(tmp_path, {"cmake.define.X": "1"}) != first
+    source.write_text("int b;")
+    assert fingerprint(tmp_path) != first
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+PYTHON = Interpreter("3.11", Path(sys.executable), {"packages": {}, "free_threaded": False})
+
+
+def section(key: str, run: Callable[[Place, Effort], list[Row]]) -> Section:
+    return Section(key, key.title(), {"full": Effort(1, 1)}, run, lambda rows: "\n".join(row["label"] for row in rows))
+
+
+def good(place: Place, effort: Effort) -> list[Row]:
+    return [{"section": "good", "python": "3.11", "workload": "w", "title": "w", "contender": "c", "label": "it ran", "base": True, "check": {}}]
+
+
+def bad(place: Place, effort: Effort) -> list[Row]:
+    raise ZeroDivisionError("by nothing")
+
+
+def quits(place: Place, effort: Effort) -> list[Row]:
+    sys.exit("no disk")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> running.Run:
+    options = suite.parse(["--build", str(tmp_path)])
+    return running.Run(options)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place([PYTHON], tmp_path, tmp_path / "state", None, "full")
+
+
+def test_failing_section_is_a_row(run: running.Run, place: Place) -> None:
+    wanted = [section("bad", bad), section("quits", quits), section("good", good)]
+    for one in wanted:
+        suite.run_section(run, one, place, Effort(1, 1))
+    assert [row.get("skipped") for row in run.rows] == ["ZeroDivisionError: by nothing", "SystemExit: no disk", None]
+    assert set(run.seconds) == {"bad", "quits", "good"}
+    texts = [report.section_text(one, [row for row in run.rows if row["section"] == one.key]) for one in wanted]
+    assert "by nothing" in texts[0] and "no disk" in texts[1] and texts[2] == "it ran"
+
+
+def test_tables_that_fail_cost_no_report(place: Place) -> None:
+    broken = Section("good", "Good", {}, good, lambda rows: str(1 // 0))
+    assert "ZeroDivisionError" in report.section_text(broken, good(place, Effort(1, 1)))
+
+
+def test_whoever_ends_us_is_not_a_failing_section(run: running.Run, place: Place) -> None:
+    def ended(place: Place, effort: Effort) -> list[Row]:
+        raise running.Ended("terminated")
+
+    with pytest.raises(running.Ended):
+        suite.run_section(run, section("ended", ended), place, Effort(1, 1))
+    assert run.rows == []
+
+
+# --- for real ---------------------------------------------------------------------------------------------------------
+
+def start(tmp_path: Path, *argv: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-B", str(SUITE), "--venv", sys.prefix, "--build", str(tmp_path / "build"), "-o", str(tmp_path / "out"), *argv]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_real_run(tmp_path: Path) -> None:
+    """Start-up alone, once, in this environment: rows with samples, rows with reasons, a report of both, and no path of this machine."""
+    done = start(tmp_path, "--only", "startup", "-n", "1")
+    out, err = done.communicate(timeout=300)
+    assert done.returncode == 0, err
+    text = (tmp_path / "out/report.json").read_text()
+    document = json.loads(text)
+    rows = {row["contender"]: row for row in document["rows"]}
+    assert {"stock", "again", "run-stat", "enabled"} <= set(rows)
+    for key in ("stock", "again", "run-stat"):
+        assert len(rows[key]["wall_ms"]) == 1 and rows[key]["python"] == document["rows"][0]["python"]
+    assert "--venv" in rows["enabled"]["skipped"]
+    assert str(tmp_path) not in text
+    assert document["command"].startswith("bench/run.sh --venv") and document["machine"]["kernel"].startswith("Linux")
+    assert out == (tmp_path / "out/report.md").read_text() and "Start-up" in out
+
+
+def test_what_there_is_when_interrupted(tmp_path: Path) -> None:
+    """Ended while it measures, it writes down what it has."""
+    run = start(tmp_path, "--only", "startup", "-n", "100000")
+    assert run.stderr is not None
+    for line in run.stderr:
+        if "measure" in line:
+            break
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=300)
+    assert run.returncode == 130, err
+    assert json.loads((tmp_path / "out/report.json").read_text())["interrupted"] == "interrupted"
+    assert os.path.exists(tmp_path / "out/report.md")
