@@ -1,10 +1,13 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Plots of a report, each as PNG and SVG."""
+"""What a plot shows. bench/drawing.py makes PNG and SVG of it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from stats import Median, slopes
+
+KINDS = ("ladewerk", "stock", "rival", "floor", "other")
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,21 @@ class Line:
     ys: Sequence[float]
     low: Sequence[float]
     high: Sequence[float]
-    kind: str = "other"  # "ladewerk", "stock", "rival" or "floor": the same colour in every plot
+    kind: str = "other"  # of KINDS: the same colours in every plot
+    note: str = ""  # said in the legend alone, as a slope is
+
+    @classmethod
+    def of(cls, label: str, xs: Sequence[float], found: Sequence[Median], kind: str = "other", note: str = "") -> Line:
+        return cls(label, xs, [m.value for m in found], [m.low for m in found], [m.high for m in found], kind, note)
+
+    @classmethod
+    def measured(cls, label: str, xs: Sequence[float], series: Sequence[Sequence[float]], kind: str = "other", slope: bool = False) -> Line:
+        """SERIES[i] has the samples at XS[i]; with SLOPE all are of the same rounds, xs and samples positive, and the legend has it."""
+        return cls.of(label, xs, [Median.of(samples) for samples in series], kind, slope_text(slopes(xs, series)) if slope and len(xs) > 1 else "")
+
+
+def slope_text(slope: Median) -> str:
+    return f"slope {slope.value:.2f} [{slope.low:.2f}, {slope.high:.2f}]"
 
 
 @dataclass(frozen=True)
@@ -31,3 +48,4 @@ class Plot:
     log_x: bool = False
     log_y: bool = False
     names: Sequence[str] = ()
+    mark: float | None = None  # a thin line at this y, as 1 is for ratios

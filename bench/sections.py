@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from figures import Figure
+from goals import Goal
 from plots import Plot
+from tables import Row
 
 EFFORTS = ("quick", "headline", "full")  # 2 to 3 minutes, at most 15, everything
-
-# One line of a table with its raw samples, as JSON has it. Always: section, python (the interpreter's key), workload, title, contender,
-# label (both are what a reader sees), base (bool: others are divided by it). A row that could not run has `skipped`, the reason, and no samples.
-# Samples are lists in the order of the rounds, named with their unit: cpu_ms, wall_ms, inside_wall_ms, rss_mb, ...
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -78,21 +75,13 @@ NEEDS = {
 }
 
 
-def why_failed(section: Section, python: str, reason: str) -> Row:
-    """The row of a section that did not get to its rows, or to the end of them: it has no contender."""
-    return {
-        "section": section.key, "python": python, "workload": "", "title": section.title, "contender": "", "label": "the whole section",
-        "base": False, "check": {}, "skipped": reason,
-    }
-
-
 def nothing(rows: Sequence[Row]) -> list[Any]:
     return []
 
 
 @dataclass(frozen=True)
 class Section:
-    """RUN measures; PART, PLOTS and FIGURES are functions of its rows alone, so that an old report.json can be shown anew."""
+    """RUN measures; PART, PLOTS, FIGURES and GOALS are functions of its rows alone, so that an old report.json can be shown anew."""
 
     key: str
     title: str
@@ -101,4 +90,13 @@ class Section:
     part: Callable[[Sequence[Row]], str]  # Markdown, below a heading with the title
     plots: Callable[[Sequence[Row]], list[Plot]] = nothing
     figures: Callable[[Sequence[Row]], list[Figure]] = nothing
+    goals: Callable[[Sequence[Row]], list[Goal]] = nothing
     needs: frozenset[str] = field(default_factory=frozenset)  # of NEEDS
+
+
+def why_failed(section: Section, python: str, reason: str) -> Row:
+    """The row of a section that did not get to its rows, or to the end of them: it has no contender."""
+    return {
+        "section": section.key, "python": python, "workload": "", "title": section.title, "contender": "", "label": "the whole section",
+        "base": False, "check": {}, "skipped": reason,
+    }

@@ -37,6 +37,10 @@ class Median:
         low, high = _interval(len(ordered))
         return cls(statistics.median(ordered), ordered[low], ordered[high], len(ordered))
 
+    def scaled(self, factor: float) -> Median:
+        """In another unit."""
+        return Median(self.value * factor, self.low * factor, self.high * factor, self.n)
+
     def overlaps(self, other: Median) -> bool:
         return self.low <= other.high and other.low <= self.high
 
@@ -81,12 +85,14 @@ class Verdict(Enum):
     FEW = f"fewer than {PAIRS} pairs: no claim"
 
 
-def judge(ratio: Median, noise: Median | None = None) -> Verdict:
-    """Whether a ratio is a difference: its whole interval is on one side of 1, and of NOISE, the ratio of a measurement to itself (A/A)."""
-    if ratio.n < PAIRS:
+def judge(found: Median, noise: Median | None = None, equal: float = 1.0) -> Verdict:
+    """Whether a ratio is a difference: its whole interval is on one side of 1, and of NOISE, the ratio of a measurement to itself (A/A).
+
+    The same of differences, with EQUAL = 0."""
+    if found.n < PAIRS:
         return Verdict.FEW
-    low, high = (min(1.0, noise.low), max(1.0, noise.high)) if noise else (1.0, 1.0)
-    return Verdict.LESS if ratio.high < low else Verdict.MORE if ratio.low > high else Verdict.SAME
+    low, high = (min(equal, noise.low), max(equal, noise.high)) if noise else (equal, equal)
+    return Verdict.LESS if found.high < low else Verdict.MORE if found.low > high else Verdict.SAME
 
 
 def slopes(xs: Sequence[float], series: Sequence[Sequence[float]]) -> Median:

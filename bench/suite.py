@@ -24,9 +24,12 @@ import contenders
 import environments
 import imports
 import machine
+import parts
 import pythons
 import report
 import running
+import series
+import targets
 import workloads
 from environments import Environments, Unavailable
 from rows import say
@@ -46,30 +49,43 @@ def _efforts(quick: tuple[int, float] | None, headline: tuple[int, float] | None
     return {name: Effort(*effort) for name, effort in zip(EFFORTS, (quick, headline, full), strict=True) if effort}
 
 
-def _part(of: Callable[[report.Rows], str]) -> Callable[[Sequence[Row]], str]:
-    return lambda rows: of(report.Rows({"rows": list(rows)}))
-
-
 def _cold(place: Place, effort: Effort) -> list[Row]:
     return cold.run(imports.session(place), imports.programs(place, workloads.COLD), contenders.COLD, effort)
 
 
 _PROGRAMS = frozenset({"packages", "pycds"})
+_TIMES = ("cpu_ms", "wall_ms")
+_INSIDE = series.figures("inside_wall_ms", "cpu_ms")
 
 # In the order of running. A section of a room of its own is one line here.
 SECTIONS: list[Section] = [
     Section(
-        "startup", "Start-up", _efforts((20, 8), (60, 25), (100, 60)), imports.run_startup, _part(report.startup_part), needs=frozenset({"small"})),
-    Section("paths", "Modules behind many path entries", _efforts((3, 14), (9, 45), (11, 150)), imports.run_paths, _part(report.paths_part)),
-    Section("modules", "One-line modules in one package", _efforts((5, 8), (25, 30), (25, 60)), imports.run_modules, _part(report.modules_part)),
+        "startup", "Start-up", _efforts((20, 8), (60, 25), (100, 60)), imports.run_startup, parts.startup,
+        series.startup, series.figures(*_TIMES), targets.startup, frozenset({"small"})),
     Section(
-        "programs", "Programs, whole process", _efforts((9, 50), (9, 200), (15, 900)), imports.run_programs, _part(report.programs_part),
-        needs=_PROGRAMS),
-    Section("memory", "Memory of 16 forked children", _efforts((1, 3), (1, 8), (1, 30)), imports.run_memory, _part(report.memory_part), needs=_PROGRAMS),
-    Section("cold", "Cold caches", _efforts(None, (3, 90), (7, 300)), _cold, _part(report.cold_part), needs=_PROGRAMS),
-    Section("syscalls", "System calls per module (strace -c)", _efforts((1, 5), (1, 15), (1, 60)), imports.run_syscalls, _part(report.syscalls_part)),
+        "paths", "Modules behind many path entries", _efforts((3, 14), (9, 45), (11, 150)), imports.run_paths, parts.paths,
+        series.paths, _INSIDE, targets.paths),
     Section(
-        "hyperfine", "Cross-check with hyperfine", _efforts(None, (3, 20), (8, 300)), imports.run_hyperfine, _part(report.hyperfine_part),
+        "modules", "One-line modules in one package", _efforts((5, 8), (25, 30), (25, 60)), imports.run_modules, parts.modules,
+        series.modules, _INSIDE, targets.modules),
+    Section(
+        "programs", "Programs, whole process", _efforts((9, 50), (9, 200), (15, 900)), imports.run_programs, parts.programs,
+        series.programs("programs"), series.figures(*_TIMES), targets.programs, _PROGRAMS),
+    Section(
+        "pythons", "Every interpreter", _efforts(None, (9, 80), (15, 400)), imports.run_pythons, parts.programs,
+        series.programs("pythons"), series.figures(*_TIMES), needs=frozenset({"everywhere"})),
+    Section(
+        "peers", "Peers", _efforts(None, (9, 40), (15, 200)), imports.run_peers, parts.programs,
+        series.programs("peers"), series.figures(*_TIMES), needs=_PROGRAMS),
+    Section(
+        "memory", "Memory of 16 forked children", _efforts((1, 3), (1, 8), (1, 30)), imports.run_memory, parts.memory,
+        goals=targets.memory, needs=_PROGRAMS),
+    Section("cold", "Cold caches", _efforts(None, (3, 90), (7, 300)), _cold, parts.cold, goals=targets.cold, needs=_PROGRAMS),
+    Section(
+        "syscalls", "System calls per module (strace -c)", _efforts((1, 5), (1, 15), (1, 60)), imports.run_syscalls, parts.syscalls,
+        goals=targets.syscalls),
+    Section(
+        "hyperfine", "Cross-check with hyperfine", _efforts(None, (3, 20), (8, 300)), imports.run_hyperfine, parts.hyperfine,
         needs=_PROGRAMS | {"small"}),
 ]
 

@@ -9,8 +9,9 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from report import Document, Row, Rows, care, median_text, number, ratio_text, rivals_part, rounds_of, show, table, unrest, why
+from report import Document, care, rivals_part, show, unrest
 from stats import ratios
+from tables import Row, Rows, median_text, number, ratio_text, rounds_of, table, why
 
 TITLES = {
     "warm": "Everything in memory",
@@ -161,7 +162,7 @@ def warnings(document: Document) -> list[str]:
 
 
 def markdown(document: Document) -> str:
-    rows = Rows(document)
+    rows = Rows(document["rows"])
     parts = ["# Scanner benchmark\n", rivals_part(document), LEGEND]
     if found := warnings(document):
         parts.append(care(found))

@@ -9,8 +9,9 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from report import Document, Row, Rows, care, number, ratio_text, rivals_part, show, signed, table, unrest, why
+from report import Document, care, rivals_part, show, unrest
 from stats import Median, differences, ratios
+from tables import Row, Rows, number, ratio_text, signed, table, why
 
 LEGEND = """\
 Watchers take turns, in an order shuffled in each round; one run of a watcher is armed, then saved under, then stormed. Medians; in brackets the 95 % interval of a median
@@ -280,7 +281,7 @@ def warnings(document: Document) -> list[str]:
 
 
 def markdown(document: Document) -> str:
-    rows = Rows(document)
+    rows = Rows(document["rows"])
     parts = ["# Watchers' benchmark\n", rivals_part(document), LEGEND]
     if found := warnings(document):
         parts.append(care(found))
