@@ -223,6 +223,18 @@ class LadewerkModule(Ladewerk):
         return (str(bench.python), "-m", "ladewerk", "run")
 
 
+class Watched(Ladewerk):
+    """`ladewerk run` as it is, with a daemon of the bench's own at SOCKET to attach to."""
+
+    def __init__(self, key: str, label: str, socket: Path) -> None:
+        super().__init__(key, label, options={"LADEWERK_WATCH": str(socket)})
+
+    def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
+        command = super().command(bench, workload, count, tail)
+        at = command.argv.index("--freshness")
+        return Command((*command.argv[:at], *command.argv[at + 2 :]), command.env, command.fresh)
+
+
 class LadewerkVariable(Ladewerk):
     """Plain `python` with LADEWERK set to `value` (None: unset): what the shipped .pth costs without the launcher."""
 

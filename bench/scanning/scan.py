@@ -210,19 +210,19 @@ def run_latency(bench: Bench) -> list[Row]:
     entries = QUICK_SLOW_ENTRIES if bench.quick else SLOW_ENTRIES
     rows = rows_of("latency", scanners.LATENCY)
     try:
-        with slowdisk.SlowDisk(bench.build / "slow", bench.where.programs, bench.shape(entries)) as disk:
+        with slowdisk.SlowDisk(bench.build / "slow", bench.where.programs, slowdisk.of_tree(bench.shape(entries))) as disk:
             found = disk.check()
             bench.notes["latency"] = {**asdict(found), "at_once": found.at_once, "holds": found.holds, "entries": entries, "clients": slowdisk.CLIENTS, "delay_us": slowdisk.DELAY_US}
             say(f"  the disk: {found.one_ms:.2f} ms for one read; {slowdisk.CLIENTS} clients get {found.at_once:.0f} times as many")
-            _time_slow(bench, rows, disk)
+            _time_slow(bench, rows, disk, bench.shape(entries))
     except slowdisk.Unavailable as reason:
         bench.notes["latency"] = {"why_not": str(reason)}
         return [replace(row, skipped=str(reason), samples=[]) for row in rows]
     return rows
 
 
-def _time_slow(bench: Bench, rows: list[Row], disk: slowdisk.SlowDisk) -> None:
-    sources = Tree(disk.root, disk.shape).sources
+def _time_slow(bench: Bench, rows: list[Row], disk: slowdisk.SlowDisk, shape: tree.Shape) -> None:
+    sources = Tree(disk.root, shape).sources
     for row in rows:
         # The first has brought the tree into memory: this is not what is timed.
         check(bench.where, row, disk.root, sources)

@@ -292,16 +292,6 @@ def run_crowd(bench: Bench) -> list[Row]:
     return rows
 
 
-class Watched(contenders.Ladewerk):
-    """`ladewerk run` as it is, with a daemon to attach to."""
-
-    def command(self, bench: contenders.Bench, workload: contenders.Workload, count: int | None = None, tail: str = "") -> Command:
-        command = super().command(bench, workload, count, tail)
-        at = command.argv.index("--freshness")
-        return Command((*command.argv[:at], *command.argv[at + 2 :]), command.env, command.fresh)
-
-
-
 def run_startup(bench: Bench) -> list[dict]:
     if bench.where.ladewerk is None:
         return [Row("startup", "watch", "Ladewerk, watch", f"not installed: {bench.where.why_not}").json()]
@@ -312,7 +302,7 @@ def run_startup(bench: Bench) -> list[dict]:
     loops = workloads.path_loops(bench.corpus, ENTRIES)[:-1]
     rivals = [
         contenders.Stock("stock", "stock"), contenders.Ladewerk("stat", "Ladewerk, stat"),
-        Watched("watch", "Ladewerk, watch", options={"LADEWERK_WATCH": str(bench.where.socket)}),
+        contenders.Watched("watch", "Ladewerk, watch", bench.where.socket),
         contenders.Ladewerk("frozen", "Ladewerk, frozen", "frozen"),
     ]
     with ExitStack() as stack:
@@ -328,7 +318,7 @@ def run_startup(bench: Bench) -> list[dict]:
     return [row_json(row) for row in rows]
 
 
-def _how_attached(bench: Bench, place: contenders.Bench, loop: workloads.ImportLoop, rival: Watched) -> str:
+def _how_attached(bench: Bench, place: contenders.Bench, loop: workloads.ImportLoop, rival: contenders.Watched) -> str:
     """By whom freshness is looked after, in the program's own words."""
     tail = 'import ladewerk; print("@watch", [w["by"] for w in ladewerk.stats()["watch"] if not w["reason"]])\n'
     out = pair.run(rival.command(place, loop, tail=tail)).out
