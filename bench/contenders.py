@@ -402,7 +402,7 @@ PEERS: list[Contender] = [
     Zipped("zip-deflated", "zipimport, byte code, deflated", True),
     Stock("frozen-off", "stock, -X frozen_modules=off", options=("-X", "frozen_modules=off")),
     Stock("frozen-on", "stock, -X frozen_modules=on", options=("-X", "frozen_modules=on")),
-    Absent("oxidized", "oxidized_importer", "its last release, 0.9.0, is for CPython 3.8 to 3.10; Ladewerk needs 3.11"),
+    Absent("oxidized", "oxidized_importer", "its last release, 0.6.0, is for CPython up to 3.10; Ladewerk needs 3.11"),
     *_LADEWERK[:2],
 ]
 PYTHONS: list[Contender] = [_STOCK, _AGAIN, _GC, *_LADEWERK[:2]]

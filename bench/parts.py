@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from stats import Median, differences, ratios
 from tables import (
-    Cell, Row, Rows, count_text, difference_to, each_python, escaped, matrix, median_text, number, ratio_text, rounds_of, said, same_contenders, served,
+    Cell, Row, Rows, by_python, count_text, difference_to, each_python, escaped, matrix, median_text, number, ratio_text, rounds_of, said, same_contenders, served,
     signed, table, why,
 )
 
@@ -39,6 +39,31 @@ def programs(rows: Rows) -> str:
         n = rounds_of(row for row in rows.section(section) if row["workload"] == load)
         parts += [f"### {rows.title(section, load)}{n}\n", _program_table(rows, section, load)]
     return "\n".join(parts)
+
+
+def pythons(rows: Sequence[Row]) -> str:
+    """All interpreters beside each other; each has a base of its own, and the first one's base is everybody's yardstick."""
+    found = by_python(rows)
+    first = next(iter(found))
+    head = ("", "", "CPU, ms", "of stock", f"of stock on {first}", "wall, ms", "of stock", "served")
+    tables = []
+    for load in found[first].workloads("pythons"):
+        yardstick = found[first].base("pythons", load)
+        lines = [
+            (python, row["label"], *_beside(theirs, row, yardstick))
+            for python, theirs in found.items() for row in theirs.section("pythons") if row["workload"] == load
+        ]
+        title = found[first].title("pythons", load)
+        tables.append(f"### {title}{rounds_of(row for row in rows if row['workload'] == load)}\n\n{table(head, lines)}")
+    return "\n".join(tables)
+
+
+def _beside(rows: Rows, row: Row, yardstick: Row) -> list[str]:
+    if "skipped" in row:
+        return [why(row), *[""] * 5]
+    there = "cpu_ms" in yardstick and len(yardstick["cpu_ms"]) == len(row["cpu_ms"]) and row is not yardstick
+    of_first = ratio_text(ratios(row["cpu_ms"], yardstick["cpu_ms"])) if there else ""
+    return [median_text(row, "cpu_ms"), rows.of_base(row, "cpu_ms"), of_first, median_text(row, "wall_ms"), rows.of_base(row, "wall_ms"), served(row)]
 
 
 def _yardsticks(rows: Rows, section: str, loads: Sequence[str]) -> str:

@@ -69,6 +69,8 @@ def unrest(document: Document) -> list[str]:
     found = []
     if document["neighbours"]["others"] + document["neighbours"]["stolen"] > 0.05:
         found.append("The machine was not idle: ratios and counts may still hold, absolute times and narrow differences do not.")
+    if document.get("interrupted"):
+        found.append("The run was interrupted: what came after is missing, and so is what was being measured.")
     if document["why_not"]:
         found.append(f"Ladewerk could not be installed: {document['why_not']}")
     return found

@@ -12,7 +12,12 @@ for name in "${!LADEWERK@}"; do
 done
 
 # Any Python that is new enough runs the benchmark; which ones it measures is another question.
-for python in python3 python3.{11..19} "$HOME"/.pyenv/versions/3.*/bin/python3; do
+pythons=(python3 python3.{11..19} "$HOME"/.pyenv/versions/3.*/bin/python3)
+for ((i = 1; i < $#; i++)); do
+	next=$((i + 1))
+	[ "${!i}" != --python ] || pythons+=("${!next}")
+done
+for python in "${pythons[@]}"; do
 	if command -v "$python" >/dev/null && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
 		exec "$python" -B "$here/suite.py" "$@"
 	fi

@@ -72,7 +72,7 @@ SECTIONS: list[Section] = [
         "programs", "Programs, whole process", _efforts((9, 50), (9, 200), (15, 900)), imports.run_programs, parts.programs,
         series.programs("programs"), series.figures(*_TIMES), targets.programs, _PROGRAMS),
     Section(
-        "pythons", "Every interpreter", _efforts(None, (9, 80), (15, 400)), imports.run_pythons, parts.programs,
+        "pythons", "Every interpreter", _efforts(None, (9, 80), (15, 400)), imports.run_pythons, parts.pythons,
         series.programs("pythons"), series.figures(*_TIMES), needs=frozenset({"everywhere"})),
     Section(
         "peers", "Peers", _efforts(None, (9, 40), (15, 200)), imports.run_peers, parts.programs,
@@ -141,8 +141,8 @@ def chosen(options: argparse.Namespace) -> list[tuple[Section, Effort]]:
 
 # --- what is made ready -----------------------------------------------------------------------------------------------
 
-def interpreters(options: argparse.Namespace, every: bool) -> list[pythons.Found]:
-    """The main one first; the others only where they were named or EVERY one is needed."""
+def interpreters(options: argparse.Namespace) -> list[pythons.Found]:
+    """The main one first."""
     try:
         if options.venv:
             return [pythons.look(options.venv / "bin/python")]
@@ -150,10 +150,9 @@ def interpreters(options: argparse.Namespace, every: bool) -> list[pythons.Found
             return pythons.named(options.python)
     except pythons.Unfit as why:
         sys.exit(f"run.sh: {why if options.python else f'{options.venv}: {why}'}")
-    found = pythons.one_of_each(pythons.candidates())
-    if not found:
-        sys.exit("run.sh: no CPython {}.{} or newer was found; name one with --python".format(*pythons.OLDEST))
-    return found if every else found[:1]
+    if found := pythons.one_of_each(pythons.candidates()):
+        return found
+    sys.exit("run.sh: no CPython {}.{} or newer was found; name one with --python".format(*pythons.OLDEST))
 
 
 def prepare(found: pythons.Found, options: argparse.Namespace, needs: frozenset[str], packages: Sequence[str]) -> Interpreter:
@@ -204,23 +203,35 @@ def packages_of(programs: Sequence[workloads.Program], keys: Sequence[str]) -> l
     return list(dict.fromkeys(name for program in programs if program.key in keys for name in program.needs.split()))
 
 
+def wanted(options: argparse.Namespace, needs: frozenset[str]) -> tuple[list[str], list[str]]:
+    """Packages for the main interpreter, and for the others."""
+    everywhere = packages_of(workloads.EVERYWHERE, options.program or [p.key for p in workloads.EVERYWHERE]) if "everywhere" in needs else []
+    mine = packages_of(workloads.PROGRAMS, options.program or workloads.EFFORTS[options.effort]) if "packages" in needs else []
+    return list(dict.fromkeys([*mine, *everywhere])), everywhere
+
+
+def micro(options: argparse.Namespace, needs: frozenset[str]) -> tuple[Path | None, str]:
+    """The programs of bench/micro, or why not."""
+    if "programs" not in needs:
+        return None, "not built for this run"
+    try:
+        return environments.bench_programs(CHECKOUT, options.build), ""
+    except Unavailable as why:
+        say(f"bench/micro: {why}")
+        return None, str(why)
+
+
 def make_place(options: argparse.Namespace, needs: frozenset[str]) -> Place:
     """Everything that sections are given, the working directory included."""
-    found = interpreters(options, every=bool(needs & {"pythons", "everywhere"}))
-    keys = options.program or workloads.EFFORTS[options.effort]
-    everywhere = packages_of(workloads.EVERYWHERE, options.program or [p.key for p in workloads.EVERYWHERE]) if "everywhere" in needs else []
-    wanted = packages_of(workloads.PROGRAMS, keys) if "packages" in needs else []
-    ready = [main_one(prepare(found[0], options, needs, [*dict.fromkeys([*wanted, *everywhere])]))]
-    ready += [prepare(other, options, frozenset(), everywhere) for other in found[1:]]
-    programs, why = None, ""
-    if "programs" in needs:
-        try:
-            programs = environments.bench_programs(CHECKOUT, options.build)
-        except Unavailable as failure:
-            why = str(failure)
+    main, *others = interpreters(options)
+    mine, everywhere = wanted(options, needs)
+    ready = [main_one(prepare(main, options, needs, mine))]
+    if needs & {"pythons", "everywhere"}:
+        ready += [prepare(other, options, frozenset(), everywhere) for other in others]
+    programs, no_programs = micro(options, needs)
     state = options.build / "state"
     fresh_state(state, ready)
-    return Place(ready, options.build, state, programs, options.effort, options.seed, why, options.program or ())
+    return Place(ready, options.build, state, programs, options.effort, options.seed, no_programs, options.program or ())
 
 
 def fresh_state(state: Path, ready: Sequence[Interpreter]) -> None:
@@ -297,4 +308,7 @@ def facts(place: Place, argv: Sequence[str]) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # before there was anything to write down
+        sys.exit(130)
