@@ -110,3 +110,22 @@ def paths(rows: Sequence[Row]) -> list[Plot]:
             lines.append(Line.measured(label, xs, series, kind(key), slope=True))
     title = f"{main.rows[0].get('count', '')} modules, all behind so many path entries"
     return [Plot("paths", title, "path entries", "ms", lines, log_x=True, log_y=True)] if lines else []
+
+
+def calls(rows: Sequence[Row]) -> list[Figure]:
+    """Counted once: a figure of one value."""
+    return [
+        Figure("/".join((row.get("python", ""), "syscalls", row["workload"], row["contender"], "calls")), f"{row['title']}: {row['label']}", "calls",
+               [round(sum(row["calls"].values(), 0.0), 3)], headline="system calls per module of a package" if row["workload"] == "oneline" else "")
+        for row in rows if "calls" in row
+    ]
+
+
+def syscalls(rows: Sequence[Row]) -> list[Plot]:
+    main = Rows.of_main(rows)
+    loads, lines = main.workloads("syscalls"), []
+    for key, label in {row["contender"]: row["label"] for row in main.rows}.items():
+        found = [(place, sum(row["calls"].values(), 0.0)) for place, load in enumerate(loads) for row in [main.get("syscalls", load, key)] if "calls" in row]
+        if found:
+            lines.append(Line.of(label, [place for place, _ in found], [Median.of([count]) for _, count in found], kind(key)))
+    return [Plot("syscalls", "System calls per module", "", "calls", lines, names=[main.title("syscalls", load) for load in loads])] if lines else []

@@ -72,6 +72,13 @@ def differences(values: Sequence[float], base: Sequence[float]) -> Median:
     return Median.of([value - other for value, other in zip(values, base, strict=True)])
 
 
+def middle_ratio(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Median:
+    """Of several (values, base): the median of their ratios in each round, and of those the median. Where each has rounds of its own, a
+    round is of one number, not of one time."""
+    series = [[value / other for value, other in zip(values, base, strict=True)] for values, base in pairs]
+    return Median.of([statistics.median(found) for found in zip(*series)])
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The value that SHARE (0 to 1) of all values do not exceed: one of them, never something between two (nearest rank)."""
     ordered = sorted(values)

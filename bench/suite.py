@@ -31,6 +31,7 @@ import running
 import series
 import targets
 import workloads
+from drawing import Drawer
 from environments import Environments, Unavailable
 from rows import say
 from sections import EFFORTS, Effort, Interpreter, Place, Row, Section, why_failed
@@ -83,7 +84,7 @@ SECTIONS: list[Section] = [
     Section("cold", "Cold caches", _efforts(None, (3, 90), (7, 300)), _cold, parts.cold, goals=targets.cold, needs=_PROGRAMS),
     Section(
         "syscalls", "System calls per module (strace -c)", _efforts((1, 5), (1, 15), (1, 60)), imports.run_syscalls, parts.syscalls,
-        goals=targets.syscalls),
+        series.syscalls, series.calls, targets.syscalls),
     Section(
         "hyperfine", "Cross-check with hyperfine", _efforts(None, (3, 20), (8, 300)), imports.run_hyperfine, parts.hyperfine,
         needs=_PROGRAMS | {"small"}),
@@ -114,6 +115,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of what is generated, and of the order (default: 1)")
     parser.add_argument("--build", type=Path, default=CHECKOUT / "build-bench", help="where environments and corpora are kept (default: build-bench/)")
     parser.add_argument("-o", "--output", type=Path, help="directory for report.md, report.json and plots (default: bench/results/DATE-pyVERSION/)")
+    parser.add_argument("--no-plots", action="store_true", help="tables alone: matplotlib is not installed")
     options = parser.parse_args(argv)
     if unknown := set(options.only or ()) - set(keys):
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(keys)}")
@@ -276,13 +278,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         stack.callback(os.close, running.alone(options.build))
         work = chosen(options)
         place = make_place(options, frozenset().union(*(section.needs for section, _ in work)))
+        drawer = Drawer(None) if options.no_plots else Drawer.found(options.build)
         run, interrupted = running.Run(with_facts(options, place)), ""
         try:
             for section, effort in work:
                 run_section(run, section, place, effort)
         except (KeyboardInterrupt, SystemExit) as end:
             interrupted = str(end) or "interrupted"
-        run.write(lambda document: report.markdown(document, SECTIONS), {**facts(place, argv), "interrupted": interrupted})
+        run.write(report.illustrated(SECTIONS, options.output, drawer), {**facts(place, argv), "interrupted": interrupted})
     print((options.output / "report.md").read_text(), end="")
     say(f"written: {options.output}/report.md and report.json")
     if interrupted:

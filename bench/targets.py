@@ -2,12 +2,11 @@
 """What the import sections are to reach, by the main interpreter."""
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 
 from goals import Goal
 from parts import CONDITIONS, added, apart_from_interpreter, over_floor, private_kb, shared_cache, times_less
-from stats import Median, differences
+from stats import Median, differences, middle_ratio
 from tables import Row, Rows
 
 Found = tuple[Median | float, str]  # what was measured, and of which program
@@ -83,7 +82,7 @@ def _programs(rows: Rows, key: str, name: str) -> list[Goal]:
         return Goal(f"{name}: {text}", wanted, met, *found)
 
     return [
-        Goal(f"{name}: process CPU of stock, median", "<= 0.80", lambda v: v <= 0.80, median_of_programs(rows, "cpu_ms", key, "stock")),
+        Goal(f"{name}: process CPU of stock, median", "<= 0.80", lambda v: v <= 0.80, _middle(rows, "cpu_ms", key, "stock")),
         goal("process CPU of stock, worst", "<= 0.90", lambda v: v <= 0.90, worst("cpu_ms", "stock")),
         goal("process CPU of stock with `gc.disable()`, worst", "< 1", lambda v: v < 1, worst("cpu_ms", "gc")),
         goal("process CPU of PyCDS, worst", "<= 1", lambda v: v <= 1, worst("cpu_ms", "pycds")),
@@ -99,12 +98,10 @@ def _of(rows: Rows, field: str, key: str, base: str) -> list[Found]:
     return [(ratio, load) for ratio, load in found if ratio]
 
 
-def median_of_programs(rows: Rows, field: str, key: str, base: str) -> Median | None:
-    """Of each round the median over the programs, and of those the median. Programs take turns by themselves: their rounds are of one
-    number, not of one time."""
+def _middle(rows: Rows, field: str, key: str, base: str) -> Median | None:
     pairs = [[rows.get("programs", load, who).get(field) for who in (key, base)] for load in rows.workloads("programs")]
-    series = [[a / b for a, b in zip(of, to, strict=True)] for of, to in pairs if of and to]
-    return Median.of([statistics.median(found) for found in zip(*series)]) if series else None
+    found = [(of, to) for of, to in pairs if of and to]
+    return middle_ratio(found) if found else None
 
 
 def _private(rows: Rows, key: str) -> list[Found]:

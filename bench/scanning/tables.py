@@ -9,7 +9,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from report import Document, care, rivals_part, show, unrest
+from head import Document, care, rivals_part, unrest
+from report import show
 from stats import ratios
 from tables import Row, Rows, median_text, number, ratio_text, rounds_of, table, why
 

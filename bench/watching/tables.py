@@ -9,7 +9,8 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from report import Document, care, rivals_part, show, unrest
+from head import Document, care, rivals_part, unrest
+from report import show
 from stats import Median, differences, ratios
 from tables import Row, Rows, number, ratio_text, signed, table, why
 

@@ -207,7 +207,7 @@ def test_whoever_ends_us_is_not_a_failing_section(run: running.Run, place: Place
 # --- for real ---------------------------------------------------------------------------------------------------------
 
 def start(tmp_path: Path, *argv: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-B", str(SUITE), "--venv", sys.prefix, "--build", str(tmp_path / "build"), "-o", str(tmp_path / "out"), *argv]
+    command = [sys.executable, "-B", str(SUITE), "--venv", sys.prefix, "--build", str(tmp_path / "build"), "-o", str(tmp_path / "out"), "--no-plots", *argv]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
