@@ -40,12 +40,12 @@ def _parts(figure: Figure) -> tuple[str, str, str, str, str]:
 
 
 def _groups(figures: Sequence[Figure]) -> dict[tuple[str, str], dict[str, Figure]]:
-    """Those for the headline: (interpreter, text) -> contender -> figure."""
+    """Those for the headline: (interpreter, text) -> contender -> figure, the first where several sections have one."""
     found: dict[tuple[str, str], dict[str, Figure]] = {}
     for figure in figures:
         if figure.headline:
             python, _, _, contender, _ = _parts(figure)
-            found.setdefault((python, figure.headline), {})[contender] = figure
+            found.setdefault((python, figure.headline), {}).setdefault(contender, figure)
     return found
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from figures import Figure
+from parts import pss_mb
 from plots import Line, Plot
 from stats import Median, differences, ratios
 from tables import Row, Rows, by_python
 
 HEADLINES = {  # section/workload/field: what the headline says of it; {} is the title
     "programs/*/cpu_ms": "{}: CPU of the process",
+    "pythons/*/cpu_ms": "{}: CPU of the process",
     "paths/entries-1000/inside_wall_ms": "200 modules behind {}",
     "modules/oneline/inside_wall_ms": "{}",
 }
@@ -58,12 +60,6 @@ def bars(rows: Rows, section: str, found: Callable[[Row, Row], Median], leave_ou
     return lines, [rows.title(section, load) for load in loads]
 
 
-def _named(section: str, rows: Rows, all_rows: Sequence[Row]) -> str:
-    """A plot's key: with the interpreter where there are several."""
-    python = rows.rows[0].get("python", "")
-    return section if len(by_python(all_rows)) == 1 else f"{section}-{python}"
-
-
 def _ratio_of(field: str) -> Callable[[Row, Row], Median]:
     return lambda row, base: ratios(row[field], base[field])
 
@@ -71,11 +67,12 @@ def _ratio_of(field: str) -> Callable[[Row, Row], Median]:
 def ratio_bars(key: str, title: str, y: str, field: str, leave_out: Sequence[str] = ("ladewerk-learning",)) -> Callable[[Sequence[Row]], list[Plot]]:
     """Ratios to the base of each workload, as bars."""
     def plots(rows: Sequence[Row]) -> list[Plot]:
-        found = []
-        for theirs in by_python(rows).values():
+        found, those = [], by_python(rows)
+        for python, theirs in those.items():
             lines, names = bars(theirs, theirs.rows[0]["section"], _ratio_of(field), leave_out)
+            its_key, its_title = (key, title) if len(those) == 1 else (f"{key}-{python}", f"{title}: CPython {python}")
             if lines:
-                found.append(Plot(_named(key, theirs, rows), title, "", y, lines, names=names, mark=1.0))
+                found.append(Plot(its_key, its_title, "", y, lines, names=names, mark=1.0))
         return found
     return plots
 
@@ -119,6 +116,18 @@ def calls(rows: Sequence[Row]) -> list[Figure]:
                [round(sum(row["calls"].values(), 0.0), 3)], headline="system calls per module of a package" if row["workload"] == "oneline" else "")
         for row in rows if "calls" in row
     ]
+
+
+def memory(rows: Sequence[Row]) -> list[Figure]:
+    """Looked at once: of one value, beside that of the base."""
+    found = []
+    for python, theirs in by_python(rows).items():
+        for row in theirs.rows:
+            if "children_kb" in row:
+                base = theirs.base("memory", row["workload"])
+                of = [pss_mb(base)] if row is not base and "children_kb" in base else None
+                found.append(Figure("/".join((python, "memory", row["workload"], row["contender"], "pss_mb")), f"{row['title']}: {row['label']}", "MB", [pss_mb(row)], of))
+    return found
 
 
 def syscalls(rows: Sequence[Row]) -> list[Plot]:

@@ -80,7 +80,7 @@ SECTIONS: list[Section] = [
         series.programs("peers"), series.figures(*_TIMES), needs=_PROGRAMS),
     Section(
         "memory", "Memory of 16 forked children", _efforts((1, 3), (1, 8), (1, 30)), imports.run_memory, parts.memory,
-        goals=targets.memory, needs=_PROGRAMS),
+        figures=series.memory, goals=targets.memory, needs=_PROGRAMS),
     Section("cold", "Cold caches", _efforts(None, (3, 90), (7, 300)), _cold, parts.cold, goals=targets.cold, needs=_PROGRAMS),
     Section(
         "syscalls", "System calls per module (strace -c)", _efforts((1, 5), (1, 15), (1, 60)), imports.run_syscalls, parts.syscalls,

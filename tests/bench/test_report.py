@@ -95,6 +95,16 @@ def test_figures_of_rows() -> None:
     assert figures["3.12/programs/beta/stock/cpu_ms"].ratio is None
 
 
+def test_figures_of_what_was_looked_at_once() -> None:
+    kb = {"Pss": 1024}
+    rows = [row("memory", "alpha", key, parent_kb={"all": kb}, children_kb=[{"all": kb}] * children) for key, children in (("stock", 3), ("ladewerk-stat", 1))]
+    stock, stat = series.memory([*rows, row("memory", "alpha", "pycds", skipped="not here")])
+    assert stock.values == [4] and stock.ratio is None
+    assert stat.values == [2] and stat.ratio and stat.ratio.value == 0.5 and stat.verdict is Verdict.FEW
+    [calls] = series.calls([row("syscalls", "oneline", "stock", calls={"openat": 1.5, "read": 2.25}), row("syscalls", "oneline", "gc", skipped="no strace")])
+    assert calls.values == [3.75] and calls.key == "3.11/syscalls/oneline/stock/calls"
+
+
 def test_plot_of_paths_has_slopes() -> None:
     rows = [one for count in (1, 10, 100) for one in timed("paths", f"entries-{count}", {"stock": count, "ladewerk-stat": 0.5}, ROUNDS, count=200)]
     [plot] = series.paths([*rows, *timed("paths", "entries-spread", {"stock": 1}, ROUNDS)])
@@ -147,6 +157,13 @@ def test_headline_table() -> None:
     assert line_of(text, "200 modules behind")[-1] == "0.020 [0.020, 0.020]"
     assert [line[2:7] for line in text.splitlines()[2:]] == ["Alpha", "Beta:", "Gamma", "media", "200 m"], "programs first"
     assert headline.table_of([]) == ""
+
+
+def test_other_interpreters_have_lines_of_their_own() -> None:
+    others = [{**one, "section": "pythons"} for python in ("3.11", "3.13t") for one in programs([2 * value for value in ROUNDS], python)]
+    text = headline.table_of(figures_of([*others, *programs()]))
+    assert line_of(text, "Alpha")[1] == "104 ms" and line_of(text, "3.13t: Alpha")[1] == "208 ms"
+    assert len(text.splitlines()) == 2 + 3 + 1 + 3, "the main one's are those of the section of programs"
 
 
 def test_headline_claims_nothing_of_few_rounds() -> None:
