@@ -39,7 +39,7 @@ from sections import EFFORTS, Effort, Interpreter, Place, Row, Section, why_fail
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent
 
-# What takes the whole command line when it is given: module.main(arguments).
+# What takes the whole command line when it is given: module.main(arguments), which returns the exit status.
 MODES = {"--app": "app.__main__", "--compare": "compare"}
 
 
@@ -157,9 +157,8 @@ def interpreters(options: argparse.Namespace) -> list[pythons.Found]:
     sys.exit("run.sh: no CPython {}.{} or newer was found; name one with --python".format(*pythons.OLDEST))
 
 
-def prepare(found: pythons.Found, options: argparse.Namespace, needs: frozenset[str], packages: Sequence[str]) -> Interpreter:
-    """An interpreter in its environments, with what the sections need; what cannot be had is in its failures."""
-    home = Environments(found.python, options.build / f"py{found.key}", CHECKOUT)
+def prepare(found: pythons.Found, home: Environments, needs: frozenset[str], packages: Sequence[str], as_it_is: bool = False) -> Interpreter:
+    """An interpreter in its environments, with what the sections need; what cannot be had is in its failures. AS_IT_IS: in one of the user's."""
     beside: dict[str, Path] = {}
     failures: dict[str, str] = {}
 
@@ -174,11 +173,11 @@ def prepare(found: pythons.Found, options: argparse.Namespace, needs: frozenset[
     if "bare" in failures:
         # Nothing of it can be measured: whatever the interpreter itself has installed would be as well.
         return Interpreter(found.key, found.python, no_packages(found), failures["bare"], {}, dict.fromkeys(packages, failures["bare"]))
-    if options.venv:
+    if as_it_is:
         failures["pycds"] = "--venv is left as it is"
         return Interpreter(found.key, found.python, machine.interpreter(found.python), "", beside, failures)
     python = home.empty("programs")
-    failures |= home.packages("programs", packages)
+    failures |= {package.partition("==")[0]: why for package, why in home.packages("programs", packages).items()}
     if "pycds" in needs:
         attempt("pycds", lambda: home.twin("pycds", "programs", environments.PYCDS))
     attempt("ladewerk", lambda: home.ladewerk("programs"))
@@ -223,13 +222,17 @@ def micro(options: argparse.Namespace, needs: frozenset[str]) -> tuple[Path | No
         return None, str(why)
 
 
+def home_of(found: pythons.Found, options: argparse.Namespace) -> Environments:
+    return Environments(found.python, options.build / f"py{found.key}", CHECKOUT)
+
+
 def make_place(options: argparse.Namespace, needs: frozenset[str]) -> Place:
     """Everything that sections are given, the working directory included."""
     main, *others = interpreters(options)
     mine, everywhere = wanted(options, needs)
-    ready = [main_one(prepare(main, options, needs, mine))]
+    ready = [main_one(prepare(main, home_of(main, options), needs, mine, as_it_is=bool(options.venv)))]
     if needs & {"pythons", "everywhere"}:
-        ready += [prepare(other, options, frozenset(), everywhere) for other in others]
+        ready += [prepare(other, home_of(other, options), frozenset(), everywhere) for other in others]
     programs, no_programs = micro(options, needs)
     state = options.build / "state"
     fresh_state(state, ready)
@@ -270,8 +273,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     for option, module in MODES.items():
         if any(word == option or word.startswith(f"{option}=") for word in argv):
-            importlib.import_module(module).main(argv)
-            return
+            sys.exit(importlib.import_module(module).main(argv))
     options = parse(argv)
     running.end_in_order()
     with ExitStack() as stack:
