@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from figures import Figure
-from report import said_of
+from report import all_figures
 
 Document = Mapping[str, Any]
 
@@ -50,8 +50,8 @@ def keyed(figures: Iterable[Figure]) -> dict[str, Figure]:
 def figures_of(document: Document) -> dict[str, Figure]:
     """Those of all sections that there are today."""
     import suite  # which has comparisons as one of its modes
-    theirs = {section.key: [row for row in document["rows"] if row["section"] == section.key] for section in suite.SECTIONS}
-    return keyed(figure for section in suite.SECTIONS for figure in said_of(section.figures, theirs[section.key]))
+
+    return keyed(all_figures(document["rows"], suite.SECTIONS))
 
 
 def remarks(one: Document, other: Document) -> Iterator[str]:
