@@ -22,13 +22,13 @@ from typing import Any
 import environments
 import machine
 import pythons
-import report
 import running
 import suite
 from comparing import measuring, reports, revisions
 from comparing.lines import Line, lines_table, of_two, summary
 from comparing.parts import PARTS, Part
 from comparing.sides import Trees, sessions, sides_of
+from head import care, unrest
 from pythons import Found
 from rows import say
 from sections import Effort, Place
@@ -155,13 +155,11 @@ def _head(document: dict[str, Any]) -> str:
 
 
 def _cares(document: dict[str, Any]) -> list[str]:
-    comparison, found = document["comparison"], report.unrest(document)
+    comparison, found = document["comparison"], unrest(document)
     if comparison["same"]:
         found.append("Both sides are built from the same sources: what differs is noise.")
     if comparison["slowed_us"]:
         found.append(f"The checkout was slowed on purpose: {comparison['slowed_us']} us for each import that it serves ({SLEEP}).")
-    if document["interrupted"]:
-        found.append(f"The run ended early ({document['interrupted']}).")
     return found
 
 
@@ -195,7 +193,7 @@ counted: they differ when all counts do, by more than 0.5 %.
 def markdown(document: dict[str, Any]) -> str:
     found = measuring.lines(document["rows"])
     cares = _cares(document)
-    head = ["# Two revisions\n", _head(document), LEGEND, *([report.care(cares)] if cares else []), f"{summary(found)}\n"]
+    head = ["# Two revisions\n", _head(document), LEGEND, *([care(cares)] if cares else []), f"{summary(found)}\n"]
     return "\n".join([*head, *_sections(document["rows"])])
 
 

@@ -99,7 +99,7 @@ def unrest(document: Document) -> list[str]:
         found.append(f"The run was ended before its end ({document['interrupted']}): what is missing below was not measured.")
     if busy(document) > BUSY:
         found.append("The machine was not idle: ratios and counts may still hold, absolute times and narrow differences do not.")
-    if document["revision"].endswith("-dirty"):
+    if document.get("revision", "").endswith("-dirty"):
         found.append("Ladewerk was built from a checkout with uncommitted changes.")
     if document["why_not"]:
         found.append(f"Ladewerk could not be installed: {document['why_not']}")
