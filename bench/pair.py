@@ -43,13 +43,15 @@ class Failed(Exception):
 class Command:
     """One process to start. `fresh` is a directory emptied before every run, outside the measured time.
 
-    With `discard` its output goes to /dev/null: what a program prints by the megabyte would be measured by where it is kept.
+    With `discard` its output goes to /dev/null: what a program prints by the megabyte would be measured by where it is kept. `expected` is the
+    exit status (negative: the signal) with which it does not fail.
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     fresh: Path | None = None
     discard: bool = False
+    expected: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def run(command: Command, timeout: float = 120.0) -> Sample:
         err.seek(0)
         if not command.discard:
             out.seek(0)
-        if status != 0:
+        if timed_out or os.waitstatus_to_exitcode(status) != command.expected:
             raise Failed(_why(status, err.read().decode(errors="replace"), timed_out))
         return Sample(
             wall_ms=wall / 1e6,
