@@ -64,7 +64,7 @@ def _ratio_of(field: str) -> Callable[[Row, Row], Median]:
     return lambda row, base: ratios(row[field], base[field])
 
 
-def ratio_bars(key: str, title: str, y: str, field: str, leave_out: Sequence[str] = ("ladewerk-learning",)) -> Callable[[Sequence[Row]], list[Plot]]:
+def ratio_bars(key: str, title: str, y: str, field: str, leave_out: Sequence[str] = ()) -> Callable[[Sequence[Row]], list[Plot]]:
     """Ratios to the base of each workload, as bars."""
     def plots(rows: Sequence[Row]) -> list[Plot]:
         found, those = [], by_python(rows)
@@ -79,7 +79,7 @@ def ratio_bars(key: str, title: str, y: str, field: str, leave_out: Sequence[str
 
 def programs(key: str) -> Callable[[Sequence[Row]], list[Plot]]:
     return ratio_bars(f"{key}-cpu", "CPU of the whole process, of stock", "of stock (below 1 is less)", "cpu_ms",
-                      ("ladewerk-learning", "ladewerk-gc0", "ladewerk-unmarshal0"))
+                      ("again", "ladewerk-learning", "ladewerk-gc0", "ladewerk-unmarshal0"))
 
 
 def startup(rows: Sequence[Row]) -> list[Plot]:
