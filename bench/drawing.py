@@ -51,8 +51,8 @@ class Drawer:
         if self.python is None or not plots:
             return self.why
         directory.mkdir(parents=True, exist_ok=True)
-        command, text = [self.python, "-Es", __file__, directory], json.dumps([asdict(plot) for plot in plots])
-        done = subprocess.run(command, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        text = json.dumps([asdict(plot) for plot in plots])
+        done = subprocess.run([self.python, "-Es", __file__, directory], input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
         if done.returncode != 0:
             say(done.stdout)
         return "" if done.returncode == 0 else f"matplotlib failed: {last_error(done.stdout).replace(f'{directory}/', '')}"
