@@ -51,8 +51,8 @@ class Drawer:
         if self.python is None or not plots:
             return self.why
         directory.mkdir(parents=True, exist_ok=True)
-        command, text = [self.python, "-Es", __file__, directory], json.dumps([asdict(plot) for plot in plots])
-        done = subprocess.run(command, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        text = json.dumps([asdict(plot) for plot in plots])
+        done = subprocess.run([self.python, "-Es", __file__, directory], input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
         if done.returncode != 0:
             say(done.stdout)
         return "" if done.returncode == 0 else f"matplotlib failed: {last_error(done.stdout).replace(f'{directory}/', '')}"
@@ -123,8 +123,12 @@ def spread(wanted: Sequence[float], apart: float, low: float, high: float) -> li
     return found
 
 
+def tick(value: float) -> str:
+    return f"{value:,.0f}" if value == round(value) else f"{value:g}"
+
+
 def short(value: float) -> str:
-    """Of a bar or a tick."""
+    """At the end of a bar."""
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.1g}"
@@ -163,8 +167,8 @@ def _ticks(axes: Axes, plot: Plot) -> None:
     if plot.log_x and len(xs) <= 8:
         axes.set_xticks(xs)
         axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x) if x != round(x) else f"{x:,.0f}"))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: short(y)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
 
 
 def _direct_labels(axes: Axes, plot: Plot) -> None:
@@ -200,7 +204,11 @@ def _bars(axes: Axes, plot: Plot) -> None:
             axes.annotate(short(y), (max(y, high), place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7.5)
     if plot.log_y:
         axes.set_xscale("log")
-    axes.set_yticks(range(len(plot.names)), plot.names)
+    if _says_itself(plot):
+        axes.set_yticks([(nth - (count - 1) / 2) / (count + 1) for nth in range(count)], [line.label for line in plot.lines])
+        axes.tick_params(axis="y", length=0)
+    else:
+        axes.set_yticks(range(len(plot.names)), plot.names)
     axes.set_ylim(len(plot.names) - 0.5, -0.5)
     axes.margins(x=0.08)
     if plot.mark is not None:
@@ -209,10 +217,19 @@ def _bars(axes: Axes, plot: Plot) -> None:
     axes.grid(True, axis="x")
 
 
+def _says_itself(plot: Plot) -> bool:
+    """One group of bars: each has its name beside it."""
+    return len(plot.names) == 1 and all(list(line.xs) == [0] for line in plot.lines)
+
+
+def _legend(plot: Plot) -> bool:
+    return any(line.note for line in plot.lines) or bool(plot.names) and not _says_itself(plot)
+
+
 def _height(plot: Plot) -> float:
     """Inches."""
-    legend = 0.17 * math.ceil(len(plot.lines) / 2)
-    return 1.1 + BAR * (len(plot.lines) + 1) * len(plot.names) + legend if plot.names else 4.2 + legend * any(line.note for line in plot.lines)
+    legend = 0.17 * math.ceil(len(plot.lines) / 2) if _legend(plot) else 0
+    return legend + (1.1 + BAR * (len(plot.lines) + 1) * len(plot.names) if plot.names else 4.2)
 
 
 def _figure(plot: Plot) -> Figure:
@@ -223,7 +240,7 @@ def _figure(plot: Plot) -> Figure:
     axes = figure.add_subplot()
     (_bars if plot.names else _curves)(axes, plot)
     axes.set_title(plot.title, loc="left", fontweight="bold")
-    if plot.names or any(line.note for line in plot.lines):
+    if _legend(plot):
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8.5)
     if not plot.names:
         widest = max(len(line.label) for line in plot.lines)

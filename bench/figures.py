@@ -27,6 +27,12 @@ class Figure:
     counted: bool = False
 
     @property
+    def place(self) -> tuple[str, str, str, str, str]:
+        """Interpreter, section, workload (a slash may be in it, and it may be missing), contender, field."""
+        python, section, *load, contender, field = self.key.split("/")
+        return python, section, "/".join(load), contender, field
+
+    @property
     def median(self) -> Median:
         return Median.of(self.values)
 

@@ -131,7 +131,7 @@ def _controls(figures: Sequence[Figure]) -> list[str]:
     """Bases that were not the same when they were measured again; what several figures are divided by is said once."""
     found = {}
     for figure in figures:
-        python, section, load, _, field = figure.key.split("/", 4)
+        python, section, load, _, field = figure.place
         if (noise := figure.noise) and abs(noise.value - 1) > OFF:
             found[python, section, load, field] = f"{section}, {load}, {field}: the control, the base measured twice, differs by {100 * (noise.value - 1):+.1f} %."
     return list(found.values())

@@ -33,18 +33,12 @@ BEGIN, END = "<!-- begin: made by bench/headline.py -->", "<!-- end: made by ben
 
 # --- the table --------------------------------------------------------------------------------------------------------
 
-def _parts(figure: Figure) -> tuple[str, str, str, str, str]:
-    """Interpreter, section, workload, contender, field."""
-    python, section, load, contender, field = figure.key.split("/", 4)
-    return python, section, load, contender, field
-
-
 def _groups(figures: Sequence[Figure]) -> dict[tuple[str, str], dict[str, Figure]]:
     """Those for the headline: (interpreter, text) -> contender -> figure, the first where several sections have one."""
     found: dict[tuple[str, str], dict[str, Figure]] = {}
     for figure in figures:
         if figure.headline:
-            python, _, _, contender, _ = _parts(figure)
+            python, _, _, contender, _ = figure.place
             found.setdefault((python, figure.headline), {}).setdefault(contender, figure)
     return found
 
@@ -57,7 +51,7 @@ def _value(figure: Figure) -> str:
 def _cell(figure: Figure | None) -> str:
     if figure is None:
         return ""
-    return ratio_text(figure.ratio, figure.noise) if figure.base else _value(figure)
+    return ratio_text(figure.ratio, figure.noise, figure.verdict) if figure.ratio else _value(figure)
 
 
 def _of_base(group: dict[str, Figure]) -> str:
@@ -80,7 +74,7 @@ def table_of(figures: Sequence[Figure]) -> str:
         return ""
     main = next(python for python, _ in groups)
     columns = [key for key in COLUMNS if any(key in group for group in groups.values())]
-    programs = {name: group for name, group in groups.items() if name[0] == main and all(_parts(figure)[1] == SECTION for figure in group.values())}
+    programs = {name: group for name, group in groups.items() if name[0] == main and all(figure.place[1] == SECTION for figure in group.values())}
     lines = [
         (text if python == main else f"{python}: {text}", _of_base(group), *(_cell(group.get(key)) for key in columns))
         for (python, text), group in {**programs, **groups}.items()
@@ -108,7 +102,7 @@ def refusals(document: head.Document, figures: Sequence[Figure]) -> list[str]:
     if document["why_not"]:
         found.append(f"Ladewerk took no part: {document['why_not']}")
     chosen = [figure for figure in figures if figure.headline]
-    if not any(_parts(figure)[1] == SECTION for figure in chosen):
+    if not any(figure.place[1] == SECTION for figure in chosen):
         found.append(f"it has no section `{SECTION}`")
     if few := sorted({figure.headline for figure in chosen if figure.verdict is Verdict.FEW}):
         found.append(f"fewer than 9 rounds: {'; '.join(few)}")

@@ -64,7 +64,7 @@ def _ratio_of(field: str) -> Callable[[Row, Row], Median]:
     return lambda row, base: ratios(row[field], base[field])
 
 
-def ratio_bars(key: str, title: str, y: str, field: str, leave_out: Sequence[str] = ("ladewerk-learning",)) -> Callable[[Sequence[Row]], list[Plot]]:
+def ratio_bars(key: str, title: str, y: str, field: str, leave_out: Sequence[str] = ()) -> Callable[[Sequence[Row]], list[Plot]]:
     """Ratios to the base of each workload, as bars."""
     def plots(rows: Sequence[Row]) -> list[Plot]:
         found, those = [], by_python(rows)
@@ -79,7 +79,7 @@ def ratio_bars(key: str, title: str, y: str, field: str, leave_out: Sequence[str
 
 def programs(key: str) -> Callable[[Sequence[Row]], list[Plot]]:
     return ratio_bars(f"{key}-cpu", "CPU of the whole process, of stock", "of stock (below 1 is less)", "cpu_ms",
-                      ("ladewerk-learning", "ladewerk-gc0", "ladewerk-unmarshal0"))
+                      ("again", "ladewerk-learning", "ladewerk-gc0", "ladewerk-unmarshal0"))
 
 
 def startup(rows: Sequence[Row]) -> list[Plot]:
@@ -102,7 +102,7 @@ def paths(rows: Sequence[Row]) -> list[Plot]:
     loads = [load for load in main.workloads("paths") if load.removeprefix("entries-").isdigit()]
     xs, lines = [int(load.removeprefix("entries-")) for load in loads], []
     for key, label in {row["contender"]: row["label"] for row in main.section("paths")}.items():
-        series = [main.get("paths", load, key).get("inside_wall_ms") for load in loads]
+        series = [main.get("paths", load, key).get("inside_wall_ms", ()) for load in loads]
         if all(series) and key not in ("again", "ladewerk-learning"):
             lines.append(Line.measured(label, xs, series, kind(key), slope=True))
     title = f"{main.rows[0].get('count', '')} modules, all behind so many path entries"
@@ -113,7 +113,7 @@ def calls(rows: Sequence[Row]) -> list[Figure]:
     """Counted once: a figure of one value."""
     return [
         Figure("/".join((row.get("python", ""), "syscalls", row["workload"], row["contender"], "calls")), f"{row['title']}: {row['label']}", "calls",
-               [round(sum(row["calls"].values(), 0.0), 3)], headline="system calls per module of a package" if row["workload"] == "oneline" else "")
+               [round(sum(row["calls"].values(), 0.0), 3)], headline="system calls per module of a package" if row["workload"] == "oneline" else "", counted=True)
         for row in rows if "calls" in row
     ]
 
