@@ -61,14 +61,14 @@ class Corpus:
 
     @property
     def entry_pattern(self) -> str:
-        return _literal(self.entries_root) + "/e{:04}"
+        return literal(self.entries_root) + "/e{:04}"
 
     @property
     def oneline_pattern(self) -> str:
-        return _literal(self.oneline_root)
+        return literal(self.oneline_root)
 
 
-def _literal(path: Path) -> str:
+def literal(path: Path) -> str:
     """`path` as part of a pattern for str.format()."""
     return str(path).replace("{", "{{").replace("}", "}}")
 

@@ -34,6 +34,7 @@ import workloads
 from drawing import Drawer
 from environments import Environments, Unavailable
 from rows import say
+from scaling.section import SECTION as SCALING
 from sections import EFFORTS, Effort, Interpreter, Place, Row, Section, why_failed
 
 HERE = Path(__file__).resolve().parent
@@ -81,6 +82,7 @@ SECTIONS: list[Section] = [
     Section(
         "memory", "Memory of 16 forked children", _efforts((1, 3), (1, 8), (1, 30)), imports.run_memory, parts.memory,
         figures=series.memory, goals=targets.memory, needs=_PROGRAMS),
+    SCALING,
     Section("cold", "Cold caches", _efforts(None, (3, 90), (7, 300)), _cold, parts.cold, goals=targets.cold, needs=_PROGRAMS),
     Section(
         "syscalls", "System calls per module (strace -c)", _efforts((1, 5), (1, 15), (1, 60)), imports.run_syscalls, parts.syscalls,
