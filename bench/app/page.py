@@ -101,7 +101,7 @@ def imports_part(rows: Sequence[Row]) -> str:
     lines = [(code(row["contender"]), row["statement"], number(statistics.median(row["self_ms"])), number(statistics.median(row["self_cpu_ms"])))
              for row in of_section(rows, "app-imports")]
     return "Of each module by itself, without what it imports; stock Python.\n\n" + table(
-        ("module", "first asked for at", "wall ms", "CPU ms"), lines)
+        ("module", "first asked for at", "wall ms", "CPU ms"), lines, text=True)
 
 
 def _statements(rows: Sequence[Row]) -> str:
@@ -111,7 +111,7 @@ def _statements(rows: Sequence[Row]) -> str:
         notes += ["in a function"] if row["inside"] else []
         lines.append((row["contender"], code(row["label"]), interval(row["saves_ms"]), interval(row["saves_cpu_ms"]), str(row["modules"]), "; ".join(notes)))
     more = f"\n{len(rows) - SHOWN} more are in report.json.\n" if len(rows) > SHOWN else ""
-    return table(("at", "statement", "wall ms", "CPU ms", "modules", ""), lines) + more
+    return table(("at", "statement", "wall ms", "CPU ms", "modules", ""), lines, text=True) + more
 
 
 def drop_part(rows: Sequence[Row]) -> str:

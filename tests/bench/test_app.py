@@ -140,7 +140,7 @@ def test_own_files_are_not_those_of_an_environment_within() -> None:
 
 # --- a program -------------------------------------------------------------------------------------------------------------
 
-BURN_MS = 30
+BURN_MS = 20
 _BURN = f"import time\nend = time.thread_time() + {BURN_MS / 1000}\nwhile time.thread_time() < end: pass\n"
 _FILES = {
     "only_a.py": _BURN,
