@@ -19,7 +19,7 @@ from sections import Effort, Place, Section
 from tables import Row
 
 CACHED, MANY = 1_000_000, 50
-WARM_UP = 3  # runs
+WARM_UP = 2  # runs
 PROGRAM = ("asyncio", "http.server", "xml.dom.minidom", "unittest.mock", "sqlite3", "concurrent.futures", "email.message", "decimal")
 LOADED = ("logging.config", "json", "decimal", "dataclasses")  # what an engine of the memory section imports
 

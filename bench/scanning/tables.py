@@ -33,7 +33,7 @@ Every row does the same: all `.py` files outside of `__pycache__`, `node_modules
 is compared with what was generated before anything is timed. Whole processes, as their parent sees them; `inside` is what the scanner
 itself reports, without an interpreter's start. `of the floor` is the median, round by round, of the wall time divided by that
 of the floor's row named in the heading (below 1 is faster), with its 95 % interval; `CPU of the floor` is the same for the CPU time, which
-neighbours disturb less; `again` is the floor once more, and what a ratio has to be beyond. `calls` are system calls per entry of the tree: by a scanner's own count, else by strace on a small tree, without
+neighbours disturb less; ± is how far the floor is from itself. `calls` are system calls per entry of the tree: by a scanner's own count, else by strace on a small tree, without
 what it takes to start.
 """
 
@@ -73,15 +73,17 @@ def _fastest(rows: Rows, part: str, keys: Sequence[str], field: str) -> Row:
 
 
 def goals(rows: Sequence[Row]) -> list[Goal]:
-    """Of the parts that ran."""
+    """Of the parts and contenders of this run."""
     main, found = compared.parts(Rows.of_main(rows).rows), []
+    took_part = {(row["part"], row["contender"]) for row in main.rows}
     for goal in GOALS:
+        if not all(any((goal.part, key) in took_part for key in keys) for keys in (goal.of, goal.to)):
+            continue
         pair = [_fastest(main, goal.part, keys, goal.field) for keys in (goal.of, goal.to)]
         lacking = next((row for row in pair if goal.field not in row), None)
-        if main.section(goal.part):
-            reason = f"{lacking.get('label', 'its row')}: {lacking['skipped']}" if lacking else ""
-            ratio = None if lacking else ratios(pair[0][goal.field], pair[1][goal.field])
-            found.append(Goal(f"scan, {goal.text}", goal.wanted, goal.met, ratio, why=reason))
+        reason = f"{lacking['label']}: {lacking['skipped']}" if lacking else ""
+        ratio = None if lacking else ratios(pair[0][goal.field], pair[1][goal.field])
+        found.append(Goal(f"scan, {goal.text}", goal.wanted, goal.met, ratio, why=reason))
     return found
 
 

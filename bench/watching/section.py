@@ -49,6 +49,6 @@ def run(place: Place, effort: Effort) -> list[Row]:
 
 
 SECTION = Section(
-    "watch", "Watching a source tree", {"headline": Effort(9, 30), "full": Effort(5, math.inf)}, run, tables.part, tables.plots, tables.figures, tables.goals,
+    "watch", "Watching a source tree", {"headline": Effort(9, 30), "full": Effort(9, math.inf)}, run, tables.part, tables.plots, tables.figures, tables.goals,
     frozenset({"programs"}), watch.PARTS,
 )
