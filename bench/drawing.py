@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from environments import Environments, Unavailable, last_error
+from environments import Environments, Unavailable, directory, last_error
 from plots import Line, Plot
 from rows import say
 
@@ -60,7 +60,7 @@ class Drawer:
 
 def _prepared(build: Path) -> Path:
     kind = f"{sys.version_info[0]}.{sys.version_info[1]}{sys.abiflags}"
-    home = Environments(Path(sys.executable), build / f"py{kind}", _HERE.parent)
+    home = Environments(Path(sys.executable), directory(build, kind, sys.executable), _HERE.parent)
     python, stamp = home.empty("drawing"), home.build / "drawing.pins"
     if not stamp.exists() or stamp.read_text() != _PINS.read_text():
         say("installing matplotlib, which draws the plots")

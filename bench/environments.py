@@ -59,6 +59,11 @@ def revision(checkout: Path) -> str:
     return done.stdout.strip()
 
 
+def directory(build: Path, key: str, base: str | Path) -> Path:
+    """For the environments of an interpreter of kind KEY. Two of one kind, such as the distribution's and pyenv's, never share any."""
+    return build / f"py{key}-{hashlib.sha256(os.path.realpath(base).encode()).hexdigest()[:6]}"
+
+
 @dataclass(frozen=True)
 class Environments:
     """Those of PYTHON in BUILD, a directory of its own; CHECKOUT is what the wheel is built from, with SETTINGS ("cmake.define.X": "1")."""

@@ -245,7 +245,7 @@ def micro(options: argparse.Namespace, needs: frozenset[str]) -> tuple[Path | No
 
 
 def home_of(found: pythons.Found, options: argparse.Namespace) -> Environments:
-    return Environments(found.python, options.build / f"py{found.key}", CHECKOUT)
+    return Environments(found.python, environments.directory(options.build, found.key, found.base), CHECKOUT)
 
 
 def make_place(options: argparse.Namespace, needs: frozenset[str]) -> Place:
