@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rows import say
+from sections import Place
 
+CHECKOUT = Path(__file__).resolve().parents[1]
 PYCDS = "code-data-share==0.1.0"
 
 
@@ -55,6 +57,11 @@ def revision(checkout: Path) -> str:
     except OSError:
         return ""
     return done.stdout.strip()
+
+
+def directory(build: Path, key: str, base: str | Path) -> Path:
+    """For the environments of an interpreter of kind KEY. Two of one kind, such as the distribution's and pyenv's, never share any."""
+    return build / f"py{key}-{hashlib.sha256(os.path.realpath(base).encode()).hexdigest()[:6]}"
 
 
 @dataclass(frozen=True)
@@ -183,3 +190,8 @@ def bench_programs(checkout: Path, build: Path) -> Path:
     tools.run(["cmake", "-S", checkout, "-B", build / "c", "-DLADEWERK_BUILD_BENCH=ON", "-DLADEWERK_BUILD_EXTENSION=OFF"], "not configured")
     tools.run(["cmake", "--build", build / "c"], "not built")
     return build / "c/bench/micro"
+
+
+def beside(place: Place) -> Environments:
+    """Those of the main interpreter, for a section that needs one more."""
+    return Environments(place.main.python, place.build / f"py{place.main.key}", CHECKOUT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stats import Median, Verdict, judge, ratios
+from stats import Median, Verdict, judge, judge_counts, ratios
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,8 @@ class Figure:
     """KEY names it over all reports ("3.11/programs/sympy/ladewerk-stat/cpu_ms"); less is better.
 
     VALUES, BASE and AGAIN are of the same rounds: the samples, what they are divided by (none: the figure stands alone), and BASE
-    measured once more (A/A), whose ratio to BASE is the noise.
+    measured once more (A/A), whose ratio to BASE is the noise. COUNTED: such as calls or instructions, so that few values are enough to say
+    whether it differs.
     """
 
     key: str
@@ -23,6 +24,13 @@ class Figure:
     base: Sequence[float] | None = None
     again: Sequence[float] | None = None
     headline: str = ""  # what it says at the report's top ("sympy: CPU of the process"), where those of other contenders stand beside it
+    counted: bool = False
+
+    @property
+    def place(self) -> tuple[str, str, str, str, str]:
+        """Interpreter, section, workload (a slash may be in it, and it may be missing), contender, field."""
+        python, section, *load, contender, field = self.key.split("/")
+        return python, section, "/".join(load), contender, field
 
     @property
     def median(self) -> Median:
@@ -30,14 +38,17 @@ class Figure:
 
     @property
     def ratio(self) -> Median | None:
-        return ratios(self.values, self.base) if self.base else None
+        """None where there is nothing to divide by: no base, or nothing in it."""
+        return ratios(self.values, self.base) if self.base and all(self.base) else None
 
     @property
     def noise(self) -> Median | None:
-        return ratios(self.again, self.base) if self.again and self.base else None
+        return ratios(self.again, self.base) if self.again and self.base and all(self.base) else None
 
     @property
     def verdict(self) -> Verdict | None:
         """Of the ratio; None without one."""
+        if self.counted and self.base:
+            return judge_counts(self.values, [*self.base, *(self.again or ())])
         ratio = self.ratio
         return judge(ratio, self.noise) if ratio else None

@@ -126,6 +126,11 @@ def interpreter(python: Path) -> dict:
     return json.loads(subprocess.run([python, "-c", _PYTHON], check=True, capture_output=True, text=True).stdout)
 
 
+def key(python: dict) -> str:
+    """What an interpreter is called in reports: "3.11", "3.13t"."""
+    return ".".join(python["version"].split(".")[:2]) + "t" * python["free_threaded"]
+
+
 def tools() -> dict:
     """Versions of the programs that measure; None for one that is not there."""
     return {"hyperfine": first_line("hyperfine", "--version"), "strace": first_line("strace", "--version")}

@@ -167,12 +167,12 @@ def memory(rows: Rows) -> str:
             continue
         children, base = row["children_kb"], rows.base("memory", row["workload"])
         cache = [child["cache"] for child in children]
-        total = _pss_mb(row)
+        total = pss_mb(row)
         lines.append((
             row["label"],
             *(_median_mb(cache, *fields) for fields in (("Shared_Clean", "Shared_Dirty"), ("Private_Clean", "Private_Dirty"))),
             _median_mb([child["all"] for child in children], "Private_Clean", "Private_Dirty"),
-            number(total), "" if row["base"] or "skipped" in base else f"{total / _pss_mb(base):.3f}",
+            number(total), "" if row["base"] or "skipped" in base else f"{total / pss_mb(base):.3f}",
         ))
     head = ("", "cache in a child: shared, MB", "private, MB", "all private of a child, MB", "PSS of all, MB", "of stock")
     return (
@@ -185,7 +185,7 @@ def _median_mb(found: Sequence[dict[str, int]], *fields: str) -> str:
     return f"{statistics.median(sum(kb[field] for field in fields) for kb in found) / 1024:.2f}"
 
 
-def _pss_mb(row: Row) -> float:
+def pss_mb(row: Row) -> float:
     return sum(kb["all"]["Pss"] for kb in (row["parent_kb"], *row["children_kb"])) / 1024
 
 

@@ -33,7 +33,8 @@ class Line:
 
 
 def slope_text(slope: Median) -> str:
-    return f"slope {slope.value:.2f} [{slope.low:.2f}, {slope.high:.2f}]"
+    value, low, high = (f"{round(found, 2) + 0.0:.2f}" for found in (slope.value, slope.low, slope.high))  # no minus before nothing
+    return f"slope {value} [{low}, {high}]"
 
 
 @dataclass(frozen=True)

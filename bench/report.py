@@ -1,146 +1,114 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Turns report.json into Markdown.
+"""Turns report.json into Markdown, and into plots.
 
-    report.py REPORT.json > REPORT.md
+    report.py REPORT.json > REPORT.md    an old report as it would be written today
+    report.py REPORT.json -o DIR         report.md and plots, into DIR
 """
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+import drawing
+import headline
+from drawing import Drawer
+from figures import Figure
 from goals import goals_table
+from head import Document, care, machine_part, pythons, warnings
+from plots import Plot
+from rows import say
 from sections import Section
-from tables import Row, Rows, rounds_of, table, why
-
-Document = dict[str, Any]
-T = TypeVar("T")
-
-
-# --- parts ----------------------------------------------------------------------------------------------------------
-
-def _yes(flag: bool) -> str:
-    return "yes" if flag else "no"
-
-
-def machine_lines(document: Document) -> list[tuple[str, str]]:
-    box, python = document["machine"], document["python"]
-    return [
-        ("machine", f"{box['cpu']}, {box['cores']} cores{', virtual' if box['virtual'] else ''}, {box['memory_gib']} GiB"),
-        ("system", f"{box['kernel']}, {box['filesystem']}" + (f", governor {box['governor']}" if box["governor"] else "")),
-        ("python", f"{python['version']}, {python['compiler']}, configured for PGO: {_yes(python['pgo'])}, LTO: {_yes(python['lto'])}"
-            + (", free-threaded" if python["free_threaded"] else "") + (", debug build" if python["debug"] else "")),
-    ]
-
-
-def run_lines(document: Document) -> list[tuple[str, str]]:
-    others = document["neighbours"]
-    return [
-        ("run", f"{document['started']}, {document['seconds']:.0f} s, seed {document['seed']}{', --quick' if document['quick'] else ''}"),
-        ("neighbours", f"{100 * others['others']:.1f} % of the CPU used by others, {100 * others['stolen']:.1f} % stolen by the hypervisor"),
-    ]
-
-
-def machine_table(document: Document, tested: Iterable[tuple[str, str]]) -> str:
-    return table(("", ""), [*machine_lines(document), *tested, *run_lines(document)], text=True)
-
-
-def rivals_part(document: Document) -> str:
-    """Of a benchmark whose rivals are programs."""
-    return machine_table(document, [("Ladewerk", document["revision"] or "not installed"), ("others", ", ".join(document["versions"]))])
-
-
-def machine_part(document: Document) -> str:
-    packages = {name.lower(): version for name, version in document["python"]["packages"].items()}
-    tested = [f"{name} {packages[name]}" for name in ("sympy", "django", "sqlalchemy", "twisted", "pandas", "boto3") if name in packages]
-    return machine_table(document, [
-        ("Ladewerk", " ".join(filter(None, (packages.get("ladewerk", "not installed"), document["revision"])))),
-        ("programs", ", ".join(tested) or "none"),
-        ("tools", ", ".join(version or f"{name} missing" for name, version in document["tools"].items())),
-    ])
-
-
-def unrest(document: Document) -> list[str]:
-    """What may happen to any run."""
-    found = []
-    if document["neighbours"]["others"] + document["neighbours"]["stolen"] > 0.05:
-        found.append("The machine was not idle: ratios and counts may still hold, absolute times and narrow differences do not.")
-    if document.get("interrupted"):
-        found.append("The run was interrupted: what came after is missing, and so is what was being measured.")
-    if document["why_not"]:
-        found.append(f"Ladewerk could not be installed: {document['why_not']}")
-    return found
-
-
-def care(found: Iterable[str]) -> str:
-    return "Read with care:\n\n" + "\n".join(f"- {text}" for text in found) + "\n"
-
-
-def warnings(document: Document) -> list[str]:
-    """What makes this run less believable."""
-    rows, found = Rows(document["rows"]), unrest(document)
-    if document["python"]["debug"]:
-        found.append("The interpreter is a debug build.")
-    if not document["python"]["pgo"]:
-        found.append(
-            "The interpreter was not configured with --enable-optimizations. Unless its distributor optimized it by other "
-            "means, its Python code runs slower than most, which flatters whoever replaces Python code by C."
-        )
-    for section, workload, field in (("startup", "pass", "wall_ms"), *(("programs", w, "cpu_ms") for w in rows.workloads("programs"))):
-        control = rows.ratio(field, (section, workload, "again"), (section, workload, "stock"))
-        if control and abs(control.value - 1) > 0.02:
-            found.append(f"{workload}: the control, the base measured twice, differs by {100 * (control.value - 1):+.1f} %.")
-    for row in document["rows"]:
-        if missing := row.get("check", {}).get("missing"):
-            found.append(f"{row['title']}, {row['label']}: {len(missing)} modules of stock were not imported, among them {', '.join(missing[:3])}.")
-    return list(dict.fromkeys(found))
-
-
-# --- the whole ------------------------------------------------------------------------------------------------------
+from tables import Row, rounds_of, why
 
 LEGEND = """\
-Contenders take turns; every ratio or difference is formed with the base *of the same round*, its median quoted with the
-95 % interval of the median (below 6 rounds: the range). `bench/README.md` says what each figure means.
+Contenders take turns; every ratio or difference is formed with the base *of the same round*. `0.861 [0.858, 0.866] ±0.004`: the median of
+those, its 95 % interval, and the noise: as far from 1 (from 0, of a difference) goes the interval of the base measured twice. Fewer than 9 rounds claim nothing, and
+what is not wholly outside of the noise is no difference; both are said. `bench/README.md` says what each figure means.
 """
 
-
-def markdown(document: Document, sections: Iterable[Section]) -> str:
-    measured = [(section, theirs) for section in sections if (theirs := [row for row in document["rows"] if row["section"] == section.key])]
-    found = ["# Import benchmark\n", machine_part(document), LEGEND]
-    if unsure := warnings(document):
-        found.append(care(unsure))
-    found += ["## Goals\n", goals_table([goal for section, rows in measured for goal in said_of(section.goals, rows)])]
-    for section, rows in measured:
-        found += [f"## {section.title}{rounds_of(rows)}\n", section_text(section, rows)]
-    return "\n".join(found)
+Made = TypeVar("Made")
 
 
-def ran(rows: Iterable[Row]) -> list[Row]:
-    """Without those that sections.why_failed() made."""
-    return [row for row in rows if row["contender"]]
+def own(section: Section, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """A section's rows; and the ones that say why it failed."""
+    theirs = [row for row in rows if row["section"] == section.key]
+    return [row for row in theirs if row["contender"]], [row for row in theirs if not row["contender"]]
 
 
-def said_of(of: Callable[[Sequence[Row]], list[T]], rows: Sequence[Row]) -> list[T]:
-    """What a section says of its rows; what cannot be said of half a section costs nobody the rest of a report."""
+def made(section: Section, rows: Sequence[Row], make: Callable[[Sequence[Row]], list[Made]]) -> list[Made]:
+    """What a section makes of its rows; nothing when it has none, or stumbles over them: that costs nobody the rest of a report."""
+    done, _ = own(section, rows)
     try:
-        return of(ran(rows))
+        return make(done) if done else []
     except Exception:
+        say(f"{section.key}:")
         traceback.print_exc()
         return []
 
 
+def all_figures(rows: Sequence[Row], sections: Sequence[Section]) -> list[Figure]:
+    return [figure for section in sections for figure in made(section, rows, section.figures)]
+
+
+def all_plots(rows: Sequence[Row], sections: Sequence[Section]) -> list[Plot]:
+    return [plot for section in sections for plot in made(section, rows, section.plots)]
+
+
 def section_text(section: Section, rows: Sequence[Row]) -> str:
-    """The part of a section, and why it failed."""
-    failed = [f"The section failed: {why(row)}\n" for row in rows if not row["contender"]]
+    """Its tables; why there are none, or not all."""
+    done, failed = own(section, rows)
+    texts = [f"The section failed: {why(row)}\n" for row in failed]
     try:
-        return "\n".join([*failed, section.part(ran(rows))] if ran(rows) else failed)
+        return "\n".join([*texts, section.part(done)] if done else texts)
     except Exception as error:
         traceback.print_exc()
-        return "\n".join([*failed, f"*Its tables cannot be made: {type(error).__name__}: {error}*\n"])
+        return "\n".join([*texts, f"*Its tables cannot be made: {type(error).__name__}: {error}*\n"])
+
+
+def _shown(section: Section, rows: Sequence[Row], drawn: bool) -> list[str]:
+    """Its plots, as far as they were drawn."""
+    return [drawing.markdown(plot) for plot in made(section, rows, section.plots)] if drawn else []
+
+
+def modern(document: Document) -> Document:
+    """Rows of a report from before there were several interpreters say whose they are; sections that only it has are left out."""
+    key = next(iter(pythons(document)))
+    return {**document, "rows": [{"python": key, **row} for row in document["rows"]]}
+
+
+def markdown(document: Document, sections: Sequence[Section], drawn: bool = False, undrawn: str = "") -> str:
+    """DRAWN: the plots are there; UNDRAWN: why they are not."""
+    document = modern(document)
+    rows = document["rows"]
+    figures = all_figures(rows, sections)
+    found = ["# Import benchmark\n", machine_part(document), LEGEND]
+    if top := headline.table_of(figures):
+        found += ["## Headline\n", top]
+    if unsure := warnings(document, figures):
+        found.append(care(unsure))
+    if goals := [goal for section in sections for goal in made(section, rows, section.goals)]:
+        found += ["## Goals\n", goals_table(goals)]
+    if undrawn:
+        found.append(f"There are no plots: {undrawn}.\n")
+    for section in sections:
+        done, failed = own(section, rows)
+        if done or failed:
+            found += [f"## {section.title}{rounds_of(done)}\n", section_text(section, rows), *_shown(section, rows, drawn)]
+    return "\n".join(found)
+
+
+def illustrated(sections: Sequence[Section], output: Path, drawer: Drawer) -> Callable[[Document], str]:
+    """Draws a document's plots into OUTPUT, and says in Markdown what is in it."""
+    def make(document: Document) -> str:
+        undrawn = drawer.draw(all_plots(modern(document)["rows"], sections), output / drawing.DIRECTORY)
+        return markdown(document, sections, drawn=bool(drawer.python and not undrawn), undrawn=undrawn)
+    return make
 
 
 def show(markdown: Callable[[Document], str], usage: str | None) -> None:
@@ -150,7 +118,21 @@ def show(markdown: Callable[[Document], str], usage: str | None) -> None:
     print(markdown(json.loads(Path(sys.argv[1]).read_text())), end="")
 
 
-if __name__ == "__main__":
+def main() -> None:
     import suite  # which imports this module
 
-    show(lambda document: markdown(document, suite.SECTIONS), __doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("report", type=Path, help="report.json")
+    parser.add_argument("-o", "--output", type=Path, help="where report.md and plots go; without: Markdown to standard output")
+    parser.add_argument("--build", type=Path, default=suite.CHECKOUT / "build-bench", help="where what draws the plots is kept (default: build-bench/)")
+    options = parser.parse_args()
+    document = json.loads(options.report.read_text())
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
+        (options.output / "report.md").write_text(illustrated(suite.SECTIONS, options.output, Drawer.found(options.build.absolute()))(document))
+    else:
+        print(markdown(document, suite.SECTIONS), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from figures import Figure
+from parts import pss_mb
 from plots import Line, Plot
 from stats import Median, differences, ratios
 from tables import Row, Rows, by_python
 
 HEADLINES = {  # section/workload/field: what the headline says of it; {} is the title
     "programs/*/cpu_ms": "{}: CPU of the process",
+    "pythons/*/cpu_ms": "{}: CPU of the process",
     "paths/entries-1000/inside_wall_ms": "200 modules behind {}",
     "modules/oneline/inside_wall_ms": "{}",
 }
@@ -58,31 +60,26 @@ def bars(rows: Rows, section: str, found: Callable[[Row, Row], Median], leave_ou
     return lines, [rows.title(section, load) for load in loads]
 
 
-def _named(section: str, rows: Rows, all_rows: Sequence[Row]) -> str:
-    """A plot's key: with the interpreter where there are several."""
-    python = rows.rows[0].get("python", "")
-    return section if len(by_python(all_rows)) == 1 else f"{section}-{python}"
-
-
 def _ratio_of(field: str) -> Callable[[Row, Row], Median]:
     return lambda row, base: ratios(row[field], base[field])
 
 
-def ratio_bars(key: str, title: str, y: str, field: str, leave_out: Sequence[str] = ("ladewerk-learning",)) -> Callable[[Sequence[Row]], list[Plot]]:
+def ratio_bars(key: str, title: str, y: str, field: str, leave_out: Sequence[str] = ()) -> Callable[[Sequence[Row]], list[Plot]]:
     """Ratios to the base of each workload, as bars."""
     def plots(rows: Sequence[Row]) -> list[Plot]:
-        found = []
-        for theirs in by_python(rows).values():
+        found, those = [], by_python(rows)
+        for python, theirs in those.items():
             lines, names = bars(theirs, theirs.rows[0]["section"], _ratio_of(field), leave_out)
+            its_key, its_title = (key, title) if len(those) == 1 else (f"{key}-{python}", f"{title}: CPython {python}")
             if lines:
-                found.append(Plot(_named(key, theirs, rows), title, "", y, lines, names=names, mark=1.0))
+                found.append(Plot(its_key, its_title, "", y, lines, names=names, mark=1.0))
         return found
     return plots
 
 
 def programs(key: str) -> Callable[[Sequence[Row]], list[Plot]]:
     return ratio_bars(f"{key}-cpu", "CPU of the whole process, of stock", "of stock (below 1 is less)", "cpu_ms",
-                      ("ladewerk-learning", "ladewerk-gc0", "ladewerk-unmarshal0"))
+                      ("again", "ladewerk-learning", "ladewerk-gc0", "ladewerk-unmarshal0"))
 
 
 def startup(rows: Sequence[Row]) -> list[Plot]:
@@ -105,8 +102,39 @@ def paths(rows: Sequence[Row]) -> list[Plot]:
     loads = [load for load in main.workloads("paths") if load.removeprefix("entries-").isdigit()]
     xs, lines = [int(load.removeprefix("entries-")) for load in loads], []
     for key, label in {row["contender"]: row["label"] for row in main.section("paths")}.items():
-        series = [main.get("paths", load, key).get("inside_wall_ms") for load in loads]
+        series = [main.get("paths", load, key).get("inside_wall_ms", ()) for load in loads]
         if all(series) and key not in ("again", "ladewerk-learning"):
             lines.append(Line.measured(label, xs, series, kind(key), slope=True))
     title = f"{main.rows[0].get('count', '')} modules, all behind so many path entries"
     return [Plot("paths", title, "path entries", "ms", lines, log_x=True, log_y=True)] if lines else []
+
+
+def calls(rows: Sequence[Row]) -> list[Figure]:
+    """Counted once: a figure of one value."""
+    return [
+        Figure("/".join((row.get("python", ""), "syscalls", row["workload"], row["contender"], "calls")), f"{row['title']}: {row['label']}", "calls",
+               [round(sum(row["calls"].values(), 0.0), 3)], headline="system calls per module of a package" if row["workload"] == "oneline" else "", counted=True)
+        for row in rows if "calls" in row
+    ]
+
+
+def memory(rows: Sequence[Row]) -> list[Figure]:
+    """Looked at once: of one value, beside that of the base."""
+    found = []
+    for python, theirs in by_python(rows).items():
+        for row in theirs.rows:
+            if "children_kb" in row:
+                base = theirs.base("memory", row["workload"])
+                of = [pss_mb(base)] if row is not base and "children_kb" in base else None
+                found.append(Figure("/".join((python, "memory", row["workload"], row["contender"], "pss_mb")), f"{row['title']}: {row['label']}", "MB", [pss_mb(row)], of))
+    return found
+
+
+def syscalls(rows: Sequence[Row]) -> list[Plot]:
+    main = Rows.of_main(rows)
+    loads, lines = main.workloads("syscalls"), []
+    for key, label in {row["contender"]: row["label"] for row in main.rows}.items():
+        found = [(place, sum(row["calls"].values(), 0.0)) for place, load in enumerate(loads) for row in [main.get("syscalls", load, key)] if "calls" in row]
+        if found:
+            lines.append(Line.of(label, [place for place, _ in found], [Median.of([count]) for _, count in found], kind(key)))
+    return [Plot("syscalls", "System calls per module", "", "calls", lines, names=[main.title("syscalls", load) for load in loads])] if lines else []

@@ -72,6 +72,39 @@ def differences(values: Sequence[float], base: Sequence[float]) -> Median:
     return Median.of([value - other for value, other in zip(values, base, strict=True)])
 
 
+def middle_ratio(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Median:
+    """Of several (values, base): the median of their ratios in each round, and of those the median. Where each has rounds of its own, a
+    round is of one number, not of one time."""
+    series = [[value / other for value, other in zip(values, base, strict=True)] for values, base in pairs]
+    return Median.of([statistics.median(found) for found in zip(*series)])
+
+
+def quotient(one: Median, other: Median) -> Median:
+    """one/other of two medians that nothing pairs, such as those of two runs. Its interval is made of theirs (Zou and Donner's MOVER, 2008, on
+    logarithms): the distances to the limits add like independent errors. Both have to be positive, limits and all."""
+    value = math.log(one.value) - math.log(other.value)
+    down = math.hypot(math.log(one.value) - math.log(one.low), math.log(other.high) - math.log(other.value))
+    up = math.hypot(math.log(one.high) - math.log(one.value), math.log(other.value) - math.log(other.low))
+    return Median(math.exp(value), math.exp(value - down), math.exp(value + up), min(one.n, other.n))
+
+
+def apart(n: int, other: int) -> float:
+    """How likely the intervals (Median.of) of N and of OTHER values of one and the same continuous distribution have nothing in common.
+
+    Whatever distribution it is: the limits are order statistics, so that only ranks count. The h-th of one is below the l-th of the other when at
+    least h of the h + l - 1 smallest of all are the one's.
+    """
+    (low, high), (other_low, other_high) = _interval(n), _interval(other)
+    return _below(n, high + 1, other, other_low + 1) + _below(other, other_high + 1, n, low + 1)
+
+
+def _below(n: int, rank: int, other: int, other_rank: int) -> float:
+    """Probability that the RANK-th smallest of n values is below the OTHER_RANK-th smallest of the other ones."""
+    first = rank + other_rank - 1
+    ways = sum(comb(n, k) * comb(other, first - k) for k in range(rank, min(n, first) + 1))
+    return ways / comb(n + other, first)
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The value that SHARE (0 to 1) of all values do not exceed: one of them, never something between two (nearest rank)."""
     ordered = sorted(values)
@@ -93,6 +126,16 @@ def judge(found: Median, noise: Median | None = None, equal: float = 1.0) -> Ver
         return Verdict.FEW
     low, high = (min(equal, noise.low), max(equal, noise.high)) if noise else (equal, equal)
     return Verdict.LESS if found.high < low else Verdict.MORE if found.low > high else Verdict.SAME
+
+
+SLACK = 0.005, 0.02  # by how much counts may differ by chance: in proportion, and of one
+
+
+def judge_counts(values: Sequence[float], base: Sequence[float]) -> Verdict:
+    """The same of counts, such as calls per module: VALUES lie above or below all of BASE, and further off than the start of a process varies."""
+    proportion, least = SLACK
+    slack = max(proportion * max(base), least)
+    return Verdict.LESS if max(values) < min(base) - slack else Verdict.MORE if min(values) > max(base) + slack else Verdict.SAME
 
 
 def slopes(xs: Sequence[float], series: Sequence[Sequence[float]]) -> Median:

@@ -21,24 +21,33 @@ from pathlib import Path
 
 import cold
 import contenders
+import engines
 import environments
+import graph
 import imports
 import machine
 import parts
 import pythons
+import registry
+import reloading.section
 import report
 import running
+import scanning.section
 import series
 import targets
+import tracing.trace
+import watching.section
 import workloads
+from drawing import Drawer
 from environments import Environments, Unavailable
 from rows import say
+from scaling.section import SECTION as SCALING
 from sections import EFFORTS, Effort, Interpreter, Place, Row, Section, why_failed
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent
 
-# What takes the whole command line when it is given: module.main(arguments).
+# What takes the whole command line when it is given: module.main(arguments), which returns the exit status.
 MODES = {"--app": "app.__main__", "--compare": "compare"}
 
 
@@ -79,14 +88,22 @@ SECTIONS: list[Section] = [
         series.programs("peers"), series.figures(*_TIMES), needs=_PROGRAMS),
     Section(
         "memory", "Memory of 16 forked children", _efforts((1, 3), (1, 8), (1, 30)), imports.run_memory, parts.memory,
-        goals=targets.memory, needs=_PROGRAMS),
+        figures=series.memory, goals=targets.memory, needs=_PROGRAMS),
+    SCALING,
     Section("cold", "Cold caches", _efforts(None, (3, 90), (7, 300)), _cold, parts.cold, goals=targets.cold, needs=_PROGRAMS),
     Section(
         "syscalls", "System calls per module (strace -c)", _efforts((1, 5), (1, 15), (1, 60)), imports.run_syscalls, parts.syscalls,
-        goals=targets.syscalls),
+        series.syscalls, series.calls, targets.syscalls),
     Section(
         "hyperfine", "Cross-check with hyperfine", _efforts(None, (3, 20), (8, 300)), imports.run_hyperfine, parts.hyperfine,
         needs=_PROGRAMS | {"small"}),
+    scanning.section.SECTION,
+    watching.section.SECTION,
+    reloading.section.SECTION,
+    tracing.trace.SECTION,
+    engines.SECTION,
+    graph.SECTION,
+    registry.SECTION,
 ]
 
 
@@ -102,8 +119,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     effort.add_argument("--quick", dest="effort", action="store_const", const="quick", default="headline", help="a short look: 2 to 3 minutes once built")
     effort.add_argument("--full", dest="effort", action="store_const", const="full", help="everything (default: the headline set, at most 15 minutes)")
     parser.add_argument(
-        "--only", action="extend", type=lambda text: text.split(","), metavar="SECTION",
-        help=f"these sections, with the effort that has them: {', '.join(keys)}; may be given more than once")
+        "--only", action="extend", type=lambda text: text.split(","), metavar="SECTION[/PART]",
+        help=f"these sections, with the effort that has them: {', '.join(keys)}; may be given more than once. Parts: "
+        + ", ".join(f"{section.key}/{part}" for section in SECTIONS for part in section.parts))
     parser.add_argument(
         "--program", action="append", choices=[program.key for program in workloads.PROGRAMS], help="of the programs, this one; may be given more than once")
     parser.add_argument(
@@ -114,9 +132,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of what is generated, and of the order (default: 1)")
     parser.add_argument("--build", type=Path, default=CHECKOUT / "build-bench", help="where environments and corpora are kept (default: build-bench/)")
     parser.add_argument("-o", "--output", type=Path, help="directory for report.md, report.json and plots (default: bench/results/DATE-pyVERSION/)")
+    parser.add_argument("--no-plots", action="store_true", help="tables alone: matplotlib is not installed")
     options = parser.parse_args(argv)
-    if unknown := set(options.only or ()) - set(keys):
+    known = {*keys, *(f"{section.key}/{part}" for section in SECTIONS for part in section.parts)}
+    if unknown := set(options.only or ()) - known:
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(keys)}")
+    options.parts = {}
+    for key, _, part in (word.partition("/") for word in options.only or ()):
+        options.parts.setdefault(key, []).extend([part] * bool(part))
+    options.only = list(options.parts)
     if options.runs is not None and options.runs < 1:
         parser.error("-n needs a positive number")
     if options.venv and options.python:
@@ -155,9 +179,8 @@ def interpreters(options: argparse.Namespace) -> list[pythons.Found]:
     sys.exit("run.sh: no CPython {}.{} or newer was found; name one with --python".format(*pythons.OLDEST))
 
 
-def prepare(found: pythons.Found, options: argparse.Namespace, needs: frozenset[str], packages: Sequence[str]) -> Interpreter:
-    """An interpreter in its environments, with what the sections need; what cannot be had is in its failures."""
-    home = Environments(found.python, options.build / f"py{found.key}", CHECKOUT)
+def prepare(found: pythons.Found, home: Environments, needs: frozenset[str], packages: Sequence[str], as_it_is: bool = False) -> Interpreter:
+    """An interpreter in its environments, with what the sections need; what cannot be had is in its failures. AS_IT_IS: in one of the user's."""
     beside: dict[str, Path] = {}
     failures: dict[str, str] = {}
 
@@ -172,11 +195,11 @@ def prepare(found: pythons.Found, options: argparse.Namespace, needs: frozenset[
     if "bare" in failures:
         # Nothing of it can be measured: whatever the interpreter itself has installed would be as well.
         return Interpreter(found.key, found.python, no_packages(found), failures["bare"], {}, dict.fromkeys(packages, failures["bare"]))
-    if options.venv:
+    if as_it_is:
         failures["pycds"] = "--venv is left as it is"
         return Interpreter(found.key, found.python, machine.interpreter(found.python), "", beside, failures)
     python = home.empty("programs")
-    failures |= home.packages("programs", packages)
+    failures |= {package.partition("==")[0]: why for package, why in home.packages("programs", packages).items()}
     if "pycds" in needs:
         attempt("pycds", lambda: home.twin("pycds", "programs", environments.PYCDS))
     attempt("ladewerk", lambda: home.ladewerk("programs"))
@@ -221,17 +244,21 @@ def micro(options: argparse.Namespace, needs: frozenset[str]) -> tuple[Path | No
         return None, str(why)
 
 
+def home_of(found: pythons.Found, options: argparse.Namespace) -> Environments:
+    return Environments(found.python, environments.directory(options.build, found.key, found.base), CHECKOUT)
+
+
 def make_place(options: argparse.Namespace, needs: frozenset[str]) -> Place:
     """Everything that sections are given, the working directory included."""
     main, *others = interpreters(options)
     mine, everywhere = wanted(options, needs)
-    ready = [main_one(prepare(main, options, needs, mine))]
+    ready = [main_one(prepare(main, home_of(main, options), needs, mine, as_it_is=bool(options.venv)))]
     if needs & {"pythons", "everywhere"}:
-        ready += [prepare(other, options, frozenset(), everywhere) for other in others]
+        ready += [prepare(other, home_of(other, options), frozenset(), everywhere) for other in others]
     programs, no_programs = micro(options, needs)
     state = options.build / "state"
     fresh_state(state, ready)
-    return Place(ready, options.build, state, programs, options.effort, options.seed, no_programs, options.program or ())
+    return Place(ready, options.build, state, programs, options.effort, options.seed, no_programs, options.program or (), options.parts)
 
 
 def fresh_state(state: Path, ready: Sequence[Interpreter]) -> None:
@@ -268,21 +295,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     for option, module in MODES.items():
         if any(word == option or word.startswith(f"{option}=") for word in argv):
-            importlib.import_module(module).main(argv)
-            return
+            sys.exit(importlib.import_module(module).main(argv))
     options = parse(argv)
     running.end_in_order()
     with ExitStack() as stack:
         stack.callback(os.close, running.alone(options.build))
         work = chosen(options)
         place = make_place(options, frozenset().union(*(section.needs for section, _ in work)))
+        drawer = Drawer(None) if options.no_plots else Drawer.found(options.build)
         run, interrupted = running.Run(with_facts(options, place)), ""
         try:
             for section, effort in work:
                 run_section(run, section, place, effort)
         except (KeyboardInterrupt, SystemExit) as end:
             interrupted = str(end) or "interrupted"
-        run.write(lambda document: report.markdown(document, SECTIONS), {**facts(place, argv), "interrupted": interrupted})
+        run.write(report.illustrated(SECTIONS, options.output, drawer), {**facts(place, argv), "interrupted": interrupted})
     print((options.output / "report.md").read_text(), end="")
     say(f"written: {options.output}/report.md and report.json")
     if interrupted:

@@ -2,15 +2,15 @@
 """What the import sections are to reach, by the main interpreter."""
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 
 from goals import Goal
 from parts import CONDITIONS, added, apart_from_interpreter, over_floor, private_kb, shared_cache, times_less
-from stats import Median, differences
+from stats import Median, differences, middle_ratio
 from tables import Row, Rows
 
 Found = tuple[Median | float, str]  # what was measured, and of which program
+Worst = tuple[Median | float | None, str]  # the one that decides; None: there is none
 
 _ONE_LINE = "one-line module, over executing it, CPython's module lock apart"
 
@@ -76,14 +76,14 @@ def programs(rows: Sequence[Row]) -> list[Goal]:
 
 
 def _programs(rows: Rows, key: str, name: str) -> list[Goal]:
-    def worst(field: str, base: str) -> Found:
+    def worst(field: str, base: str) -> Worst:
         return _extreme(_of(rows, field, key, base), max)
 
-    def goal(text: str, wanted: str, met: Callable[[float], bool], found: Found) -> Goal:
+    def goal(text: str, wanted: str, met: Callable[[float], bool], found: Worst) -> Goal:
         return Goal(f"{name}: {text}", wanted, met, *found)
 
     return [
-        Goal(f"{name}: process CPU of stock, median", "<= 0.80", lambda v: v <= 0.80, median_of_programs(rows, "cpu_ms", key, "stock")),
+        Goal(f"{name}: process CPU of stock, median", "<= 0.80", lambda v: v <= 0.80, _middle(rows, "cpu_ms", key, "stock")),
         goal("process CPU of stock, worst", "<= 0.90", lambda v: v <= 0.90, worst("cpu_ms", "stock")),
         goal("process CPU of stock with `gc.disable()`, worst", "< 1", lambda v: v < 1, worst("cpu_ms", "gc")),
         goal("process CPU of PyCDS, worst", "<= 1", lambda v: v <= 1, worst("cpu_ms", "pycds")),
@@ -99,22 +99,28 @@ def _of(rows: Rows, field: str, key: str, base: str) -> list[Found]:
     return [(ratio, load) for ratio, load in found if ratio]
 
 
-def median_of_programs(rows: Rows, field: str, key: str, base: str) -> Median | None:
-    """Of each round the median over the programs, and of those the median. Programs take turns by themselves: their rounds are of one
-    number, not of one time."""
+def _middle(rows: Rows, field: str, key: str, base: str) -> Median | None:
     pairs = [[rows.get("programs", load, who).get(field) for who in (key, base)] for load in rows.workloads("programs")]
-    series = [[a / b for a, b in zip(of, to, strict=True)] for of, to in pairs if of and to]
-    return Median.of([statistics.median(found) for found in zip(*series)]) if series else None
+    found = [(of, to) for of, to in pairs if of and to]
+    return middle_ratio(found) if found else None
 
 
 def _private(rows: Rows, key: str) -> list[Found]:
-    pairs = [(*(private_kb(rows.get("programs", load, who)) for who in (key, "stock")), load) for load in rows.workloads("programs")]
-    return [(here / stock, load) for here, stock, load in pairs if here and stock]
+    found: list[Found] = []
+    for load in rows.workloads("programs"):
+        here, stock = (private_kb(rows.get("programs", load, who)) for who in (key, "stock"))
+        if here and stock:
+            found.append((here / stock, load))
+    return found
 
 
-def _extreme(found: Sequence[Found], pick: Callable[..., Found]) -> tuple[Median | float | None, str]:
+def _extreme(found: Sequence[Found], pick: Callable[..., Found]) -> Worst:
     """The worst of them, and whose it is."""
     return pick(found, key=lambda one: one[0].value if isinstance(one[0], Median) else one[0]) if found else (None, "")
+
+
+def _at_least(bound: float) -> Callable[[float], bool]:
+    return lambda value: value >= bound
 
 
 def cold(rows: Sequence[Row]) -> list[Goal]:
@@ -122,7 +128,7 @@ def cold(rows: Sequence[Row]) -> list[Goal]:
     return [
         Goal(
             f"{name}, `{mode}`: time added{', interpreter apart' * apart}, times less than stock, worst", f">= {times}",
-            lambda v, times=times: v >= times, *_extreme(_times_less(main, f"ladewerk-{mode}", condition, apart), min),
+            _at_least(times), *_extreme(_times_less(main, f"ladewerk-{mode}", condition, apart), min),
         )
         for mode, times in (("stat", 3), ("frozen", 8)) for condition, name in CONDITIONS.items() for apart in (False, True)
     ]

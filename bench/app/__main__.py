@@ -24,7 +24,7 @@ from app.analysis import Analysis, Shown, Times
 from app.command import Program, Refused
 from app.outcome import Alike, Outcome
 from app.overlay import Overlay, Way
-from environments import Environments, Unavailable
+from environments import Environments, Unavailable, directory
 from pair import Command, Failed
 from rows import say
 from sections import Effort
@@ -253,7 +253,7 @@ def ladewerk(program: Program, options: argparse.Namespace) -> tuple[Path | None
     """A directory with the package as it is installed for the program's interpreter, or why there is none."""
     if options.ladewerk:
         return options.ladewerk, ""
-    home = Environments(Path(program.python.base), options.build / f"py{program.python.key}", CHECKOUT)
+    home = Environments(Path(program.python.base), directory(options.build, program.python.key, program.python.base), CHECKOUT)
     try:
         python = home.ladewerk("small")
     except Unavailable as why:

@@ -11,7 +11,8 @@ from typing import Any
 
 from app.analysis import PHASES
 from figures import Figure
-from report import care, machine_table, show, unrest
+from head import care, machine_table, unrest
+from report import show
 from stats import Median
 from tables import Row, Rows, escaped, number, rounds_of, table, why
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import pytest
 from figures import Figure
-from stats import Median, Verdict, differences, judge, percentile, ratios, slopes
+from stats import Median, Verdict, apart, differences, judge, judge_counts, percentile, quotient, ratios, slopes
 
 
 def drawn_again(values: Sequence[float]) -> list[float]:
@@ -96,3 +96,35 @@ def test_slopes(power: float) -> None:
     noise = [0.9, 1.0, 1.1]  # of a round: it moves the line, not its slope
     found = slopes(xs, [[factor * 5 * x**power for factor in noise] for x in xs])
     assert math.isclose(found.value, power, abs_tol=1e-9) and found.n == 3
+
+
+@pytest.mark.parametrize(("n", "other"), [(5, 5), (7, 7), (6, 9), (9, 6), (1, 1)])
+def test_apart_is_counted_out(n: int, other: int) -> None:
+    """All ways in which the values of one and the other can be ordered are equally likely."""
+    ways = disjoint = 0
+    for ranks in itertools.combinations(range(n + other), n):
+        ways += 1
+        rest = sorted(set(range(n + other)) - set(ranks))
+        disjoint += not Median.of(ranks).overlaps(Median.of(rest))
+    assert apart(n, other) == pytest.approx(disjoint / ways)
+
+
+def test_quotient() -> None:
+    """Independent errors add like the sides of a right angle; the quotient the other way round is the reciprocal."""
+    ten_percent = Median(2.0, 2.0 / 1.1, 2.0 * 1.1, 15)
+    found = quotient(ten_percent, ten_percent)
+    assert found.value == 1.0 and found.n == 15
+    assert found.high == pytest.approx(math.exp(math.log(1.1) * math.sqrt(2))) and found.low == pytest.approx(1 / found.high)
+    exact = Median(1.0, 1.0, 1.0, 9)
+    there, back = quotient(ten_percent, exact), quotient(exact, ten_percent)
+    assert (there.value, there.low, there.high, there.n) == pytest.approx((2.0, ten_percent.low, ten_percent.high, 9))
+    assert (back.value, back.low, back.high) == pytest.approx((1 / there.value, 1 / there.high, 1 / there.low))
+
+
+def test_counts() -> None:
+    assert judge_counts([12.01], [12.0, 12.02]) is Verdict.SAME
+    assert judge_counts([13.0], [12.0]) is Verdict.MORE
+    assert judge_counts([0.0], [2.0]) is Verdict.LESS
+    assert judge_counts([0.01], [0.0]) is Verdict.SAME
+    assert judge_counts([40_300.0, 39_900.0], [40_000.0]) is Verdict.SAME
+    assert judge_counts([40_300.0, 40_250.0], [40_000.0]) is Verdict.MORE

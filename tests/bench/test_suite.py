@@ -17,7 +17,7 @@ import report
 import running
 import suite
 import workloads
-from environments import fingerprint, last_error
+from environments import directory, fingerprint, last_error
 from pythons import Unfit
 from sections import EFFORTS, NEEDS, Effort, Interpreter, Place, Row, Section
 
@@ -84,7 +84,7 @@ def interpreter(tmp_path: Path) -> Callable[..., Path]:
     def make(name: str, version: tuple[int, int], free_threaded: bool = False, implementation: str = "cpython") -> Path:
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        facts = {"implementation": implementation, "version": version, "free_threaded": free_threaded, "executable": str(file)}
+        facts = {"implementation": implementation, "version": version, "free_threaded": free_threaded, "executable": str(file), "base": str(file)}
         file.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(facts)}\nEND\n")
         file.chmod(0o755)
         return file
@@ -133,6 +133,14 @@ def test_last_error_is_the_one_that_tells() -> None:
     )
     assert last_error(log) == "No matching distribution: x not found"
     assert "install.log" in last_error("all is well")
+
+
+def test_two_interpreters_of_one_kind_share_no_environments(tmp_path: Path) -> None:
+    """The control: the same one by another name does."""
+    (tmp_path / "link").symlink_to(sys.executable)
+    ours = directory(tmp_path, "3.11", sys.executable)
+    assert ours == directory(tmp_path, "3.11", tmp_path / "link")
+    assert ours != directory(tmp_path, "3.11", "/opt/another/bin/python3") and ours.name.startswith("py3.11-")
 
 
 def test_fingerprint_changes_with_what_is_built(tmp_path: Path) -> None:
@@ -207,7 +215,7 @@ def test_whoever_ends_us_is_not_a_failing_section(run: running.Run, place: Place
 # --- for real ---------------------------------------------------------------------------------------------------------
 
 def start(tmp_path: Path, *argv: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-B", str(SUITE), "--venv", sys.prefix, "--build", str(tmp_path / "build"), "-o", str(tmp_path / "out"), *argv]
+    command = [sys.executable, "-B", str(SUITE), "--venv", sys.prefix, "--build", str(tmp_path / "build"), "-o", str(tmp_path / "out"), "--no-plots", *argv]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

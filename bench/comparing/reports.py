@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""The figures of a report.json, by their keys; what a reader must know before two of them are compared."""
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from figures import Figure
+from report import all_figures
+
+Document = Mapping[str, Any]
+
+
+class Unfit(Exception):
+    """No report, or none that has figures; str() says why."""
+
+
+def load(name: str) -> dict[str, Any]:
+    """A report.json of any kind. Unfit: it is none."""
+    try:
+        with open(name) as file:
+            document = json.load(file)
+    except OSError as error:
+        raise Unfit(f"{name}: {error.strerror}") from None
+    except ValueError:
+        raise Unfit(f"{name} is not JSON") from None
+    if not isinstance(document, dict) or "rows" not in document or "machine" not in document:
+        raise Unfit(f"{name} is no report of bench/run.sh")
+    return document
+
+
+def read(name: str) -> Document:
+    """One with figures of its own."""
+    document = load(name)
+    if "comparison" in document:
+        raise Unfit(f"{name} is itself a comparison; give two reports of bench/run.sh without --compare")
+    return document
+
+
+def keyed(figures: Iterable[Figure]) -> dict[str, Figure]:
+    """By key. ValueError: two have the same one, so that a comparison could take one for the other."""
+    found: dict[str, Figure] = {}
+    for figure in figures:
+        if found.setdefault(figure.key, figure) is not figure:
+            raise ValueError(f"two figures have the key {figure.key}")
+    return found
+
+
+def figures_of(document: Document) -> dict[str, Figure]:
+    """Those of all sections that there are today."""
+    import suite  # which has comparisons as one of its modes
+
+    return keyed(all_figures(document["rows"], suite.SECTIONS))
+
+
+def remarks(one: Document, other: Document) -> Iterator[str]:
+    """What makes a comparison of two reports less believable."""
+    for name, text in (("machine", "of different machines"), ("effort", "of different efforts"), ("seed", "of different corpora")):
+        if one.get(name) != other.get(name):
+            yield f"the reports are {text}"
+    if one["python"]["version"] != other["python"]["version"]:
+        yield "the reports are of different versions of Python"
+    for document, which in ((one, "first"), (other, "second")):
+        others = document["neighbours"]
+        if others["others"] + others["stolen"] > 0.05:
+            yield f"the machine was not idle during the {which} run"

@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The few figures that a reader should see first; and they, with one plot, put into the README.
+
+    headline.py REPORT_DIR     of a report that may be quoted: all of it, on an idle machine, of a committed state
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import head
+from figures import Figure
+from stats import Median, Verdict, middle_ratio
+from tables import number, ratio_text, table
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+BASE = "stock"
+COLUMNS = {  # contenders, in this order, as far as they were measured
+    "gc": "stock, `gc.disable()`", "dictfinder": "naive dict finder", "pycds": "PyCDS",
+    "ladewerk-stat": "Ladewerk, stat", "ladewerk-watch": "Ladewerk, watch", "ladewerk-frozen": "Ladewerk, frozen",
+}
+SECTION = "programs"  # whose rows have a middle, too
+PLOT = "programs-cpu"
+
+BEGIN, END = "<!-- begin: made by bench/headline.py -->", "<!-- end: made by bench/headline.py -->"
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+def _groups(figures: Sequence[Figure]) -> dict[tuple[str, str], dict[str, Figure]]:
+    """Those for the headline: (interpreter, text) -> contender -> figure, the first where several sections have one."""
+    found: dict[tuple[str, str], dict[str, Figure]] = {}
+    for figure in figures:
+        if figure.headline:
+            python, _, _, contender, _ = figure.place
+            found.setdefault((python, figure.headline), {}).setdefault(contender, figure)
+    return found
+
+
+def _value(figure: Figure) -> str:
+    found = figure.median
+    return f"{number(found.value)} {figure.unit}"
+
+
+def _cell(figure: Figure | None) -> str:
+    if figure is None:
+        return ""
+    return ratio_text(figure.ratio, figure.noise, figure.verdict) if figure.ratio else _value(figure)
+
+
+def _of_base(group: dict[str, Figure]) -> str:
+    """What ratios are of."""
+    if BASE in group:
+        return _value(group[BASE])
+    return next((f"{number(Median.of(figure.base).value)} {figure.unit}" for figure in group.values() if figure.base), "")
+
+
+def _middle(groups: Sequence[dict[str, Figure]], contender: str) -> str:
+    """Of the programs, round by round."""
+    pairs = [(figure.values, figure.base) for group in groups if (figure := group.get(contender)) and figure.base]
+    return ratio_text(middle_ratio(pairs)) if len(pairs) == len(groups) else ""
+
+
+def table_of(figures: Sequence[Figure]) -> str:
+    """Ratios to stock with their intervals, noise and verdicts; empty where there is none."""
+    groups = _groups(figures)
+    if not groups:
+        return ""
+    main = next(python for python, _ in groups)
+    columns = [key for key in COLUMNS if any(key in group for group in groups.values())]
+    programs = {name: group for name, group in groups.items() if name[0] == main and all(figure.place[1] == SECTION for figure in group.values())}
+    lines = [
+        (text if python == main else f"{python}: {text}", _of_base(group), *(_cell(group.get(key)) for key in columns))
+        for (python, text), group in {**programs, **groups}.items()
+    ]
+    if len(programs) > 2:
+        lines.insert(len(programs), (f"median of these {len(programs)}", "", *(_middle(list(programs.values()), key) for key in columns)))
+    return table(("of stock; below 1 is less", "stock", *(COLUMNS[key] for key in columns)), lines)
+
+
+# --- the README -------------------------------------------------------------------------------------------------------
+
+def refusals(document: head.Document, figures: Sequence[Figure]) -> list[str]:
+    """Why a report is not to be quoted."""
+    found = []
+    if (document.get("effort") or ("quick" if document["quick"] else "headline")) == "quick":
+        found.append("it was made with --quick")
+    if document.get("interrupted"):
+        found.append("it was ended before its end")
+    if (busy := head.busy(document)) > head.BUSY:
+        found.append(f"others used {100 * busy:.1f} % of the machine meanwhile")
+    if not document["revision"]:
+        found.append("nobody knows of which revision it is")
+    elif document["revision"].endswith("-dirty"):
+        found.append("the checkout had uncommitted changes")
+    if document["why_not"]:
+        found.append(f"Ladewerk took no part: {document['why_not']}")
+    chosen = [figure for figure in figures if figure.headline]
+    if not any(figure.place[1] == SECTION for figure in chosen):
+        found.append(f"it has no section `{SECTION}`")
+    if few := sorted({figure.headline for figure in chosen if figure.verdict is Verdict.FEW}):
+        found.append(f"fewer than 9 rounds: {'; '.join(few)}")
+    return found
+
+
+def text_of(document: head.Document, figures: Sequence[Figure], plot: str) -> str:
+    """What the README shows, PLOT being the way from there to it."""
+    python = next(iter(head.pythons(document).values()))
+    others = document["neighbours"]["others"] + document["neighbours"]["stolen"]
+    return "\n".join([
+        BEGIN, "## How fast\n",
+        f"Measured on {document['started'][:10]} by `{document.get('command', 'bench/run.sh')}` at revision {document['revision']}: CPython {python['version']}, "
+        f"{head.machine_text(document)}, {document['machine']['kernel']}; others used {100 * others:.1f} % of the machine. Median of the ratios within a round [95 % interval] "
+        "±noise (stock measured twice); what is within the noise is said to be. [What each figure means](bench/README.md).\n",
+        table_of(figures),
+        f"![CPU time of whole programs, as a part of stock's]({plot})\n",
+        END,
+    ])
+
+
+def put(readme: str, text: str) -> str:
+    """README with TEXT instead of what is between the marks. ValueError: it has no such marks."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"no {BEGIN} ... {END}")
+    return before + text + after
+
+
+def main() -> None:
+    import report
+    import suite
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("report", type=Path, metavar="REPORT_DIR", help="where report.json and its plots are")
+    parser.add_argument("--readme", type=Path, default=CHECKOUT / "README.md", help="default: that of the checkout")
+    parser.add_argument("--plot", type=Path, default=CHECKOUT / "bench/headline.svg", help="where its plot goes (default: bench/headline.svg)")
+    options = parser.parse_args()
+    document = report.modern(json.loads((options.report / "report.json").read_text()))
+    figures = report.all_figures(document["rows"], suite.SECTIONS)
+    drawn = options.report / report.drawing.DIRECTORY / f"{PLOT}.svg"
+    refused = refusals(document, figures) + ([] if drawn.exists() else [f"its plot {PLOT} was not drawn"])
+    if refused:
+        sys.exit("headline.py: this report is not for the README: " + "; ".join(refused))
+    try:
+        text = put(options.readme.read_text(), text_of(document, figures, options.plot.absolute().relative_to(options.readme.absolute().parent).as_posix()))
+    except ValueError as error:
+        sys.exit(f"headline.py: {options.readme.name}: {error}")
+    shutil.copy(drawn, options.plot)
+    options.readme.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
