@@ -209,7 +209,7 @@ def analysed_rows(app: App, effort: Effort) -> list[Row]:
     times = Times.of(timed)
     shown = Shown([*app.roots, Path.cwd()], [Path(library) for library in app.program.python.libraries])
     found = Analysis(graphs[0], times, shown, common(app))
-    return [found.whole([record["elapsed_ns"] / 1e6 for record in timed]), *found.imports(), *found.drops(), *found.lazy()]
+    return [found.whole(timed), *found.imports(), *found.drops(), *found.lazy()]
 
 
 # --- the whole -----------------------------------------------------------------------------------------------------------

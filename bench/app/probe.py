@@ -43,9 +43,10 @@ def begin(kind, file):
 
 
 def times():
-    """imports: (name, wall ns, CPU ns), both without what was imported within, in the order in which they ended; failed ones too."""
+    """imports: (name, wall ns, CPU ns), both without what was imported within, in the order in which they ended; failed ones too. Garbage collections are
+    nobody's: which import sets one off is chance. collect: wall ns of those within imports."""
     original = bootstrap._find_and_load
-    imports, stacks = [], {}
+    imports, stacks, collected = [], {}, [0]
 
     def _find_and_load(name, import_):
         stack = stacks.setdefault(get_ident(), [])
@@ -62,8 +63,30 @@ def times():
                 stack[-1][0] += wall
                 stack[-1][1] += cpu
 
+    begun = []
+
+    def collecting(phase, info):
+        stack = stacks.get(get_ident())
+        if not stack:
+            return
+        now = monotonic_ns(), thread_time_ns()
+        if phase == "start":
+            begun[:] = now
+        elif begun:
+            wall, cpu = now[0] - begun[0], now[1] - begun[1]
+            stack[-1][0] += wall
+            stack[-1][1] += cpu
+            collected[0] += wall
+            begun.clear()
+
     bootstrap._find_and_load = _find_and_load
-    return lambda: {"imports": list(imports)}
+    gc.callbacks.append(collecting)
+
+    def result():
+        gc.callbacks.remove(collecting)
+        return {"imports": list(imports), "collect": collected[0]}
+
+    return result
 
 
 # --- split ---------------------------------------------------------------------------------------------------------------
