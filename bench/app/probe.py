@@ -17,6 +17,7 @@ import marshal
 import sys
 from _frozen_importlib import ModuleSpec
 from _thread import get_ident
+from posix import getpid
 from time import monotonic_ns, thread_time_ns
 
 import _frozen_importlib as bootstrap
@@ -28,9 +29,11 @@ loaded_before = frozenset(sys.modules)
 
 def begin(kind, file):
     result = {"times": times, "split": split, "graph": graph}[kind]()
-    begun = monotonic_ns()
+    begun, pid = monotonic_ns(), getpid()
 
     def write():
+        if getpid() != pid:
+            return  # a child by fork ends like its parent
         record = result()
         record.update(kind=kind, elapsed_ns=monotonic_ns() - begun)
         with open(file, "wb") as stream:
