@@ -128,13 +128,3 @@ def memory(rows: Sequence[Row]) -> list[Figure]:
                 of = [pss_mb(base)] if row is not base and "children_kb" in base else None
                 found.append(Figure("/".join((python, "memory", row["workload"], row["contender"], "pss_mb")), f"{row['title']}: {row['label']}", "MB", [pss_mb(row)], of))
     return found
-
-
-def syscalls(rows: Sequence[Row]) -> list[Plot]:
-    main = Rows.of_main(rows)
-    loads, lines = main.workloads("syscalls"), []
-    for key, label in {row["contender"]: row["label"] for row in main.rows}.items():
-        found = [(place, sum(row["calls"].values(), 0.0)) for place, load in enumerate(loads) for row in [main.get("syscalls", load, key)] if "calls" in row]
-        if found:
-            lines.append(Line.of(label, [place for place, _ in found], [Median.of([count]) for _, count in found], kind(key)))
-    return [Plot("syscalls", "System calls per module", "", "calls", lines, names=[main.title("syscalls", load) for load in loads])] if lines else []
