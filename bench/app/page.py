@@ -136,9 +136,10 @@ def lazy_part(rows: Sequence[Row]) -> str:
     listed = [sum(values) for values in zip(*(row["saves_ms"] for row in some), strict=True)] or [0.0] * len(whole["saves_ms"])
     rest = max(0.0, statistics.median(whole["saves_ms"]) - statistics.median(listed))
     text = (
-        f"Of {whole['of']} modules, {whole['modules']} had none of their code run once they were imported (or only to import others of them): without them "
-        f"{interval(whole['saves_ms'])} ms of wall time, {interval(whole['saves_cpu_ms'])} of CPU would be saved, at most: that a constant or an exception "
-        "of a module is used is not seen.\n"
+        f"Of {whole['of']} modules, {whole['modules']} are imported by statements at the top of other modules, and none of their code is run later (but by imports of such "
+        "modules): without them "
+        f"{interval(whole['saves_ms'])} ms of wall time, {interval(whole['saves_cpu_ms'])} ms of CPU would be saved, at most: a use of a "
+        "constant or an exception of a module is not seen.\n"
     )
     if some:
         text += f"\nStatements that could wait for what they import; {number(rest)} ms more are what several statements lead to, and small ones.\n\n" + _statements(some)
