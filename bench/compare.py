@@ -135,7 +135,7 @@ def compare_revisions(options: argparse.Namespace) -> dict[str, Any]:
     }
     more = {"comparison": comparison, "effort": options.effort, "pythons": facts, "interrupted": interrupted, "command": suite.command_line(sys.argv[1:])}
     run.write(markdown, more)
-    return run.document(more)
+    return reports.load(str(options.output / "report.json"))
 
 
 # --- the report ---------------------------------------------------------------------------------------------------------
