@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: MIT
+"""The section `contention`: threads import different modules, the same slow one, a diamond of packages, what is there already, and while another thread reloads.
+
+A run is one process of one contender with one kind of storm, for every number of threads, in an order shuffled in each round and the same for all contenders. Every
+run checks what it has imported (storm.py); a contender that fails has no samples.
+"""
+from __future__ import annotations
+
+import json
+import random
+import time
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pair
+from pair import Command, Failed, Sample
+from rows import say
+from sections import Effort, Interpreter, Place, Row, Section
+
+from contention import locks, report, trees
+from contention.latencies import histogram, percentiles_us
+from contention.trees import Kind
+
+KEY = "contention"
+STORM = Path(__file__).with_name("storm.py")
+
+THREADS = {"quick": (1, 8, 64), "headline": trees.THREADS, "full": trees.THREADS}
+LOCKS = {"quick": (8,), "headline": (8,), "full": (8, 64)}  # numbers of threads whose waits are looked into
+
+
+@dataclass(frozen=True)
+class Contender:
+    key: str
+    label: str
+    variables: Mapping[str, str]
+    options: tuple[str, ...] = ()
+
+    @property
+    def is_ladewerk(self) -> bool:
+        return self.variables["LADEWERK"] == "1"
+
+
+def _ladewerk(freshness: str) -> Contender:
+    return Contender(f"ladewerk-{freshness}", f"Ladewerk, {freshness}", {"LADEWERK": "1", "LADEWERK_FRESHNESS": freshness}, ("reload-by=ladewerk",))
+
+
+_OFF = {"LADEWERK": "0"}
+STOCK, AGAIN = Contender("stock", "stock", _OFF), Contender("again", "stock again (control)", _OFF)
+GC = Contender("gc", "stock, gc.disable()", _OFF, ("gc-off",))
+STAT, FROZEN = _ladewerk("stat"), _ladewerk("frozen")
+
+
+def contenders(kind: Kind, effort: str) -> list[Contender]:
+    """The first is the base."""
+    return [STOCK, AGAIN, *([GC] if kind is trees.DIFFERENT and effort != "quick" else []), STAT, FROZEN]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One interpreter, and where its runs leave things."""
+
+    python: Interpreter
+    plans: Mapping[str, Path]
+    state: Path
+    untraced: str  # why `ladewerk trace` cannot be used; "": it can
+
+    @classmethod
+    def of(cls, place: Place, python: Interpreter, plans: Mapping[str, Path]) -> Site:
+        state = place.state / KEY / python.key
+        for name in ("home", "cache"):
+            (state / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        return cls(python, plans, state, locks.why_not(python))
+
+    def samples(self, contender: Contender) -> Path:
+        return self.state / f"samples-{contender.key}"
+
+    def command(self, kind: Kind, contender: Contender, counts: Iterable[int], *options: str) -> Command:
+        python = self.python.python
+        env = {"PATH": f"{python.parent}:/usr/local/bin:/usr/bin:/bin", "HOME": str(self.state / "home"), "LANG": "C.UTF-8", "LADEWERK_CACHE": str(self.state / "cache")}
+        argv = (str(python), "-P", str(STORM), str(self.plans[kind.key]), str(self.samples(contender)), ",".join(map(str, counts)))
+        return Command((*argv, *contender.options, *options), {**env, **contender.variables})
+
+
+def answer(contender: Contender, sample: Sample) -> dict[str, Any]:
+    """What a run said. Failed: it is not what it is said to be."""
+    said: dict[str, Any] = json.loads(sample.out.splitlines()[-1])
+    if contender.is_ladewerk and not (said["stats"] and said["stats"]["active"]):
+        raise Failed(f"Ladewerk was not active: {said['stats'] and said['stats']['reason']}")
+    return said
+
+
+@dataclass
+class Cell:
+    """A contender with so many threads: lists in the order of the rounds."""
+
+    imports: int = 0
+    samples: dict[str, list[float]] = field(default_factory=dict)
+    counts: Counter[int] = field(default_factory=Counter)
+
+    def take(self, storm: Mapping[str, Any], times: array[int]) -> None:
+        self.imports = storm["imports"]
+        values = {"wall_ms": storm["wall_ns"] / 1e6, "cpu_ms": storm["cpu_ns"] / 1e6, **percentiles_us(times), "max_us": max(times) / 1e3}
+        if storm["reloads"] is not None:
+            values["reloads"] = storm["reloads"]
+        for name, value in values.items():
+            self.samples.setdefault(name, []).append(round(value, 4))
+        self.counts += histogram(times)
+
+
+@dataclass
+class Runner:
+    """A contender on its way through the rounds."""
+
+    contender: Contender
+    skipped: str
+    cells: dict[int, Cell] = field(default_factory=dict)
+    check: dict[str, Any] = field(default_factory=dict)
+
+    def take(self, sample: Sample, file: Path) -> None:
+        said = answer(self.contender, sample)
+        with file.open("rb") as stream:
+            for storm in said["storms"]:
+                times = array("Q")
+                times.fromfile(stream, storm["imports"])
+                self.cells.setdefault(storm["threads"], Cell()).take(storm, times)
+        self.check = {"gil": said["gil"], "clock_ns": said["clock_ns"], **({"aside": said["stats"]["aside"]} if self.contender.is_ladewerk else {})}
+
+
+class Measurement:
+    """One kind of storm on one interpreter."""
+
+    def __init__(self, site: Site, kind: Kind, place: Place) -> None:
+        self.site, self.kind, self.counts = site, kind, THREADS[place.effort]
+        self.rng = random.Random(f"{place.seed}-{kind.key}")
+        self.runners = {one.key: Runner(one, site.python.missing if one.is_ladewerk else "") for one in contenders(kind, place.effort)}
+
+    def _failed(self, key: str, failure: Failed) -> None:
+        self.runners[key].skipped = str(failure)
+
+    def _round(self, runners: Iterable[Runner], timed: bool = True) -> None:
+        order = self.rng.sample(self.counts, len(self.counts))
+        commands = {runner.contender.key: self.site.command(self.kind, runner.contender, order) for runner in runners if not runner.skipped}
+        for key, (sample,) in pair.rounds(commands, 1, self.rng.randrange(2**32), on_failure=self._failed).items():
+            runner = self.runners[key]
+            try:
+                if timed:
+                    runner.take(sample, self.site.samples(runner.contender))
+                else:
+                    answer(runner.contender, sample)
+            except Failed as failure:
+                self._failed(key, failure)
+
+    def warm(self) -> None:
+        """Byte code is written, Ladewerk learns, and shows that it has."""
+        for key in ("stock", "ladewerk-stat", "ladewerk-stat", "ladewerk-frozen"):
+            self._round([self.runners[key]], timed=False)
+
+    def measure(self, effort: Effort) -> None:
+        until = time.monotonic() + effort.seconds
+        for done in range(effort.rounds):
+            self._round(self.runners.values())
+            if done + 1 >= pair.MINIMUM and time.monotonic() > until:
+                break
+
+    def rows(self) -> list[Row]:
+        return [self._row(runner, count) for count in self.counts for runner in self.runners.values()]
+
+    def _row(self, runner: Runner, count: int) -> Row:
+        row = described(self.site.python, self.kind, runner.contender, count)
+        if runner.skipped:
+            return {**row, "skipped": runner.skipped}
+        cell = runner.cells[count]
+        counts = {str(least): cell.counts[least] for least in sorted(cell.counts)}
+        return {**row, "imports": cell.imports, "check": runner.check, **cell.samples, "histogram_ns": counts}
+
+
+def described(python: Interpreter, kind: Kind, contender: Contender, threads: int, more: str = "") -> Row:
+    return {
+        "section": KEY, "python": python.key, "workload": f"{kind.key}-{threads}{more}", "title": f"{kind.title}: {threads} threads",
+        "contender": contender.key, "label": contender.label, "base": contender is STOCK, "kind": kind.key, "kind_title": kind.title, "threads": threads,
+    }
+
+
+def chosen(place: Place) -> list[Interpreter]:
+    """The main interpreter; the first one without a GIL as well, unless there is little time; all, if there is enough."""
+    others = [python for python in place.pythons if python is not place.main]
+    if place.effort == "full":
+        return [place.main, *others]
+    return [place.main, *[python for python in others if python.free_threaded][:place.effort == "headline"]]
+
+
+def _without(place: Place) -> list[Row]:
+    """A row that says so if nobody runs without a GIL."""
+    if place.effort == "quick" or any(python.free_threaded for python in place.pythons):
+        return []
+    return [{
+        "section": KEY, "python": "", "workload": "free-threaded", "title": "without a GIL", "contender": "stock", "label": "stock", "base": True,
+        "skipped": "no free-threaded Python (3.13t or later) was found; --python names one",
+    }]
+
+
+def _locks(site: Site, kind: Kind, counts: Sequence[int]) -> list[Row]:
+    """What threads waited for. Nothing is timed."""
+    rows = []
+    for contender in (STOCK, STAT, FROZEN):
+        for count in counts:
+            row = described(site.python, kind, contender, count, "-locks")
+            rows.append(row)
+            if contender.is_ladewerk and site.python.missing:
+                row["skipped"] = site.python.missing
+                continue
+            command = site.command(kind, contender, [count], "probes")
+            row["why_not_traced"] = site.untraced
+            try:
+                sample = pair.run(locks.tracing(command, site.state / "trace.json") if not site.untraced else command)
+                row["probes"] = locks.probed(answer(contender, sample)["storms"][0])
+                row["traced"] = locks.sums((site.state / "trace.json").read_text().splitlines()) if not site.untraced else None
+            except Failed as failure:
+                row["skipped"] = str(failure)
+    return rows
+
+
+def _measured(site: Site, kind: Kind, place: Place, effort: Effort) -> list[Row]:
+    until = time.monotonic() + effort.seconds
+    measurement = Measurement(site, kind, place)
+    measurement.warm()
+    waits = [] if kind is trees.THERE else _locks(site, kind, LOCKS[place.effort])
+    measurement.measure(Effort(effort.rounds, until - time.monotonic()))
+    return measurement.rows() + waits
+
+
+def run(place: Place, effort: Effort) -> list[Row]:
+    until = time.monotonic() + effort.seconds
+    plans = trees.generate(place.build / KEY, place.seed)
+    parts = [(Site.of(place, python, plans), kind) for python in chosen(place) for kind in trees.KINDS]
+    rows = []
+    for done, (site, kind) in enumerate(parts):
+        say(f"  {site.python.key}: {kind.title}")
+        share = (until - time.monotonic()) / (len(parts) - done)
+        rows += _measured(site, kind, place, Effort(effort.rounds, share))
+    return rows + _without(place)
+
+
+SECTION = Section(
+    KEY,
+    "Many threads",
+    {"quick": Effort(9, 30), "headline": Effort(11, 130), "full": Effort(21, float("inf"))},
+    run,
+    report.part,
+    report.plots,
+    report.figures,
+)
