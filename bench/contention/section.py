@@ -253,4 +253,5 @@ SECTION = Section(
     report.part,
     report.plots,
     report.figures,
+    needs=frozenset({"pythons"}),
 )
