@@ -194,4 +194,4 @@ def bench_programs(checkout: Path, build: Path) -> Path:
 
 def beside(place: Place) -> Environments:
     """Those of the main interpreter, for a section that needs one more."""
-    return Environments(place.main.python, place.build / f"py{place.main.key}", CHECKOUT)
+    return Environments(place.main.python, directory(place.build, place.main.key, place.main.python), CHECKOUT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from stats import Median, differences, ratios
+from stats import Median, differences, outliers, ratios
 from tables import (
     Cell, Row, Rows, by_python, count_text, difference_to, each_python, escaped, matrix, median_text, number, ratio_text, rounds_of, same_contenders, served,
     signed, table, times_text, why,
@@ -281,8 +281,9 @@ def _own_statx(rows: Rows) -> str:
 def hyperfine(rows: Rows) -> str:
     def cell(row: Row, base: Row) -> str:
         wall, first = (statistics.median(r["hyperfine"]["wall_ms"]) for r in (row, base))
-        return number(wall) + ("" if row["base"] else f" ({wall / first:.3f})")
+        far = outliers(row["hyperfine"]["wall_ms"])
+        return number(wall) + ("" if row["base"] else f" ({wall / first:.3f})") + (f", {far} outlier{'s' * (far > 1)}" if far else "")
 
-    return "Median wall ms (of the first row's median):\n\n" + "\n".join(
+    return "Median wall ms (of the first row's median), one warm-up run each; outliers are as hyperfine defines them:\n\n" + "\n".join(
         matrix(rows, "hyperfine", loads, cell) for loads in same_contenders(rows, "hyperfine")
     )
