@@ -128,3 +128,11 @@ def memory(rows: Sequence[Row]) -> list[Figure]:
                 of = [pss_mb(base)] if row is not base and "children_kb" in base else None
                 found.append(Figure("/".join((python, "memory", row["workload"], row["contender"], "pss_mb")), f"{row['title']}: {row['label']}", "MB", [pss_mb(row)], of))
     return found
+
+
+def blocks(rows: Sequence[Row]) -> list[Figure]:
+    """hyperfine's own samples: nothing pairs them."""
+    return [
+        Figure("/".join((row.get("python", ""), "hyperfine", row["workload"], row["contender"], "wall_ms")), f"{row['title']}: {row['label']}", "ms", row["hyperfine"]["wall_ms"])
+        for row in rows if "hyperfine" in row
+    ]

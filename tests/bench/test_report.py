@@ -102,6 +102,8 @@ def test_figures_of_what_was_looked_at_once() -> None:
     assert stock.values == [4] and stock.ratio is None
     assert stat.values == [2] and stat.ratio and stat.ratio.value == 0.5 and stat.verdict is Verdict.FEW
     [calls] = series.calls([row("syscalls", "oneline", "stock", calls={"openat": 1.5, "read": 2.25}), row("syscalls", "oneline", "gc", skipped="no strace")])
+    [block] = series.blocks([row("hyperfine", "alpha", "gc", hyperfine={"wall_ms": [1.0, 2.0]}), row("hyperfine", "alpha", "stock", skipped="no hyperfine")])
+    assert block.values == [1.0, 2.0] and block.ratio is None and block.place == ("3.11", "hyperfine", "alpha", "gc", "wall_ms")
     assert calls.values == [3.75] and calls.key == "3.11/syscalls/oneline/stock/calls"
 
 
