@@ -119,6 +119,8 @@ def _remarks(group: Group) -> Iterator[str]:
         return
     if group.kind == THERE.key:
         yield f"\nTwo looks at the clock are in each latency: {row['check']['clock_ns']} ns here."
+    for label, failures in {row["label"]: row["failures"] for row in group.rows if "failures" in row}.items():
+        yield f"\n{label}: {len(failures)} runs failed and were made again. The first: {failures[0]}"
     reloads = {row["label"]: Median.of([count / ms * 1e3 for count, ms in zip(row["reloads"], row["wall_ms"])]).value for row in group.rows if "reloads" in row}
     if reloads:
         yield "\nReloads a second meanwhile: " + ", ".join(f"{label} {rate:,.0f}" for label, rate in reloads.items()) + "."

@@ -15,6 +15,7 @@ import machine
 import pytest
 from contention import locks, report, section, trees
 from contention.latencies import bucket, histogram, percentiles_us, pooled
+from pair import Failed
 from sections import Effort, Interpreter, Place, Row
 from stats import percentile
 
@@ -232,3 +233,20 @@ def test_a_small_run(tmp_path: Path, small: None) -> None:
     text = report.part(rows)
     assert "What threads waited for" in text and ("not installed" in text) == bool(why)
     json.dumps(rows)
+
+
+@pytest.mark.parametrize("failing, result", [(0, "right"), (3, "right"), (4, "wrong")])
+def test_failed_runs_are_made_again_and_kept(failing: int, result: str) -> None:
+    answers = iter([*["wrong"] * failing, *["right"] * 4])
+
+    def run() -> str:
+        if (found := next(answers)) == "wrong":
+            raise Failed(found)
+        return found
+
+    failures: list[str] = []
+    try:
+        assert section.tried(run, failures) == result
+    except Failed as failure:
+        assert str(failure) == result
+    assert failures == ["wrong"] * min(failing, 3)
