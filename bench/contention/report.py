@@ -204,10 +204,10 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
             if "wall_ms" not in row or row is again or base is None:
                 continue
             for name, (label, unit) in _FIGURES.items():
-                of = None if row is base else base
+                divided = row is not base
                 found.append(Figure(
                     f"{group.python}/contention/{row['workload']}/{row['contender']}/{name}",
                     f"{row['title']}, {row['label']}: {label}",
-                    unit, row[name], of and of[name], again[name] if of and again else None,
+                    unit, row[name], base[name] if divided else None, again[name] if divided and again else None,
                 ))
     return found
