@@ -98,7 +98,7 @@ SECTIONS: list[Section] = [
         figures=series.calls, goals=targets.syscalls),
     Section(
         "hyperfine", "Cross-check with hyperfine", _efforts(None, (3, 20), (8, 300)), imports.run_hyperfine, parts.hyperfine,
-        needs=_PROGRAMS | {"small"}),
+        figures=series.blocks, needs=_PROGRAMS | {"small"}),
     scanning.section.SECTION,
     watching.section.SECTION,
     reloading.section.SECTION,

@@ -119,6 +119,8 @@ def _remarks(group: Group) -> Iterator[str]:
         return
     if group.kind == THERE.key:
         yield f"\nTwo looks at the clock are in each latency: {row['check']['clock_ns']} ns here."
+    for label, failures in {row["label"]: row["failures"] for row in group.rows if "failures" in row}.items():
+        yield f"\n{label}: {len(failures)} runs failed and were made again. The first: {failures[0]}"
     reloads = {row["label"]: Median.of([count / ms * 1e3 for count, ms in zip(row["reloads"], row["wall_ms"])]).value for row in group.rows if "reloads" in row}
     if reloads:
         yield "\nReloads a second meanwhile: " + ", ".join(f"{label} {rate:,.0f}" for label, rate in reloads.items()) + "."
@@ -202,10 +204,10 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
             if "wall_ms" not in row or row is again or base is None:
                 continue
             for name, (label, unit) in _FIGURES.items():
-                of = None if row is base else base
+                divided = row is not base
                 found.append(Figure(
                     f"{group.python}/contention/{row['workload']}/{row['contender']}/{name}",
                     f"{row['title']}, {row['label']}: {label}",
-                    unit, row[name], of and of[name], again[name] if of and again else None,
+                    unit, row[name], base[name] if divided else None, again[name] if divided and again else None,
                 ))
     return found

@@ -11,10 +11,10 @@ import random
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pair
 from pair import Command, Failed, Sample
@@ -25,7 +25,10 @@ from contention import locks, report, trees
 from contention.latencies import histogram, percentiles_us
 from contention.trees import Kind
 
+T = TypeVar("T")
+
 KEY = "contention"
+TRIES = 4
 STORM = Path(__file__).with_name("storm.py")
 
 THREADS = {"quick": (1, 8, 64), "headline": trees.THREADS, "full": trees.THREADS}
@@ -75,6 +78,10 @@ class Site:
             (state / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         return cls(python, plans, state, locks.why_not(python))
 
+    @property
+    def trace(self) -> Path:
+        return self.state / "trace.json"
+
     def samples(self, contender: Contender) -> Path:
         return self.state / f"samples-{contender.key}"
 
@@ -111,6 +118,17 @@ class Cell:
         self.counts += histogram(times)
 
 
+def tried(run: Callable[[], T], failures: list[str]) -> T:
+    """What RUN returns, of which a few may fail: stock itself does, now and then, where there is no GIL (a package that has just been executed is not in sys.modules
+    for a moment). FAILURES get what is not raised."""
+    for _ in range(TRIES - 1):
+        try:
+            return run()
+        except Failed as failure:
+            failures.append(str(failure))
+    return run()
+
+
 @dataclass
 class Runner:
     """A contender on its way through the rounds."""
@@ -119,9 +137,21 @@ class Runner:
     skipped: str
     cells: dict[int, Cell] = field(default_factory=dict)
     check: dict[str, Any] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
 
-    def take(self, sample: Sample, file: Path) -> None:
-        said = answer(self.contender, sample)
+    def run(self, command: Command, file: Path | None = None) -> None:
+        """COMMAND, which leaves its samples in FILE; without, they are not looked at."""
+        def once() -> None:
+            said = answer(self.contender, pair.run(command))
+            if file:
+                self._take(said, file)
+
+        try:
+            tried(once, self.failures)
+        except Failed as failure:
+            self.skipped = str(failure)
+
+    def _take(self, said: Mapping[str, Any], file: Path) -> None:
         with file.open("rb") as stream:
             for storm in said["storms"]:
                 times = array("Q")
@@ -138,21 +168,11 @@ class Measurement:
         self.rng = random.Random(f"{place.seed}-{kind.key}")
         self.runners = {one.key: Runner(one, site.python.missing if one.is_ladewerk else "") for one in contenders(kind, place.effort)}
 
-    def _failed(self, key: str, failure: Failed) -> None:
-        self.runners[key].skipped = str(failure)
-
-    def _round(self, runners: Iterable[Runner], timed: bool = True) -> None:
+    def _round(self, runners: Sequence[Runner], timed: bool = True) -> None:
         order = self.rng.sample(self.counts, len(self.counts))
-        commands = {runner.contender.key: self.site.command(self.kind, runner.contender, order) for runner in runners if not runner.skipped}
-        for key, (sample,) in pair.rounds(commands, 1, self.rng.randrange(2**32), on_failure=self._failed).items():
-            runner = self.runners[key]
-            try:
-                if timed:
-                    runner.take(sample, self.site.samples(runner.contender))
-                else:
-                    answer(runner.contender, sample)
-            except Failed as failure:
-                self._failed(key, failure)
+        for runner in self.rng.sample(runners, len(runners)):
+            if not runner.skipped:
+                runner.run(self.site.command(self.kind, runner.contender, order), self.site.samples(runner.contender) if timed else None)
 
     def warm(self) -> None:
         """Byte code is written, Ladewerk learns, and shows that it has."""
@@ -162,7 +182,7 @@ class Measurement:
     def measure(self, effort: Effort) -> None:
         until = time.monotonic() + effort.seconds
         for done in range(effort.rounds):
-            self._round(self.runners.values())
+            self._round(list(self.runners.values()))
             if done + 1 >= pair.MINIMUM and time.monotonic() > until:
                 break
 
@@ -174,6 +194,8 @@ class Measurement:
         if runner.skipped:
             return {**row, "skipped": runner.skipped}
         cell = runner.cells[count]
+        if runner.failures:
+            row["failures"] = runner.failures
         counts = {str(least): cell.counts[least] for least in sorted(cell.counts)}
         return {**row, "imports": cell.imports, "check": runner.check, **cell.samples, "histogram_ns": counts}
 
@@ -215,12 +237,15 @@ def _locks(site: Site, kind: Kind, counts: Sequence[int]) -> list[Row]:
                 continue
             command = site.command(kind, contender, [count], "probes")
             row["why_not_traced"] = site.untraced
+            if not site.untraced:
+                command = locks.tracing(command, site.trace)
             try:
-                sample = pair.run(locks.tracing(command, site.state / "trace.json") if not site.untraced else command)
-                row["probes"] = locks.probed(answer(contender, sample)["storms"][0])
-                row["traced"] = locks.sums((site.state / "trace.json").read_text().splitlines()) if not site.untraced else None
+                said = tried(lambda: answer(contender, pair.run(command)), [])
             except Failed as failure:
                 row["skipped"] = str(failure)
+            else:
+                row["probes"] = locks.probed(said["storms"][0])
+                row["traced"] = None if site.untraced else locks.sums(site.trace.read_text().splitlines())
     return rows
 
 

@@ -193,14 +193,12 @@ class Storm:
     def run(self):
         import gc
         gc.collect()
-        sys.path[0:0] = self.storm["path"]
         cpu = process_time_ns()
         for worker in self.workers:
             worker.start()
         for worker in self.workers:
             worker.join()
         self.process_ns = process_time_ns() - cpu
-        del sys.path[:len(self.storm["path"])]
         if self.errors:
             sys.exit(f"{len(self.parts)} threads: {self.errors[0]}")
 
@@ -233,8 +231,9 @@ class Program:
     def storm(self, threads):
         """The latencies of each thread, and what else is to be said."""
         storm = self.plan["storms"][str(threads)]
+        sys.path[0:0] = storm["path"]
         if self.plan["there"]:  # modules are imported by one thread beforehand
-            Storm({"path": storm["path"], "turns": storm["turns"]}, False, 1).run()
+            Storm({"turns": storm["turns"]}, False, 1).run()
         this = Storm(storm, self.plan["split"], threads)
         if self.reloads:
             self.reloads.begin()
@@ -243,6 +242,7 @@ class Program:
         this.run()
         locks = self.locks.take(this.idents) if self.locks else None
         count = self.reloads.end() if self.reloads else None
+        del sys.path[:len(storm["path"])]  # not before: whoever reloads looks through it
         this.check(self.executed)
         self.executed.clear()
         return this.spent, {**this.result(), "locks": locks, "reloads": count}
