@@ -289,11 +289,11 @@ def _found(place: Place, environments: Environments) -> dict[str, Path]:
     return found
 
 
-def _why_not(main: Interpreter, program: Path) -> str:
-    """In its own words, where it has any."""
+def why_not(main: Interpreter, program: Path, sched: str = "--no-sched") -> str:
+    """Why imports of this interpreter cannot be traced, in the tracer's own words where it has any; SCHED: with the scheduler's part, or without."""
     if main.missing or not program.exists():
         return main.missing or "ladewerk-trace was not built: clang, bpftool, libbpf or libelf is missing"
-    done = subprocess.run([program, "--json", "-o", "/dev/null", "--no-sched", "--", main.python, "-I", "-c", "pass"], capture_output=True, text=True)
+    done = subprocess.run([program, "--json", "-o", "/dev/null", sched, "--", main.python, "-I", "-c", "pass"], capture_output=True, text=True)
     return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["it failed without a word"])[0].removeprefix("ladewerk: trace: ")
 
 
@@ -302,7 +302,7 @@ def run(place: Place, effort: Effort) -> list[Row]:
     wanted = place.parts.get("trace") or (PARTS if place.effort == "full" else SHORT)
     main, program = place.main, place.main.python.with_name("ladewerk-trace")
     try:
-        if why := _why_not(main, program):
+        if why := why_not(main, program):
             raise Unavailable(why)
         environments = beside(place)
         target, rivals = _target(place, environments), _found(place, environments)
