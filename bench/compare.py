@@ -6,7 +6,7 @@
     compare.py REPORT.json REPORT.json       figures of two runs, the earlier one first
     compare.py REPORT.json                   shows the report of a comparison anew
 
-Exit status: 0; 1 with --fail-on-slower, when a figure is slower beyond the noise; 2 when nothing could be compared; 130 when the run ended early.
+Exit status: 0; 1 with --fail-on-slower, when a figure is slower beyond the noise; 2 when nothing could be compared, or not often enough for a claim; 130 when the run ended early.
 """
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from head import care, unrest
 from pythons import Found
 from rows import say
 from sections import Effort, Place
+from stats import Verdict
 from tables import Row, table, why
 
 SLEEP = "LADEWERK_BENCH_SLEEP"  # microseconds that every import served by the checkout's build takes longer: to see that it is noticed
@@ -244,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(text, end="")
     if not whole:
         return 130
-    if not found:
+    if all(line.verdict is Verdict.FEW for line in found):
         return 2
     return 1 if options.fail_on_slower and any(line.slower for line in found) else 0
 

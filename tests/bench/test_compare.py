@@ -379,11 +379,11 @@ def test_whole_comparison(prepared: list[str], tmp_path: Path, capsys: pytest.Ca
     """What cannot run says why; the report is what was printed, and can be shown anew."""
     if not Path(sys.executable).with_name("ladewerk").exists():
         pytest.skip("ladewerk not installed here")
-    assert compare.main([*prepared, "--fail-on-slower"]) == 0
+    assert compare.main([*prepared, "--fail-on-slower"]) == 2
     out = capsys.readouterr().out
     assert "ladewerk run -c pass, CPU" in out and "`ladewerk enable` failed" in out and "fewer than 9 pairs" in out
     assert (tmp_path / "out/report.md").read_text() == out
-    assert compare.main([str(tmp_path / "out/report.json")]) == 0
+    assert compare.main([str(tmp_path / "out/report.json")]) == 2
     assert capsys.readouterr().out == out
 
 
