@@ -7,17 +7,11 @@ processor that was not free, the disk or a sleep, which they cannot tell apart. 
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pair import Command
-from sections import Interpreter
-
-PROGRAM = "ladewerk-trace"  # beside the interpreter
-PATIENCE = 60  # seconds
-
 
 def probed(storm: Mapping[str, Any]) -> dict[str, float]:
     """ms of one storm; `rest`: see above."""
@@ -29,22 +23,9 @@ def probed(storm: Mapping[str, Any]) -> dict[str, float]:
     return {name: round(value, 3) for name, value in found.items()}
 
 
-def why_not(python: Interpreter) -> str:
-    """Why `ladewerk trace` cannot be used with this interpreter; "" if it can."""
-    program = python.python.with_name(PROGRAM)
-    if python.missing or not program.exists():
-        return python.missing or "this build of Ladewerk cannot trace"
-    try:
-        done = subprocess.run([program, "--check"], capture_output=True, text=True, timeout=PATIENCE)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"ladewerk trace --check: {error}"
-    said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    return "" if done.returncode == 0 else f"ladewerk trace: {said[0].strip() if said else f'exit {done.returncode}'}"
-
-
-def tracing(command: Command, out: Path) -> Command:
-    """COMMAND, traced."""
-    return Command((str(Path(command.argv[0]).with_name(PROGRAM)), "--json", "--sched", "-q", "-o", str(out), "--", *command.argv), command.env)
+def tracing(command: Command, program: Path, out: Path) -> Command:
+    """COMMAND, traced by PROGRAM."""
+    return Command((str(program), "--json", "--sched", "-q", "-o", str(out), "--", *command.argv), command.env)
 
 
 def sums(lines: Iterable[str]) -> dict[str, float]:

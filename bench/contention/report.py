@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""What the rows of `contention` say: tables, plots, figures."""
+"""What the rows of `contention` say: tables and plots."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from figures import Figure
-from plots import Line, Plot
-from sections import Row
-from stats import Median, Verdict, judge, ratios
-
 from contention.latencies import SHARES, pooled
 from contention.trees import SAME_SLOW, THERE
+from plots import Line, Plot
+from stats import Median, ratios
+from tables import Row, escaped, table, times_text, why
 
-_SHOWN = ("stock", "ladewerk-stat", "ladewerk-frozen")  # in plots and tables of latency
-_LINES = {"stock": "stock", "ladewerk-stat": "ladewerk", "ladewerk-frozen": "ladewerk"}
+_SHOWN = {"stock": "stock", "ladewerk-stat": "ladewerk", "ladewerk-frozen": "ladewerk"}  # in plots and tables of latency, and the kind of their lines
 
 
 @dataclass(frozen=True)
@@ -39,8 +36,9 @@ class Group:
         """None: it has no samples."""
         return next((row for row in self.rows if row["contender"] == contender and row["threads"] == threads and "wall_ms" in row), None)
 
-    def skipped(self) -> dict[str, str]:
-        return {row["label"]: row["skipped"] for row in self.rows if "skipped" in row}
+    def skipped(self) -> dict[str, Row]:
+        """Those without samples, by their label."""
+        return {row["label"]: row for row in self.rows if "skipped" in row}
 
 
 def groups(rows: Iterable[Row]) -> list[Group]:
@@ -58,10 +56,6 @@ def _is_of_locks(row: Row) -> bool:
 # --- tables ---
 
 
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *lines))
-
-
 def per_second(row: Row) -> list[float]:
     """Imports a second, of all threads together."""
     return [row["imports"] / ms * 1e3 for ms in row["wall_ms"]]
@@ -69,14 +63,8 @@ def per_second(row: Row) -> list[float]:
 
 def _times(row: Row, base: Row, again: Row | None, name: str) -> str:
     """How many times faster ROW is than BASE."""
-    ratio = ratios(base[name], row[name])
-    verdict = judge(ratio, ratios(base[name], again[name]) if again else None)
-    text = f"{ratio.value:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]"
-    if row is not again and verdict is Verdict.SAME:
-        text += " (within the noise)"
-    elif verdict is Verdict.FEW:
-        text += f" ({ratio.n} pairs: no claim)"
-    return text
+    noise = ratios(base[name], again[name]) if again and row is not again else None
+    return times_text(ratios(base[name], row[name]), noise)
 
 
 def _speed(group: Group, contender: str, threads: int) -> str:
@@ -104,26 +92,26 @@ def _group(group: Group) -> Iterator[str]:
     yield f"### {group.python}: {group.title}\n"
     speeds = [[str(count), *(_speed(group, contender, count) for contender in group.contenders)] for count in group.threads]
     yield "Imports a second, and how many times stock's:\n"
-    yield _table(["threads", *group.contenders.values()], speeds)
+    yield table(["threads", *group.contenders.values()], speeds)
     shown = {key: label for key, label in group.contenders.items() if key in _SHOWN}
     latencies = [[str(count), *(_latency(group, contender, count) for contender in shown)] for count in group.threads]
-    yield "\nLatency of single imports, us, p50 / p99 / p99.9 of all rounds together, and how many times less than stock's:\n"
-    yield _table(["threads", *shown.values()], latencies)
-    yield from (f"\n{label}: not measured, {why}" for label, why in group.skipped().items())
+    yield "Latency of single imports, us, p50 / p99 / p99.9 of all rounds together, and how many times less than stock's:\n"
+    yield table(["threads", *shown.values()], latencies)
+    yield from (f"{label}: {why(row)}\n" for label, row in group.skipped().items())
     yield from _remarks(group)
 
 
 def _remarks(group: Group) -> Iterator[str]:
-    row = next((row for row in group.rows if "check" in row), None)
+    row = next((row for row in group.rows if "wall_ms" in row), None)
     if row is None:
         return
     if group.kind == THERE.key:
-        yield f"\nTwo looks at the clock are in each latency: {row['check']['clock_ns']} ns here."
+        yield f"Two looks at the clock are in each latency: {row['check']['clock_ns']} ns here.\n"
     for label, failures in {row["label"]: row["failures"] for row in group.rows if "failures" in row}.items():
-        yield f"\n{label}: {len(failures)} runs failed and were made again. The first: {failures[0]}"
+        yield f"{label}: {len(failures)} runs failed and were made again. The first: *{escaped(failures[0])}*\n"
     reloads = {row["label"]: Median.of([count / ms * 1e3 for count, ms in zip(row["reloads"], row["wall_ms"])]).value for row in group.rows if "reloads" in row}
     if reloads:
-        yield "\nReloads a second meanwhile: " + ", ".join(f"{label} {rate:,.0f}" for label, rate in reloads.items()) + "."
+        yield "Reloads a second meanwhile: " + ", ".join(f"{label} {rate:,.0f}" for label, rate in reloads.items()) + ".\n"
 
 
 def _ms(figures: Mapping[str, float] | None, name: str) -> str:
@@ -147,16 +135,16 @@ def _locks(rows: Sequence[Row]) -> Iterator[str]:
     lines = []
     for row in rows:
         where = [row["python"], row["kind"], str(row["threads"]), row["label"]]
-        lines.append([*where, row["skipped"]] if "skipped" in row else [*where, *(_ms(row[source], name) for source, name in _WAITS.values())])
-    yield _table(["python", "imports", "threads", "contender", *_WAITS], lines)
+        lines.append([*where, why(row), *[""] * (len(_WAITS) - 1)] if "skipped" in row else [*where, *(_ms(row[source], name) for source, name in _WAITS.values())])
+    yield table(["python", "imports", "threads", "contender", *_WAITS], lines)
     reasons = {(row["python"], row["why_not_traced"]) for row in rows if row.get("why_not_traced")}
-    yield from (f"\n{python}: not traced, {why}" for python, why in sorted(reasons))
+    yield from (f"{python}: not traced, *{escaped(reason)}*\n" for python, reason in sorted(reasons))
 
 
 def part(rows: Sequence[Row]) -> str:
-    text = [line for group in groups(rows) for line in [*_group(group), ""]]
+    text = [line for group in groups(rows) for line in _group(group)]
     text += _locks(rows)
-    text += [f"\n{row['title']}: {row['skipped']}" for row in rows if "kind" not in row]
+    text += [f"{row['title']}: {why(row)}\n" for row in rows if "kind" not in row]
     return "\n".join(text)
 
 
@@ -167,11 +155,8 @@ def _line(group: Group, contender: str, name: str) -> Line | None:
     rows = [row for count in group.threads if (row := group.row(contender, count))]
     if not rows:
         return None
-    medians = [Median.of(per_second(row) if name == "per_second" else row[name]) for row in rows]
-    return Line(
-        rows[0]["label"], [row["threads"] for row in rows], [found.value for found in medians], [found.low for found in medians],
-        [found.high for found in medians], _LINES[contender],
-    )
+    found = [Median.of(per_second(row) if name == "per_second" else row[name]) for row in rows]
+    return Line.of(rows[0]["label"], [row["threads"] for row in rows], found, _SHOWN[contender])
 
 
 def _plot(group: Group, name: str, what: str, unit: str, log_y: bool) -> Plot:
@@ -189,25 +174,3 @@ def plots(rows: Sequence[Row]) -> list[Plot]:
         if group.kind != THERE.key:
             found.append(_plot(group, "p99_us", "p99", "p99 of an import, us", True))
     return [plot for plot in found if plot.lines]
-
-
-# --- figures ---
-
-_FIGURES = {"wall_ms": ("time for all imports", "ms"), "p99_us": ("p99 of an import", "us")}
-
-
-def figures(rows: Sequence[Row]) -> list[Figure]:
-    found = []
-    for group in groups(rows):
-        for row in group.rows:
-            base, again = group.row("stock", row["threads"]), group.row("again", row["threads"])
-            if "wall_ms" not in row or row is again or base is None:
-                continue
-            for name, (label, unit) in _FIGURES.items():
-                divided = row is not base
-                found.append(Figure(
-                    f"{group.python}/contention/{row['workload']}/{row['contender']}/{name}",
-                    f"{row['title']}, {row['label']}: {label}",
-                    unit, row[name], base[name] if divided else None, again[name] if divided and again else None,
-                ))
-    return found

@@ -16,14 +16,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import contenders
 import pair
-from pair import Command, Failed, Sample
-from rows import say
-from sections import Effort, Interpreter, Place, Row, Section
-
+import series
+from contenders import Bench
 from contention import locks, report, trees
 from contention.latencies import histogram, percentiles_us
 from contention.trees import Kind
+from figures import Figure
+from pair import Command, Failed, Sample
+from rows import say
+from sections import Effort, Interpreter, Place, Row, Section
+from tracing.trace import why_not
 
 T = TypeVar("T")
 
@@ -33,6 +37,7 @@ STORM = Path(__file__).with_name("storm.py")
 
 THREADS = {"quick": (1, 8, 64), "headline": trees.THREADS, "full": trees.THREADS}
 LOCKS = {"quick": (8,), "headline": (8,), "full": (8, 64)}  # numbers of threads whose waits are looked into
+TAIL = 8  # number of threads whose p99 is a figure
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ GC = Contender("gc", "stock, gc.disable()", _OFF, ("gc-off",))
 STAT, FROZEN = _ladewerk("stat"), _ladewerk("frozen")
 
 
-def contenders(kind: Kind, effort: str) -> list[Contender]:
+def rivals(kind: Kind, effort: str) -> list[Contender]:
     """The first is the base."""
     return [STOCK, AGAIN, *([GC] if kind is trees.DIFFERENT and effort != "quick" else []), STAT, FROZEN]
 
@@ -67,16 +72,17 @@ class Site:
     """One interpreter, and where its runs leave things."""
 
     python: Interpreter
+    bench: Bench
     plans: Mapping[str, Path]
     state: Path
-    untraced: str  # why `ladewerk trace` cannot be used; "": it can
+    missing: str  # why Ladewerk cannot take part; "": it can
+    untraced: str  # why `ladewerk trace` cannot
 
     @classmethod
     def of(cls, place: Place, python: Interpreter, plans: Mapping[str, Path]) -> Site:
-        state = place.state / KEY / python.key
-        for name in ("home", "cache"):
-            (state / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cls(python, plans, state, locks.why_not(python))
+        bench = contenders.bench(place, python)
+        (state := bench.state / KEY).mkdir(mode=0o700, parents=True, exist_ok=True)
+        return cls(python, bench, plans, state, contenders.ladewerk_missing(bench), why_not(python, _tracer(python), "--sched"))
 
     @property
     def trace(self) -> Path:
@@ -86,10 +92,16 @@ class Site:
         return self.state / f"samples-{contender.key}"
 
     def command(self, kind: Kind, contender: Contender, counts: Iterable[int], *options: str) -> Command:
-        python = self.python.python
-        env = {"PATH": f"{python.parent}:/usr/local/bin:/usr/bin:/bin", "HOME": str(self.state / "home"), "LANG": "C.UTF-8", "LADEWERK_CACHE": str(self.state / "cache")}
-        argv = (str(python), "-P", str(STORM), str(self.plans[kind.key]), str(self.samples(contender)), ",".join(map(str, counts)))
-        return Command((*argv, *contender.options, *options), {**env, **contender.variables})
+        what = (str(STORM), str(self.plans[kind.key]), str(self.samples(contender)), ",".join(map(str, counts)))
+        env = {**self.bench.env(), "LADEWERK_CACHE": str(self.state), **contender.variables}
+        return Command((str(self.python.python), "-P", *what, *contender.options, *options), env)
+
+    def traced(self, command: Command) -> Command:
+        return locks.tracing(command, _tracer(self.python), self.trace)
+
+
+def _tracer(python: Interpreter) -> Path:
+    return python.python.with_name("ladewerk-trace")
 
 
 def answer(contender: Contender, sample: Sample) -> dict[str, Any]:
@@ -166,7 +178,7 @@ class Measurement:
     def __init__(self, site: Site, kind: Kind, place: Place) -> None:
         self.site, self.kind, self.counts = site, kind, THREADS[place.effort]
         self.rng = random.Random(f"{place.seed}-{kind.key}")
-        self.runners = {one.key: Runner(one, site.python.missing if one.is_ladewerk else "") for one in contenders(kind, place.effort)}
+        self.runners = {one.key: Runner(one, site.missing if one.is_ladewerk else "") for one in rivals(kind, place.effort)}
 
     def _round(self, runners: Sequence[Runner], timed: bool = True) -> None:
         order = self.rng.sample(self.counts, len(self.counts))
@@ -203,7 +215,7 @@ class Measurement:
 def described(python: Interpreter, kind: Kind, contender: Contender, threads: int, more: str = "") -> Row:
     return {
         "section": KEY, "python": python.key, "workload": f"{kind.key}-{threads}{more}", "title": f"{kind.title}: {threads} threads",
-        "contender": contender.key, "label": contender.label, "base": contender is STOCK, "kind": kind.key, "kind_title": kind.title, "threads": threads,
+        "contender": contender.key, "label": contender.label, "base": contender is STOCK, "check": {}, "kind": kind.key, "kind_title": kind.title, "threads": threads,
     }
 
 
@@ -220,7 +232,7 @@ def _without(place: Place) -> list[Row]:
     if place.effort == "quick" or any(python.free_threaded for python in place.pythons):
         return []
     return [{
-        "section": KEY, "python": "", "workload": "free-threaded", "title": "without a GIL", "contender": "stock", "label": "stock", "base": True,
+        "section": KEY, "python": "", "workload": "free-threaded", "title": "without a GIL", "contender": "stock", "label": "stock", "base": True, "check": {},
         "skipped": "no free-threaded Python (3.13t or later) was found; --python names one",
     }]
 
@@ -232,13 +244,13 @@ def _locks(site: Site, kind: Kind, counts: Sequence[int]) -> list[Row]:
         for count in counts:
             row = described(site.python, kind, contender, count, "-locks")
             rows.append(row)
-            if contender.is_ladewerk and site.python.missing:
-                row["skipped"] = site.python.missing
+            if contender.is_ladewerk and site.missing:
+                row["skipped"] = site.missing
                 continue
             command = site.command(kind, contender, [count], "probes")
             row["why_not_traced"] = site.untraced
             if not site.untraced:
-                command = locks.tracing(command, site.trace)
+                command = site.traced(command)
             try:
                 said = tried(lambda: answer(contender, pair.run(command)), [])
             except Failed as failure:
@@ -270,6 +282,12 @@ def run(place: Place, effort: Effort) -> list[Row]:
     return rows + _without(place)
 
 
+def figures(rows: Sequence[Row]) -> list[Figure]:
+    """Tails are noisy: one for each kind of storm is enough for whoever compares reports."""
+    tails = [row for row in rows if row.get("threads") == TAIL and row["kind"] != trees.THERE.key]
+    return [*series.figures("wall_ms")(rows), *series.figures("p99_us")(tails)]
+
+
 SECTION = Section(
     KEY,
     "Many threads",
@@ -277,6 +295,6 @@ SECTION = Section(
     run,
     report.part,
     report.plots,
-    report.figures,
+    figures,
     needs=frozenset({"pythons"}),
 )
