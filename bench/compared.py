@@ -48,11 +48,16 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
 
 # --- tables -----------------------------------------------------------------------------------------------------------
 
+def reasons(group: Sequence[Row]) -> str:
+    """Of a group of which nobody ran; else nothing."""
+    return "" if any("skipped" not in each for each in group) else table(("", ""), [(each["label"], why(each)) for each in group])
+
+
 def table_of(rows: Rows, group: Sequence[Row], columns: Mapping[str, Callable[[Row], str]] = {}) -> str:
     """One workload; COLUMNS are more of them, for rows that ran."""
-    first = next((each for each in group if "field" in each), None)
-    if first is None:
-        return table(("", ""), [(each["label"], why(each)) for each in group])
+    if text := reasons(group):
+        return text
+    first = next(each for each in group if "field" in each)
     field, lines = first["field"], []
     base = rows.base(first["section"], first["workload"])
     again = rows.get(first["section"], first["workload"], AGAIN)

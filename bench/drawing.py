@@ -82,7 +82,7 @@ INK, GRID, PAPER = "#1f2328", "#d0d7de", "#ffffff"  # paper is opaque: ink stays
 # Okabe and Ito's colours, and shades of them: told apart with every kind of colour vision, and by marker and dash without any.
 COLOURS: Mapping[str, Sequence[str]] = {
     "ladewerk": ("#0072b2", "#56b4e9", "#003a5d", "#7f9fd0"),
-    "stock": ("#1f2328", "#8c959f"),
+    "stock": ("#4d555e", "#a0a8b0"),
     "rival": ("#d55e00", "#e69f00", "#8a3d00", "#b58900", "#f0b080"),
     "floor": ("#009e73", "#66c2a4"),
     "other": ("#cc79a7", "#7d3c64", "#999933"),
@@ -192,6 +192,8 @@ def _dark(colour: str) -> str:
 
 def _bars(axes: Axes, plot: Plot) -> None:
     """Groups of bars that lie, the first name on top; dots instead where a logarithm has no zero to begin at."""
+    from matplotlib.patheffects import withStroke
+
     count = len(plot.lines)
     for nth, (line, (colour, marker, _)) in enumerate(zip(plot.lines, styles(plot.lines))):
         places = [x + (nth - (count - 1) / 2) / (count + 1) for x in line.xs]
@@ -199,7 +201,9 @@ def _bars(axes: Axes, plot: Plot) -> None:
         if plot.log_y:
             axes.errorbar(line.ys, places, xerr=_errors(line), color=colour, marker=marker, linestyle="", label=line.label, **error)
         else:
-            axes.barh(places, line.ys, height=0.86 / (count + 1), xerr=_errors(line), color=colour, label=line.label, error_kw=error)
+            drawn = axes.barh(places, line.ys, height=0.86 / (count + 1), xerr=_errors(line), color=colour, label=line.label, error_kw=error)
+            for part in (*drawn.errorbar[1], *drawn.errorbar[2]):
+                part.set_path_effects([withStroke(linewidth=2, foreground=PAPER)])  # to be seen upon dark bars
         for place, y, high in zip(places, line.ys, line.high):
             axes.annotate(short(y), (max(y, high), place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7.5)
     if plot.log_y:

@@ -204,14 +204,14 @@ def measure(python: Path, key: str, load: Load, env: dict[str, str], effort: Eff
 
 def run(place: Place, effort: Effort) -> list[Row]:
     """The parts that were asked for; else what the effort has time for."""
+    only = place.parts.get("engines", ())
+    if why := place.main.missing:
+        return [compared.row("engines", place.main.key, part, f"Import engines: {part}", "ladewerk", "Ladewerk", base=True, skipped=why) for part in only or PARTS]
     (top := place.state / "engines").mkdir(parents=True)
     (top / "loop.py").write_text(LOOP)
     trees = corpus.generate(place.build / "corpus-engines", corpus.Shape(seed=place.seed, entries=300))
     env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(top), "LADEWERK_CACHE": str(top / "cache"), "LADEWERK_WATCH": "0"}
-    only = place.parts.get("engines", ())
     wanted = [load for load in loads(top, trees) if (load.part in only if only else place.effort == "full" or load.key in SHORT)]
-    if why := place.main.missing:
-        return [compared.row("engines", place.main.key, load.key, load.title, "ladewerk", "Ladewerk", base=True, skipped=why) for load in wanted]
     each = replace(effort, seconds=effort.seconds / len(wanted))
     return [row for load in wanted for row in measure(place.main.python, place.main.key, load, env, each, place.seed)]
 

@@ -23,7 +23,6 @@ class Figure:
     values: Sequence[float]
     base: Sequence[float] | None = None
     again: Sequence[float] | None = None
-    headline: str = ""  # what it says at the report's top ("sympy: CPU of the process"), where those of other contenders stand beside it
     counted: bool = False
 
     @property

@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from stats import Median, differences, ratios
+from stats import Median, differences, outliers, ratios
 from tables import (
-    Cell, Row, Rows, by_python, count_text, difference_to, each_python, escaped, matrix, median_text, number, ratio_text, rounds_of, said, same_contenders, served,
-    signed, table, why,
+    Cell, Row, Rows, by_python, count_text, difference_to, each_python, escaped, matrix, median_text, number, ratio_text, rounds_of, same_contenders, served,
+    signed, table, times_text, why,
 )
 
 
@@ -109,7 +109,11 @@ def paths(rows: Rows) -> str:
 
     def timed(field: str) -> Cell:
         def cell(row: Row, base: Row) -> str:
-            return median_text(row, field) + ("" if row["base"] else f" ({_faster(ratios(base[field], row[field]))})")
+            if row["base"]:
+                return median_text(row, field)
+            again = rows.get("paths", row["workload"], "again")
+            noise = ratios(base[field], again[field]) if field in again and row is not again else None
+            return f"{median_text(row, field)} ({times_text(ratios(base[field], row[field]), noise)})"
         return cell
 
     count = rows.section("paths")[0]["count"]
@@ -119,10 +123,6 @@ def paths(rows: Rows) -> str:
         + "\nCPU ms of the whole process as its parent sees it (times faster than stock):\n\n"
         + matrix(rows, "paths", loads, timed("cpu_ms"))
     )
-
-
-def _faster(times: Median) -> str:
-    return f"{number(times.value)}x [{number(times.low)}, {number(times.high)}]{said(times)}"
 
 
 def over_floor(row: Row, floor: Row, lock: Row) -> list[Median]:
@@ -281,8 +281,9 @@ def _own_statx(rows: Rows) -> str:
 def hyperfine(rows: Rows) -> str:
     def cell(row: Row, base: Row) -> str:
         wall, first = (statistics.median(r["hyperfine"]["wall_ms"]) for r in (row, base))
-        return number(wall) + ("" if row["base"] else f" ({wall / first:.3f})")
+        far = outliers(row["hyperfine"]["wall_ms"])
+        return number(wall) + ("" if row["base"] else f" ({wall / first:.3f})") + (f", {far} outlier{'s' * (far > 1)}" if far else "")
 
-    return "Median wall ms (of the first row's median):\n\n" + "\n".join(
+    return "Median wall ms (of the first row's median), one warm-up run each; outliers are as hyperfine defines them:\n\n" + "\n".join(
         matrix(rows, "hyperfine", loads, cell) for loads in same_contenders(rows, "hyperfine")
     )

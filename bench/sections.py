@@ -68,7 +68,7 @@ class Place:
 # What is made ready before the first section, when a section that runs needs it.
 NEEDS = {
     "programs": "those of bench/micro, built",
-    "pythons": "Ladewerk in an environment of every interpreter, not of the main one alone",
+    "pythons": "Ladewerk in an environment of every interpreter, not of the main one alone; with --quick of those that were named",
     "packages": "in the main interpreter's environment, the packages of workloads.PROGRAMS that the effort has",
     "everywhere": "in every interpreter's environment, the packages of workloads.EVERYWHERE",
     "small": "the environments `small` and `enabled` of the main interpreter",

@@ -10,12 +10,6 @@ from plots import Line, Plot
 from stats import Median, differences, ratios
 from tables import Row, Rows, by_python
 
-HEADLINES = {  # section/workload/field: what the headline says of it; {} is the title
-    "programs/*/cpu_ms": "{}: CPU of the process",
-    "pythons/*/cpu_ms": "{}: CPU of the process",
-    "paths/entries-1000/inside_wall_ms": "200 modules behind {}",
-    "modules/oneline/inside_wall_ms": "{}",
-}
 UNITS = {"ms": "ms", "us": "us", "ns": "ns", "s": "s", "mb": "MB", "kb": "kB"}
 
 
@@ -32,12 +26,7 @@ def _figure(rows: Rows, row: Row, field: str) -> Figure:
     base, again = rows.base(section, load), rows.get(section, load, "again")
     key = "/".join((row.get("python", ""), section, load, row["contender"], field))
     of = None if row is base else base.get(field)
-    return Figure(key, f"{row['title']}: {row['label']}", UNITS[field.rpartition("_")[2]], row[field], of, again.get(field), _headline(row, field))
-
-
-def _headline(row: Row, field: str) -> str:
-    places = (f"{row['section']}/{load}/{field}" for load in (row["workload"], "*"))
-    return next((HEADLINES[place].format(row["title"]) for place in places if place in HEADLINES), "")
+    return Figure(key, f"{row['title']}: {row['label']}", UNITS[field.rpartition("_")[2]], row[field], of, again.get(field))
 
 
 def kind(contender: str) -> str:
@@ -113,7 +102,7 @@ def calls(rows: Sequence[Row]) -> list[Figure]:
     """Counted once: a figure of one value."""
     return [
         Figure("/".join((row.get("python", ""), "syscalls", row["workload"], row["contender"], "calls")), f"{row['title']}: {row['label']}", "calls",
-               [round(sum(row["calls"].values(), 0.0), 3)], headline="system calls per module of a package" if row["workload"] == "oneline" else "", counted=True)
+               [round(sum(row["calls"].values(), 0.0), 3)], counted=True)
         for row in rows if "calls" in row
     ]
 
@@ -130,11 +119,9 @@ def memory(rows: Sequence[Row]) -> list[Figure]:
     return found
 
 
-def syscalls(rows: Sequence[Row]) -> list[Plot]:
-    main = Rows.of_main(rows)
-    loads, lines = main.workloads("syscalls"), []
-    for key, label in {row["contender"]: row["label"] for row in main.rows}.items():
-        found = [(place, sum(row["calls"].values(), 0.0)) for place, load in enumerate(loads) for row in [main.get("syscalls", load, key)] if "calls" in row]
-        if found:
-            lines.append(Line.of(label, [place for place, _ in found], [Median.of([count]) for _, count in found], kind(key)))
-    return [Plot("syscalls", "System calls per module", "", "calls", lines, names=[main.title("syscalls", load) for load in loads])] if lines else []
+def blocks(rows: Sequence[Row]) -> list[Figure]:
+    """hyperfine's own samples: nothing pairs them."""
+    return [
+        Figure("/".join((row.get("python", ""), "hyperfine", row["workload"], row["contender"], "wall_ms")), f"{row['title']}: {row['label']}", "ms", row["hyperfine"]["wall_ms"])
+        for row in rows if "hyperfine" in row
+    ]

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import cold
 import contenders
+import contention.section
 import engines
 import environments
 import graph
@@ -90,13 +91,14 @@ SECTIONS: list[Section] = [
         "memory", "Memory of 16 forked children", _efforts((1, 3), (1, 8), (1, 30)), imports.run_memory, parts.memory,
         figures=series.memory, goals=targets.memory, needs=_PROGRAMS),
     SCALING,
+    contention.section.SECTION,
     Section("cold", "Cold caches", _efforts(None, (3, 90), (7, 300)), _cold, parts.cold, goals=targets.cold, needs=_PROGRAMS),
     Section(
         "syscalls", "System calls per module (strace -c)", _efforts((1, 5), (1, 15), (1, 60)), imports.run_syscalls, parts.syscalls,
-        series.syscalls, series.calls, targets.syscalls),
+        figures=series.calls, goals=targets.syscalls),
     Section(
         "hyperfine", "Cross-check with hyperfine", _efforts(None, (3, 20), (8, 300)), imports.run_hyperfine, parts.hyperfine,
-        needs=_PROGRAMS | {"small"}),
+        figures=series.blocks, needs=_PROGRAMS | {"small"}),
     scanning.section.SECTION,
     watching.section.SECTION,
     reloading.section.SECTION,
@@ -253,7 +255,7 @@ def make_place(options: argparse.Namespace, needs: frozenset[str]) -> Place:
     main, *others = interpreters(options)
     mine, everywhere = wanted(options, needs)
     ready = [main_one(prepare(main, home_of(main, options), needs, mine, as_it_is=bool(options.venv)))]
-    if needs & {"pythons", "everywhere"}:
+    if needs & {"pythons", "everywhere"} and (options.effort != "quick" or options.python):
         ready += [prepare(other, home_of(other, options), frozenset(), everywhere) for other in others]
     programs, no_programs = micro(options, needs)
     state = options.build / "state"

@@ -119,6 +119,11 @@ def ratio_text(ratio: Median | None, noise: Median | None = None, verdict: Verdi
     return f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]{_reach(noise, 1, 3)}{words}"
 
 
+def times_text(times: Median, noise: Median | None = None) -> str:
+    """The same of what is so many times as much."""
+    return f"{number(times.value)}x [{number(times.low)}, {number(times.high)}]{_reach(noise, 1, 2)}{said(times, noise)}"
+
+
 def signed(difference: Median, noise: Median | None = None) -> str:
     """The same of a difference."""
     found = f"{difference.value:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]"

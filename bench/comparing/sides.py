@@ -32,8 +32,8 @@ class Trees:
 def sides_of(found: Found, build: Path, trees: Trees, needs: frozenset[str]) -> list[Interpreter]:
     """One interpreter, once for each of SIDES. What could not be made is in the failures of each."""
     home = directory(build, found.key, found.base)
-    before = Environments(found.python, home / "a", trees.before)  # paths of one length: some of it ends up in memory
-    after = Environments(found.python, home / "b", trees.after, trees.settings)
+    before = Environments(found.python, home / "prior", trees.before)  # paths of one length: some of it ends up in memory
+    after = Environments(found.python, home / "after", trees.after, trees.settings)
     wanted = suite.packages_of(workloads.EVERYWHERE, [program.key for program in workloads.EVERYWHERE]) if "packages" in needs else []
     one = suite.prepare(found, before, needs, wanted)
     other = suite.prepare(found, after, needs, [f"{name}=={version}" for name, version in one.facts["packages"].items() if name.lower() in wanted])

@@ -162,7 +162,7 @@ def part(rows: Sequence[Row]) -> str:
     of, texts = compared.parts(rows), [LEGEND]
     for each, title in TITLES.items():
         if found := of.section(each):
-            texts += [f"### {title}{rounds_of(found)}\n", _part(of, each)]
+            texts += [f"### {title}{rounds_of(found)}\n", compared.reasons(found) or _part(of, each)]
     return "\n".join(texts)
 
 

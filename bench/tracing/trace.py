@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -89,7 +90,8 @@ class Ground:
     rivals: Mapping[str, Path]
     env: Mapping[str, str]
     state: Path
-    effort: Effort
+    effort: Effort  # of each load
+    full: bool
     seed: int
 
     @property
@@ -170,7 +172,10 @@ def attached(ground: Ground, tracers: list[Tracer]) -> list[Turn]:
     """Nobody imports: only they themselves count."""
     found = [Turn(tracer, []) for tracer in tracers]
     with Idle(ground) as pid:
+        end = time.monotonic() + ground.effort.seconds
         for turn in range(ground.effort.rounds):
+            if time.monotonic() > end:
+                break
             for each in found[turn % len(found):] + found[:turn % len(found)]:
                 try:
                     if not each.missing:
@@ -201,17 +206,22 @@ def _rivals(ground: Ground) -> list[Watcher]:
     return found
 
 
+def _others(ground: Ground, idle: int) -> list[Watcher]:
+    """Where there is time."""
+    return [TracedCommand(ground.program), Floor(ground.program, ground.target, idle), *_rivals(ground)] if ground.full else []
+
+
 def modules(ground: Ground) -> list[Row]:
     loop = oneline_loop(corpus.generate(ground.state / "corpus", corpus.Shape(entries=1, modules=1)))
     load = Load("modules", loop.title, loop.code(), loop.count, "inside_cpu_us", "CPU us each", 1e3, loop.count + 1, added=True)
     with Idle(ground) as idle:
-        return measured(ground, load, [_spans(ground), _all(ground), Floor(ground.program, ground.target, idle), *_rivals(ground)])
+        return measured(ground, load, [_spans(ground), _all(ground), *(_others(ground, idle) or [ImportTime()])])
 
 
 def sympy(ground: Ground) -> list[Row]:
     load = Load("sympy", "import sympy", timed("", SYMPY.text), 1, "inside_cpu_ms", "CPU ms", 1e6, 400)
     with Idle(ground) as idle:
-        return measured(ground, load, [_spans(ground), _all(ground), TracedCommand(ground.program), Floor(ground.program, ground.target, idle), *_rivals(ground)])
+        return measured(ground, load, [_spans(ground), _all(ground), *_others(ground, idle)])
 
 
 def cached(ground: Ground) -> list[Row]:
@@ -250,7 +260,7 @@ def attach(ground: Ground) -> list[Row]:
 
 
 MEASURE = {"modules": modules, "sympy": sympy, "cached": cached, "switches": switches, "attach": attach}
-SHORT = ("modules", "sympy", "attach")  # where there is little time, and without the rivals that need more than that
+SHORT = ("modules", "sympy", "attach")  # where there is little time
 
 
 # --- what has to be there ---
@@ -268,9 +278,9 @@ def _target(place: Place, environments: Environments) -> Path:
 
 def _found(place: Place, environments: Environments) -> dict[str, Path]:
     """Rivals that there are; where there is time for them."""
+    found: dict[str, Path] = {}
     if place.effort != "full":
-        return {}
-    found = {}
+        return found
     environments.empty("peers")
     if not environments.packages("peers", ["py-spy"]):
         found["py-spy"] = environments.build / "peers/bin/py-spy"
@@ -279,11 +289,11 @@ def _found(place: Place, environments: Environments) -> dict[str, Path]:
     return found
 
 
-def _why_not(main: Interpreter, program: Path) -> str:
-    """In its own words, where it has any."""
+def why_not(main: Interpreter, program: Path, sched: str = "--no-sched") -> str:
+    """Why imports of this interpreter cannot be traced, in the tracer's own words where it has any; SCHED: with the scheduler's part, or without."""
     if main.missing or not program.exists():
         return main.missing or "ladewerk-trace was not built: clang, bpftool, libbpf or libelf is missing"
-    done = subprocess.run([program, "--json", "-o", "/dev/null", "--no-sched", "--", main.python, "-I", "-c", "pass"], capture_output=True, text=True)
+    done = subprocess.run([program, "--json", "-o", "/dev/null", sched, "--", main.python, "-I", "-c", "pass"], capture_output=True, text=True)
     return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["it failed without a word"])[0].removeprefix("ladewerk: trace: ")
 
 
@@ -292,7 +302,7 @@ def run(place: Place, effort: Effort) -> list[Row]:
     wanted = place.parts.get("trace") or (PARTS if place.effort == "full" else SHORT)
     main, program = place.main, place.main.python.with_name("ladewerk-trace")
     try:
-        if why := _why_not(main, program):
+        if why := why_not(main, program):
             raise Unavailable(why)
         environments = beside(place)
         target, rivals = _target(place, environments), _found(place, environments)
@@ -300,7 +310,7 @@ def run(place: Place, effort: Effort) -> list[Row]:
         return [compared.row("trace", main.key, each, each, "ladewerk", "ladewerk trace", base=True, skipped=str(reason)) for each in wanted]
     (state := place.state / "trace").mkdir(parents=True)
     env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(state)}
-    ground = Ground(main.key, target, main.python, program, rivals, env, state, replace(effort, seconds=effort.seconds / len(wanted)), place.seed)
+    ground = Ground(main.key, target, main.python, program, rivals, env, state, replace(effort, seconds=effort.seconds / 2), place.effort == "full", place.seed)
     return [row for each in PARTS if each in wanted for row in MEASURE[each](ground)]
 
 

@@ -214,10 +214,11 @@ def session(bench: Bench, contest: Contest, with_storm: bool) -> None:
 
 def run_sessions(bench: Bench, only: Sequence[str]) -> list[Row]:
     """Until the plan's rounds are done, or its seconds over."""
-    rivals, rng, end = contests(bench, only), random.Random(bench.seed), time.monotonic() + bench.plan.seconds
+    rivals, rng = contests(bench, only), random.Random(bench.seed)
     floors = [Row("arm", key, f"scan of the same tree, nothing watched{text}") for key, text in (("scan", ""), (compared.AGAIN, ", again"))] if "arm" in only else []
     scan_row(bench, Row("arm", "", ""))  # which brings the tree into memory
     clear(bench)
+    end = time.monotonic() + bench.plan.seconds
     order: list[Contest | Row] = [*rivals, *floors]
     storms = bench.plan.storms if "storm" in only else 0
     for number in range(bench.plan.rounds if {"arm", "save"} & set(only) else storms):

@@ -269,7 +269,7 @@ WATCHERS: list[Watcher] = [
     Rival("watchfiles", "watchfiles (Rust, Python)", module="watchfiles"),
     Rival("inotifywait", "inotifywait -m -r", program="inotifywait", package="inotify-tools"),
 ]
-SHORT = [watcher for watcher in WATCHERS if watcher.key not in ("watchman", "inotifywait")]  # where there is little time
+SHORT = [*WATCHERS[:3], Rival("watchdog", "watchdog (Python)", module="watchdog")]  # where there is little time: those who are quick
 
 
 
