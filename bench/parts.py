@@ -199,7 +199,7 @@ def shared_cache(rows: Rows) -> float | None:
     return min(found, default=None)
 
 
-CONDITIONS = {"dropped": "caches dropped", "slow": "caches dropped and 0.5 ms per IO"}
+CONDITIONS = {"dropped": "caches dropped", "slow": "0.5 ms per request"}
 
 
 def added(row: Row, condition: str) -> list[float] | None:

@@ -51,10 +51,6 @@ def _efforts(quick: tuple[int, float] | None, headline: tuple[int, float] | None
     return {name: Effort(*effort) for name, effort in zip(EFFORTS, (quick, headline, full), strict=True) if effort}
 
 
-def _cold(place: Place, effort: Effort) -> list[Row]:
-    return cold.run(imports.session(place), imports.programs(place, workloads.COLD), contenders.COLD, effort)
-
-
 _PROGRAMS = frozenset({"packages", "pycds"})
 _TIMES = ("cpu_ms", "wall_ms")
 _INSIDE = series.figures("inside_wall_ms", "cpu_ms")
@@ -83,7 +79,7 @@ SECTIONS: list[Section] = [
         "memory", "Memory of 16 forked children", _efforts((1, 3), (1, 8), (1, 30)), imports.run_memory, parts.memory,
         figures=series.memory, goals=targets.memory, needs=_PROGRAMS),
     SCALING,
-    Section("cold", "Cold caches", _efforts(None, (3, 90), (7, 300)), _cold, parts.cold, goals=targets.cold, needs=_PROGRAMS),
+    cold.SECTION,
     Section(
         "syscalls", "System calls per module (strace -c)", _efforts((1, 5), (1, 15), (1, 60)), imports.run_syscalls, parts.syscalls,
         series.syscalls, series.calls, targets.syscalls),
