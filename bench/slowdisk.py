@@ -216,10 +216,20 @@ class SlowDisk:
         return self.tree / "tree"
 
     def forget(self) -> None:
-        """Nothing that is on the disk is in the kernel's memory afterwards."""
-        _run("umount", self.tree)
-        fcntl.ioctl(self.held, BLKFLSBUF)  # blocks of the device, which is still open
-        self._mount()
+        """Nothing that is on the disk is in the kernel's memory afterwards. Unavailable: somebody else keeps it there.
+
+        A mount namespace that was made meanwhile (a container, a sandbox) has a mount of its own, and with it all that was read; then mounting reads nothing."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            _run("umount", self.tree)
+            fcntl.ioctl(self.held, BLKFLSBUF)  # blocks of the device, which is still open
+            before = self.requests()
+            self._mount()
+            if self.requests() > before:
+                return
+            if time.monotonic() > deadline:
+                raise Unavailable("no slow disk: another mount namespace keeps what was read of it in memory")
+            time.sleep(0.2)
 
     def requests(self) -> int:
         """Reads that the disk has answered so far."""
