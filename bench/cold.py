@@ -42,7 +42,7 @@ from workloads import Program
 _DROP = Path("/proc/sys/vm/drop_caches")
 _CACHES = 200 * 2**20  # room on the slow disk for what contenders write, for each environment
 
-_SHORT = "stock again dictfinder pycds ladewerk-stat ladewerk-frozen interpreter"
+_SHORT = "stock again pycds ladewerk-stat ladewerk-frozen interpreter"
 
 
 @dataclass(frozen=True)
@@ -121,14 +121,14 @@ def _library(python: Path) -> tuple[Path, ...]:
     return tuple(path for line in out.splitlines() if (path := Path(line)).is_dir())
 
 
-CONDITIONS: dict[str, Callable[[Place, Sequence[Program]], AbstractContextManager[Condition]]] = {"dropped": _dropped, "slow": _slow}
+CONDITIONS: dict[str, Callable[[Place, Sequence[Program]], AbstractContextManager[Condition]]] = {"slow": _slow, "dropped": _dropped}
 
 
 # --- measured ---------------------------------------------------------------------------------------------------------
 
 def run(place: Place, effort: Effort) -> list[Row]:
     end, done = time.monotonic() + effort.seconds, {}
-    loads = imports.programs(place, workloads.COLD)
+    loads = _loads(place)
     with ExitStack() as stack:
         rivals = [*_rivals(place), Watched(daemon.KEY, daemon.LABEL, daemon.socket_path(stack))]
         for load in loads:
@@ -139,6 +139,11 @@ def run(place: Place, effort: Effort) -> list[Row]:
             seconds = max(0.0, end - time.monotonic()) / (len(CONDITIONS) - n)
             _under(key, way, place, loads, rivals, replace(effort, seconds=seconds), done)
     return [_said(row) for row in done.values()]
+
+
+def _loads(place: Place) -> Sequence[Program]:
+    """Short efforts have the smaller one: nine rounds of both conditions take a minute and a half."""
+    return imports.programs(place, workloads.COLD if place.effort == "full" or place.chosen else workloads.COLD[-1:])
 
 
 def _rivals(place: Place) -> list[Contender]:

@@ -6,7 +6,7 @@
     compare.py REPORT.json REPORT.json       figures of two runs, the earlier one first
     compare.py REPORT.json                   shows the report of a comparison anew
 
-Exit status: 0; 1 with --fail-on-slower, when a figure is slower beyond the noise; 2 when nothing could be compared.
+Exit status: 0; 1 with --fail-on-slower, when a figure is slower beyond the noise; 2 when nothing could be compared, or not often enough for a claim; 130 when the run ended early.
 """
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from head import care, unrest
 from pythons import Found
 from rows import say
 from sections import Effort, Place
+from stats import Verdict
 from tables import Row, table, why
 
 SLEEP = "LADEWERK_BENCH_SLEEP"  # microseconds that every import served by the checkout's build takes longer: to see that it is noticed
@@ -135,7 +136,7 @@ def compare_revisions(options: argparse.Namespace) -> dict[str, Any]:
     }
     more = {"comparison": comparison, "effort": options.effort, "pythons": facts, "interrupted": interrupted, "command": suite.command_line(sys.argv[1:])}
     run.write(markdown, more)
-    return run.document(more)
+    return reports.load(str(options.output / "report.json"))
 
 
 # --- the report ---------------------------------------------------------------------------------------------------------
@@ -219,28 +220,32 @@ def shown_anew(name: str) -> tuple[str, list[Line]]:
     return markdown(document), measuring.lines(document["rows"])
 
 
-def revisions_compared(options: argparse.Namespace) -> tuple[str, list[Line]]:
+def revisions_compared(options: argparse.Namespace) -> tuple[str, list[Line], bool]:
+    """Markdown, its lines, and whether all was measured."""
     options.output = options.output or Path(__file__).parent / "results" / f"{datetime.now(timezone.utc):%Y-%m-%dT%H%M%SZ}-compare"
     running.end_in_order()
     with ExitStack() as stack:
         stack.callback(os.close, running.alone(options.build))
         document = compare_revisions(options)
     say(f"written: {options.output}/report.md and report.json")
-    return markdown(document), measuring.lines(document["rows"])
+    return markdown(document), measuring.lines(document["rows"]), not document["interrupted"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parse(sys.argv[1:] if argv is None else argv)
     try:
         if options.compare is not None:
-            text, found = revisions_compared(options)
+            text, found, whole = revisions_compared(options)
         else:
+            whole = True
             text, found = shown_anew(*options.reports) if len(options.reports) == 1 else compare_reports(options.reports)
     except (revisions.Unknown, pythons.Unfit, reports.Unfit, ValueError) as why_not:
         print(f"{'run.sh: --compare' if options.compare is not None else 'compare.py'}: {why_not}", file=sys.stderr)
         return 2
     print(text, end="")
-    if not found:
+    if not whole:
+        return 130
+    if all(line.verdict is Verdict.FEW for line in found):
         return 2
     return 1 if options.fail_on_slower and any(line.slower for line in found) else 0
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from environments import Environments, Unavailable, last_error
+from environments import Environments, Unavailable, directory, last_error
 from plots import Line, Plot
 from rows import say
 
@@ -51,8 +51,8 @@ class Drawer:
         if self.python is None or not plots:
             return self.why
         directory.mkdir(parents=True, exist_ok=True)
-        command, text = [self.python, "-Es", __file__, directory], json.dumps([asdict(plot) for plot in plots])
-        done = subprocess.run(command, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        text = json.dumps([asdict(plot) for plot in plots])
+        done = subprocess.run([self.python, "-Es", __file__, directory], input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
         if done.returncode != 0:
             say(done.stdout)
         return "" if done.returncode == 0 else f"matplotlib failed: {last_error(done.stdout).replace(f'{directory}/', '')}"
@@ -60,7 +60,7 @@ class Drawer:
 
 def _prepared(build: Path) -> Path:
     kind = f"{sys.version_info[0]}.{sys.version_info[1]}{sys.abiflags}"
-    home = Environments(Path(sys.executable), build / f"py{kind}", _HERE.parent)
+    home = Environments(Path(sys.executable), directory(build, kind, sys.executable), _HERE.parent)
     python, stamp = home.empty("drawing"), home.build / "drawing.pins"
     if not stamp.exists() or stamp.read_text() != _PINS.read_text():
         say("installing matplotlib, which draws the plots")
@@ -82,7 +82,7 @@ INK, GRID, PAPER = "#1f2328", "#d0d7de", "#ffffff"  # paper is opaque: ink stays
 # Okabe and Ito's colours, and shades of them: told apart with every kind of colour vision, and by marker and dash without any.
 COLOURS: Mapping[str, Sequence[str]] = {
     "ladewerk": ("#0072b2", "#56b4e9", "#003a5d", "#7f9fd0"),
-    "stock": ("#1f2328", "#8c959f"),
+    "stock": ("#4d555e", "#a0a8b0"),
     "rival": ("#d55e00", "#e69f00", "#8a3d00", "#b58900", "#f0b080"),
     "floor": ("#009e73", "#66c2a4"),
     "other": ("#cc79a7", "#7d3c64", "#999933"),
@@ -123,8 +123,12 @@ def spread(wanted: Sequence[float], apart: float, low: float, high: float) -> li
     return found
 
 
+def tick(value: float) -> str:
+    return f"{value:,.0f}" if value == round(value) else f"{value:g}"
+
+
 def short(value: float) -> str:
-    """Of a bar or a tick."""
+    """At the end of a bar."""
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.1g}"
@@ -163,8 +167,8 @@ def _ticks(axes: Axes, plot: Plot) -> None:
     if plot.log_x and len(xs) <= 8:
         axes.set_xticks(xs)
         axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x) if x != round(x) else f"{x:,.0f}"))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: short(y)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
 
 
 def _direct_labels(axes: Axes, plot: Plot) -> None:
@@ -188,6 +192,8 @@ def _dark(colour: str) -> str:
 
 def _bars(axes: Axes, plot: Plot) -> None:
     """Groups of bars that lie, the first name on top; dots instead where a logarithm has no zero to begin at."""
+    from matplotlib.patheffects import withStroke
+
     count = len(plot.lines)
     for nth, (line, (colour, marker, _)) in enumerate(zip(plot.lines, styles(plot.lines))):
         places = [x + (nth - (count - 1) / 2) / (count + 1) for x in line.xs]
@@ -195,12 +201,18 @@ def _bars(axes: Axes, plot: Plot) -> None:
         if plot.log_y:
             axes.errorbar(line.ys, places, xerr=_errors(line), color=colour, marker=marker, linestyle="", label=line.label, **error)
         else:
-            axes.barh(places, line.ys, height=0.86 / (count + 1), xerr=_errors(line), color=colour, label=line.label, error_kw=error)
+            drawn = axes.barh(places, line.ys, height=0.86 / (count + 1), xerr=_errors(line), color=colour, label=line.label, error_kw=error)
+            for part in (*drawn.errorbar[1], *drawn.errorbar[2]):
+                part.set_path_effects([withStroke(linewidth=2, foreground=PAPER)])  # to be seen upon dark bars
         for place, y, high in zip(places, line.ys, line.high):
             axes.annotate(short(y), (max(y, high), place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7.5)
     if plot.log_y:
         axes.set_xscale("log")
-    axes.set_yticks(range(len(plot.names)), plot.names)
+    if _says_itself(plot):
+        axes.set_yticks([(nth - (count - 1) / 2) / (count + 1) for nth in range(count)], [line.label for line in plot.lines])
+        axes.tick_params(axis="y", length=0)
+    else:
+        axes.set_yticks(range(len(plot.names)), plot.names)
     axes.set_ylim(len(plot.names) - 0.5, -0.5)
     axes.margins(x=0.08)
     if plot.mark is not None:
@@ -209,10 +221,19 @@ def _bars(axes: Axes, plot: Plot) -> None:
     axes.grid(True, axis="x")
 
 
+def _says_itself(plot: Plot) -> bool:
+    """One group of bars: each has its name beside it."""
+    return len(plot.names) == 1 and all(list(line.xs) == [0] for line in plot.lines)
+
+
+def _legend(plot: Plot) -> bool:
+    return any(line.note for line in plot.lines) or bool(plot.names) and not _says_itself(plot)
+
+
 def _height(plot: Plot) -> float:
     """Inches."""
-    legend = 0.17 * math.ceil(len(plot.lines) / 2)
-    return 1.1 + BAR * (len(plot.lines) + 1) * len(plot.names) + legend if plot.names else 4.2 + legend * any(line.note for line in plot.lines)
+    legend = 0.17 * math.ceil(len(plot.lines) / 2) if _legend(plot) else 0
+    return legend + (1.1 + BAR * (len(plot.lines) + 1) * len(plot.names) if plot.names else 4.2)
 
 
 def _figure(plot: Plot) -> Figure:
@@ -223,7 +244,7 @@ def _figure(plot: Plot) -> Figure:
     axes = figure.add_subplot()
     (_bars if plot.names else _curves)(axes, plot)
     axes.set_title(plot.title, loc="left", fontweight="bold")
-    if plot.names or any(line.note for line in plot.lines):
+    if _legend(plot):
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8.5)
     if not plot.names:
         widest = max(len(line.label) for line in plot.lines)

@@ -1,22 +1,32 @@
 # SPDX-License-Identifier: MIT
 """Environments of one interpreter, made once and kept: empty ones, ones with the wheel of a checkout, ones with programs from PyPI.
 
-None has pip or setuptools in it: their .pth files and finders would be timed as well. A pip beside them installs into them.
+    environments.py --python PYTHON --build DIR home | micro | empty NAME | ladewerk NAME | packages NAME PACKAGE...
+
+prints, for scan.sh and watch.sh, where that is: the environments' directory, the programs of bench/micro, an environment's interpreter. Exit status 1: why there
+is none. Nothing of an environment's packages is printed but what could not be installed.
+
+No environment has pip or setuptools in it: their .pth files and finders would be timed as well. A pip beside them installs into them.
 """
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pythons
 from rows import say
+from sections import Place
 
+CHECKOUT = Path(__file__).resolve().parents[1]
 PYCDS = "code-data-share==0.1.0"
 
 
@@ -55,6 +65,11 @@ def revision(checkout: Path) -> str:
     except OSError:
         return ""
     return done.stdout.strip()
+
+
+def directory(build: Path, key: str, base: str | Path) -> Path:
+    """For the environments of an interpreter of kind KEY. Two of one kind, such as the distribution's and pyenv's, never share any."""
+    return build / f"py{key}-{hashlib.sha256(os.path.realpath(base).encode()).hexdigest()[:6]}"
 
 
 @dataclass(frozen=True)
@@ -104,9 +119,7 @@ class Environments:
 
     def install(self, name: str, *what: str | Path) -> None:
         """Into NAME, which is there, whatever pip takes."""
-        said = [str(item) for item in what if not str(item).startswith("-")]
-        label = "cannot be installed" if len(said) == 1 else f"{', '.join(said)} cannot be installed"
-        self._pip(label, "--python", self.build / name / "bin/python", "install", "--quiet", *what)
+        self._pip("pip", "--python", self.build / name / "bin/python", "install", "--quiet", *what)
 
     def wheel(self) -> Path:
         """The wheel of the checkout as it is now."""
@@ -183,3 +196,43 @@ def bench_programs(checkout: Path, build: Path) -> Path:
     tools.run(["cmake", "-S", checkout, "-B", build / "c", "-DLADEWERK_BUILD_BENCH=ON", "-DLADEWERK_BUILD_EXTENSION=OFF"], "not configured")
     tools.run(["cmake", "--build", build / "c"], "not built")
     return build / "c/bench/micro"
+
+
+def beside(place: Place) -> Environments:
+    """Those of the main interpreter, for a section that needs one more."""
+    return Environments(place.main.python, directory(place.build, place.main.key, place.main.python), CHECKOUT)
+
+
+def _asked(home: Environments, kept: Path, what: str, names: Sequence[str]) -> str:
+    match what, *names:
+        case ["home"]:
+            home.build.mkdir(parents=True, exist_ok=True)
+            return str(home.build)
+        case ["micro"]:
+            return str(bench_programs(CHECKOUT, kept))
+        case ["empty", name]:
+            return str(home.empty(name))
+        case ["ladewerk", name]:
+            return str(home.ladewerk(name))
+        case ["packages", name, *wanted]:
+            return "\n".join(f"{package}: {why}" for package, why in home.packages(name, wanted).items())
+    sys.exit(__doc__)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("--python", required=True)
+    parser.add_argument("--build", type=Path, required=True)
+    parser.add_argument("what")
+    parser.add_argument("names", nargs="*")
+    options = parser.parse_args()
+    try:
+        found, kept = pythons.look(options.python), options.build.absolute()
+        print(_asked(Environments(found.python, directory(kept, found.key, found.base), CHECKOUT), kept, options.what, options.names))
+    except (Unavailable, pythons.Unfit) as why:
+        print(why)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -23,8 +23,13 @@ class Figure:
     values: Sequence[float]
     base: Sequence[float] | None = None
     again: Sequence[float] | None = None
-    headline: str = ""  # what it says at the report's top ("sympy: CPU of the process"), where those of other contenders stand beside it
     counted: bool = False
+
+    @property
+    def place(self) -> tuple[str, str, str, str, str]:
+        """Interpreter, section, workload (a slash may be in it, and it may be missing), contender, field."""
+        python, section, *load, contender, field = self.key.split("/")
+        return python, section, "/".join(load), contender, field
 
     @property
     def median(self) -> Median:

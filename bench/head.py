@@ -62,7 +62,7 @@ def _run_lines(document: Document) -> list[tuple[str, str]]:
     ]
 
 
-def _table(document: Document, tested: Iterable[tuple[str, str]]) -> str:
+def machine_table(document: Document, tested: Iterable[tuple[str, str]]) -> str:
     first, *others = pythons(document).values()
     lines = [("machine", machine_text(document)), ("system", system_text(document)), ("python", python_text(first))]
     if others:
@@ -77,13 +77,13 @@ def _beside(facts: Mapping[str, Any]) -> str:
 
 def rivals_part(document: Document) -> str:
     """Of a benchmark whose rivals are programs."""
-    return _table(document, [("Ladewerk", document["revision"] or "not installed"), ("others", ", ".join(document["versions"]))])
+    return machine_table(document, [("Ladewerk", document["revision"] or "not installed"), ("others", ", ".join(document["versions"]))])
 
 
 def machine_part(document: Document) -> str:
     packages = {name.lower(): version for name, version in next(iter(pythons(document).values()))["packages"].items()}
     tested = [f"{name} {packages[name]}" for name in PROGRAMS if name in packages]
-    return _table(document, [
+    return machine_table(document, [
         ("Ladewerk", " ".join(filter(None, (packages.get("ladewerk", "not installed"), document["revision"])))),
         ("programs", ", ".join(tested) or "none"),
         ("tools", ", ".join(version or f"{name} missing" for name, version in document.get("tools", {}).items()) or "none"),
@@ -131,7 +131,7 @@ def _controls(figures: Sequence[Figure]) -> list[str]:
     """Bases that were not the same when they were measured again; what several figures are divided by is said once."""
     found = {}
     for figure in figures:
-        python, section, load, _, field = figure.key.split("/", 4)
+        python, section, load, _, field = figure.place
         if (noise := figure.noise) and abs(noise.value - 1) > OFF:
             found[python, section, load, field] = f"{section}, {load}, {field}: the control, the base measured twice, differs by {100 * (noise.value - 1):+.1f} %."
     return list(found.values())

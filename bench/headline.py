@@ -11,12 +11,13 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import head
 from figures import Figure
-from stats import Median, Verdict, middle_ratio
-from tables import number, ratio_text, table
+from stats import PAIRS, Median, Verdict, middle_ratio
+from tables import escaped, number, ratio_text, table
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -25,6 +26,21 @@ COLUMNS = {  # contenders, in this order, as far as they were measured
     "gc": "stock, `gc.disable()`", "dictfinder": "naive dict finder", "pycds": "PyCDS",
     "ladewerk-stat": "Ladewerk, stat", "ladewerk-watch": "Ladewerk, watch", "ladewerk-frozen": "Ladewerk, frozen",
 }
+# Which figures, by section/workload/field, in this order, and what is said of them; {} is the workload.
+CHOSEN = {
+    "programs/*/cpu_ms": "{}: CPU of the process",
+    "paths/entries-1000/inside_wall_ms": "200 modules behind 1000 path entries",
+    "modules/oneline/inside_wall_ms": "2000 one-line modules of a package",
+    "syscalls/oneline/calls": "system calls per module of a package",
+    "contention/different-8/wall_ms": "8 threads import different modules",
+    "contention/different-8/p99_us": "the same: p99 of an import",
+    "contention/slow-8/p99_us": "8 threads import the same slow modules: p99",
+    "pythons/*/cpu_ms": "{}: CPU of the process",
+}
+# Those that others are not beside, by section/workload/contender/field.
+ALONE = (
+    "scan/warm/fd-2/wall_ms", "scan/warm/ladewerk-auto-2/wall_ms", "watch/save/ladewerk-*/written_us", "watch/check/ladewerk-*/client_ns", "reload/leaf*/ladewerk/ms",
+)
 SECTION = "programs"  # whose rows have a middle, too
 PLOT = "programs-cpu"
 
@@ -33,20 +49,22 @@ BEGIN, END = "<!-- begin: made by bench/headline.py -->", "<!-- end: made by ben
 
 # --- the table --------------------------------------------------------------------------------------------------------
 
-def _parts(figure: Figure) -> tuple[str, str, str, str, str]:
-    """Interpreter, section, workload, contender, field."""
-    python, section, load, contender, field = figure.key.split("/", 4)
-    return python, section, load, contender, field
+Groups = dict[tuple[str, str], dict[str, Figure]]  # (interpreter, text) -> contender -> figure
 
 
-def _groups(figures: Sequence[Figure]) -> dict[tuple[str, str], dict[str, Figure]]:
-    """Those for the headline: (interpreter, text) -> contender -> figure, the first where several sections have one."""
-    found: dict[tuple[str, str], dict[str, Figure]] = {}
-    for figure in figures:
-        if figure.headline:
-            python, _, _, contender, _ = _parts(figure)
-            found.setdefault((python, figure.headline), {}).setdefault(contender, figure)
-    return found
+def groups_of(figures: Sequence[Figure]) -> Groups:
+    """Those for the table; the first one where several sections say the same."""
+    found: Groups = {}
+    for pattern, text in CHOSEN.items():
+        for figure in figures:
+            python, section, load, contender, field = figure.place
+            if fnmatchcase(f"{section}/{load}/{field}", pattern) and (contender == BASE or contender in COLUMNS):
+                found.setdefault((python, text.format(load)), {}).setdefault(contender, figure)
+    return {key: group for key, group in found.items() if set(group) != {BASE}}
+
+
+def _alone(figures: Sequence[Figure]) -> list[Figure]:
+    return [figure for pattern in ALONE for figure in figures if fnmatchcase("/".join(figure.place[1:]), pattern)]
 
 
 def _value(figure: Figure) -> str:
@@ -57,7 +75,7 @@ def _value(figure: Figure) -> str:
 def _cell(figure: Figure | None) -> str:
     if figure is None:
         return ""
-    return ratio_text(figure.ratio, figure.noise) if figure.base else _value(figure)
+    return ratio_text(figure.ratio, figure.noise, figure.verdict) if figure.ratio else _value(figure)
 
 
 def _of_base(group: dict[str, Figure]) -> str:
@@ -74,20 +92,32 @@ def _middle(groups: Sequence[dict[str, Figure]], contender: str) -> str:
 
 
 def table_of(figures: Sequence[Figure]) -> str:
-    """Ratios to stock with their intervals, noise and verdicts; empty where there is none."""
-    groups = _groups(figures)
+    """Ratios to stock with their intervals, noise and verdicts, and what stands alone; empty where there is neither."""
+    return "\n".join(filter(None, (_ratios_table(groups_of(figures)), _alone_table(_alone(figures)))))
+
+
+def _ratios_table(groups: Groups) -> str:
     if not groups:
         return ""
     main = next(python for python, _ in groups)
     columns = [key for key in COLUMNS if any(key in group for group in groups.values())]
-    programs = {name: group for name, group in groups.items() if name[0] == main and all(_parts(figure)[1] == SECTION for figure in group.values())}
+    programs = [group for (python, _), group in groups.items() if python == main and all(figure.place[1] == SECTION for figure in group.values())]
     lines = [
         (text if python == main else f"{python}: {text}", _of_base(group), *(_cell(group.get(key)) for key in columns))
-        for (python, text), group in {**programs, **groups}.items()
+        for (python, text), group in groups.items()
     ]
     if len(programs) > 2:
-        lines.insert(len(programs), (f"median of these {len(programs)}", "", *(_middle(list(programs.values()), key) for key in columns)))
+        lines.insert(len(programs), (f"median of these {len(programs)}", "", *(_middle(programs, key) for key in columns)))
     return table(("of stock; below 1 is less", "stock", *(COLUMNS[key] for key in columns)), lines)
+
+
+def _alone_table(figures: Sequence[Figure]) -> str:
+    lines = []
+    for figure in figures:
+        found = figure.median
+        measured = f"{number(found.value)} [{number(found.low)}, {number(found.high)}] {figure.unit}"
+        lines.append((escaped(figure.label), measured, ratio_text(figure.ratio, figure.noise, figure.verdict)))
+    return table(("", "median", "of its base"), lines) if lines else ""
 
 
 # --- the README -------------------------------------------------------------------------------------------------------
@@ -107,11 +137,13 @@ def refusals(document: head.Document, figures: Sequence[Figure]) -> list[str]:
         found.append("the checkout had uncommitted changes")
     if document["why_not"]:
         found.append(f"Ladewerk took no part: {document['why_not']}")
-    chosen = [figure for figure in figures if figure.headline]
-    if not any(_parts(figure)[1] == SECTION for figure in chosen):
+    groups = groups_of(figures)
+    if not any(figure.place[1] == SECTION for group in groups.values() for figure in group.values()):
         found.append(f"it has no section `{SECTION}`")
-    if few := sorted({figure.headline for figure in chosen if figure.verdict is Verdict.FEW}):
-        found.append(f"fewer than 9 rounds: {'; '.join(few)}")
+    few = [text for (_, text), group in groups.items() if any(figure.verdict is Verdict.FEW for figure in group.values())]
+    few += [figure.label for figure in _alone(figures) if len(figure.values) < PAIRS]
+    if few:
+        found.append(f"fewer than {PAIRS} rounds: {'; '.join(dict.fromkeys(few))}")
     return found
 
 

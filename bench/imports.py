@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import contenders
 import corpus
@@ -35,13 +36,13 @@ def session(place: Place, python: Interpreter | None = None) -> Session:
     python = python or place.main
     key = f"session-{python.key}"
     if key not in place.kept:
-        place.kept[key] = _session(contenders.bench(place, python), python)
+        place.kept[key] = _session(contenders.bench(place, python), python, place.seed)
     return place.kept[key]
 
 
-def _session(bench: Bench, python: Interpreter) -> Session:
+def _session(bench: Bench, python: Interpreter, seed: int) -> Session:
     installed = {name.lower(): version for name, version in python.facts["packages"].items()}
-    return Session(bench, installed, python.failures, python=python.key)
+    return Session(bench, installed, python.failures, python=python.key, seed=seed)
 
 
 def small_session(place: Place) -> Session:
@@ -75,7 +76,7 @@ def timed(sessions: Sequence[Session], section: str, groups: Groups, rivals: Seq
         rows = [row for session in sessions for row in cells(session, section, group, rivals)]
         seconds = max(0.0, end - time.monotonic()) / (len(groups) - n)
         say(f"  measure {', '.join(load.key for load in group)}: {effort.rounds} rounds")
-        time_rows(rows, replace(effort, seconds=seconds))
+        time_rows(rows, replace(effort, seconds=seconds), sessions[0].seed)
         done += [row_json(row) for row in rows]
     return done
 

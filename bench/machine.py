@@ -114,16 +114,21 @@ def _container() -> str | None:
 
 def _cpu_limit() -> float | None:
     """How many processors' time the control group may use; None: all."""
-    if (limit := _setting(Path("/sys/fs/cgroup/cpu.max"))) is not None:
-        quota, period = limit.split()
-    else:
-        quota, period = (_setting(Path(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us")) or "-1" for name in ("quota", "period"))
+    limit = _setting(Path("/sys/fs/cgroup/cpu.max"))
+    if limit is None:
+        limit = " ".join(_setting(Path(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us")) or "-1" for name in ("quota", "period"))
+    quota, period = limit.split()
     return None if quota in ("max", "-1") else round(int(quota) / int(period), 2)
 
 
 def interpreter(python: Path) -> dict:
     """Version, build flags and installed packages of an interpreter."""
     return json.loads(subprocess.run([python, "-c", _PYTHON], check=True, capture_output=True, text=True).stdout)
+
+
+def key(python: dict) -> str:
+    """What an interpreter is called in reports: "3.11", "3.13t"."""
+    return ".".join(python["version"].split(".")[:2]) + "t" * python["free_threaded"]
 
 
 def tools() -> dict:

@@ -2,13 +2,14 @@
 """The tables of the import sections: programs, paths, modules, startup, memory, cold, syscalls, hyperfine."""
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 
-from stats import Median, differences, ratios
+from stats import Median, differences, outliers, ratios
 from tables import (
-    Cell, Row, Rows, by_python, count_text, difference_to, each_python, escaped, matrix, median_text, number, ratio_text, rounds_of, said, same_contenders, served,
-    signed, table, why,
+    Cell, Row, Rows, by_python, count_text, difference_to, each_python, escaped, matrix, median_text, number, ratio_text, rounds_of, same_contenders, served,
+    signed, table, times_text, why,
 )
 
 
@@ -109,7 +110,11 @@ def paths(rows: Rows) -> str:
 
     def timed(field: str) -> Cell:
         def cell(row: Row, base: Row) -> str:
-            return median_text(row, field) + ("" if row["base"] else f" ({_faster(ratios(base[field], row[field]))})")
+            if row["base"]:
+                return median_text(row, field)
+            again = rows.get("paths", row["workload"], "again")
+            noise = ratios(base[field], again[field]) if field in again and row is not again else None
+            return f"{median_text(row, field)} ({times_text(ratios(base[field], row[field]), noise)})"
         return cell
 
     count = rows.section("paths")[0]["count"]
@@ -119,10 +124,6 @@ def paths(rows: Rows) -> str:
         + "\nCPU ms of the whole process as its parent sees it (times faster than stock):\n\n"
         + matrix(rows, "paths", loads, timed("cpu_ms"))
     )
-
-
-def _faster(times: Median) -> str:
-    return f"{number(times.value)}x [{number(times.low)}, {number(times.high)}]{said(times)}"
 
 
 def over_floor(row: Row, floor: Row, lock: Row) -> list[Median]:
@@ -214,11 +215,16 @@ def apart_from_interpreter(rows: Rows, row: Row, condition: str) -> list[float] 
     return [a - b for a, b in zip(here, alone, strict=True)] if here and alone else None
 
 
-def times_less(stock: list[float] | None, here: list[float] | None) -> float | None:
-    """Median of the time added to stock, divided by the median added here; a single round may well have added nothing."""
-    if not stock or not here or (divisor := statistics.median(here)) <= 0:
+def times_less(stock: list[float] | None, here: list[float] | None) -> Median | None:
+    """The median of the time added to stock, divided by the median added here: a single round may well have added nothing. The interval is what the two
+    medians' own allow, wider than one of pairs would be."""
+    if not stock or not here:
         return None
-    return statistics.median(stock) / divisor
+    one, other = Median.of(stock), Median.of(here)
+    if other.value <= 0:
+        return None
+    high = one.high / other.low if other.low > 0 else math.inf
+    return Median(one.value / other.value, max(0.0, one.low) / other.high, high, other.n)
 
 
 def _cold_cells(rows: Rows, row: Row, condition: str) -> list[str]:
@@ -232,14 +238,14 @@ def _cold_cells(rows: Rows, row: Row, condition: str) -> list[str]:
     return [*cells, *[""] * (4 - len(cells)), number(statistics.median(reads)) if reads else ""]
 
 
-def _times_text(row: Row, times: float | None) -> str:
-    return "" if row["base"] or times is None else f"{times:.1f}x"
+def _times_text(row: Row, times: Median | None) -> str:
+    return "" if row["base"] or times is None else f"{times.value:.1f} [{times.low:.1f}, {times.high:.1f}]"
 
 
 @each_python
 def cold(rows: Rows) -> str:
-    parts = ["Wall ms that a run without anything in the page cache takes longer than a warm one, and how many times less than stock that is.\n"]
-    head = ("", "added, ms", "less than stock", "interpreter apart, ms", "less than stock", "reads")
+    parts = ["Wall ms that a run without anything in memory takes longer than a warm one, and how many times less than stock that is.\n"]
+    head = ("", "added, ms", "times less than stock", "interpreter apart, ms", "times less than stock", "requests")
     for load in rows.workloads("cold"):
         found = [row for row in rows.section("cold") if row["workload"] == load]
         for condition, name in CONDITIONS.items():
@@ -281,8 +287,9 @@ def _own_statx(rows: Rows) -> str:
 def hyperfine(rows: Rows) -> str:
     def cell(row: Row, base: Row) -> str:
         wall, first = (statistics.median(r["hyperfine"]["wall_ms"]) for r in (row, base))
-        return number(wall) + ("" if row["base"] else f" ({wall / first:.3f})")
+        far = outliers(row["hyperfine"]["wall_ms"])
+        return number(wall) + ("" if row["base"] else f" ({wall / first:.3f})") + (f", {far} outlier{'s' * (far > 1)}" if far else "")
 
-    return "Median wall ms (of the first row's median):\n\n" + "\n".join(
+    return "Median wall ms (of the first row's median), one warm-up run each; outliers are as hyperfine defines them:\n\n" + "\n".join(
         matrix(rows, "hyperfine", loads, cell) for loads in same_contenders(rows, "hyperfine")
     )

@@ -20,6 +20,7 @@ print(json.dumps({
     "version": sys.version_info[:2],
     "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
     "executable": sys.executable,
+    "base": getattr(sys, "_base_executable", None) or sys.executable,
 }))
 """
 
@@ -30,10 +31,11 @@ class Unfit(Exception):
 
 @dataclass(frozen=True)
 class Found:
-    """An interpreter: its kind ("3.11", "3.13t"), and how it is started."""
+    """An interpreter: its kind ("3.11", "3.13t"), how it is started, and the one that its environment, if it is one, was made from."""
 
     key: str
     python: Path
+    base: Path
 
 
 def _environment() -> dict[str, str]:
@@ -57,7 +59,7 @@ def look(command: str | Path) -> Found:
     if version < OLDEST:
         raise Unfit("it is Python {}.{}; {}.{} or newer is needed".format(*version, *OLDEST))
     # A link is not resolved: it may be what makes an environment of it.
-    return Found("{}.{}".format(*version) + "t" * facts["free_threaded"], Path(facts["executable"]))
+    return Found("{}.{}".format(*version) + "t" * facts["free_threaded"], Path(facts["executable"]), Path(facts["base"]))
 
 
 _NAME = re.compile(r"python3(\.\d+t?)?")

@@ -51,6 +51,7 @@ class Session:
     failures: Mapping[str, str]
     ready: dict[tuple[str, str, str], Cell] = field(default_factory=dict)
     python: str = ""  # the interpreter's key
+    seed: int = 1  # of the order in a round
 
 
 def say(text: str) -> None:
@@ -132,7 +133,7 @@ def compare_modules(row: Cell, base: Cell) -> None:
         row.check["missing"] = sorted(base.modules - row.modules - {"ladewerk_start"})
 
 
-def time_rows(rows: list[Cell], effort: Effort) -> None:
+def time_rows(rows: list[Cell], effort: Effort, seed: int = 1) -> None:
     """Interleaved rounds over all rows given; every row can then be paired with every other one of them."""
     running = {row.key: row for row in rows if not row.skipped}
 
@@ -140,7 +141,7 @@ def time_rows(rows: list[Cell], effort: Effort) -> None:
         running[key].skipped = str(failure)
 
     commands = {key: row.command for key, row in running.items() if row.command}
-    done = pair.rounds(commands, effort.rounds, on_failure=failed, progress=_ticker(effort.rounds), seconds=effort.seconds)
+    done = pair.rounds(commands, effort.rounds, seed, on_failure=failed, progress=_ticker(effort.rounds), seconds=effort.seconds)
     for key, samples in done.items():
         running[key].samples = samples
 

@@ -41,10 +41,9 @@ tidy() {
 }
 
 begin
-need_env bare
-need_env scan
-need_tools
-build_programs
+require bare empty bare
+require micro micro
 give_wheel scan
 trap tidy EXIT
-measure_and_show scan "$build/bare/bin/python" -B -m scanning.scan --bare-python "$build/bare/bin/python" --build "$build/scanned"
+# shellcheck disable=SC2154  # bare: require sets it
+measure_and_show scan "$bare" -B -m scanning.scan --bare-python "$bare" --build "$build/scanned"

@@ -57,6 +57,7 @@ class Place:
     seed: int = 1
     no_programs: str = ""  # why there are none of bench/micro
     chosen: Sequence[str] = ()  # of the programs (workloads.PROGRAMS), these alone, whatever the effort
+    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)  # section -> of its parts, these alone, whatever the effort
     kept: dict[str, Any] = field(default_factory=dict)  # what one section has made and another one can use
 
     @property
@@ -67,7 +68,7 @@ class Place:
 # What is made ready before the first section, when a section that runs needs it.
 NEEDS = {
     "programs": "those of bench/micro, built",
-    "pythons": "Ladewerk in an environment of every interpreter, not of the main one alone",
+    "pythons": "Ladewerk in an environment of every interpreter, not of the main one alone; with --quick of those that were named",
     "packages": "in the main interpreter's environment, the packages of workloads.PROGRAMS that the effort has",
     "everywhere": "in every interpreter's environment, the packages of workloads.EVERYWHERE",
     "small": "the environments `small` and `enabled` of the main interpreter",
@@ -92,6 +93,7 @@ class Section:
     figures: Callable[[Sequence[Row]], list[Figure]] = nothing
     goals: Callable[[Sequence[Row]], list[Goal]] = nothing
     needs: frozenset[str] = field(default_factory=frozenset)  # of NEEDS
+    parts: Sequence[str] = ()  # --only KEY/PART
 
 
 def why_failed(section: Section, python: str, reason: str) -> Row:

@@ -10,12 +10,6 @@ from plots import Line, Plot
 from stats import Median, differences, ratios
 from tables import Row, Rows, by_python
 
-HEADLINES = {  # section/workload/field: what the headline says of it; {} is the title
-    "programs/*/cpu_ms": "{}: CPU of the process",
-    "pythons/*/cpu_ms": "{}: CPU of the process",
-    "paths/entries-1000/inside_wall_ms": "200 modules behind {}",
-    "modules/oneline/inside_wall_ms": "{}",
-}
 UNITS = {"ms": "ms", "us": "us", "ns": "ns", "s": "s", "mb": "MB", "kb": "kB"}
 
 
@@ -32,12 +26,7 @@ def _figure(rows: Rows, row: Row, field: str) -> Figure:
     base, again = rows.base(section, load), rows.get(section, load, "again")
     key = "/".join((row.get("python", ""), section, load, row["contender"], field))
     of = None if row is base else base.get(field)
-    return Figure(key, f"{row['title']}: {row['label']}", UNITS[field.rpartition("_")[2]], row[field], of, again.get(field), _headline(row, field))
-
-
-def _headline(row: Row, field: str) -> str:
-    places = (f"{row['section']}/{load}/{field}" for load in (row["workload"], "*"))
-    return next((HEADLINES[place].format(row["title"]) for place in places if place in HEADLINES), "")
+    return Figure(key, f"{row['title']}: {row['label']}", UNITS[field.rpartition("_")[2]], row[field], of, again.get(field))
 
 
 def kind(contender: str) -> str:
@@ -64,7 +53,7 @@ def _ratio_of(field: str) -> Callable[[Row, Row], Median]:
     return lambda row, base: ratios(row[field], base[field])
 
 
-def ratio_bars(key: str, title: str, y: str, field: str, leave_out: Sequence[str] = ("ladewerk-learning",)) -> Callable[[Sequence[Row]], list[Plot]]:
+def ratio_bars(key: str, title: str, y: str, field: str, leave_out: Sequence[str] = ()) -> Callable[[Sequence[Row]], list[Plot]]:
     """Ratios to the base of each workload, as bars."""
     def plots(rows: Sequence[Row]) -> list[Plot]:
         found, those = [], by_python(rows)
@@ -79,7 +68,7 @@ def ratio_bars(key: str, title: str, y: str, field: str, leave_out: Sequence[str
 
 def programs(key: str) -> Callable[[Sequence[Row]], list[Plot]]:
     return ratio_bars(f"{key}-cpu", "CPU of the whole process, of stock", "of stock (below 1 is less)", "cpu_ms",
-                      ("ladewerk-learning", "ladewerk-gc0", "ladewerk-unmarshal0"))
+                      ("again", "ladewerk-learning", "ladewerk-gc0", "ladewerk-unmarshal0"))
 
 
 def startup(rows: Sequence[Row]) -> list[Plot]:
@@ -102,7 +91,7 @@ def paths(rows: Sequence[Row]) -> list[Plot]:
     loads = [load for load in main.workloads("paths") if load.removeprefix("entries-").isdigit()]
     xs, lines = [int(load.removeprefix("entries-")) for load in loads], []
     for key, label in {row["contender"]: row["label"] for row in main.section("paths")}.items():
-        series = [main.get("paths", load, key).get("inside_wall_ms") for load in loads]
+        series = [main.get("paths", load, key).get("inside_wall_ms", ()) for load in loads]
         if all(series) and key not in ("again", "ladewerk-learning"):
             lines.append(Line.measured(label, xs, series, kind(key), slope=True))
     title = f"{main.rows[0].get('count', '')} modules, all behind so many path entries"
@@ -113,7 +102,7 @@ def calls(rows: Sequence[Row]) -> list[Figure]:
     """Counted once: a figure of one value."""
     return [
         Figure("/".join((row.get("python", ""), "syscalls", row["workload"], row["contender"], "calls")), f"{row['title']}: {row['label']}", "calls",
-               [round(sum(row["calls"].values(), 0.0), 3)], headline="system calls per module of a package" if row["workload"] == "oneline" else "")
+               [round(sum(row["calls"].values(), 0.0), 3)], counted=True)
         for row in rows if "calls" in row
     ]
 
@@ -130,11 +119,9 @@ def memory(rows: Sequence[Row]) -> list[Figure]:
     return found
 
 
-def syscalls(rows: Sequence[Row]) -> list[Plot]:
-    main = Rows.of_main(rows)
-    loads, lines = main.workloads("syscalls"), []
-    for key, label in {row["contender"]: row["label"] for row in main.rows}.items():
-        found = [(place, sum(row["calls"].values(), 0.0)) for place, load in enumerate(loads) for row in [main.get("syscalls", load, key)] if "calls" in row]
-        if found:
-            lines.append(Line.of(label, [place for place, _ in found], [Median.of([count]) for _, count in found], kind(key)))
-    return [Plot("syscalls", "System calls per module", "", "calls", lines, names=[main.title("syscalls", load) for load in loads])] if lines else []
+def blocks(rows: Sequence[Row]) -> list[Figure]:
+    """hyperfine's own samples: nothing pairs them."""
+    return [
+        Figure("/".join((row.get("python", ""), "hyperfine", row["workload"], row["contender"], "wall_ms")), f"{row['title']}: {row['label']}", "ms", row["hyperfine"]["wall_ms"])
+        for row in rows if "hyperfine" in row
+    ]

@@ -111,6 +111,13 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
+def outliers(values: Sequence[float]) -> int:
+    """How many are further from the median than ten standard deviations, estimated from the median of the distances: hyperfine's definition."""
+    middle = statistics.median(values)
+    distances = [abs(value - middle) for value in values]
+    return sum(1 for distance in distances if distance > 14.826 * statistics.median(distances) > 0)
+
+
 class Verdict(Enum):
     LESS = "less"
     MORE = "more"

@@ -21,20 +21,28 @@ from pathlib import Path
 
 import cold
 import contenders
+import contention.section
+import engines
 import environments
+import graph
 import imports
 import machine
 import parts
 import pythons
+import registry
+import reloading.section
 import report
 import running
+import scaling.section
+import scanning.section
 import series
 import targets
+import tracing.trace
+import watching.section
 import workloads
 from drawing import Drawer
 from environments import Environments, Unavailable
 from rows import say
-from scaling.section import SECTION as SCALING
 from sections import EFFORTS, Effort, Interpreter, Place, Row, Section, why_failed
 
 HERE = Path(__file__).resolve().parent
@@ -78,14 +86,22 @@ SECTIONS: list[Section] = [
     Section(
         "memory", "Memory of 16 forked children", _efforts((1, 3), (1, 8), (1, 30)), imports.run_memory, parts.memory,
         figures=series.memory, goals=targets.memory, needs=_PROGRAMS),
-    SCALING,
+    scaling.section.SECTION,
     cold.SECTION,
+    contention.section.SECTION,
     Section(
         "syscalls", "System calls per module (strace -c)", _efforts((1, 5), (1, 15), (1, 60)), imports.run_syscalls, parts.syscalls,
-        series.syscalls, series.calls, targets.syscalls),
+        figures=series.calls, goals=targets.syscalls),
     Section(
         "hyperfine", "Cross-check with hyperfine", _efforts(None, (3, 20), (8, 300)), imports.run_hyperfine, parts.hyperfine,
-        needs=_PROGRAMS | {"small"}),
+        figures=series.blocks, needs=_PROGRAMS | {"small"}),
+    scanning.section.SECTION,
+    watching.section.SECTION,
+    reloading.section.SECTION,
+    tracing.trace.SECTION,
+    engines.SECTION,
+    graph.SECTION,
+    registry.SECTION,
 ]
 
 
@@ -101,8 +117,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     effort.add_argument("--quick", dest="effort", action="store_const", const="quick", default="headline", help="a short look: 2 to 3 minutes once built")
     effort.add_argument("--full", dest="effort", action="store_const", const="full", help="everything (default: the headline set, at most 15 minutes)")
     parser.add_argument(
-        "--only", action="extend", type=lambda text: text.split(","), metavar="SECTION",
-        help=f"these sections, with the effort that has them: {', '.join(keys)}; may be given more than once")
+        "--only", action="extend", type=lambda text: text.split(","), metavar="SECTION[/PART]",
+        help=f"these sections, with the effort that has them: {', '.join(keys)}; may be given more than once. Parts: "
+        + ", ".join(f"{section.key}/{part}" for section in SECTIONS for part in section.parts))
     parser.add_argument(
         "--program", action="append", choices=[program.key for program in workloads.PROGRAMS], help="of the programs, this one; may be given more than once")
     parser.add_argument(
@@ -115,8 +132,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, help="directory for report.md, report.json and plots (default: bench/results/DATE-pyVERSION/)")
     parser.add_argument("--no-plots", action="store_true", help="tables alone: matplotlib is not installed")
     options = parser.parse_args(argv)
-    if unknown := set(options.only or ()) - set(keys):
+    known = {*keys, *(f"{section.key}/{part}" for section in SECTIONS for part in section.parts)}
+    if unknown := set(options.only or ()) - known:
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(keys)}")
+    options.parts = {}
+    for key, _, part in (word.partition("/") for word in options.only or ()):
+        options.parts.setdefault(key, []).extend([part] * bool(part))
+    options.only = list(options.parts)
     if options.runs is not None and options.runs < 1:
         parser.error("-n needs a positive number")
     if options.venv and options.python:
@@ -221,7 +243,7 @@ def micro(options: argparse.Namespace, needs: frozenset[str]) -> tuple[Path | No
 
 
 def home_of(found: pythons.Found, options: argparse.Namespace) -> Environments:
-    return Environments(found.python, options.build / f"py{found.key}", CHECKOUT)
+    return Environments(found.python, environments.directory(options.build, found.key, found.base), CHECKOUT)
 
 
 def make_place(options: argparse.Namespace, needs: frozenset[str]) -> Place:
@@ -229,12 +251,12 @@ def make_place(options: argparse.Namespace, needs: frozenset[str]) -> Place:
     main, *others = interpreters(options)
     mine, everywhere = wanted(options, needs)
     ready = [main_one(prepare(main, home_of(main, options), needs, mine, as_it_is=bool(options.venv)))]
-    if needs & {"pythons", "everywhere"}:
+    if needs & {"pythons", "everywhere"} and (options.effort != "quick" or options.python):
         ready += [prepare(other, home_of(other, options), frozenset(), everywhere) for other in others]
     programs, no_programs = micro(options, needs)
     state = options.build / "state"
     fresh_state(state, ready)
-    return Place(ready, options.build, state, programs, options.effort, options.seed, no_programs, options.program or ())
+    return Place(ready, options.build, state, programs, options.effort, options.seed, no_programs, options.program or (), options.parts)
 
 
 def fresh_state(state: Path, ready: Sequence[Interpreter]) -> None:

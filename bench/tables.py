@@ -111,11 +111,17 @@ def _reach(noise: Median | None, equal: float, digits: int) -> str:
     return "" if noise is None else f" ±{max(abs(noise.low - equal), abs(noise.high - equal)):.{digits}f}"
 
 
-def ratio_text(ratio: Median | None, noise: Median | None = None) -> str:
-    """`0.861 [0.858, 0.866] ±0.004`: median, interval, noise; and in words what is no claim."""
+def ratio_text(ratio: Median | None, noise: Median | None = None, verdict: Verdict | None = None) -> str:
+    """`0.861 [0.858, 0.866] ±0.004`: median, interval, noise; and in words what is no claim. VERDICT: where it is not that of all ratios."""
     if ratio is None:
         return ""
-    return f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]{_reach(noise, 1, 3)}{said(ratio, noise)}"
+    words = WORDS[verdict] if verdict else said(ratio, noise)
+    return f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]{_reach(noise, 1, 3)}{words}"
+
+
+def times_text(times: Median, noise: Median | None = None) -> str:
+    """The same of what is so many times as much."""
+    return f"{number(times.value)}x [{number(times.low)}, {number(times.high)}]{_reach(noise, 1, 2)}{said(times, noise)}"
 
 
 def signed(difference: Median, noise: Median | None = None) -> str:

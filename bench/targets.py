@@ -10,6 +10,7 @@ from stats import Median, differences, middle_ratio
 from tables import Row, Rows
 
 Found = tuple[Median | float, str]  # what was measured, and of which program
+Worst = tuple[Median | float | None, str]  # the one that decides; None: there is none
 
 _ONE_LINE = "one-line module, over executing it, CPython's module lock apart"
 
@@ -75,10 +76,10 @@ def programs(rows: Sequence[Row]) -> list[Goal]:
 
 
 def _programs(rows: Rows, key: str, name: str) -> list[Goal]:
-    def worst(field: str, base: str) -> Found:
+    def worst(field: str, base: str) -> Worst:
         return _extreme(_of(rows, field, key, base), max)
 
-    def goal(text: str, wanted: str, met: Callable[[float], bool], found: Found) -> Goal:
+    def goal(text: str, wanted: str, met: Callable[[float], bool], found: Worst) -> Goal:
         return Goal(f"{name}: {text}", wanted, met, *found)
 
     return [
@@ -105,13 +106,21 @@ def _middle(rows: Rows, field: str, key: str, base: str) -> Median | None:
 
 
 def _private(rows: Rows, key: str) -> list[Found]:
-    pairs = [(*(private_kb(rows.get("programs", load, who)) for who in (key, "stock")), load) for load in rows.workloads("programs")]
-    return [(here / stock, load) for here, stock, load in pairs if here and stock]
+    found: list[Found] = []
+    for load in rows.workloads("programs"):
+        here, stock = (private_kb(rows.get("programs", load, who)) for who in (key, "stock"))
+        if here and stock:
+            found.append((here / stock, load))
+    return found
 
 
-def _extreme(found: Sequence[Found], pick: Callable[..., Found]) -> tuple[Median | float | None, str]:
+def _extreme(found: Sequence[Found], pick: Callable[..., Found]) -> Worst:
     """The worst of them, and whose it is."""
     return pick(found, key=lambda one: one[0].value if isinstance(one[0], Median) else one[0]) if found else (None, "")
+
+
+def _at_least(bound: float) -> Callable[[float], bool]:
+    return lambda value: value >= bound
 
 
 def cold(rows: Sequence[Row]) -> list[Goal]:
@@ -119,7 +128,7 @@ def cold(rows: Sequence[Row]) -> list[Goal]:
     return [
         Goal(
             f"{name}, `{mode}`: time added{', interpreter apart' * apart}, times less than stock, worst", f">= {times}",
-            lambda v, times=times: v >= times, *_extreme(_times_less(main, f"ladewerk-{mode}", condition, apart), min),
+            _at_least(times), *_extreme(_times_less(main, f"ladewerk-{mode}", condition, apart), min),
         )
         for mode, times in (("stat", 3), ("frozen", 8)) for condition, name in CONDITIONS.items() for apart in (False, True)
     ]

@@ -24,7 +24,7 @@ from app.analysis import Analysis, Shown, Times
 from app.command import Program, Refused
 from app.outcome import Alike, Outcome
 from app.overlay import Overlay, Way
-from environments import Environments, Unavailable
+from environments import Environments, Unavailable, directory
 from pair import Command, Failed
 from rows import say
 from sections import Effort
@@ -88,8 +88,8 @@ class App:
     failed: dict[str, str] = field(default_factory=dict)  # by way
 
     @property
-    def all_roots(self) -> list[Path]:
-        """With the libraries; none within another, so that each directory is looked at once."""
+    def watched(self) -> list[Path]:
+        """The roots and the libraries; none within another, so that each directory is looked at once."""
         found = sorted({*self.roots, *(Path(library).resolve() for library in self.program.python.libraries)})
         return [root for root in found if not any(root != other and root.is_relative_to(other) for other in found)]
 
@@ -231,7 +231,7 @@ def about(app: App, options: argparse.Namespace) -> dict[str, Any]:
     version = "the one in --ladewerk" if options.ladewerk else options.revision or "this checkout"
     return {
         "command": app.program.text, "does": does, "ladewerk": f"none: {options.why_not}" if options.why_not else version,
-        "roots": [shown.place(str(root)) for root in app.all_roots], "notes": notes(app.program, app.overlay.environ), "effort": options.effort,
+        "roots": [shown.place(str(root)) for root in app.roots], "notes": notes(app.program, app.overlay.environ), "effort": options.effort,
     }
 
 
@@ -241,8 +241,8 @@ def measure(app: App, options: argparse.Namespace) -> Iterator[Row]:
     if options.runs:
         timed, probed = Effort(options.runs, math.inf), Effort(options.runs, math.inf)
     say("  artifact and daemon")
-    no_artifact = overlay.write_artifact(app.overlay, app.program, app.all_roots)
-    with overlay.daemon(app.overlay, app.program, app.all_roots) as no_watch:
+    no_artifact = overlay.write_artifact(app.overlay, app.program, app.roots)
+    with overlay.daemon(app.overlay, app.program, app.watched) as no_watch:
         ways = overlay.ways(app.overlay, app.program, no_watch, no_artifact)
         yield from timed_rows(app, ways, timed, options.seed)
         yield from split_rows(app, ways)
@@ -253,7 +253,7 @@ def ladewerk(program: Program, options: argparse.Namespace) -> tuple[Path | None
     """A directory with the package as it is installed for the program's interpreter, or why there is none."""
     if options.ladewerk:
         return options.ladewerk, ""
-    home = Environments(Path(program.python.base), options.build / f"py{program.python.key}", CHECKOUT)
+    home = Environments(Path(program.python.base), directory(options.build, program.python.key, program.python.base), CHECKOUT)
     try:
         python = home.ladewerk("small")
     except Unavailable as why:

@@ -175,10 +175,10 @@ class Analysis:
         statements = {self._named(s): s for s in self.graph.statements}
         rows = [self._statement_row("app-drop", s, names) for s in statements.values() if (names := self.dominated[s])]
         kept = self._dearest(rows, "saves_ms", STATEMENTS)
-        names = {row["contender"] for row in kept}
+        kept_names = {row["contender"] for row in kept}
         for row in kept:
             above = (self._named(node) for node in self.graph.dominators(statements[row["contender"]]) if isinstance(node, Statement))
-            row["within"] = next((name for name in above if name in names), "")
+            row["within"] = next((name for name in above if name in kept_names), "")
         return kept
 
     def lazy(self) -> list[Row]:

@@ -174,7 +174,8 @@ def _dominators(follows: Sequence[Sequence[int]]) -> list[int]:
 
 @dataclass(frozen=True)
 class Used:
-    """Which modules' code ran once they had been imported: NEEDED, outside of any import; HELPED, (module, for whom), while another one was being imported."""
+    """Which modules were used once they had been imported: NEEDED, outside of any import; HELPED, (module, for whom), while another one was being imported. Used
+    is a module whose code runs, or which is asked for where it cannot wait (in a function, by importlib.import_module())."""
 
     needed: frozenset[str]
     helped: frozenset[tuple[str, str]]

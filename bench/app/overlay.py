@@ -48,7 +48,7 @@ class Overlay:
 
     def ladewerk(self, freshness: str, cache: str, bench: str = "") -> dict[str, str]:
         more = {"LADEWERK": "1", "LADEWERK_FRESHNESS": freshness, "LADEWERK_WATCH": str(self.socket) if freshness == "watch" else "0"}
-        if freshness == "frozen":
+        if freshness == "frozen" and self.artifact.exists():
             more["LADEWERK_INDEX"] = str(self.artifact)
         return self.environment(bench, LADEWERK_CACHE=str(self.cache(cache)), **more)
 
@@ -99,7 +99,8 @@ def ways(overlay: Overlay, program: Program, no_watch: str, no_artifact: str) ->
         Way("gc", "stock, gc.disable()", overlay.environment("gc")),
         _lazy(overlay, program),
     ]
-    for mode, label, why in (("stat", "", ""), ("watch", " (a daemon over the roots)", no_watch), ("frozen", " (artifact of the roots)", no_artifact)):
+    kinds = (("stat", "", ""), ("watch", " (a daemon over roots and libraries)", no_watch), ("frozen", _frozen_label(overlay), no_artifact))
+    for mode, label, why in kinds:
         key = f"ladewerk-{mode}"
         report = overlay.ladewerk(mode, mode, f"report:{overlay.state / key}.json")
         found.append(Way(key, f"Ladewerk, {mode}{label}", overlay.ladewerk(mode, mode), skipped=overlay.why_not or why, report=report))
@@ -107,6 +108,10 @@ def ways(overlay: Overlay, program: Program, no_watch: str, no_artifact: str) ->
     found.append(Way("ladewerk-first", "Ladewerk, first run (empty cache)", overlay.ladewerk("stat", "first"), fresh=first, skipped=overlay.why_not))
     found.append(Way("ladewerk-lazy", "Ladewerk, lazy", {}, skipped="Ladewerk has no lazy imports yet"))
     return found
+
+
+def _frozen_label(overlay: Overlay) -> str:
+    return " (artifact of the roots, the rest as learnt)" if overlay.artifact.exists() else " (as learnt)"
 
 
 def _lazy(overlay: Overlay, program: Program) -> Way:
@@ -125,8 +130,8 @@ def _tool(overlay: Overlay, program: Program, *arguments: str) -> Command:
 
 
 def write_artifact(overlay: Overlay, program: Program, roots: Sequence[Path]) -> str:
-    """Why there is none, or nothing."""
-    if overlay.why_not:
+    """Of the program's own sources; what lies elsewhere is learnt by its first run. Why there is none, or nothing, also if there is nothing to be in it."""
+    if overlay.why_not or not roots:
         return overlay.why_not
     try:
         pair.run(_tool(overlay, program, "index", "--frozen", "--quiet", "-o", str(overlay.artifact), *map(str, roots)), START)

@@ -11,7 +11,8 @@ from typing import Any
 
 from app.analysis import PHASES
 from figures import Figure
-from report import care, machine_table, show, unrest
+from head import care, machine_table, unrest
+from report import show
 from stats import Median
 from tables import Row, Rows, escaped, number, rounds_of, table, why
 
@@ -100,7 +101,7 @@ def imports_part(rows: Sequence[Row]) -> str:
     lines = [(code(row["contender"]), row["statement"], number(statistics.median(row["self_ms"])), number(statistics.median(row["self_cpu_ms"])))
              for row in of_section(rows, "app-imports")]
     return "Of each module by itself, without what it imports; stock Python.\n\n" + table(
-        ("module", "first asked for at", "wall ms", "CPU ms"), lines)
+        ("module", "first asked for at", "wall ms", "CPU ms"), lines, text=True)
 
 
 def _statements(rows: Sequence[Row]) -> str:
@@ -110,7 +111,7 @@ def _statements(rows: Sequence[Row]) -> str:
         notes += ["in a function"] if row["inside"] else []
         lines.append((row["contender"], code(row["label"]), interval(row["saves_ms"]), interval(row["saves_cpu_ms"]), str(row["modules"]), "; ".join(notes)))
     more = f"\n{len(rows) - SHOWN} more are in report.json.\n" if len(rows) > SHOWN else ""
-    return table(("at", "statement", "wall ms", "CPU ms", "modules", ""), lines) + more
+    return table(("at", "statement", "wall ms", "CPU ms", "modules", ""), lines, text=True) + more
 
 
 def drop_part(rows: Sequence[Row]) -> str:
@@ -135,9 +136,10 @@ def lazy_part(rows: Sequence[Row]) -> str:
     listed = [sum(values) for values in zip(*(row["saves_ms"] for row in some), strict=True)] or [0.0] * len(whole["saves_ms"])
     rest = max(0.0, statistics.median(whole["saves_ms"]) - statistics.median(listed))
     text = (
-        f"Of {whole['of']} modules, {whole['modules']} had none of their code run once they were imported (or only to import others of them): without them "
-        f"{interval(whole['saves_ms'])} ms of wall time, {interval(whole['saves_cpu_ms'])} of CPU would be saved, at most: that a constant or an exception "
-        "of a module is used is not seen.\n"
+        f"Of {whole['of']} modules, {whole['modules']} are imported by statements at the top of other modules, and none of their code is run later (but by imports of such "
+        "modules): without them "
+        f"{interval(whole['saves_ms'])} ms of wall time, {interval(whole['saves_cpu_ms'])} ms of CPU would be saved, at most: a use of a "
+        "constant or an exception of a module is not seen.\n"
     )
     if some:
         text += f"\nStatements that could wait for what they import; {number(rest)} ms more are what several statements lead to, and small ones.\n\n" + _statements(some)

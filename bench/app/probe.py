@@ -222,8 +222,9 @@ class Statements:
 
 
 def graph():
-    """statements: (importer, file, line, within a function, names). modules: name -> file or ''. needed: whose code ran outside of any import.
-    helped: (module, for whom): whose code ran while another module was being imported."""
+    """statements: (importer, file, line, within a function, names). modules: name -> file or ''. needed: used outside of any import. helped: (module,
+    for whom): used while another module was being imported. Used is a module whose code runs, or which is asked for where it cannot wait: by a
+    function (or a class), or by importlib.import_module()."""
     statements, stacks = Statements(), {}
     needed, helped = set(), set()
     original, import_statement, gcd_import = bootstrap._find_and_load, builtins.__import__, bootstrap._gcd_import
@@ -231,10 +232,21 @@ def graph():
     def stack_of_thread():
         return stacks.setdefault(get_ident(), [])
 
+    def use(module, who):
+        if not who:
+            needed.add(module)
+        elif who != module:
+            helped.add((module, who))
+
+    def use_now(names):
+        who = importing()
+        for name in names:
+            use(name, who)
+
     def __import__(name, globals=None, locals=None, fromlist=(), level=0):
         frame = sys._getframe(1)
-        names = tuple(fromlist or ())
-        if not statements.is_new(frame.f_code, frame.f_lasti, name, names, level):
+        names, in_function = tuple(fromlist or ()), frame.f_code.co_name != "<module>"
+        if not statements.is_new(frame.f_code, frame.f_lasti, name, names, level, in_function and importing()):
             return import_statement(name, globals, locals, fromlist, level)
         statements.add(frame, ())  # in the order in which they begin
         stack = stack_of_thread()
@@ -247,11 +259,14 @@ def graph():
             if base:
                 if "*" in names:
                     names = (*names, *(word for word in getattr(sys.modules.get(base), "__all__", ()) if isinstance(word, str)))
-                statements.add(frame, [base, *(f"{base}.{word}" for word in names if f"{base}.{word}" in sys.modules)])
+                targets = [base, *(f"{base}.{word}" for word in names if f"{base}.{word}" in sys.modules)]
+                statements.add(frame, targets)
+                if in_function:
+                    use_now(targets)
 
     def _gcd_import(name, package=None, level=0):  # importlib.import_module()
         frame = user_frame(1)
-        if not isinstance(name, str) or frame is None or not statements.is_new(frame.f_code, frame.f_lasti, name, package, level):
+        if not isinstance(name, str) or frame is None or not statements.is_new(frame.f_code, frame.f_lasti, name, package, level, importing()):
             return gcd_import(name, package, level)
         statements.add(frame, ())
         stack = stack_of_thread()
@@ -263,6 +278,7 @@ def graph():
             base = base_of(name, {"__package__": package}, level)
             if base:
                 statements.add(frame, [base])
+                use_now([base])
 
     def _find_and_load(name, import_):
         stack = stack_of_thread()
@@ -300,10 +316,7 @@ def graph():
             ending.append(True)  # the program is over: what is called now (atexit) was asked for by the modules themselves
             return True
         who = importing()
-        if not who:
-            needed.add(module)
-        elif who != module:
-            helped.add((module, who))
+        use(module, who)
         return not who
 
     builtins.__import__ = __import__

@@ -12,7 +12,7 @@ from pathlib import Path
 import imports
 import suite
 import workloads
-from environments import Environments
+from environments import Environments, directory
 from pythons import Found
 from rows import Session
 from sections import Interpreter, Place
@@ -31,8 +31,9 @@ class Trees:
 
 def sides_of(found: Found, build: Path, trees: Trees, needs: frozenset[str]) -> list[Interpreter]:
     """One interpreter, once for each of SIDES. What could not be made is in the failures of each."""
-    before = Environments(found.python, build / f"py{found.key}" / "a", trees.before)  # paths of one length: some of it ends up in memory
-    after = Environments(found.python, build / f"py{found.key}" / "b", trees.after, trees.settings)
+    home = directory(build, found.key, found.base)
+    before = Environments(found.python, home / "prior", trees.before)  # paths of one length: some of it ends up in memory
+    after = Environments(found.python, home / "after", trees.after, trees.settings)
     wanted = suite.packages_of(workloads.EVERYWHERE, [program.key for program in workloads.EVERYWHERE]) if "packages" in needs else []
     one = suite.prepare(found, before, needs, wanted)
     other = suite.prepare(found, after, needs, [f"{name}=={version}" for name, version in one.facts["packages"].items() if name.lower() in wanted])

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+OURS = "ladewerk.watch"
 NAMES = ("leaf", "hub", *(f"dep{i}" for i in range(100)))
 
 
@@ -131,7 +132,7 @@ def restart(root, count):
 
 # name: (how it begins, what it is told)
 CONTENDERS = {
-    "ladewerk.watch": (ladewerk_watch, "nothing"),
+    OURS: (ladewerk_watch, "nothing"),
     "importlib.reload": (importlib_reload, "which module, when"),
     "IPython autoreload": (ipython, "when"),
     "jurigged": (jurigged_watch, "nothing"),

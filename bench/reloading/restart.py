@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: MIT
-"""Save -> the restarted program's first line: `ladewerk run --reload`, watchfiles, and stock Python started anew at once; see reload.sh --restart.
+"""Save -> the restarted program's first line: `ladewerk run --reload`, watchfiles, and stock Python started anew at once.
 
-The program imports a framework and a module of its own, which is saved (by a rename). Contenders take turns, round by round.
+The program imports a framework and a module of its own, which is saved (by a rename). Contenders take turns, in an order shuffled in each round.
 """
 from __future__ import annotations
 
-import argparse
 import os
 import pathlib
+import random
 import signal
-import statistics
 import subprocess
-import sys
-import tempfile
 import time
+from collections.abc import Mapping, Sequence
+
+import compared
+from pair import Failed
+from rows import say
+from tables import Row
 
 APP = """\
 import sys
@@ -25,19 +28,21 @@ import signal
 signal.pause()
 """
 
+# What programs import; the first of each tells whether it was there already.
+PROGRAMS = (("json",), ("asyncio", "http.server"), ("sqlalchemy.orm",), ("sqlalchemy.orm", "django.db.models", "django.http", "django.template"))
+
 
 class Contender:
-    """COMMAND watches ROOT/app.py and starts it; None: nobody watches, we end it and start it again."""
+    """COMMAND watches ROOT/app.py and starts it. Without WATCHES nobody does: it is app.py, and we end it and start it again."""
 
-    def __init__(self, root: pathlib.Path, command: list[str] | None) -> None:
-        self.root, self.command, self.version = root, command, 0
+    def __init__(self, root: pathlib.Path, command: Sequence[str], watches: bool) -> None:
+        self.root, self.command, self.watches, self.version = root, command, watches, 0
         self.process: subprocess.Popen[str] | None = None
         self.start()
 
     def start(self) -> None:
-        command = self.command or [sys.executable, "app.py"]
         env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "LADEWERK"))}
-        self.process = subprocess.Popen(command, cwd=self.root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        self.process = subprocess.Popen(self.command, cwd=self.root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True,
                                         stderr=subprocess.DEVNULL, env=env)
         self.first_line()
 
@@ -46,7 +51,7 @@ class Contender:
         while True:
             line = self.process.stdout.readline()
             if not line:
-                raise SystemExit(f"{self.command or 'stock'} has ended")
+                raise Failed("it has ended")
             if line.startswith(f"first line {self.version} "):
                 return line.split()[3] == "True"
 
@@ -56,7 +61,7 @@ class Contender:
         new.write_text(f"V = {self.version}{' ' * self.version}\n")  # of another size: stock Python takes the .pyc of a save within the same second
         begun = time.perf_counter()
         new.rename(self.root / "helper.py")
-        if not self.command:
+        if not self.watches:
             self.end()
             self.start()
             return 1000 * (time.perf_counter() - begun), False
@@ -69,60 +74,55 @@ class Contender:
         self.process.stdout.close()
 
 
-def contenders(top: pathlib.Path, imports: list[str], which: dict[str, list[str] | None]) -> dict[str, Contender]:
+def contenders(top: pathlib.Path, imports: Sequence[str], which: Mapping[str, tuple[Sequence[str], bool]]) -> dict[str, Contender]:
     made = {}
-    for number, (name, command) in enumerate(which.items()):
-        root = top / str(number)
-        root.mkdir()
+    for key, (command, watches) in which.items():
+        (root := top / key).mkdir(parents=True)
         (root / "app.py").write_text(APP.format(first=imports[0], imports="\n".join(f"import {each}" for each in imports)))
         (root / "helper.py").write_text("V = 0\n")
-        made[name] = Contender(root, command)
+        made[key] = Contender(root, command, watches)
     return made
 
 
-def missing(module: str) -> bool:
-    return subprocess.run([sys.executable, "-c", f"import {module}"], stderr=subprocess.DEVNULL).returncode != 0
-
-
-def measure(running: dict[str, Contender], imports: str, count: int) -> None:
+def time_saves(running: Mapping[str, Contender], count: int, rng: random.Random) -> dict[str, list[float]]:
     end = time.monotonic() + 60
-    while not running["ladewerk run --reload"].save()[1] and time.monotonic() < end:
+    while not running["ladewerk-run"].save()[1] and time.monotonic() < end:
         time.sleep(1)
-    samples: dict[str, list[float]] = {name: [] for name in running}
+    samples: dict[str, list[float]] = {key: [] for key in running}
+    order = list(running)
     for _ in range(count):
-        for name, contender in running.items():
-            samples[name].append(contender.save()[0])
+        rng.shuffle(order)
+        for key in order:
+            samples[key].append(round(running[key].save()[0], 4))
             time.sleep(0.1)
-    stock = statistics.median(samples["stock, started anew at once"])
-    for name, times in samples.items():
-        print(f"| {name} | {imports} | {statistics.median(times):.1f} | {max(times):.1f} | {statistics.median(times) / stock:.2f} |", flush=True)
+    return samples
 
 
-def main() -> None:
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # the contenders are in sessions of their own
-    parser = argparse.ArgumentParser()
-    parser.add_argument("-n", type=int, default=30)
-    options = parser.parse_args()
-    here = pathlib.Path(sys.executable).parent
-    which: dict[str, list[str] | None] = {"ladewerk run --reload": [str(here / "ladewerk"), "run", "--reload", "app.py"], "stock, started anew at once": None}
-    if missing("watchfiles"):
-        print("watchfiles is not installed: no row of it\n")
-    else:
-        which["watchfiles"] = [str(here / "watchfiles"), f"{sys.executable} app.py", "."]
-    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, n {options.n}\n")
-    print("| save -> first line, ms | the program imports | p50 | max | to stock |\n|---|---|---|---|---|")
-    for imports in (["json"], ["asyncio", "http.server"], ["sqlalchemy.orm"], ["sqlalchemy.orm", "django.db.models", "django.http", "django.template"]):
-        if any(missing(each) for each in imports):
-            print(f"| | {', '.join(imports)} | not installed | | |")
-            continue
-        with tempfile.TemporaryDirectory() as top:
-            running = contenders(pathlib.Path(top), imports, which)
-            try:
-                measure(running, ", ".join(imports), options.n)
-            finally:
-                for contender in running.values():
-                    contender.end()
+LABELS = {"stock": "stock, started anew at once", compared.AGAIN: "stock, again", "ladewerk-run": "ladewerk run --reload", "watchfiles": "watchfiles"}
 
 
-if __name__ == "__main__":
-    main()
+def measure(key: str, python: pathlib.Path, watchfiles: pathlib.Path, top: pathlib.Path, imports: Sequence[str], count: int, seed: int, why_not: Mapping[str, str]) -> list[Row]:
+    """WHY_NOT: of contenders, by their key. PYTHON has what is imported, and `ladewerk` beside it."""
+    text, stock = ", ".join(imports), ((str(python), "app.py"), False)
+    which = {
+        "stock": stock, compared.AGAIN: stock,
+        "ladewerk-run": ((str(python.with_name("ladewerk")), "run", "--reload", "app.py"), True),
+        "watchfiles": ((str(watchfiles), f"{python} app.py", "."), True),
+    }
+    title = f"A save, until the first line of a program that imports {text}"
+    rows = {name: compared.row("reload", key, f"restart-{imports[0]}-{len(imports)}", title, name, label, base=name == "stock", field="ms", unit="ms")
+            for name, label in LABELS.items()}
+    for name, why in why_not.items():
+        rows[name]["skipped"] = why
+        del which[name]
+    if "ladewerk-run" not in which:
+        return list(rows.values())
+    say(f"  restarts of a program that imports {text}")
+    running = contenders(top, imports, which)
+    try:
+        for name, ms in time_saves(running, count, random.Random(seed)).items():
+            rows[name]["ms"] = ms
+    finally:
+        for contender in running.values():
+            contender.end()
+    return list(rows.values())

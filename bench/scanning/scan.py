@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs the sections of the scanner's benchmark and writes report.json and report.md; bench/scan.sh prepares what it needs."""
+"""Runs the parts of the scanner's benchmark; as a command of its own it writes report.json and report.md, and bench/scan.sh prepares what it needs."""
 from __future__ import annotations
 
 import argparse
@@ -9,13 +9,14 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import cold
+import compared
 import machine
 import pair
 import running
@@ -23,12 +24,14 @@ import slowdisk
 import tree
 from calls import count_syscalls
 from pair import Command, Failed, Sample
-from rows import Effort, say
+from rows import say
 from scanning import scanners, tables
 from scanning.scanners import Scanner, Where
+from sections import Effort
 
-SECTIONS = ("warm", "cold", "latency", "revalidate")
+PARTS = ("warm", "cold", "latency", "revalidate")
 FULL = {"warm": Effort(11, 900), "cold": Effort(3, 1800), "latency": Effort(5, 900), "revalidate": Effort(25, 120)}
+SHORT = {"warm": Effort(11, 20), "cold": Effort(3, 0), "latency": Effort(3, 0), "revalidate": Effort(21, 10)}  # where there is little time
 QUICK = {"warm": Effort(5, 120), "cold": Effort(3, 0), "latency": Effort(3, 0), "revalidate": Effort(11, 30)}
 
 ENTRIES, QUICK_ENTRIES = 1_000_000, 100_000
@@ -62,7 +65,7 @@ class Tree:
 
 @dataclass
 class Row:
-    section: str
+    part: str
     scanner: Scanner
     skipped: str = ""
     sources: int | None = None
@@ -70,9 +73,9 @@ class Row:
     samples: list[Sample] = field(default_factory=list)
     requests: list[int] = field(default_factory=list)
 
-    def json(self) -> dict:
-        found = {"section": self.section, "workload": self.section, "contender": self.scanner.key, "label": self.scanner.label}
-        found |= {"sources": self.sources, **self.facts}
+    def json(self, python: str) -> dict:
+        found = compared.row("scan", python, self.part, tables.TITLES[self.part], self.scanner.key, self.scanner.label, part=self.part)
+        found |= {"base": self.scanner.key == tables.BASES[self.part], "sources": self.sources, **self.facts}
         if self.skipped:
             return {**found, "skipped": self.skipped}
         if self.samples:
@@ -121,8 +124,8 @@ def check(where: Where, row: Row, root: Path, sources: int) -> None:
         row.skipped = f"found {row.sources} of {sources} sources: not timed"
 
 
-def rows_of(section: str, rivals: Sequence[Scanner]) -> list[Row]:
-    return [Row(section, rival) for rival in rivals]
+def rows_of(part: str, rivals: Sequence[Scanner]) -> list[Row]:
+    return [Row(part, rival) for rival in rivals]
 
 
 Around = Callable[[str], AbstractContextManager[object]]
@@ -148,18 +151,19 @@ def timed(where: Where, rows: list[Row], target: Path) -> dict[str, Command]:
     return {row.scanner.key: row.scanner.timed(where, target) for row in rows}
 
 
-# --- sections ---------------------------------------------------------------------------------------------------------
+# --- parts ------------------------------------------------------------------------------------------------------------
 
 @dataclass
 class Bench:
     where: Where
     build: Path
-    quick: bool
-    efforts: dict[str, Effort]
+    efforts: Mapping[str, Effort]  # of each part
     root: Path  # of the big tree
     entries: int
+    slow_entries: int
     seed: int
-    notes: dict = field(default_factory=dict)  # for the report, by section
+    python: str = ""  # the interpreter's key
+    rivals: Mapping[str, Sequence[Scanner]] = field(default_factory=lambda: scanners.RIVALS)  # of each part
 
     def shape(self, entries: int) -> tree.Shape:
         return tree.Shape(entries, self.seed)
@@ -174,9 +178,9 @@ class Bench:
     def big(self) -> Tree:
         return self.generated(self.root, self.entries)
 
-    def checked(self, section: str, rivals: Sequence[Scanner]) -> list[Row]:
+    def checked(self, part: str) -> list[Row]:
         """Checked on the big tree, which is warm afterwards."""
-        rows = rows_of(section, rivals)
+        rows = rows_of(part, self.rivals[part])
         for row in rows:
             say(f"  check {row.scanner.label}")
             check(self.where, row, self.big.root, self.big.sources)
@@ -184,7 +188,7 @@ class Bench:
 
 
 def run_warm(bench: Bench) -> list[Row]:
-    rows = bench.checked("warm", scanners.WARM)
+    rows = bench.checked("warm")
     time_rows(rows, timed(bench.where, rows, bench.big.root), bench.efforts["warm"])
     return rows
 
@@ -192,8 +196,8 @@ def run_warm(bench: Bench) -> list[Row]:
 def run_cold(bench: Bench) -> list[Row]:
     """Evicts what the whole machine has cached; the programs themselves are read again before the clock runs."""
     if why := cold.cannot_evict():
-        return [replace(row, skipped=why) for row in rows_of("cold", scanners.COLD)]
-    rows = bench.checked("cold", scanners.COLD)
+        return [replace(row, skipped=why) for row in rows_of("cold", bench.rivals["cold"])]
+    rows = bench.checked("cold")
     idle = timed(bench.where, rows, bench.where.empty)
 
     @contextmanager
@@ -207,16 +211,16 @@ def run_cold(bench: Bench) -> list[Row]:
 
 
 def run_latency(bench: Bench) -> list[Row]:
-    entries = QUICK_SLOW_ENTRIES if bench.quick else SLOW_ENTRIES
-    rows = rows_of("latency", scanners.LATENCY)
+    rows = rows_of("latency", bench.rivals["latency"])
     try:
-        with slowdisk.SlowDisk(bench.build / "slow", bench.where.programs, slowdisk.of_tree(bench.shape(entries))) as disk:
+        with slowdisk.SlowDisk(bench.build / "slow", bench.where.programs, slowdisk.of_tree(bench.shape(bench.slow_entries))) as disk:
             found = disk.check()
-            bench.notes["latency"] = {**asdict(found), "at_once": found.at_once, "holds": found.holds, "entries": entries, "clients": slowdisk.CLIENTS, "delay_us": slowdisk.DELAY_US}
+            about = {**asdict(found), "at_once": found.at_once, "holds": found.holds, "entries": bench.slow_entries, "clients": slowdisk.CLIENTS, "delay_us": slowdisk.DELAY_US}
+            for row in rows:
+                row.facts["disk"] = about
             say(f"  the disk: {found.one_ms:.2f} ms for one read; {slowdisk.CLIENTS} clients get {found.at_once:.0f} times as many")
-            _time_slow(bench, rows, disk, bench.shape(entries))
+            _time_slow(bench, rows, disk, bench.shape(bench.slow_entries))
     except slowdisk.Unavailable as reason:
-        bench.notes["latency"] = {"why_not": str(reason)}
         return [replace(row, skipped=str(reason), samples=[]) for row in rows]
     return rows
 
@@ -242,31 +246,36 @@ def run_revalidate(bench: Bench) -> list[Row]:
     """The bare loops are given a list of the directories, the others the root."""
     listed = bench.where.state / "directories"
     listed.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in bench.big.directories))
-    loops, rows = rows_of("revalidate", scanners.STATLOOPS), rows_of("revalidate", scanners.REVALIDATE)
-    for row in (*loops, *rows):
+    rows = rows_of("revalidate", bench.rivals["revalidate"])
+    commands = {}
+    for row in rows:
         say(f"  check {row.scanner.label}")
-        _check_revalidation(bench, row, listed if row in loops else bench.big.root)
-    commands = timed(bench.where, loops, listed) | timed(bench.where, rows, bench.big.root)
-    time_rows([*loops, *rows], commands, bench.efforts["revalidate"])
-    bench.notes["revalidate"] = _library_alone(bench)
-    return [*loops, *rows]
+        target = bench.big.root if isinstance(row.scanner, scanners.Ladewerk) else listed
+        _check_revalidation(bench, row, target)
+        commands[row.scanner.key] = row.scanner.timed(bench.where, target)
+    time_rows(rows, commands, bench.efforts["revalidate"])
+    return rows
 
 
 _RESULT = re.compile(r"(.+?) +([\d.]+) +([\d.]+) +([\d.]+) +\[([\d.]+), ([\d.]+)\]")
 
 
-def _library_alone(bench: Bench) -> list[dict]:
+def library_alone(bench: Bench) -> list[dict]:
     """What micro/revalidate.c measures: the C library and the loop in one process, in turns, on a tree of its own."""
     program = bench.where.programs / "bench_revalidate"
     env = {**bench.where.env(), "TMPDIR": str(bench.where.state)}
+
+    def row(key: str, label: str, **more: object) -> dict:
+        return compared.row("scan", bench.python, "library", tables.TITLES["library"], key, label, part="library", **more)
+
     say("  measure the library alone")
     try:
         out = pair.run(Command((str(program), str(len(bench.big.plan)), str(bench.efforts["revalidate"].rounds)), env), TIMEOUT).out
     except (Failed, OSError) as failure:
-        say(f"  {failure}")
-        return []
+        return [row("ladewerk", "the C library", skipped=str(failure))]
     found = [match.groups() for line in out.splitlines() if (match := _RESULT.fullmatch(line))]
-    return [{"what": what, **dict(zip(("loop_ms", "ours_ms", "ratio", "low", "high"), map(float, values)))} for what, *values in found]
+    names = ("loop_ms", "ours_ms", "ratio", "low", "high")
+    return [row(f"ladewerk-{number}", what, medians=dict(zip(names, map(float, values)))) for number, (what, *values) in enumerate(found)]
 
 
 def _check_revalidation(bench: Bench, row: Row, target: Path) -> None:
@@ -300,14 +309,14 @@ RUN = {"warm": run_warm, "cold": run_cold, "latency": run_latency, "revalidate":
 
 # --- what is counted --------------------------------------------------------------------------------------------------
 
-def count_calls(bench: Bench) -> dict[str, dict]:
+def count_calls(bench: Bench, rivals: Sequence[Scanner]) -> dict[str, dict]:
     """For each scanner, by strace: calls per entry, and how many times it asks for a file's times and size for each source; what it
     takes to start is left out. What goes through a ring is not seen."""
     if shutil.which("strace") is None:
         return {}
     small = bench.generated(bench.build / "small", COUNT_ENTRIES)
     found = {}
-    for scanner in scanners.COUNTED:
+    for scanner in rivals:
         if scanner.missing(bench.where):
             continue
         say(f"  count {scanner.label}")
@@ -340,25 +349,29 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--ladewerk", type=Path, help="the command under test")
     parser.add_argument("--entries", type=int, help="of the tree that is warm, cold and re-validated")
     parser.add_argument("--tree", type=Path, help="where that tree is, or is to be made (default: in the build directory)")
-    running.add_options(parser, SECTIONS)
+    running.add_options(parser, PARTS)
     return running.parsed(parser, argv)
 
 
-def arrange(options: argparse.Namespace) -> Where:
-    """A fresh state directory: nothing that an earlier run cached takes part."""
-    where = Where(options.programs, options.bare_python, options.ladewerk, options.why_not, options.build / "state")
+def fresh(where: Where) -> Where:
+    """Nothing that an earlier run cached takes part."""
     shutil.rmtree(where.state, ignore_errors=True)
     where.empty.mkdir(parents=True)
     (where.state / "home").mkdir()
     return where
 
 
-def measure(run: running.Run, bench: Bench, only: Sequence[str]) -> None:
-    say("calls")
-    calls = count_calls(bench) if set(only) - {"revalidate"} else {}
-    for section in only:
-        counted = {} if section == "revalidate" else calls
-        run.section(section, lambda: ({**row.json(), **counted.get(row.scanner.key, {})} for row in RUN[section](bench)))
+def measure(bench: Bench, parts: Sequence[str], counted: bool = True) -> Iterator[dict]:
+    """The rows of these parts; COUNTED: with their system calls."""
+    rivals = {scanner.key: scanner for part in parts if part != "revalidate" for scanner in bench.rivals[part]}
+    calls = count_calls(bench, list(rivals.values())) if counted else {}
+    for part in parts:
+        say(f"  {tables.TITLES[part]}")
+        for row in RUN[part](bench):
+            told = calls.get(row.scanner.key, {}) if part != "revalidate" else {}
+            yield {**row.json(bench.python), "tree_entries": bench.entries, "tree_directories": len(bench.big.plan) if part == "revalidate" else None, **told}
+        if part == "revalidate":
+            yield from library_alone(bench)
 
 
 def main() -> None:
@@ -366,21 +379,16 @@ def main() -> None:
     running.end_in_order()
     with ExitStack() as stack:
         stack.callback(os.close, running.alone(options.build))
-        run, where = running.Run(options), arrange(options)
+        run, where = running.Run(options), fresh(Where(options.programs, options.bare_python, options.ladewerk, options.why_not, options.build / "state"))
         slowdisk.clean(options.build / "slow")
         efforts = dict(QUICK if options.quick else FULL)
         if options.runs:
             efforts = {name: Effort(options.runs, math.inf) for name in efforts}
-        entries = options.entries or (QUICK_ENTRIES if options.quick else ENTRIES)
-        bench = Bench(where, options.build, options.quick, efforts, options.tree or options.build / f"tree-{entries}", entries, options.seed)
-        measure(run, bench, [s for s in SECTIONS if not options.only or s in options.only])
-    run.write(tables.markdown, {
-        "entries": entries,
-        "counted_entries": COUNT_ENTRIES,
-        "notes": bench.notes,
-        "python": machine.interpreter(options.bare_python),
-        "versions": scanners.versions(),
-    }, {str(bench.root): "the tree"})
+        entries, slow = options.entries or (QUICK_ENTRIES if options.quick else ENTRIES), QUICK_SLOW_ENTRIES if options.quick else SLOW_ENTRIES
+        python = machine.interpreter(options.bare_python)
+        bench = Bench(where, options.build, efforts, options.tree or options.build / f"tree-{entries}", entries, slow, options.seed, machine.key(python))
+        run.section("scan", lambda: measure(bench, [part for part in PARTS if not options.only or part in options.only]))
+    run.write(tables.markdown, {"python": python, "versions": scanners.versions()}, {str(bench.root): "the tree"})
 
 
 if __name__ == "__main__":

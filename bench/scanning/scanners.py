@@ -192,22 +192,34 @@ def _fd(threads: int, silent: bool = False) -> Fd:
 BFS = [Bfs("bfs", "bfs"), Bfs("bfs-1", "bfs -j1", "-j1"), Bfs("bfs-2", "bfs -j2", "-j2")]
 FIND, SCANDIR = Find("find", "GNU find"), Scandir("scandir", "Python, os.scandir")
 
+# The base of each part once more: how far it is from itself is the noise.
+AGAIN_2, AGAIN_64 = (Ours("again", f"floor: the bare loop, {n} threads, again", "floor", "--threads", str(n)) for n in (2, 64))
+
 WARM = [
-    FLOOR_2, FLOOR_1, FLOOR_64, *DRIVERS,
+    FLOOR_2, AGAIN_2, FLOOR_1, FLOOR_64, *DRIVERS,
     *(_ladewerk(backend, threads) for backend in ("auto", "pool", "ring") for threads in (1, 2, 0)),
     _fd(1), _fd(2), _fd(2, silent=True), *BFS, FIND, SCANDIR,
 ]
-COLD = [
-    FLOOR_2, FLOOR_1, FLOOR_64, DRIVERS[0], DRIVERS[2],
+_COLD = [
+    DRIVERS[0], DRIVERS[2],
     *(_ladewerk(backend, threads) for backend, threads in (("auto", 0), ("auto", 1), ("auto", 2), ("pool", 1), ("pool", 0), ("pool", 64), ("ring", 1), ("ring", 0))),
     _fd(1), _fd(2), _fd(16), _fd(64), *BFS, FIND, SCANDIR,
 ]
-LATENCY = COLD
-COUNTED = list({scanner.key: scanner for scanner in (*WARM, *COLD)}.values())
+COLD = [FLOOR_2, AGAIN_2, FLOOR_1, FLOOR_64, *_COLD]
+LATENCY = [FLOOR_2, FLOOR_1, FLOOR_64, AGAIN_64, *_COLD]
 
 # Re-validation. The loops are given a list of directories instead of a root.
-STATLOOPS = [Ours(f"statloop-{n}", f"floor: the bare statx loop, {n} thread{'s' * (n > 1)}", "statloop", "--threads", str(n)) for n in (2, 1, 64)]
 REVALIDATE = [
+    *(Ours(f"statloop-{n}", f"floor: the bare statx loop, {n} thread{'s' * (n > 1)}", "statloop", "--threads", str(n)) for n in (2, 1, 64)),
+    Ours("again", "floor: the bare statx loop, 2 threads, again", "statloop", "--threads", "2"),
     Ladewerk("ladewerk-revalidate-2", "Ladewerk, 2 threads", "--revalidate", "--threads", "2"),
     Ladewerk("ladewerk-revalidate-auto", "Ladewerk, auto", "--revalidate"),
 ]
+
+RIVALS = {"warm": WARM, "cold": COLD, "latency": LATENCY, "revalidate": REVALIDATE}
+
+# Where there is little time.
+SHORT = {
+    "warm": [FLOOR_2, AGAIN_2, DRIVERS[1], _ladewerk("auto", 2), _ladewerk("auto", 0), _fd(2), BFS[0], SCANDIR],
+    "revalidate": [rival for rival in REVALIDATE if rival.key in ("statloop-2", "again", "ladewerk-revalidate-2")],
+}

@@ -1,30 +1,32 @@
 # SPDX-License-Identifier: MIT
-"""What tracing costs: `ladewerk trace` beside -X importtime, bpftrace and py-spy; trace.sh prepares what it needs.
+"""What tracing costs: `ladewerk trace` beside -X importtime, bpftrace and py-spy; a section of run.sh, and trace.sh.
 
 Whole processes take turns, in an order shuffled in each round; a target counts its own CPU time, in which the probes are; ratios and differences are formed within a round. A
 tracer is started and ended anew for each run of a target.
 """
 from __future__ import annotations
 
-import argparse
-import os
-import statistics
+import math
+import shutil
 import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import compared
 import corpus
-import machine
+from environments import Environments, Unavailable, beside
 from pair import Command, Failed, Sample, rounds
-from stats import Median, differences, ratios
+from rows import say
+from sections import Effort, Interpreter, Place, Section
+from tables import Row
+from tracing import tables
 from tracing.tracers import Bpftrace, Floor, ImportTime, Ladewerk, Nobody, PySpy, TracedCommand, Tracer, Watcher
 from workloads import SYMPY, inside, oneline_loop, timed
 
-SECTIONS = ("modules", "sympy", "cached", "switches", "attach")
+PARTS = ("modules", "sympy", "cached", "switches", "attach")
 CACHED, TURNS = 1_000_000, 20_000
 
 # Two threads wake each other: as many switches as there can be, by the locks whose waits take most to tell apart.
@@ -50,9 +52,11 @@ def turns(count):
 class Load:
     """What a target does; CODE prints what it took."""
 
+    key: str
     title: str
     code: str
     per: int  # of how many things a figure is
+    field: str
     unit: str
     scale: float  # ns
     imports: int = 0  # a tracer of imports must see so many at least
@@ -60,15 +64,13 @@ class Load:
 
 
 @dataclass
-class Row:
+class Turn:
+    """A watcher's runs."""
+
     watcher: Watcher
     samples: list[Sample]
     missing: str = ""
     seen: int = 0  # imports, in one run that was not timed
-
-    @property
-    def cpu(self) -> list[float]:
-        return [inside(sample.out)[1] for sample in self.samples]
 
     @property
     def all_cpu_ms(self) -> list[float]:
@@ -78,65 +80,75 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where everything is. TARGET: an interpreter that nobody else uses, so that nobody else is traced."""
+class Ground:
+    """Where everything is. TARGET: an interpreter that nobody else uses, so that nobody else is traced; PYTHON: another one."""
 
+    key: str  # of the interpreter
     target: Path
+    python: Path
+    program: Path  # ladewerk-trace
+    rivals: Mapping[str, Path]
     env: Mapping[str, str]
-    out: Path
-    count: int
+    state: Path
+    effort: Effort  # of each load
+    full: bool
+    seed: int
+
+    @property
+    def out(self) -> Path:
+        return self.state / "seen"
 
 
 # --- runs ---
 
 
-def measured(place: Place, load: Load, watchers: Iterable[Watcher], python: Path | None = None) -> list[Row]:
-    rows = {watcher.name: Row(watcher, []) for watcher in watchers}
-    argv = (str(python or place.target), "-I", "-c", load.code)
-    commands = {name: Command(row.watcher.wrapped(argv, place.out), place.env) for name, row in rows.items()}
+def turns(ground: Ground, load: Load, watchers: Iterable[Watcher], python: Path | None = None) -> list[Turn]:
+    found = {watcher.key: Turn(watcher, []) for watcher in watchers}
+    argv = (str(python or ground.target), "-I", "-c", load.code)
+    commands = {key: Command(turn.watcher.wrapped(argv, ground.out), ground.env) for key, turn in found.items()}
 
-    def around(name: str) -> AbstractContextManager[None]:
-        return rows[name].watcher.beside(place.out)
+    def around(key: str) -> AbstractContextManager[None]:
+        return found[key].watcher.beside(ground.out)
 
-    def fails(name: str, failure: Failed) -> None:
-        rows[name].missing, rows[name].samples = str(failure), []
+    def fails(key: str, failure: Failed) -> None:
+        found[key].missing, found[key].samples = str(failure), []
 
-    rounds(dict.fromkeys(["byte code"], Command(argv, place.env)), 1)
-    for name, command in list(commands.items()):
-        rounds({name: command}, 1, on_failure=fails, around=around)
-        row = rows[name]
-        if not row.missing and row.watcher.sees_imports and load.imports:
-            row.seen = row.watcher.imports(place.out)
-            if row.seen < load.imports:
-                row.missing = f"saw {row.seen} of {load.imports} imports"
-        if isinstance(row.watcher, Tracer):
-            row.watcher.seen.clear()
-    done = rounds({name: command for name, command in commands.items() if not rows[name].missing}, place.count, on_failure=fails, around=around)
-    for name, samples in done.items():
-        rows[name].samples = samples
-    return list(rows.values())
+    rounds(dict.fromkeys(["byte code"], Command(argv, ground.env)), 1)
+    for key, command in commands.items():
+        rounds({key: command}, 1, on_failure=fails, around=around)
+        turn = found[key]
+        if not turn.missing and turn.watcher.sees_imports and load.imports:
+            turn.seen = turn.watcher.imports(ground.out)
+            if turn.seen < load.imports:
+                turn.missing = f"saw {turn.seen} of {load.imports} imports"
+        if isinstance(turn.watcher, Tracer):
+            turn.watcher.seen.clear()
+    able = {key: command for key, command in commands.items() if not found[key].missing}
+    for key, samples in rounds(able, ground.effort.rounds, ground.seed, on_failure=fails, around=around, seconds=ground.effort.seconds).items():
+        found[key].samples = samples
+    return list(found.values())
 
 
-def show(load: Load, rows: list[Row]) -> None:
-    """The first row is the base."""
-    base = rows[0].cpu
-    print(f"\n| {load.title} | {load.unit} | {'more than with nobody' if load.added else 'of nobody'} [95 %] | target and tracer, CPU ms | imports seen | lost |\n|---|---|---|---|---|---|")
-    for row in rows:
-        if row.missing:
-            print(f"| {row.watcher.name} | | {row.missing} | | | |")
-            continue
-        values = [ns / load.per / load.scale for ns in row.cpu]
-        if load.added:
-            found = differences(values, [ns / load.per / load.scale for ns in base])
-            text = f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+def measured(ground: Ground, load: Load, watchers: Iterable[Watcher], python: Path | None = None) -> list[Row]:
+    """Nobody first, who is the base."""
+    say(f"  {load.title}")
+    rows = []
+    for turn in turns(ground, load, [Nobody(), Nobody(compared.AGAIN, "nobody, again"), *watchers], python):
+        row = _row(ground, load.key, load.title, turn.watcher)
+        row |= {"base": turn.watcher.key == "nobody", "field": load.field, "unit": load.unit, "added": load.added}
+        if turn.missing:
+            row["skipped"] = turn.missing
         else:
-            text = ratio_text(ratios(row.cpu, base))
-        lost = sum(run.lost for run in row.watcher.seen) if isinstance(row.watcher, Ladewerk) else ""
-        print(f"| {row.watcher.name} | {Median.of(values).value:.4g} | {text} | {statistics.median(row.all_cpu_ms):.4g} | {row.seen or ''} | {lost} |", flush=True)
+            row[load.field] = [round(inside(sample.out)[1] / load.per / load.scale, 5) for sample in turn.samples]
+            row |= {"all_cpu_ms": [round(ms, 3) for ms in turn.all_cpu_ms], "imports": turn.seen}
+            if isinstance(turn.watcher, Ladewerk):
+                row["lost"] = sum(run.lost for run in turn.watcher.seen)
+        rows.append(row)
+    return rows
 
 
-def ratio_text(ratio: Median) -> str:
-    return f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
+def _row(ground: Ground, workload: str, title: str, watcher: Watcher) -> Row:
+    return compared.row("trace", ground.key, workload, title, watcher.key, watcher.name)
 
 
 # --- starting and ending a tracer ---
@@ -145,8 +157,8 @@ def ratio_text(ratio: Median) -> str:
 class Idle:
     """A process with sympy in it, that waits."""
 
-    def __init__(self, place: Place) -> None:
-        self.process = subprocess.Popen([str(place.target), "-I", "-c", f"{SYMPY.text}print(flush=True)\ninput()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=place.env)
+    def __init__(self, ground: Ground) -> None:
+        self.process = subprocess.Popen([str(ground.target), "-I", "-c", f"{SYMPY.text}print(flush=True)\ninput()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ground.env)
         self.process.stdout.readline()
 
     def __enter__(self) -> int:
@@ -156,166 +168,150 @@ class Idle:
         self.process.communicate(b"\n")
 
 
-def attached(place: Place, tracers: list[Tracer]) -> list[Row]:
+def attached(ground: Ground, tracers: list[Tracer]) -> list[Turn]:
     """Nobody imports: only they themselves count."""
-    rows = [Row(tracer, []) for tracer in tracers]
-    with Idle(place) as pid:
-        for turn in range(place.count):
-            for row in rows[turn % len(rows):] + rows[:turn % len(rows)]:
+    found = [Turn(tracer, []) for tracer in tracers]
+    with Idle(ground) as pid:
+        end = time.monotonic() + ground.effort.seconds
+        for turn in range(ground.effort.rounds):
+            if time.monotonic() > end:
+                break
+            for each in found[turn % len(found):] + found[:turn % len(found)]:
                 try:
-                    if not row.missing:
-                        with row.watcher.beside(place.out, pid):
+                    if not each.missing:
+                        with each.watcher.beside(ground.out, pid):
                             pass
                 except (Failed, OSError) as failure:
-                    row.missing = str(failure)
+                    each.missing = str(failure)
+    return found
+
+
+# --- parts of the section ---
+
+
+def _spans(ground: Ground) -> Ladewerk:
+    return Ladewerk(ground.program, ground.target, "--no-sched")
+
+
+def _all(ground: Ground) -> Ladewerk:
+    return Ladewerk(ground.program, ground.target)
+
+
+def _rivals(ground: Ground) -> list[Watcher]:
+    found: list[Watcher] = [ImportTime()]
+    if "bpftrace" in ground.rivals:
+        found.append(Bpftrace(ground.rivals["bpftrace"], ground.target))
+    if "py-spy" in ground.rivals:
+        found.append(PySpy(ground.rivals["py-spy"]))
+    return found
+
+
+def _others(ground: Ground, idle: int) -> list[Watcher]:
+    """Where there is time."""
+    return [TracedCommand(ground.program), Floor(ground.program, ground.target, idle), *_rivals(ground)] if ground.full else []
+
+
+def modules(ground: Ground) -> list[Row]:
+    loop = oneline_loop(corpus.generate(ground.state / "corpus", corpus.Shape(entries=1, modules=1)))
+    load = Load("modules", loop.title, loop.code(), loop.count, "inside_cpu_us", "CPU us each", 1e3, loop.count + 1, added=True)
+    with Idle(ground) as idle:
+        return measured(ground, load, [_spans(ground), _all(ground), *(_others(ground, idle) or [ImportTime()])])
+
+
+def sympy(ground: Ground) -> list[Row]:
+    load = Load("sympy", "import sympy", timed("", SYMPY.text), 1, "inside_cpu_ms", "CPU ms", 1e6, 400)
+    with Idle(ground) as idle:
+        return measured(ground, load, [_spans(ground), _all(ground), *_others(ground, idle)])
+
+
+def cached(ground: Ground) -> list[Row]:
+    code = timed("import os", f"for _ in range({CACHED}):\n    import os")
+    return measured(ground, Load("cached", "`import os`, which is there", code, CACHED, "inside_cpu_ns", "CPU ns", 1), [_spans(ground), _all(ground), ImportTime()])
+
+
+def switches(ground: Ground) -> list[Row]:
+    """What the part that sees every switch of the machine costs those who switch."""
+    package = ground.state / "switches"
+    package.mkdir()
+    (package / "turning.py").write_text(TURN)
+    (package / "during.py").write_text(f"import turning\nturning.turns({TURNS})\n")
+    path = f"import sys\nsys.path.insert(0, {str(package)!r})\nimport turning"
+    plain, during = timed(path, f"turning.turns({TURNS})"), timed(path, "import during")
+    rows = []
+    for key, how, code, python in (("elsewhere", "not traced", plain, ground.python), ("idle", "traced, nothing is being imported", plain, None), ("during", "traced, within an import", during, None)):
+        load = Load(f"switches-{key}", f"Two threads that wake each other: {how}", code, TURNS, "inside_cpu_us", "CPU us a round", 1e3, added=True)
+        rows += measured(ground, load, [_spans(ground), _all(ground)], python)
     return rows
 
 
-def show_attached(rows: list[Row]) -> None:
-    print("\n| to a process with sympy, which waits | attach, ms | detach, ms | CPU of the tracer, ms | peak memory, MiB | kernel maps, MiB |\n|---|---|---|---|---|---|")
-    for row in rows:
-        if row.missing:
-            print(f"| {row.watcher.name} | {row.missing} | | | | |")
-            continue
-        figures = [Median.of([value(run) for run in row.watcher.seen]) for value in FIGURES]
-        print(f"| {row.watcher.name} | " + " | ".join(f"{figure.value:.4g} [{figure.low:.4g}, {figure.high:.4g}]" for figure in figures) + " |", flush=True)
+def attach(ground: Ground) -> list[Row]:
+    title, rows = "To a process with sympy, which waits", []
+    say(f"  {title}")
+    for turn in attached(ground, [_spans(ground), _all(ground), *(rival for rival in _rivals(ground) if isinstance(rival, Tracer))]):
+        row = _row(ground, "attach", title, turn.watcher)
+        if turn.missing:
+            row["skipped"] = turn.missing
+        else:
+            seen = turn.watcher.seen
+            row |= {"attach_ms": [run.attach_ms for run in seen], "detach_ms": [run.detach_ms for run in seen], "cpu_ms": [run.cpu_ms for run in seen]}
+            row |= {"peak_mib": [run.peak_kib / 1024 for run in seen], "maps_mib": [run.maps_kib / 1024 for run in seen]}
+        rows.append(row)
+    return rows
 
 
-FIGURES = (
-    lambda run: run.attach_ms,
-    lambda run: run.detach_ms,
-    lambda run: run.cpu_ms,
-    lambda run: run.peak_kib / 1024,
-    lambda run: run.maps_kib / 1024,
-)
+MEASURE = {"modules": modules, "sympy": sympy, "cached": cached, "switches": switches, "attach": attach}
+SHORT = ("modules", "sympy", "attach")  # where there is little time
 
 
-# --- goals ---
+# --- what has to be there ---
 
 
-class Goals:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def judge(self, what: str, row: Row, most: float, found: Callable[[Row], Median]) -> None:
-        if row.missing:
-            self.lines.append(f"| {what} | <= {most:g} | | not measured: {row.missing} |")
-            return
-        value = found(row)
-        verdict = "met" if value.high <= most else "**missed**" if value.low > most else "not decided: it is within the interval"
-        self.lines.append(f"| {what} | <= {most:g} | {value.value:.4g} [{value.low:.4g}, {value.high:.4g}] | {verdict} |")
-
-    def show(self) -> None:
-        if self.lines:
-            print("\n| goal | | measured [95 %] | |\n|---|---|---|---|")
-            print(*self.lines, sep="\n")
+def _target(place: Place, environments: Environments) -> Path:
+    """A copy of the interpreter, with sympy."""
+    python = environments.build / "traced/bin/python3"
+    if not python.exists():
+        subprocess.run([place.main.python, "-m", "venv", "--copies", "--without-pip", python.parents[1]], check=True, capture_output=True)
+    if why := environments.packages("traced", ["sympy"]):
+        raise Unavailable(why["sympy"])
+    return python.resolve()
 
 
-def more_us(base: Row, load: Load) -> Callable[[Row], Median]:
-    return lambda row: differences([ns / load.per / 1e3 for ns in row.cpu], [ns / load.per / 1e3 for ns in base.cpu])
-
-
-def times(base: Row) -> Callable[[Row], Median]:
-    return lambda row: ratios(row.cpu, base.cpu)
-
-
-def of_runs(figure: Callable[..., float]) -> Callable[[Row], Median]:
-    return lambda row: Median.of([figure(run) for run in row.watcher.seen])
-
-
-# --- sections ---
-
-
-class Bench:
-    def __init__(self, options: argparse.Namespace, place: Place) -> None:
-        self.options, self.place, self.goals = options, place, Goals()
-
-    def controls(self, idle: int) -> list[Watcher]:
-        return [Nobody("nobody, again"), Floor(self.options.ladewerk_trace, self.place.target, idle)]
-
-    def spans(self) -> Ladewerk:
-        return Ladewerk(self.options.ladewerk_trace, self.place.target, "--no-sched")
-
-    def all(self) -> Ladewerk:
-        return Ladewerk(self.options.ladewerk_trace, self.place.target)
-
-    def rivals(self) -> list[Watcher]:
-        found: list[Watcher] = [ImportTime()]
-        if self.options.bpftrace:
-            found.append(Bpftrace(self.options.bpftrace, self.place.target))
-        if self.options.py_spy:
-            found.append(PySpy(self.options.py_spy))
+def _found(place: Place, environments: Environments) -> dict[str, Path]:
+    """Rivals that there are; where there is time for them."""
+    found: dict[str, Path] = {}
+    if place.effort != "full":
         return found
-
-    def table(self, load: Load, watchers: list[Watcher], python: Path | None = None) -> list[Row]:
-        rows = measured(self.place, load, [Nobody(), *watchers], python)
-        show(load, rows)
-        return rows
-
-    def modules(self, top: Path) -> None:
-        loop = oneline_loop(corpus.generate(top / "corpus", corpus.Shape(entries=1, modules=1)))
-        load = Load(loop.title, loop.code(), loop.count, "CPU us each", 1e3, loop.count + 1, added=True)
-        with Idle(self.place) as idle:
-            nobody, spans, *_ = self.table(load, [self.spans(), self.all(), *self.controls(idle), *self.rivals()])
-        self.goals.judge("spans: CPU us per module", spans, 2, more_us(nobody, load))
-
-    def sympy(self, top: Path) -> None:
-        load = Load("import sympy", timed("", SYMPY.text), 1, "CPU ms", 1e6, 400)
-        with Idle(self.place) as idle:
-            command = TracedCommand(self.options.ladewerk_trace)
-            nobody, spans, everything, *_ = self.table(load, [self.spans(), self.all(), command, *self.controls(idle), *self.rivals()])
-        self.goals.judge("spans: CPU of sympy, ratio", spans, 1.015, times(nobody))
-        self.goals.judge("with sched: CPU of sympy, ratio", everything, 1.025, times(nobody))
-
-    def cached(self, top: Path) -> None:
-        load = Load("`import os`, which is there", timed("import os", f"for _ in range({CACHED}):\n    import os"), CACHED, "CPU ns", 1)
-        nobody, _, everything, *_ = self.table(load, [self.spans(), self.all(), Nobody("nobody, again"), ImportTime()])
-        self.goals.judge("cached imports, ratio", everything, 1.02, times(nobody))
-
-    def switches(self, top: Path) -> None:
-        """What the part that sees every switch of the machine costs those who switch."""
-        package = top / "switches"
-        package.mkdir()
-        (package / "turning.py").write_text(TURN)
-        (package / "during.py").write_text(f"import turning\nturning.turns({TURNS})\n")
-        path = f"import sys\nsys.path.insert(0, {str(package)!r})\nimport turning"
-        plain, during = timed(path, f"turning.turns({TURNS})"), timed(path, "import during")
-        for title, code, python in (("not traced", plain, Path(sys.executable)), ("traced, nothing is being imported", plain, None), ("traced, within an import", during, None)):
-            load = Load(f"two threads that wake each other: {title}", code, TURNS, "CPU us a round", 1e3, added=True)
-            self.table(load, [self.spans(), self.all()], python)
-
-    def attach(self, top: Path) -> None:
-        rivals = [watcher for watcher in self.rivals() if isinstance(watcher, Tracer)]
-        rows = attached(self.place, [self.spans(), self.all(), *rivals])
-        show_attached(rows)
-        for what, most, figure in (("attach, ms", 150, FIGURES[0]), ("detach, ms", 300, FIGURES[1]), ("peak memory of the loader, MiB", 20, FIGURES[3]), ("kernel maps, MiB", 16, FIGURES[4])):
-            self.goals.judge(f"{what}, with sched", rows[1], most, of_runs(figure))
+    environments.empty("peers")
+    if not environments.packages("peers", ["py-spy"]):
+        found["py-spy"] = environments.build / "peers/bin/py-spy"
+    if bpftrace := shutil.which("bpftrace"):
+        found["bpftrace"] = Path(bpftrace)
+    return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-n", type=int, default=21, help="rounds")
-    parser.add_argument("--only", default=",".join(SECTIONS))
-    parser.add_argument("--ladewerk-trace", type=Path, required=True)
-    parser.add_argument("--target", type=Path, required=True, help="an interpreter of its own file, with sympy")
-    parser.add_argument("--bpftrace", type=Path)
-    parser.add_argument("--py-spy", type=Path)
-    options = parser.parse_args()
-    only = options.only.split(",")
-    if unknown := set(only) - set(SECTIONS):
-        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
-    version = subprocess.run([str(options.target), "-VV"], capture_output=True, text=True, check=True).stdout.split("(")[0].strip()
-    neighbours = machine.Neighbours()
-    print(f"{version}, Linux {os.uname().release}, {os.cpu_count()} cores, {options.n} rounds")
-    with tempfile.TemporaryDirectory() as top:
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "LADEWERK"))}
-        bench = Bench(options, Place(options.target.resolve(), env, Path(top, "seen"), options.n))
-        for section in only:
-            getattr(bench, section)(Path(top))
-        bench.goals.show()
-    others = neighbours.report()
-    print(f"\nOf the processors, others took {others['others']:.0%}, the hypervisor {others['stolen']:.0%}; load at the end {os.getloadavg()[0]:.1f}")
+def why_not(main: Interpreter, program: Path, sched: str = "--no-sched") -> str:
+    """Why imports of this interpreter cannot be traced, in the tracer's own words where it has any; SCHED: with the scheduler's part, or without."""
+    if main.missing or not program.exists():
+        return main.missing or "ladewerk-trace was not built: clang, bpftool, libbpf or libelf is missing"
+    done = subprocess.run([program, "--json", "-o", "/dev/null", sched, "--", main.python, "-I", "-c", "pass"], capture_output=True, text=True)
+    return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["it failed without a word"])[0].removeprefix("ladewerk: trace: ")
 
 
-if __name__ == "__main__":
-    main()
+def run(place: Place, effort: Effort) -> list[Row]:
+    """The parts that were asked for; else what the effort has time for."""
+    wanted = place.parts.get("trace") or (PARTS if place.effort == "full" else SHORT)
+    main, program = place.main, place.main.python.with_name("ladewerk-trace")
+    try:
+        if why := why_not(main, program):
+            raise Unavailable(why)
+        environments = beside(place)
+        target, rivals = _target(place, environments), _found(place, environments)
+    except Unavailable as reason:
+        return [compared.row("trace", main.key, each, each, "ladewerk", "ladewerk trace", base=True, skipped=str(reason)) for each in wanted]
+    (state := place.state / "trace").mkdir(parents=True)
+    env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(state)}
+    ground = Ground(main.key, target, main.python, program, rivals, env, state, replace(effort, seconds=effort.seconds / 2), place.effort == "full", place.seed)
+    return [row for each in PARTS if each in wanted for row in MEASURE[each](ground)]
+
+
+SECTION = Section("trace", "Tracing imports", {"headline": Effort(9, 40), "full": Effort(21, math.inf)}, run, tables.part, compared.plots, tables.figures, tables.goals, parts=PARTS)

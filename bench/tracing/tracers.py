@@ -41,6 +41,9 @@ class Seen:
 
 
 class Watcher(ABC):
+    """KEY is unique among those who take turns, NAME is the row's in the report."""
+
+    key: str
     name: str
     sees_imports = True
 
@@ -61,8 +64,8 @@ class Watcher(ABC):
 class Nobody(Watcher):
     sees_imports = False
 
-    def __init__(self, name: str = "nobody") -> None:
-        self.name = name
+    def __init__(self, key: str = "nobody", name: str = "nobody") -> None:
+        self.key, self.name = key, name
 
     def imports(self, out: Path) -> int:
         return 0
@@ -74,7 +77,7 @@ class Nobody(Watcher):
 class ImportTime(Watcher):
     """What it writes goes to standard error, which the target's parent keeps in a file."""
 
-    name = "-X importtime"
+    key, name = "importtime", "-X importtime"
 
     def wrapped(self, argv: tuple[str, ...], out: Path) -> tuple[str, ...]:
         return ("/bin/sh", "-c", 'out=$1; shift; exec "$@" 2>"$out"', "sh", str(out), argv[0], "-X", "importtime", *argv[1:])
@@ -86,7 +89,7 @@ class ImportTime(Watcher):
 class PySpy(Watcher):
     """A sampler: it sees no imports, but is what one takes first to a start that is slow."""
 
-    name, sees_imports = "py-spy, 100 samples a second", False
+    key, name, sees_imports = "py-spy", "py-spy, 100 samples a second", False
 
     def __init__(self, program: Path) -> None:
         self.program = program
@@ -103,7 +106,7 @@ class TracedCommand(Watcher):
 
     def __init__(self, program: Path, *options: str) -> None:
         self.program, self.options = program, options
-        self.name = " ".join(("ladewerk trace", *options, "COMMAND"))
+        self.key, self.name = "ladewerk-command", " ".join(("ladewerk trace", *options, "COMMAND"))
 
     def wrapped(self, argv: tuple[str, ...], out: Path) -> tuple[str, ...]:
         return (str(self.program), "--json", "-o", str(out), *self.options, "--", *argv)
@@ -172,7 +175,7 @@ class Ladewerk(Tracer):
     def __init__(self, program: Path, python: Path, *options: str) -> None:
         super().__init__()
         self.program, self.python, self.options = program, python, options
-        self.name = " ".join(("ladewerk trace", *options))
+        self.key, self.name = "ladewerk" + "".join(options).replace("--", "-"), " ".join(("ladewerk trace", *options))
 
     def command(self, out: Path, pid: int | None) -> list[str]:
         whom = ["--binary", str(self.python)] if pid is None else ["--pid", str(pid)]
@@ -199,7 +202,7 @@ class Floor(Ladewerk):
 
     def __init__(self, program: Path, python: Path, other: int) -> None:
         super().__init__(program, python, "--no-sched")
-        self.other, self.name = other, "floor: probes, and another process is traced"
+        self.other, self.key, self.name = other, "floor", "floor: probes, and another process is traced"
 
     def command(self, out: Path, pid: int | None) -> list[str]:
         return super().command(out, self.other)
@@ -214,7 +217,7 @@ def _json_end(out: Path) -> tuple[int, int]:
 class Bpftrace(Tracer):
     """The same USDT probes, and a line for each import, as the five lines do it that one would write."""
 
-    name = "bpftrace, the same USDT probes"
+    key, name = "bpftrace", "bpftrace, the same USDT probes"
     # Probes are put in place in turn: when the first and the last one have come, all are there.
     SCRIPT = """
 interval:ms:5 {{ printf("first\\n"); }}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs the sections of the watchers' benchmark and writes report.json and report.md; bench/watch.sh prepares what it needs."""
+"""Runs the parts of the watchers' benchmark; as a command of its own it writes report.json and report.md, and bench/watch.sh prepares what it needs."""
 from __future__ import annotations
 
 import argparse
@@ -10,12 +10,13 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import compared
 import contenders
 import corpus
 import machine
@@ -24,14 +25,16 @@ import running
 import tree
 import workloads
 from pair import Command, Failed
-from rows import Effort, Session, cells, row_json, say, time_rows
+from rows import Session, cells, row_json, say, time_rows
+from sections import Effort
 from watching import tables, watchers
 from watching.watchers import Watcher, Where
 
-SECTIONS = ("arm", "save", "storm", "check", "startup", "crowd")
+PARTS = ("arm", "save", "storm", "check", "startup", "crowd")
 SESSIONS = ("arm", "save", "storm")  # one run of a watcher has all three
+SHORT_PARTS = ("arm", "save", "check")  # where there is little time
 
-DIRECTORIES, QUICK_DIRECTORIES = 100_000, 20_000
+DIRECTORIES, QUICK_DIRECTORIES, SHORT_DIRECTORIES = 100_000, 20_000, 10_000
 PER_DIRECTORY = 7  # entries
 STORM, QUICK_STORM = 50_000, 10_000
 STORM_DIRECTORIES, STORM_PROCESSES = 2_000, 4
@@ -56,10 +59,12 @@ class Plan:
     crowd_rounds: int
     writes: int  # in each
     exits: int
+    seconds: float = math.inf  # of the sessions; a slow machine has fewer
 
 
 FULL = Plan(rounds=5, saves=250, storms=3, check_rounds=301, startup=Effort(25, 120), crowd_rounds=5, writes=400, exits=200)
 QUICK = Plan(rounds=3, saves=100, storms=1, check_rounds=51, startup=Effort(7, 40), crowd_rounds=2, writes=150, exits=50)
+SHORT = Plan(rounds=9, saves=25, storms=1, check_rounds=51, startup=Effort(9, 20), crowd_rounds=2, writes=100, exits=50, seconds=24)
 
 
 @dataclass
@@ -70,7 +75,8 @@ class Bench:
     directories: int
     storm: int
     seed: int
-    notes: dict = field(default_factory=dict)  # for the report, by section
+    python: str = ""  # the interpreter's key
+    rivals: Sequence[Watcher] = field(default_factory=lambda: watchers.WATCHERS)
 
     @cached_property
     def tree(self) -> Path:
@@ -104,16 +110,17 @@ class Bench:
         return root
 
 
-@dataclass
+@dataclass(eq=False)
 class Row:
-    section: str
+    part: str
     contender: str
     label: str
     skipped: str = ""
     found: dict = field(default_factory=dict)
 
-    def json(self) -> dict:
-        head = {"section": self.section, "workload": self.section, "contender": self.contender, "label": self.label}
+    def json(self, python: str) -> dict:
+        base = self.contender == tables.BASES.get(self.part)
+        head = {**compared.row("watch", python, self.part, tables.TITLES[self.part], self.contender, self.label, part=self.part), "base": base}
         return {**head, "skipped": self.skipped} if self.skipped else {**head, **self.found}
 
     def add(self, **samples: object) -> None:
@@ -148,9 +155,9 @@ def watches_missing(directories: int) -> str:
 
 def contests(bench: Bench, only: Sequence[str]) -> list[Contest]:
     found = []
-    for watcher in watchers.WATCHERS:
+    for watcher in bench.rivals:
         contest = Contest(watcher, {name: Row(name, watcher.key, watcher.label) for name in SESSIONS if name in only})
-        why = watcher.missing(bench.where) or ("" if "fanotify" in watcher.key else watches_missing(bench.directories))
+        why = watcher.missing(bench.where) or ("" if "fanotify" in watcher.label else watches_missing(bench.directories))
         if why:
             contest.skip(why)
         found.append(contest)
@@ -206,11 +213,13 @@ def session(bench: Bench, contest: Contest, with_storm: bool) -> None:
 
 
 def run_sessions(bench: Bench, only: Sequence[str]) -> list[Row]:
-    rivals, floor, rng = contests(bench, only), Row("arm", "scan", "scan of the same tree, nothing watched"), random.Random(1)
-    scan_row(bench, floor)  # which brings the tree into memory
-    floor.found.clear()
+    """Until the plan's rounds are done, or its seconds over."""
+    rivals, rng = contests(bench, only), random.Random(bench.seed)
+    floors = [Row("arm", key, f"scan of the same tree, nothing watched{text}") for key, text in (("scan", ""), (compared.AGAIN, ", again"))] if "arm" in only else []
+    scan_row(bench, Row("arm", "", ""))  # which brings the tree into memory
     clear(bench)
-    order: list[Contest | Row] = [*rivals, floor] if "arm" in only else list(rivals)
+    end = time.monotonic() + bench.plan.seconds
+    order: list[Contest | Row] = [*rivals, *floors]
     storms = bench.plan.storms if "storm" in only else 0
     for number in range(bench.plan.rounds if {"arm", "save"} & set(only) else storms):
         rng.shuffle(order)
@@ -223,8 +232,9 @@ def run_sessions(bench: Bench, only: Sequence[str]) -> list[Row]:
                     session(bench, turn, number < storms)
                 except (Failed, OSError) as failure:
                     turn.skip(str(failure))
-    rows = [contest.rows[name] for name in SESSIONS if name in only for contest in rivals]
-    return [floor, *rows] if "arm" in only else rows
+        if time.monotonic() > end:
+            break
+    return [*floors, *(contest.rows[name] for name in SESSIONS if name in only for contest in rivals)]
 
 
 # --- with a daemon on a small tree ------------------------------------------------------------------------------------
@@ -251,8 +261,10 @@ def run_check(bench: Bench) -> list[Row]:
     return rows
 
 
-def _crowd_rows(watcher: watchers.Ladewerk) -> list[Row]:
-    return [Row("crowd", f"{watcher.key}-{count}", f"{watcher.label}: {count} clients of the daemon") for count in ATTACHED]
+def _crowd_rows(watcher: watchers.Ladewerk) -> dict[Row, int]:
+    """By how many clients; with none once more, as a control."""
+    rows = {Row("crowd", f"{watcher.key}-{count}", f"{watcher.label}: {count} clients of the daemon"): count for count in ATTACHED}
+    return rows | {Row("crowd", f"{watcher.key}-again", f"{watcher.label}: 0 clients of the daemon, again"): 0}
 
 
 def _write_once(bench: Bench, row: Row, kind: str, count: int, file: Path) -> None:
@@ -271,18 +283,18 @@ def run_crowd(bench: Bench) -> list[Row]:
     watched, alone_here = bench.fields("watched"), bench.fields("unwatched")
     rows: list[Row] = []
     for watcher in watchers.LADEWERK:
-        attached, single = _crowd_rows(watcher), []
+        attached, single = _crowd_rows(watcher), {}
         if watcher is watchers.LADEWERK[-1]:
-            single = [Row("crowd", f"inotify-{count}", f"{count} processes with an inotify instance each" if count else "nobody watches") for count in WATCHING]
+            single = {Row("crowd", f"inotify-{count}", f"{count} processes with an inotify instance each" if count else "nobody watches"): count for count in WATCHING}
         exits = Row("exits", watcher.key, watcher.label)
         rows += [*attached, *single, exits]
         try:
             with daemon(bench, watcher, watched):
                 say(f"  {watcher.label}")
                 for _ in range(bench.plan.crowd_rounds):
-                    for row, count in zip(attached, ATTACHED):
+                    for row, count in attached.items():
                         _write_once(bench, row, "attached", count, watched / "d0" / "module.py")
-                    for row, count in zip(single, WATCHING):
+                    for row, count in single.items():
                         _write_once(bench, row, "inotify", count, alone_here / "d0" / "module.py")
                 directories = [str(alone_here / f"d{number}") for number in range(EXIT_DIRECTORIES)]
                 exits.found = json.loads(pair.run(bench.where.program("exits", str(bench.plan.exits), *directories), 600).out)
@@ -293,15 +305,15 @@ def run_crowd(bench: Bench) -> list[Row]:
 
 
 def run_startup(bench: Bench) -> list[dict]:
+    def skipped(why: str) -> list[dict]:
+        return [Row("startup", "watch", "Ladewerk, watch", why).json(bench.python)]
+
     if bench.where.ladewerk is None:
-        return [Row("startup", "watch", "Ladewerk, watch", f"not installed: {bench.where.why_not}").json()]
-    cwd = bench.where.state / "cwd"
-    cwd.mkdir()
-    os.chdir(cwd)
-    place = contenders.Bench(bench.where.python, None, None, None, None, "", bench.where.state, cwd)
+        return skipped(f"not installed: {bench.where.why_not}")
+    place = contenders.Bench(bench.where.python, None, None, None, None, "", bench.where.state, Path.cwd())
     loops = workloads.path_loops(bench.corpus, ENTRIES)[:-1]
     rivals = [
-        contenders.Stock("stock", "stock"), contenders.Ladewerk("stat", "Ladewerk, stat"),
+        contenders.Stock("stock", "stock"), contenders.Stock(compared.AGAIN, "stock, again"), contenders.Ladewerk("stat", "Ladewerk, stat"),
         contenders.Watched("watch", "Ladewerk, watch", bench.where.socket),
         contenders.Ladewerk("frozen", "Ladewerk, frozen", "frozen"),
     ]
@@ -310,12 +322,12 @@ def run_startup(bench: Bench) -> list[dict]:
             # The best that works, as a user gets it.
             stack.enter_context(daemon(bench, watchers.Ladewerk("auto"), bench.corpus.entries_root))
         except (Failed, OSError) as failure:
-            return [Row("startup", "watch", "Ladewerk, watch", str(failure)).json()]
-        bench.notes["startup"] = {"attached": _how_attached(bench, place, loops[-1], rivals[2])}
+            return skipped(str(failure))
+        attached = _how_attached(bench, place, loops[-1], rivals[3])
         rows = cells(Session(place, {}, {}), "startup", loops, rivals)
         say(f"  measure {len(rows)}: up to {bench.plan.startup.rounds} rounds")
         time_rows(rows, bench.plan.startup)
-    return [row_json(row) for row in rows]
+    return [{**row_json(row), "section": "watch", "python": bench.python, "part": "startup", "attached": attached} for row in rows]
 
 
 def _how_attached(bench: Bench, place: contenders.Bench, loop: workloads.ImportLoop, rival: contenders.Watched) -> str:
@@ -334,7 +346,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--peers-python", type=Path, required=True, help="interpreter of the environment with the rivals that are Python packages")
     parser.add_argument("--ladewerk", type=Path, help="the command under test")
     parser.add_argument("--directories", type=int, help="of the tree that is watched")
-    running.add_options(parser, SECTIONS)
+    running.add_options(parser, PARTS)
     return running.parsed(parser, argv)
 
 
@@ -346,25 +358,41 @@ def planned(options: argparse.Namespace) -> Plan:
     return Plan(n, plan.saves, n, plan.check_rounds, Effort(n, math.inf), n, plan.writes, plan.exits)
 
 
-def arrange(options: argparse.Namespace) -> Where:
-    """A fresh state directory: nothing that an earlier run left takes part."""
-    sockets = Path(tempfile.mkdtemp(prefix="ladewerk-bench-"))
-    where = Where(options.programs, options.python, options.peers_python, options.ladewerk, options.why_not, options.build / "state", sockets)
+def fresh(where: Where) -> Where:
+    """Nothing that an earlier run left takes part."""
     shutil.rmtree(where.state, ignore_errors=True)
     (where.state / "home").mkdir(parents=True)
     return where
 
 
-def rows_of(found: Iterable[Row | dict]) -> Iterator[dict]:
-    return (row.json() if isinstance(row, Row) else row for row in found)
+@contextmanager
+def sockets() -> Iterator[Path]:
+    """A directory with a short name."""
+    directory = Path(tempfile.mkdtemp(prefix="ladewerk-bench-"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
-def measure(run: running.Run, bench: Bench, only: Sequence[str]) -> None:
-    if together := [name for name in SESSIONS if name in only]:
-        run.section(", ".join(together), lambda: rows_of(run_sessions(bench, together)))
-    for name, rows in (("check", run_check), ("startup", run_startup), ("crowd", run_crowd)):
-        if name in only:
-            run.section(name, lambda: rows_of(rows(bench)))
+RUN = {"check": run_check, "startup": run_startup, "crowd": run_crowd}
+
+
+def measure(bench: Bench, parts: Sequence[str]) -> Iterator[dict]:
+    """The rows of these parts, with what was done."""
+    about = {
+        "tree": {"directories": bench.directories, "entries": bench.directories * PER_DIRECTORY},
+        "storm": {"files": bench.storm, "processes": STORM_PROCESSES, "directories": STORM_DIRECTORIES},
+        "pause_ms": PAUSE_MS,
+    }
+    found: list[Row | dict] = []
+    if together := [name for name in SESSIONS if name in parts]:
+        found += run_sessions(bench, together)
+    for name in parts:
+        if name in RUN:
+            say(f"  {tables.TITLES[name]}")
+            found += RUN[name](bench)
+    return ({**(row.json(bench.python) if isinstance(row, Row) else row), "about": about} for row in found)
 
 
 def main() -> None:
@@ -372,20 +400,14 @@ def main() -> None:
     running.end_in_order()
     with ExitStack() as stack:
         stack.callback(os.close, running.alone(options.build))
-        run, where = running.Run(options), arrange(options)
-        stack.callback(shutil.rmtree, where.sockets, ignore_errors=True)
+        run, python = running.Run(options), machine.interpreter(options.python)
+        place = stack.enter_context(sockets())
+        where = fresh(Where(options.programs, options.python, options.peers_python, options.ladewerk, options.why_not, options.build / "state", place))
+        os.chdir(where.state / "home")  # where there is nothing to import
         directories = options.directories or (QUICK_DIRECTORIES if options.quick else DIRECTORIES)
-        bench = Bench(where, options.build, planned(options), directories, QUICK_STORM if options.quick else STORM, options.seed)
-        measure(run, bench, [s for s in SECTIONS if not options.only or s in options.only])
-    run.write(tables.markdown, {
-        "directories": directories,
-        "entries": directories * PER_DIRECTORY,
-        "storm": {"files": bench.storm, "processes": STORM_PROCESSES, "directories": STORM_DIRECTORIES},
-        "pause_ms": PAUSE_MS,
-        "notes": bench.notes,
-        "python": machine.interpreter(options.python),
-        "versions": watchers.versions(where),
-    })
+        bench = Bench(where, options.build, planned(options), directories, QUICK_STORM if options.quick else STORM, options.seed, machine.key(python))
+        run.section("watch", lambda: measure(bench, [part for part in PARTS if not options.only or part in options.only]))
+    run.write(tables.markdown, {"python": python, "versions": watchers.versions(where)})
 
 
 if __name__ == "__main__":

@@ -166,8 +166,8 @@ class _Daemon(Running):
 
 
 class Ladewerk(Watcher):
-    def __init__(self, backend: str) -> None:
-        super().__init__(f"ladewerk-{backend}", f"Ladewerk, {backend}")
+    def __init__(self, backend: str, key: str = "", label: str = "") -> None:
+        super().__init__(key or f"ladewerk-{backend}", f"Ladewerk, {backend}{label}")
         self.backend = backend
 
     def missing(self, where: Where) -> str:
@@ -263,11 +263,14 @@ def version_of(python: Path, distribution: str) -> str:
 LADEWERK = [Ladewerk("fanotify"), Ladewerk("inotify")]
 WATCHERS: list[Watcher] = [
     *LADEWERK,
+    Ladewerk("inotify", "again", ", again"),  # how far one is from itself is the noise
     Rival("watchman", "watchman", program="watchman", package="watchman"),
     Rival("watchdog", "watchdog (Python)", module="watchdog"),
     Rival("watchfiles", "watchfiles (Rust, Python)", module="watchfiles"),
     Rival("inotifywait", "inotifywait -m -r", program="inotifywait", package="inotify-tools"),
 ]
+SHORT = [*WATCHERS[:3], Rival("watchdog", "watchdog (Python)", module="watchdog")]  # where there is little time: those who are quick
+
 
 
 def _first_line(text: str) -> str:

@@ -14,7 +14,7 @@ import pair
 import pytest
 from app import command, outcome, overlay
 from app.__main__ import App, check, look
-from app.analysis import Shown
+from app.analysis import Shown, read_record, stock_split
 from app.command import Interpreter, Program, Refused
 from app.outcome import Alike, Outcome
 from pair import Command
@@ -140,7 +140,7 @@ def test_own_files_are_not_those_of_an_environment_within() -> None:
 
 # --- a program -------------------------------------------------------------------------------------------------------------
 
-BURN_MS = 30
+BURN_MS = 20
 _BURN = f"import time\nend = time.thread_time() + {BURN_MS / 1000}\nwhile time.thread_time() < end: pass\n"
 _FILES = {
     "only_a.py": _BURN,
@@ -233,6 +233,44 @@ def test_the_prediction_holds(report: tuple[dict, str], directory: Path) -> None
     assert saved.low - slack <= predicted <= saved.high + slack, saved
     within = predicted + BURN_MS  # what -X importtime adds up: `shared` was imported there, too, but stays
     assert not saved.low - slack <= within <= saved.high + slack, saved
+
+
+_WAITS = """\
+import sys, threading
+def other():
+    begun.wait()
+    import slow
+begun = threading.Event()
+thread = threading.Thread(target=other)
+thread.start()
+import slow
+thread.join()
+"""
+_SLOW = """\
+import sys, time, _frozen_importlib
+main = sys.modules["__main__"]
+me = _frozen_importlib._thread.get_ident()
+main.begun.set()
+while len(sys.argv) < 2 and not any(who != me and held for who, held in list(_frozen_importlib._blocking_on.items())):
+    time.sleep(0.001)
+time.sleep(0.02)
+"""
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_waits_for_locks_are_seen(tmp_path: Path, waits: bool) -> None:
+    """Another thread imports a module of ours until we hang in its lock, and 20 ms longer; as a control, it has imported it before."""
+    (tmp_path / "slow.py").write_text(_SLOW)
+    (tmp_path / "waits.py").write_text(_WAITS if waits else _WAITS.replace("thread.start()\nimport slow", "import slow\nthread.start()"))
+    python = command.ask(sys.executable, os.environ)
+    made = overlay.make(tmp_path / "state", None, "none", os.environ, python.executable)
+    argv = (python.executable, str(tmp_path / "waits.py"), *(() if waits else ("alone",)))
+    found = outcome.observe(Command(argv, made.environment(f"probe:split:{tmp_path}/record")), 60)
+    assert found.status == 0, found.err
+    record = read_record(tmp_path / "record")
+    assert record
+    waited = stock_split([record])["wait_ms"][0]
+    assert waited >= 15 if waits else waited < 5
 
 
 def test_who_differs_is_not_timed(tmp_path: Path) -> None:

@@ -363,3 +363,43 @@ def test_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = measuring.lines(rows)
     assert {line.key.rpartition("/")[2] for line in found} == {"inside_cpu_ms", "inside_wall_ms"}
     assert {line.verdict for line in found} == {Verdict.FEW}
+
+
+@pytest.fixture
+def prepared(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A command line that compares HEAD of a small repository with what is in it; both sides are this environment, whatever they would be built from."""
+    python = Path(sys.executable)
+    monkeypatch.setattr(compare, "CHECKOUT", repository)
+    monkeypatch.setattr(suite, "prepare", lambda found, *_: Interpreter(found.key, python, machine.interpreter(python)))
+    monkeypatch.chdir(tmp_path)
+    return ["--compare", "HEAD", "--python", sys.executable, "--only", "startup", "-n", "1", "--build", str(tmp_path / "build"), "-o", str(tmp_path / "out")]
+
+
+def test_whole_comparison(prepared: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot run says why; the report is what was printed, and can be shown anew."""
+    if not Path(sys.executable).with_name("ladewerk").exists():
+        pytest.skip("ladewerk not installed here")
+    assert compare.main([*prepared, "--fail-on-slower"]) == 2
+    out = capsys.readouterr().out
+    assert "ladewerk run -c pass, CPU" in out and "`ladewerk enable` failed" in out and "fewer than 9 pairs" in out
+    assert (tmp_path / "out/report.md").read_text() == out
+    assert compare.main([str(tmp_path / "out/report.json")]) == 2
+    assert capsys.readouterr().out == out
+
+
+@pytest.mark.parametrize(("end", "status", "said"), [(KeyboardInterrupt, 130, "interrupted"), (RuntimeError("it broke"), 2, "RuntimeError: it broke")])
+def test_end_within_a_section(
+    prepared: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], end: BaseException, status: int, said: str,
+) -> None:
+    """There is a report of what there is, with the reason in it."""
+    def measure(*_: object) -> None:
+        raise end
+
+    monkeypatch.setattr(measuring, "measure", measure)
+    assert compare.main(prepared) == status
+    assert said in (tmp_path / "out/report.md").read_text() == capsys.readouterr().out
+
+
+def test_no_such_revision_is_said(prepared: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare.main([word.replace("HEAD", "nosuch") for word in prepared]) == 2
+    assert capsys.readouterr().err == "run.sh: --compare: no revision nosuch in this repository\n"

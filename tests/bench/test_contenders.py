@@ -72,7 +72,7 @@ def test_frozen_modules(place: Place) -> None:
 
 def test_rows_of_several_interpreters_share_their_rounds(place: Place) -> None:
     """Each interpreter has its own base, and its own samples."""
-    sessions = [imports.session(place), imports._session(imports.session(place).bench, Interpreter("3.y", Path(sys.executable), place.main.facts))]
+    sessions = [imports.session(place), imports._session(imports.session(place).bench, Interpreter("3.y", Path(sys.executable), place.main.facts), 1)]
     found = imports.timed(sessions, "pythons", [[LOAD]], contenders.PYTHONS[:2], Effort(2, 60))
     assert [(row["python"], row["contender"], row["base"]) for row in found] == [
         ("3.x", "stock", True), ("3.x", "again", False), ("3.y", "stock", True), ("3.y", "again", False)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import drawing
 import pytest
-from drawing import Drawer, short, spread, styles
+from drawing import Drawer, short, spread, styles, tick
 from plots import KINDS, Line, Plot
 
 
@@ -44,6 +44,7 @@ def test_lines_of_a_kind_look_different() -> None:
 
 def test_numbers_on_a_plot() -> None:
     assert [short(value) for value in (0, 0.5, 0.804, 12.34, 1234.5, 0.004)] == ["0", "0.50", "0.80", "12.3", "1,234", "0.004"]
+    assert [tick(value) for value in (0.0, 10.0, 0.1, 2.5, 1000000)] == ["0", "10", "0.1", "2.5", "1,000,000"]
 
 
 def test_nothing_to_draw_needs_nothing(tmp_path: Path) -> None:

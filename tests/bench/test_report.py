@@ -90,7 +90,7 @@ def test_figures_of_rows() -> None:
     figures = {figure.key: figure for figure in series.figures("cpu_ms", "rss_mb")(rows)}
     assert len(figures) == 2 * 3 * 3, "stock, gc and stat; the control and what was skipped are none"
     stat = figures["3.11/programs/beta/ladewerk-stat/cpu_ms"]
-    assert stat.ratio and stat.ratio.value == pytest.approx(0.7) and stat.unit == "ms" and stat.headline == "Beta: CPU of the process"
+    assert stat.ratio and stat.ratio.value == pytest.approx(0.7) and stat.unit == "ms"
     assert stat.noise and stat.noise.value == pytest.approx(1.002) and stat.verdict is Verdict.LESS
     assert figures["3.12/programs/beta/stock/cpu_ms"].ratio is None
 
@@ -102,6 +102,8 @@ def test_figures_of_what_was_looked_at_once() -> None:
     assert stock.values == [4] and stock.ratio is None
     assert stat.values == [2] and stat.ratio and stat.ratio.value == 0.5 and stat.verdict is Verdict.FEW
     [calls] = series.calls([row("syscalls", "oneline", "stock", calls={"openat": 1.5, "read": 2.25}), row("syscalls", "oneline", "gc", skipped="no strace")])
+    [block] = series.blocks([row("hyperfine", "alpha", "gc", hyperfine={"wall_ms": [1.0, 2.0]}), row("hyperfine", "alpha", "stock", skipped="no hyperfine")])
+    assert block.values == [1.0, 2.0] and block.ratio is None and block.place == ("3.11", "hyperfine", "alpha", "gc", "wall_ms")
     assert calls.values == [3.75] and calls.key == "3.11/syscalls/oneline/stock/calls"
 
 
@@ -152,22 +154,33 @@ def test_headline_table() -> None:
     more = timed("paths", "entries-1000", {"stock": 1, "ladewerk-stat": 0.02}, ROUNDS, count=200)
     text = headline.table_of(figures_of([*more, *programs()]))
     assert text.splitlines()[0] == "| of stock; below 1 is less | stock | stock, `gc.disable()` | Ladewerk, stat |"
-    assert line_of(text, "Beta") == ["Beta: CPU of the process", "104 ms", "0.900 [0.900, 0.900] ±0.002", "0.700 [0.700, 0.700] ±0.002"]
+    assert line_of(text, "beta") == ["beta: CPU of the process", "104 ms", "0.900 [0.900, 0.900] ±0.002", "0.700 [0.700, 0.700] ±0.002"]
     assert line_of(text, "median of these 3")[-1] == "0.700 [0.700, 0.700]"
     assert line_of(text, "200 modules behind")[-1] == "0.020 [0.020, 0.020]"
-    assert [line[2:7] for line in text.splitlines()[2:]] == ["Alpha", "Beta:", "Gamma", "media", "200 m"], "programs first"
+    assert [line[2:7] for line in text.splitlines()[2:]] == ["alpha", "beta:", "gamma", "media", "200 m"], "programs first"
     assert headline.table_of([]) == ""
 
 
 def test_other_interpreters_have_lines_of_their_own() -> None:
     others = [{**one, "section": "pythons"} for python in ("3.11", "3.13t") for one in programs([2 * value for value in ROUNDS], python)]
     text = headline.table_of(figures_of([*others, *programs()]))
-    assert line_of(text, "Alpha")[1] == "104 ms" and line_of(text, "3.13t: Alpha")[1] == "208 ms"
+    assert line_of(text, "alpha")[1] == "104 ms" and line_of(text, "3.13t: alpha")[1] == "208 ms"
     assert len(text.splitlines()) == 2 + 3 + 1 + 3, "the main one's are those of the section of programs"
 
 
+def test_figures_that_stand_alone_have_a_table_of_their_own() -> None:
+    saved = Figure("3.11/watch/save/ladewerk-inotify/written_us", "inotify: a save, until it is known", "us", [50.0] * 9)
+    check = Figure("3.11/watch/check/ladewerk-inotify/client_ns", "inotify: a check | of the poll", "ns", [150.0] * 9, [100.0] * 9, SAME)
+    text = headline.table_of([saved, check, Figure("3.11/watch/check/other/client_ns", "other", "ns", [1.0])])
+    assert line_of(text, "inotify: a save")[1:] == ["50.0 [50.0, 50.0] us", ""]
+    assert "| inotify: a check \\| of the poll | 150 [150, 150] ns | 1.500 [1.500, 1.500] ±0.010 |" in text and "other" not in text
+    few = Figure(saved.key, saved.label, saved.unit, saved.values[:8])
+    [reason] = headline.refusals(document(programs()), [*figures_of(programs()), few])
+    assert "fewer than 9 rounds: inotify: a save" in reason
+
+
 def test_headline_claims_nothing_of_few_rounds() -> None:
-    assert line_of(headline.table_of(figures_of(programs(ROUNDS[:5]))), "Alpha")[-1].endswith("no claim")
+    assert line_of(headline.table_of(figures_of(programs(ROUNDS[:5]))), "alpha")[-1].endswith("no claim")
 
 
 @pytest.mark.parametrize(("changes", "says"), [
@@ -177,7 +190,7 @@ def test_headline_claims_nothing_of_few_rounds() -> None:
     ({"revision": ""}, "revision"),
     ({"interrupted": "terminated"}, "before its end"),
     ({"why_not": "no compiler"}, "no compiler"),
-    ({"rows": programs(ROUNDS[:8])}, "fewer than 9 rounds: Alpha: CPU of the process; Beta"),
+    ({"rows": programs(ROUNDS[:8])}, "fewer than 9 rounds: alpha: CPU of the process; beta"),
     ({"rows": []}, "no section `programs`"),
 ])
 def test_what_is_not_to_be_quoted(changes: dict[str, Any], says: str) -> None:
@@ -203,7 +216,7 @@ def test_readme_gets_what_may_be_quoted(tmp_path: Path) -> None:
     assert quote(tmp_path, document(programs())).returncode == 0
     text = readme.read_text()
     assert text.startswith("# Before\n\n" + headline.BEGIN) and text.endswith(headline.END + "\n\nAfter\n") and "old" not in text
-    for said in ("2030-01-02", "`bench/run.sh`", "0123abc", "A processor, 2 cores", "CPython 3.11.9", "(its.svg)", "| Beta: CPU of the process | 104 ms |"):
+    for said in ("2030-01-02", "`bench/run.sh`", "0123abc", "A processor, 2 cores", "CPython 3.11.9", "(its.svg)", "| beta: CPU of the process | 104 ms |"):
         assert said in text
     assert (tmp_path / "its.svg").read_text() == "<svg/>"
     refused = quote(tmp_path, document(programs(), effort="quick", revision="x-dirty"))

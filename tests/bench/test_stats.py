@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import pytest
 from figures import Figure
-from stats import Median, Verdict, apart, differences, judge, judge_counts, percentile, quotient, ratios, slopes
+from stats import Median, Verdict, apart, differences, judge, judge_counts, outliers, percentile, quotient, ratios, slopes
 
 
 def drawn_again(values: Sequence[float]) -> list[float]:
@@ -66,6 +66,12 @@ def test_percentile_is_one_of_the_values() -> None:
     values = [float(k) for k in range(1, 1001)]
     assert [percentile(values, share) for share in (0.5, 0.99, 0.999, 1.0, 0.0)] == [500, 990, 999, 1000, 1]
     assert percentile([7.0], 0.999) == 7
+
+
+def test_outliers() -> None:
+    assert outliers([10.0, 11.0, 9.0, 10.5, 9.5, 10.2, 25.0]) == 1
+    assert outliers([10.0, 11.0, 9.0, 10.5, 9.5, 10.2, 14.0]) == 0
+    assert outliers([10.0, 10.0, 10.0, 11.0]) == 0  # more than half are equal: nothing says how far is far
 
 
 def test_no_claim_without_nine_pairs() -> None:

@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ import report
 import running
 import suite
 import workloads
-from environments import fingerprint, last_error
-from pythons import Unfit
+from environments import Environments, Unavailable, directory, fingerprint, last_error
+from pythons import Found, Unfit
 from sections import EFFORTS, NEEDS, Effort, Interpreter, Place, Row, Section
 
 SUITE = Path(suite.__file__)
@@ -84,7 +85,7 @@ def interpreter(tmp_path: Path) -> Callable[..., Path]:
     def make(name: str, version: tuple[int, int], free_threaded: bool = False, implementation: str = "cpython") -> Path:
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        facts = {"implementation": implementation, "version": version, "free_threaded": free_threaded, "executable": str(file)}
+        facts = {"implementation": implementation, "version": version, "free_threaded": free_threaded, "executable": str(file), "base": str(file)}
         file.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(facts)}\nEND\n")
         file.chmod(0o755)
         return file
@@ -135,6 +136,14 @@ def test_last_error_is_the_one_that_tells() -> None:
     assert "install.log" in last_error("all is well")
 
 
+def test_two_interpreters_of_one_kind_share_no_environments(tmp_path: Path) -> None:
+    """The control: the same one by another name does."""
+    (tmp_path / "link").symlink_to(sys.executable)
+    ours = directory(tmp_path, "3.11", sys.executable)
+    assert ours == directory(tmp_path, "3.11", tmp_path / "link")
+    assert ours != directory(tmp_path, "3.11", "/opt/another/bin/python3") and ours.name.startswith("py3.11-")
+
+
 def test_fingerprint_changes_with_what_is_built(tmp_path: Path) -> None:
     (tmp_path / "core").mkdir()
     source = tmp_path / "core/a.c"
@@ -146,6 +155,69 @@ def test_fingerprint_changes_with_what_is_built(tmp_path: Path) -> None:
     assert fingerprint(tmp_path, {"cmake.define.X": "1"}) != first
     source.write_text("int b;")
     assert fingerprint(tmp_path) != first
+
+
+# --- what cannot be had -----------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Poor(Environments):
+    """Environments on a machine that lacks what MISSING names; nothing is installed at all."""
+
+    missing: tuple[str, ...] = ()
+
+    def _or_not(self, what: str) -> Path:
+        if what in self.missing:
+            raise Unavailable(f"no {what} today")
+        return Path(sys.executable)
+
+    def empty(self, name: str) -> Path:
+        return self._or_not("venv")
+
+    def ladewerk(self, name: str) -> Path:
+        return self._or_not("compiler")
+
+    def enabled(self, name: str) -> Path:
+        return self._or_not("compiler")
+
+    def twin(self, name: str, of: str, *more: str) -> Path:
+        return self._or_not("network")
+
+    def packages(self, name: str, wanted: Iterable[str]) -> dict[str, str]:
+        return dict.fromkeys(wanted, "no network today") if "network" in self.missing else {}
+
+
+FOUND = Found("3.11", Path(sys.executable), Path(sys.executable))
+EVERYTHING = frozenset({"small", "pycds", "packages"})
+
+
+def prepared(tmp_path: Path, *missing: str) -> Interpreter:
+    return suite.prepare(FOUND, Poor(Path(sys.executable), tmp_path, tmp_path, {}, missing), EVERYTHING, ["sympy"])
+
+
+def test_nothing_is_missing(tmp_path: Path) -> None:
+    """The control."""
+    python = prepared(tmp_path)
+    assert set(python.beside) == {"bare", "small", "enabled", "pycds"} and not python.failures and not python.missing
+
+
+def test_no_network(tmp_path: Path) -> None:
+    python = prepared(tmp_path, "network")
+    assert python.failures == {"sympy": "no network today", "pycds": "no network today"} and not python.missing
+    assert "small" in suite.main_one(python).beside
+
+
+def test_no_compiler(tmp_path: Path) -> None:
+    """Then everybody else can still be measured."""
+    python = prepared(tmp_path, "compiler")
+    assert python.missing == "no compiler today" and set(python.beside) == {"bare", "pycds"}
+
+
+def test_no_environments(tmp_path: Path) -> None:
+    """An interpreter of which nothing can be measured: of the main one that is an end, another one has rows that say so."""
+    python = prepared(tmp_path, "venv")
+    assert python.failures == {"sympy": "no venv today"} and python.facts["packages"] == {} and not python.beside
+    with pytest.raises(SystemExit, match="no venv today"):
+        suite.main_one(python)
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
