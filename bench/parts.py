@@ -211,7 +211,8 @@ def added(row: Row, condition: str) -> list[float] | None:
 
 def apart_from_interpreter(rows: Rows, row: Row, condition: str) -> list[float] | None:
     """The same without what an interpreter adds that imports nothing, round by round."""
-    here, alone = added(row, condition), added(rows.get("cold", row["workload"], "interpreter"), condition)
+    here = added(row, condition)
+    alone = added(rows.get("cold", row["workload"], "interpreter"), condition) if here else None
     return [a - b for a, b in zip(here, alone, strict=True)] if here and alone else None
 
 
