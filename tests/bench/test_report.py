@@ -251,7 +251,7 @@ def test_report() -> None:
     ({"why_not": "no compiler"}, "no compiler"),
     ({"pythons": {"3.11": {**FACTS, "debug": True}}}, "debug build"),
     ({"pythons": {"3.11": {**FACTS, "pgo": False}}}, "--enable-optimizations"),
-    ({"rows": timed("programs", "alpha", {"stock": 1, "again": 1.03, "gc": 0.9}, ROUNDS)}, "alpha, cpu_ms: the control, the base measured twice, differs by +3.0 %"),
+    ({"rows": timed("programs", "alpha", {"stock": 1, "again": 1.03, "gc": 0.9}, ROUNDS)}, "alpha, cpu_ms, 3.11: the control, the base measured twice, differs by +3.0 %"),
     ({"rows": [row("programs", "alpha", "stock", check={"missing": ["a", "b"]})]}, "2 modules of stock were not imported, among them a, b"),
 ])
 def test_what_makes_a_report_less_believable(changes: dict[str, Any], says: str) -> None:
@@ -260,6 +260,13 @@ def test_what_makes_a_report_less_believable(changes: dict[str, Any], says: str)
     said = warnings(found, figures_of(found["rows"]))
     assert any(says in text for text in said)
     assert f"- {said[0]}" in written(found)
+
+
+def test_of_many_controls_that_are_off_the_worst_are_said() -> None:
+    rows = [one for load, by in (("a", 1.1), ("b", 1.5), ("c", 1.2), ("d", 1.3), ("e", 1.001)) for one in timed("programs", load, {"stock": 1, "again": by, "gc": 0.9}, ROUNDS)]
+    said = [text for text in warnings(document(rows), series.figures("cpu_ms")(rows)) if "control" in text]
+    assert [text.partition(",")[2].partition(",")[0] for text in said[:3]] == [" b", " d", " c"]
+    assert said[3:] == ["1 more of 5 controls: by more than 2 %."]
 
 
 def test_old_report_is_shown_anew() -> None:
