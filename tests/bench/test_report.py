@@ -179,6 +179,14 @@ def test_figures_that_stand_alone_have_a_table_of_their_own() -> None:
     assert "fewer than 9 rounds: inotify: a save" in reason
 
 
+def test_headline_plot_is_of_the_main_interpreters_programs() -> None:
+    others = [{**one, "section": "pythons", "python": "3.13t"} for one in programs()]
+    [plot] = headline.plot_of(figures_of([*programs(), *others]))
+    assert plot.names == ["alpha", "beta", "gamma"]
+    assert {line.label: line.ys for line in plot.lines} == {"stock, gc.disable()": pytest.approx([0.9] * 3), "Ladewerk, stat": pytest.approx([0.8, 0.7, 0.6])}
+    assert headline.plot_of([]) == headline.plot_of(figures_of(others)) == []
+
+
 def test_headline_claims_nothing_of_few_rounds() -> None:
     assert line_of(headline.table_of(figures_of(programs(ROUNDS[:5]))), "alpha")[-1].endswith("no claim")
 
@@ -204,7 +212,7 @@ def test_what_is_not_to_be_quoted(changes: dict[str, Any], says: str) -> None:
 def quote(tmp_path: Path, found: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     (tmp_path / "report/plots").mkdir(parents=True, exist_ok=True)
     (tmp_path / "report/report.json").write_text(json.dumps(found))
-    (tmp_path / "report/plots/programs-cpu.svg").write_text("<svg/>")
+    (tmp_path / "report/plots/headline.svg").write_text("<svg/>")
     command = [sys.executable, "-B", headline.__file__, tmp_path / "report", "--readme", tmp_path / "README.md", "--plot", tmp_path / "its.svg"]
     return subprocess.run(command, capture_output=True, text=True)
 
@@ -292,6 +300,7 @@ def test_section_that_cannot_be_shown_costs_no_other() -> None:
 
 def test_plots_are_shown_or_their_absence_is_explained(tmp_path: Path) -> None:
     assert "[![CPU of the whole process, of stock](plots/programs-cpu.png)](plots/programs-cpu.svg)" in written(document(programs()), drawn=True)
+    assert "(plots/headline.png)" in written(document(programs()), drawn=True)
     text = report.illustrated(suite.SECTIONS, tmp_path, Drawer(None, "no network"))(document(programs()))
     assert "There are no plots: no network." in text and "plots/" not in text
     assert "plots" not in report.illustrated(suite.SECTIONS, tmp_path, Drawer(None))(document(programs()))
