@@ -12,6 +12,7 @@ Document = dict[str, Any]  # what running.Run and suite.facts write
 
 BUSY = 0.05  # share of the machine's CPU time that others may use
 OFF = 0.02  # how far the base measured twice may be from itself
+SHOWN = 3  # of the controls that are off
 PROGRAMS = ("sympy", "django", "sqlalchemy", "twisted", "pandas", "boto3")
 
 
@@ -128,10 +129,13 @@ def warnings(document: Document, figures: Sequence[Figure]) -> list[str]:
 
 
 def _controls(figures: Sequence[Figure]) -> list[str]:
-    """Bases that were not the same when they were measured again; what several figures are divided by is said once."""
+    """Bases that were not the same when they were measured again; what several figures are divided by is one. Of many, the worst."""
     found = {}
     for figure in figures:
         python, section, load, _, field = figure.place
-        if (noise := figure.noise) and abs(noise.value - 1) > OFF:
-            found[python, section, load, field] = f"{section}, {load}, {field}: the control, the base measured twice, differs by {100 * (noise.value - 1):+.1f} %."
-    return list(found.values())
+        if noise := figure.noise:
+            found[f"{section}, {load}, {field}" + (f", {python}" if python else "")] = noise.value - 1
+    off = sorted((name for name, by in found.items() if abs(by) > OFF), key=lambda name: -abs(found[name]))
+    said = [f"{name}: the control, the base measured twice, differs by {100 * found[name]:+.1f} %." for name in off[:SHOWN]]
+    rest = len(off) - len(said)
+    return [*said, *([f"{rest} more of {len(found)} controls: by more than {100 * OFF:.0f} %."] if rest else [])]

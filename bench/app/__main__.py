@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -69,8 +70,10 @@ def _root(path: Path) -> Path:
 
 
 def default_roots(program: Program) -> list[Path]:
-    """Where its first modules are looked for, unless that is a home directory or one above: those hold too much else."""
+    """Where its first modules are looked for, unless that is a home directory or one above: those hold too much else. For what is started from a bin/, where
+    no modules are: the current directory."""
     own = program.own_directory
+    own = Path.cwd() if own and own.name == "bin" else own
     home = Path.home()
     return [own] if own and not home.is_relative_to(own) else []
 
@@ -209,7 +212,7 @@ def analysed_rows(app: App, effort: Effort) -> list[Row]:
     times = Times.of(timed)
     shown = Shown([*app.roots, Path.cwd()], [Path(library) for library in app.program.python.libraries])
     found = Analysis(graphs[0], times, shown, common(app))
-    return [found.whole([record["elapsed_ns"] / 1e6 for record in timed]), *found.imports(), *found.drops(), *found.lazy()]
+    return [found.whole(timed), *found.imports(), *found.drops(), *found.lazy()]
 
 
 # --- the whole -----------------------------------------------------------------------------------------------------------
@@ -272,7 +275,8 @@ def run(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
         options.quick, options.revision = options.effort == "quick", environments.revision(CHECKOUT)
         options.output = options.output or HERE / "results" / f"{datetime.now(timezone.utc):%Y-%m-%dT%H%M%SZ}-app"
         started = running.Run(options)
-        made = overlay.make(state, where, options.why_not, environ, program.python.executable)
+        sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ladewerk-")))
+        made = overlay.make(state, sockets, where, options.why_not, environ, program.python.executable)
         stock, alike = look(program, made.stock(), options.timeout)
         app = App(program, options.root or default_roots(program), made, options.timeout, stock, alike)
         interrupted = ""

@@ -154,11 +154,12 @@ class Analysis:
         found = [row for row in rows if statistics.median(row[field]) >= self.least]
         return sorted(found, key=lambda row: -statistics.median(row[field]))[:count]
 
-    def whole(self, elapsed_ms: Sequence[float]) -> Row:
-        """All imports, beside what went by from the first of them on to the program's end."""
+    def whole(self, records: Sequence[Mapping[str, Any]]) -> Row:
+        """All imports with the garbage collections within them, beside what went by from the program's begin to its end. RECORDS are those of the times."""
         return {
             **self.common, "section": "app-share", "contender": "stock", "label": "all imports", "base": True, "modules": len(self.times.wall),
-            "imports_ms": [round(ms, 4) for ms in self.times.total()], "elapsed_ms": [round(ms, 4) for ms in elapsed_ms],
+            "imports_ms": [round(ms + record["collect"] / 1e6, 4) for ms, record in zip(self.times.total(), records, strict=True)],
+            "elapsed_ms": [round(record["elapsed_ns"] / 1e6, 4) for record in records],
         }
 
     def imports(self) -> list[Row]:

@@ -22,10 +22,12 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Overlay:
-    """DIRECTORY has start.py as `sitecustomize`, the probe, and Ladewerk, unless WHY_NOT says why there is none. STATE is of this run alone."""
+    """DIRECTORY has start.py as `sitecustomize`, the probe, and Ladewerk, unless WHY_NOT says why there is none. STATE is of this run
+    alone, and so is SOCKETS, whose name is short: longer than 107 bytes no socket's may be."""
 
     directory: Path
     state: Path
+    sockets: Path
     environ: Mapping[str, str]  # the program's own, without a word about Ladewerk
     why_not: str = ""
 
@@ -40,7 +42,7 @@ class Overlay:
 
     @property
     def socket(self) -> Path:
-        return self.state / "socket"
+        return self.sockets / "ladewerk"
 
     @property
     def artifact(self) -> Path:
@@ -58,7 +60,7 @@ class Overlay:
         return directory
 
 
-def make(state: Path, ladewerk: Path | None, why_not: str, environ: Mapping[str, str], python: str) -> Overlay:
+def make(state: Path, sockets: Path, ladewerk: Path | None, why_not: str, environ: Mapping[str, str], python: str) -> Overlay:
     """LADEWERK: a directory with the package as it is installed."""
     directory = state / "overlay"
     directory.mkdir(parents=True)
@@ -68,7 +70,7 @@ def make(state: Path, ladewerk: Path | None, why_not: str, environ: Mapping[str,
     shutil.copy(_HERE / "start.py", directory / "sitecustomize.py")
     shutil.copy(_HERE / "probe.py", directory)
     own = {name: value for name, value in environ.items() if not name.startswith("LADEWERK")}
-    overlay = Overlay(directory, state, own, why_not)
+    overlay = Overlay(directory, state, sockets, own, why_not)
     # A sitecustomize without byte code would be compiled at every start, and so would Ladewerk's.
     subprocess.run([python, "-m", "compileall", "-q", str(directory)], env=overlay.stock(), stdin=subprocess.DEVNULL, capture_output=True)
     return overlay

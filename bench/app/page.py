@@ -100,7 +100,7 @@ def imports_part(rows: Sequence[Row]) -> str:
         return skipped
     lines = [(code(row["contender"]), row["statement"], number(statistics.median(row["self_ms"])), number(statistics.median(row["self_cpu_ms"])))
              for row in of_section(rows, "app-imports")]
-    return "Of each module by itself, without what it imports; stock Python.\n\n" + table(
+    return "Of each module by itself, without what it imports and without garbage collections (which import sets one off is chance); stock Python.\n\n" + table(
         ("module", "first asked for at", "wall ms", "CPU ms"), lines, text=True)
 
 
@@ -120,8 +120,8 @@ def drop_part(rows: Sequence[Row]) -> str:
     if skipped := why_not(rows, "app-drop"):
         return skipped
     own, others = [row for row in found if row["own"]], [row for row in found if not row["own"]]
-    parts = ["If this one statement went, the modules that nothing else leads to would not be imported. Their own times, added up for each run; taking them down "
-             "at the end of the program comes on top. An extension module that imports from C what is there already is not seen to.\n"]
+    parts = ["If this one statement went, the modules that nothing else leads to would not be imported. Their own times, added up for each run. The garbage "
+             "collections that they set off, and taking them down at the end of the program, come on top. An extension module that imports from C what is there already is not seen to.\n"]
     for name, some in (("In the program's own files", own), ("In packages", others)):
         if some:
             parts += [f"### {name}\n", _statements(some)]

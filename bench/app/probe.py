@@ -17,6 +17,7 @@ import marshal
 import sys
 from _frozen_importlib import ModuleSpec
 from _thread import get_ident
+from posix import getpid
 from time import monotonic_ns, thread_time_ns
 
 import _frozen_importlib as bootstrap
@@ -28,9 +29,11 @@ loaded_before = frozenset(sys.modules)
 
 def begin(kind, file):
     result = {"times": times, "split": split, "graph": graph}[kind]()
-    begun = monotonic_ns()
+    begun, pid = monotonic_ns(), getpid()
 
     def write():
+        if getpid() != pid:
+            return  # a child by fork ends like its parent
         record = result()
         record.update(kind=kind, elapsed_ns=monotonic_ns() - begun)
         with open(file, "wb") as stream:
@@ -43,9 +46,10 @@ def begin(kind, file):
 
 
 def times():
-    """imports: (name, wall ns, CPU ns), both without what was imported within, in the order in which they ended; failed ones too."""
+    """imports: (name, wall ns, CPU ns), both without what was imported within, in the order in which they ended; failed ones too. Garbage collections are
+    nobody's: which import sets one off is chance. collect: wall ns of those within imports."""
     original = bootstrap._find_and_load
-    imports, stacks = [], {}
+    imports, stacks, collected = [], {}, [0]
 
     def _find_and_load(name, import_):
         stack = stacks.setdefault(get_ident(), [])
@@ -62,8 +66,30 @@ def times():
                 stack[-1][0] += wall
                 stack[-1][1] += cpu
 
+    begun = []
+
+    def collecting(phase, info):
+        stack = stacks.get(get_ident())
+        if not stack:
+            return
+        now = monotonic_ns(), thread_time_ns()
+        if phase == "start":
+            begun[:] = now
+        elif begun:
+            wall, cpu = now[0] - begun[0], now[1] - begun[1]
+            stack[-1][0] += wall
+            stack[-1][1] += cpu
+            collected[0] += wall
+            begun.clear()
+
     bootstrap._find_and_load = _find_and_load
-    return lambda: {"imports": list(imports)}
+    gc.callbacks.append(collecting)
+
+    def result():
+        gc.callbacks.remove(collecting)
+        return {"imports": list(imports), "collect": collected[0]}
+
+    return result
 
 
 # --- split ---------------------------------------------------------------------------------------------------------------

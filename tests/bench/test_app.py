@@ -192,6 +192,11 @@ def test_status_arguments_and_path_are_the_programs(report: tuple[dict, str]) ->
     assert report[0]["app"]["does"].startswith("exit status 3") and Alike.EXACT.value in report[0]["app"]["does"]
 
 
+def test_the_program_is_left_alone(report: tuple[dict, str], directory: Path) -> None:
+    """But for the byte code that it writes itself."""
+    assert {path.name for path in directory.iterdir()} - {"__pycache__"} == {*_FILES, "without.py", "tool"}
+
+
 def test_the_split_knows_the_bodies(report: tuple[dict, str]) -> None:
     found = rows(report, "app-split")
     for row in (found["stock"], found["ladewerk-stat"], found["ladewerk-watch"], found["ladewerk-frozen"]):
@@ -263,7 +268,7 @@ def test_waits_for_locks_are_seen(tmp_path: Path, waits: bool) -> None:
     (tmp_path / "slow.py").write_text(_SLOW)
     (tmp_path / "waits.py").write_text(_WAITS if waits else _WAITS.replace("thread.start()\nimport slow", "import slow\nthread.start()"))
     python = command.ask(sys.executable, os.environ)
-    made = overlay.make(tmp_path / "state", None, "none", os.environ, python.executable)
+    made = overlay.make(tmp_path / "state", tmp_path, None, "none", os.environ, python.executable)
     argv = (python.executable, str(tmp_path / "waits.py"), *(() if waits else ("alone",)))
     found = outcome.observe(Command(argv, made.environment(f"probe:split:{tmp_path}/record")), 60)
     assert found.status == 0, found.err
@@ -277,7 +282,7 @@ def test_who_differs_is_not_timed(tmp_path: Path) -> None:
     (tmp_path / "sees.py").write_text("import sys, json\nprint('ladewerk._native' in sys.modules)\n")
     python = command.ask(sys.executable, os.environ)
     program = Program("sees.py", python, (), (str(tmp_path / "sees.py"),))
-    made = overlay.make(tmp_path / "state", SITE, "", os.environ, python.executable)
+    made = overlay.make(tmp_path / "state", tmp_path, SITE, "", os.environ, python.executable)
     stock, alike = look(program, made.stock(), 60)
     app = App(program, [], made, 60, stock, alike)
     ways = {way.key: way for way in overlay.ways(made, program, "", "") if way.key in ("again", "gc", "ladewerk-stat")}

@@ -197,6 +197,15 @@ def test_two_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert slower == {f"{python}/startup/h/ladewerk-stat/{field}" for python in ("3.11", "3.12") for field in ("cpu_ms", "wall_ms")}
 
 
+def test_nothing_to_divide_by() -> None:
+    """Waits that there were none of, in one report: the intervals decide."""
+    none, some = (Figure("k", "l", "ms", [value] * 9) for value in (0.0, 3.0))
+    assert of_two(none, some).verdict is Verdict.MORE and of_two(some, none).verdict is Verdict.LESS and of_two(none, none).verdict is Verdict.SAME
+    assert of_two(none, some).ratio is None
+    few = replace(none, values=[0.0] * 8)
+    assert of_two(few, some).verdict is Verdict.FEW
+
+
 def test_runs_of_one_machine_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = random.Random(5)
     names = [written(tmp_path / f"{n}.json", report_of(rng)) for n in range(2)]
