@@ -165,7 +165,7 @@ class SlowDisk:
     def _serve(self) -> None:
         if self.writable:  # what it begins with stays as it is
             _run("cp", "--sparse=always", "--reflink=auto", self.image, self.used)
-        argv = [self.programs / "bench_delayfs", str(DELAY_US), self.used if self.writable else self.image, self.slow]
+        argv = [str(word) for word in (self.programs / "bench_delayfs", DELAY_US, self.used if self.writable else self.image, self.slow)]
         self.server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, process_group=0)
         deadline = time.monotonic() + _PATIENCE
         while not os.path.ismount(self.slow):
