@@ -228,6 +228,7 @@ class Watched(Ladewerk):
 
     def __init__(self, key: str, label: str, socket: Path) -> None:
         super().__init__(key, label, options={"LADEWERK_WATCH": str(socket)})
+        self.socket = socket
 
     def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
         command = super().command(bench, workload, count, tail)
@@ -373,6 +374,7 @@ def floor_blobs(loop: ImportLoop) -> list[tuple[str, bytes]]:
 _STOCK = Stock("stock", "stock")
 _AGAIN = Stock("again", "stock again (control)")
 _GC = Stock("gc", "stock, gc.disable()", "import gc; gc.disable()\n")
+_FROZEN_OFF = Stock("frozen-off", "stock, -X frozen_modules=off", options=("-X", "frozen_modules=off"))
 _DICT = DictFinder("dictfinder", "naive dict finder")
 _LADEWERK = [
     Ladewerk("ladewerk-stat", "Ladewerk, stat"),
@@ -400,14 +402,16 @@ PEERS: list[Contender] = [
     Lazy("lazy", "importlib.util.LazyLoader for all imports", "import lazyfinder; lazyfinder.install()\n"),
     Zipped("zip-stored", "zipimport, byte code, stored", False),
     Zipped("zip-deflated", "zipimport, byte code, deflated", True),
-    Stock("frozen-off", "stock, -X frozen_modules=off", options=("-X", "frozen_modules=off")),
+    _FROZEN_OFF,
     Stock("frozen-on", "stock, -X frozen_modules=on", options=("-X", "frozen_modules=on")),
     Absent("oxidized", "oxidized_importer", "its last release, 0.6.0, is for CPython up to 3.10; Ladewerk needs 3.11"),
     *_LADEWERK[:2],
 ]
 PYTHONS: list[Contender] = [_STOCK, _AGAIN, _GC, *_LADEWERK[:2]]
 MEMORY: list[Contender] = [_STOCK, _PYCDS, *_LADEWERK[:2]]
-COLD: list[Contender] = [_STOCK, _DICT, _PYCDS, *_LADEWERK[:2], Nothing("interpreter", "python -c pass")]
+COLD: list[Contender] = [
+    _STOCK, _AGAIN, _FROZEN_OFF, _DICT, _PYCDS, *_LADEWERK[:2], Nothing("interpreter", "python -c pass"),
+]
 HYPERFINE: list[Contender] = [_STOCK, _GC, _DICT, *_LADEWERK[:2]]
 SYSCALLS: list[Contender] = [_STOCK, _DICT, *_LADEWERK[:2]]
 STARTUP: list[Contender] = [

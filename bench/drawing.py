@@ -109,17 +109,20 @@ def styles(lines: Sequence[Line]) -> list[tuple[str, str, Any]]:
 
 
 def spread(wanted: Sequence[float], apart: float, low: float, high: float) -> list[float]:
-    """Places in the order of WANTED and near them, at least APART from each other, within LOW to HIGH as far as that is wide enough."""
+    """Places in the order of WANTED, at least APART from each other and as near to them as that allows (least squares: those that
+    would be too near lie around their common mean); within LOW to HIGH as far as that is wide enough."""
     order = sorted(range(len(wanted)), key=lambda n: wanted[n])
+    heaps: list[tuple[float, int]] = []  # sum and number of those that lie side by side, each as the first of them would lie
+    for rank, n in enumerate(order):
+        heaps.append((wanted[n] - rank * apart, 1))
+        while len(heaps) > 1 and heaps[-2][0] / heaps[-2][1] > heaps[-1][0] / heaps[-1][1]:
+            total, count = heaps.pop()
+            heaps[-1] = heaps[-1][0] + total, heaps[-1][1] + count
+    firsts = [total / count for total, count in heaps for _ in range(count)]
+    last = high - (len(wanted) - 1) * apart
     found = list(wanted)
-    floor = low
-    for n in order:
-        found[n] = floor = max(wanted[n], floor)
-        floor += apart
-    ceiling = high
-    for n in reversed(order):
-        found[n] = min(found[n], ceiling)
-        ceiling = found[n] - apart
+    for rank, (n, first) in enumerate(zip(order, firsts, strict=True)):
+        found[n] = max(low, min(first, last)) + rank * apart
     return found
 
 
@@ -160,9 +163,13 @@ def _curves(axes: Axes, plot: Plot) -> None:
 
 
 def _ticks(axes: Axes, plot: Plot) -> None:
-    """The xs themselves, where they are few; numbers as people write them."""
-    from matplotlib.ticker import FuncFormatter, NullLocator
+    """The xs themselves, where they are few; on a logarithmic y axis within a decade as many as on any other; numbers as people write them."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
+    low, high = axes.get_ylim()
+    if plot.log_y and high < 8 * low:
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     xs = sorted({x for line in plot.lines for x in line.xs})
     if plot.log_x and len(xs) <= 8:
         axes.set_xticks(xs)
@@ -178,7 +185,7 @@ def _direct_labels(axes: Axes, plot: Plot) -> None:
     heights = [(axes.transData.transform(end)[1] - box.y0) / box.height for end in ends]
     places = spread(heights, 12 * axes.figure.dpi / 72 / box.height, 0, 1)
     for line, (colour, *_), end, place in zip(plot.lines, styles(plot.lines), ends, places):
-        leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 4}
+        leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 4, "relpos": (0, 0.5)}
         axes.annotate(line.label, end, xytext=(1.02, place), textcoords="axes fraction", color=_dark(colour), va="center", fontsize=8.5,
                       annotation_clip=False, arrowprops=leader)
 
@@ -193,6 +200,7 @@ def _dark(colour: str) -> str:
 def _bars(axes: Axes, plot: Plot) -> None:
     """Groups of bars that lie, the first name on top; dots instead where a logarithm has no zero to begin at."""
     from matplotlib.patheffects import withStroke
+    from matplotlib.ticker import FuncFormatter
 
     count = len(plot.lines)
     for nth, (line, (colour, marker, _)) in enumerate(zip(plot.lines, styles(plot.lines))):
@@ -208,6 +216,7 @@ def _bars(axes: Axes, plot: Plot) -> None:
             axes.annotate(short(y), (max(y, high), place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7.5)
     if plot.log_y:
         axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
     if _says_itself(plot):
         axes.set_yticks([(nth - (count - 1) / 2) / (count + 1) for nth in range(count)], [line.label for line in plot.lines])
         axes.tick_params(axis="y", length=0)

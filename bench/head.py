@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from figures import Figure
-from tables import escaped, table
+from tables import Row, escaped, table
 
 Document = dict[str, Any]  # what running.Run and suite.facts write
 
 BUSY = 0.05  # share of the machine's CPU time that others may use
 OFF = 0.02  # how far the base measured twice may be from itself
+SHOWN = 3  # of the controls that are off
 PROGRAMS = ("sympy", "django", "sqlalchemy", "twisted", "pandas", "boto3")
 
 
@@ -121,17 +122,29 @@ def warnings(document: Document, figures: Sequence[Figure]) -> list[str]:
             "means, its Python code runs slower than most, which flatters whoever replaces Python code by C."
         )
     found += _controls(figures)
-    for row in document["rows"]:
+    return [*found, *_not_imported(document["rows"])]
+
+
+def _not_imported(rows: Sequence[Row]) -> list[str]:
+    """Who imported less than stock; those who left out the same are said together."""
+    found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for row in rows:
         if missing := row.get("check", {}).get("missing"):
-            found.append(f"{row['title']}, {row['label']}: {len(missing)} modules of stock were not imported, among them {', '.join(missing[:3])}.")
-    return list(dict.fromkeys(found))
+            found.setdefault((row["title"], tuple(missing)), []).append(row["label"])
+    return [
+        f"{title}: stock imported {', '.join(missing[:3])}{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}; not so {', '.join(dict.fromkeys(labels))}."
+        for (title, missing), labels in found.items()
+    ]
 
 
 def _controls(figures: Sequence[Figure]) -> list[str]:
-    """Bases that were not the same when they were measured again; what several figures are divided by is said once."""
+    """Bases that were not the same when they were measured again; what several figures are divided by is one. Of many, the worst."""
     found = {}
     for figure in figures:
         python, section, load, _, field = figure.place
-        if (noise := figure.noise) and abs(noise.value - 1) > OFF:
-            found[python, section, load, field] = f"{section}, {load}, {field}: the control, the base measured twice, differs by {100 * (noise.value - 1):+.1f} %."
-    return list(found.values())
+        if noise := figure.noise:
+            found[f"{section}, {load}, {field}" + (f", {python}" if python else "")] = noise.value - 1
+    off = sorted((name for name, by in found.items() if abs(by) > OFF), key=lambda name: -abs(found[name]))
+    said = [f"{name}: the control, the base measured twice, differs by {100 * found[name]:+.1f} %." for name in off[:SHOWN]]
+    rest = len(off) - len(said)
+    return [*said, *([f"{rest} more of {len(found)} controls: by more than {100 * OFF:.0f} %."] if rest else [])]

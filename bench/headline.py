@@ -15,7 +15,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import head
+import series
 from figures import Figure
+from plots import Line, Plot
 from stats import PAIRS, Median, Verdict, middle_ratio
 from tables import escaped, number, ratio_text, table
 
@@ -42,7 +44,8 @@ ALONE = (
     "scan/warm/fd-2/wall_ms", "scan/warm/ladewerk-auto-2/wall_ms", "watch/save/ladewerk-*/written_us", "watch/check/ladewerk-*/client_ns", "reload/leaf*/ladewerk/ms",
 )
 SECTION = "programs"  # whose rows have a middle, too
-PLOT = "programs-cpu"
+PLOT = "headline"  # its key
+DRAWN = ("gc", "pycds", "ladewerk-stat", "ladewerk-watch", "ladewerk-frozen")
 
 BEGIN, END = "<!-- begin: made by bench/headline.py -->", "<!-- end: made by bench/headline.py -->"
 
@@ -118,6 +121,23 @@ def _alone_table(figures: Sequence[Figure]) -> str:
         measured = f"{number(found.value)} [{number(found.low)}, {number(found.high)}] {figure.unit}"
         lines.append((escaped(figure.label), measured, ratio_text(figure.ratio, figure.noise, figure.verdict)))
     return table(("", "median", "of its base"), lines) if lines else ""
+
+
+# --- the plot ---------------------------------------------------------------------------------------------------------
+
+def plot_of(figures: Sequence[Figure]) -> list[Plot]:
+    """The main interpreter's programs; none where none was measured."""
+    theirs = [figure for figure in figures if figure.place[1] == SECTION and figure.place[4] == "cpu_ms"]
+    theirs = [figure for figure in theirs if figure.place[0] == theirs[0].place[0]]
+    names = list(dict.fromkeys(figure.place[2] for figure in theirs))
+    lines = []
+    for contender in DRAWN:
+        found = [(names.index(figure.place[2]), figure.ratio) for figure in theirs if figure.place[3] == contender]
+        there = [(place, ratio) for place, ratio in found if ratio]
+        if there:
+            label = COLUMNS[contender].replace("`", "")
+            lines.append(Line.of(label, [place for place, _ in there], [ratio for _, ratio in there], series.kind(contender)))
+    return [Plot(PLOT, "CPU of whole programs, as a part of stock Python's", "", "of stock (below 1 is less)", lines, names=names, mark=1.0)] if lines else []
 
 
 # --- the README -------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 """The tables of the import sections: programs, paths, modules, startup, memory, cold, syscalls, hyperfine."""
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -199,7 +200,7 @@ def shared_cache(rows: Rows) -> float | None:
     return min(found, default=None)
 
 
-CONDITIONS = {"dropped": "caches dropped", "slow": "caches dropped and 0.5 ms per IO"}
+CONDITIONS = {"dropped": "caches dropped", "slow": "0.5 ms per request"}
 
 
 def added(row: Row, condition: str) -> list[float] | None:
@@ -210,15 +211,21 @@ def added(row: Row, condition: str) -> list[float] | None:
 
 def apart_from_interpreter(rows: Rows, row: Row, condition: str) -> list[float] | None:
     """The same without what an interpreter adds that imports nothing, round by round."""
-    here, alone = added(row, condition), added(rows.get("cold", row["workload"], "interpreter"), condition)
+    here = added(row, condition)
+    alone = added(rows.get("cold", row["workload"], "interpreter"), condition) if here else None
     return [a - b for a, b in zip(here, alone, strict=True)] if here and alone else None
 
 
-def times_less(stock: list[float] | None, here: list[float] | None) -> float | None:
-    """Median of the time added to stock, divided by the median added here; a single round may well have added nothing."""
-    if not stock or not here or (divisor := statistics.median(here)) <= 0:
+def times_less(stock: list[float] | None, here: list[float] | None) -> Median | None:
+    """The median of the time added to stock, divided by the median added here: a single round may well have added nothing. The interval is what the two
+    medians' own allow, wider than one of pairs would be."""
+    if not stock or not here:
         return None
-    return statistics.median(stock) / divisor
+    one, other = Median.of(stock), Median.of(here)
+    if other.value <= 0:
+        return None
+    high = one.high / other.low if other.low > 0 else math.inf
+    return Median(one.value / other.value, max(0.0, one.low) / other.high, high, other.n)
 
 
 def _cold_cells(rows: Rows, row: Row, condition: str) -> list[str]:
@@ -232,14 +239,14 @@ def _cold_cells(rows: Rows, row: Row, condition: str) -> list[str]:
     return [*cells, *[""] * (4 - len(cells)), number(statistics.median(reads)) if reads else ""]
 
 
-def _times_text(row: Row, times: float | None) -> str:
-    return "" if row["base"] or times is None else f"{times:.1f}x"
+def _times_text(row: Row, times: Median | None) -> str:
+    return "" if row["base"] or times is None else f"{times.value:.1f} [{times.low:.1f}, {times.high:.1f}]"
 
 
 @each_python
 def cold(rows: Rows) -> str:
-    parts = ["Wall ms that a run without anything in the page cache takes longer than a warm one, and how many times less than stock that is.\n"]
-    head = ("", "added, ms", "less than stock", "interpreter apart, ms", "less than stock", "reads")
+    parts = ["Wall ms that a run without anything in memory takes longer than a warm one, and how many times less than stock that is.\n"]
+    head = ("", "added, ms", "times less than stock", "interpreter apart, ms", "times less than stock", "requests")
     for load in rows.workloads("cold"):
         found = [row for row in rows.section("cold") if row["workload"] == load]
         for condition, name in CONDITIONS.items():

@@ -57,7 +57,8 @@ def all_figures(rows: Sequence[Row], sections: Sequence[Section]) -> list[Figure
 
 
 def all_plots(rows: Sequence[Row], sections: Sequence[Section]) -> list[Plot]:
-    return [plot for section in sections for plot in made(section, rows, section.plots)]
+    top = headline.plot_of(all_figures(rows, sections))
+    return top + [plot for section in sections for plot in made(section, rows, section.plots)]
 
 
 def section_text(section: Section, rows: Sequence[Row]) -> str:
@@ -89,7 +90,7 @@ def markdown(document: Document, sections: Sequence[Section], drawn: bool = Fals
     figures = all_figures(rows, sections)
     found = ["# Import benchmark\n", machine_part(document), LEGEND]
     if top := headline.table_of(figures):
-        found += ["## Headline\n", top]
+        found += ["## Headline\n", top, *(drawing.markdown(plot) for plot in headline.plot_of(figures) if drawn)]
     if unsure := warnings(document, figures):
         found.append(care(unsure))
     if goals := [goal for section in sections for goal in made(section, rows, section.goals)]:

@@ -165,7 +165,7 @@ class SlowDisk:
     def _serve(self) -> None:
         if self.writable:  # what it begins with stays as it is
             _run("cp", "--sparse=always", "--reflink=auto", self.image, self.used)
-        argv = [self.programs / "bench_delayfs", str(DELAY_US), self.used if self.writable else self.image, self.slow]
+        argv = [str(word) for word in (self.programs / "bench_delayfs", DELAY_US, self.used if self.writable else self.image, self.slow)]
         self.server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, process_group=0)
         deadline = time.monotonic() + _PATIENCE
         while not os.path.ismount(self.slow):
@@ -216,10 +216,20 @@ class SlowDisk:
         return self.tree / "tree"
 
     def forget(self) -> None:
-        """Nothing that is on the disk is in the kernel's memory afterwards."""
-        _run("umount", self.tree)
-        fcntl.ioctl(self.held, BLKFLSBUF)  # blocks of the device, which is still open
-        self._mount()
+        """Nothing that is on the disk is in the kernel's memory afterwards. Unavailable: somebody else keeps it there.
+
+        A mount namespace that was made meanwhile (a container, a sandbox) has a mount of its own, and with it all that was read; then mounting reads nothing."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            _run("umount", self.tree)
+            fcntl.ioctl(self.held, BLKFLSBUF)  # blocks of the device, which is still open
+            before = self.requests()
+            self._mount()
+            if self.requests() > before:
+                return
+            if time.monotonic() > deadline:
+                raise Unavailable("no slow disk: another mount namespace keeps what was read of it in memory")
+            time.sleep(0.2)
 
     def requests(self) -> int:
         """Reads that the disk has answered so far."""

@@ -33,6 +33,7 @@ import registry
 import reloading.section
 import report
 import running
+import scaling.section
 import scanning.section
 import series
 import targets
@@ -42,7 +43,6 @@ import workloads
 from drawing import Drawer
 from environments import Environments, Unavailable
 from rows import say
-from scaling.section import SECTION as SCALING
 from sections import EFFORTS, Effort, Interpreter, Place, Row, Section, why_failed
 
 HERE = Path(__file__).resolve().parent
@@ -57,10 +57,6 @@ MODES = {"--app": "app.__main__", "--compare": "compare"}
 def _efforts(quick: tuple[int, float] | None, headline: tuple[int, float] | None, full: tuple[int, float]) -> dict[str, Effort]:
     """(rounds, seconds) each."""
     return {name: Effort(*effort) for name, effort in zip(EFFORTS, (quick, headline, full), strict=True) if effort}
-
-
-def _cold(place: Place, effort: Effort) -> list[Row]:
-    return cold.run(imports.session(place), imports.programs(place, workloads.COLD), contenders.COLD, effort)
 
 
 _PROGRAMS = frozenset({"packages", "pycds"})
@@ -90,9 +86,9 @@ SECTIONS: list[Section] = [
     Section(
         "memory", "Memory of 16 forked children", _efforts((1, 3), (1, 8), (1, 30)), imports.run_memory, parts.memory,
         figures=series.memory, goals=targets.memory, needs=_PROGRAMS),
-    SCALING,
+    scaling.section.SECTION,
+    cold.SECTION,
     contention.section.SECTION,
-    Section("cold", "Cold caches", _efforts(None, (3, 90), (7, 300)), _cold, parts.cold, goals=targets.cold, needs=_PROGRAMS),
     Section(
         "syscalls", "System calls per module (strace -c)", _efforts((1, 5), (1, 15), (1, 60)), imports.run_syscalls, parts.syscalls,
         figures=series.calls, goals=targets.syscalls),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from figures import Figure
-from stats import Median, Verdict, judge, quotient
+from stats import PAIRS, Median, Verdict, judge, judge_counts, quotient
 from tables import number, table
 
 
@@ -63,8 +63,13 @@ def _wider(one: Median | None, other: Median | None) -> Median | None:
 
 def _verdict(earlier: Figure, later: Figure, ratio: Median | None, noise: Median | None) -> Verdict:
     if later.counted:
-        return Figure(later.key, later.label, later.unit, later.values, earlier.values, counted=True).verdict or Verdict.SAME
-    return judge(ratio, noise) if ratio else Verdict.SAME
+        return judge_counts(later.values, earlier.values)
+    if ratio:
+        return judge(ratio, noise)
+    one, two = claim(earlier), claim(later)  # nothing to divide by: their intervals say it
+    if min(one.n, two.n) < PAIRS:
+        return Verdict.FEW
+    return Verdict.SAME if one.overlaps(two) else Verdict.MORE if two.value > one.value else Verdict.LESS
 
 
 def interval(median: Median | None) -> str:

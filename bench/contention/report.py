@@ -114,8 +114,8 @@ def _remarks(group: Group) -> Iterator[str]:
         yield "Reloads a second meanwhile: " + ", ".join(f"{label} {rate:,.0f}" for label, rate in reloads.items()) + ".\n"
 
 
-def _ms(figures: Mapping[str, float] | None, name: str) -> str:
-    return "-" if figures is None else f"{figures[name]:,.1f}"
+def _ms(figures: Mapping[str, Sequence[float]] | None, name: str) -> str:
+    return "-" if figures is None else f"{Median.of(figures[name]).value:,.1f}"
 
 
 _WAITS = {
@@ -131,11 +131,12 @@ def _locks(rows: Sequence[Row]) -> Iterator[str]:
     if not rows:
         return
     yield "### What threads waited for\n"
-    yield "ms, summed over all threads, of one storm that was not timed; probes and tracer see the same one.\n"
+    looks = max((len(row["probes"]["module_ms"]) for row in rows if "probes" in row), default=0)
+    yield f"ms, summed over all threads, of storms that were not timed{f' (median of {looks})' if looks > 1 else ''}; probes and tracer see the same ones.\n"
     lines = []
     for row in rows:
         where = [row["python"], row["kind"], str(row["threads"]), row["label"]]
-        lines.append([*where, why(row), *[""] * (len(_WAITS) - 1)] if "skipped" in row else [*where, *(_ms(row[source], name) for source, name in _WAITS.values())])
+        lines.append([*where, why(row), *[""] * (len(_WAITS) - 1)] if "skipped" in row else [*where, *(_ms(row.get(source), name) for source, name in _WAITS.values())])
     yield table(["python", "imports", "threads", "contender", *_WAITS], lines)
     reasons = {(row["python"], row["why_not_traced"]) for row in rows if row.get("why_not_traced")}
     yield from (f"{python}: not traced, *{escaped(reason)}*\n" for python, reason in sorted(reasons))

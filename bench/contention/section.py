@@ -35,8 +35,11 @@ KEY = "contention"
 TRIES = 4
 STORM = Path(__file__).with_name("storm.py")
 
-THREADS = {"quick": (1, 8, 64), "headline": trees.THREADS, "full": trees.THREADS}
+FEW = (1, 8, 64)
+THREADS = {"quick": FEW, "headline": trees.THREADS, "full": trees.THREADS}
+THREADS_BESIDE = {"headline": FEW, "full": trees.THREADS}  # of interpreters but the main one
 LOCKS = {"quick": (8,), "headline": (8,), "full": (8, 64)}  # numbers of threads whose waits are looked into
+LOOKS = {"quick": 1, "headline": 3, "full": 9}  # how often
 TAIL = 8  # number of threads whose p99 is a figure
 
 
@@ -176,7 +179,8 @@ class Measurement:
     """One kind of storm on one interpreter."""
 
     def __init__(self, site: Site, kind: Kind, place: Place) -> None:
-        self.site, self.kind, self.counts = site, kind, THREADS[place.effort]
+        self.site, self.kind = site, kind
+        self.counts = (THREADS if site.python is place.main else THREADS_BESIDE)[place.effort]
         self.rng = random.Random(f"{place.seed}-{kind.key}")
         self.runners = {one.key: Runner(one, site.missing if one.is_ladewerk else "") for one in rivals(kind, place.effort)}
 
@@ -237,35 +241,31 @@ def _without(place: Place) -> list[Row]:
     }]
 
 
-def _locks(site: Site, kind: Kind, counts: Sequence[int]) -> list[Row]:
-    """What threads waited for. Nothing is timed."""
-    rows = []
-    for contender in (STOCK, STAT, FROZEN):
-        for count in counts:
-            row = described(site.python, kind, contender, count, "-locks")
-            rows.append(row)
-            if contender.is_ladewerk and site.missing:
-                row["skipped"] = site.missing
-                continue
-            command = site.command(kind, contender, [count], "probes")
-            row["why_not_traced"] = site.untraced
-            if not site.untraced:
-                command = site.traced(command)
-            try:
-                said = tried(lambda: answer(contender, pair.run(command)), [])
-            except Failed as failure:
-                row["skipped"] = str(failure)
-            else:
-                row["probes"] = locks.probed(said["storms"][0])
-                row["traced"] = None if site.untraced else locks.sums(site.trace.read_text().splitlines())
-    return rows
+def _look(site: Site, kind: Kind, contender: Contender, count: int) -> dict[str, dict[str, float]]:
+    """What threads waited for, once; by who says so. Nothing is timed."""
+    command = site.command(kind, contender, [count], "probes")
+    said = tried(lambda: answer(contender, pair.run(command if site.untraced else site.traced(command))), [])
+    found = {"probes": locks.probed(said["storms"][0])}
+    return found if site.untraced else {**found, "traced": locks.sums(site.trace.read_text().splitlines())}
+
+
+def _waits(site: Site, kind: Kind, contender: Contender, count: int, looks: int) -> Row:
+    row = {**described(site.python, kind, contender, count, "-locks"), "why_not_traced": site.untraced}
+    if contender.is_ladewerk and site.missing:
+        return {**row, "skipped": site.missing}
+    try:
+        found = [_look(site, kind, contender, count) for _ in range(looks)]
+    except Failed as failure:
+        return {**row, "skipped": str(failure)}
+    return {**row, **{who: {name: [one[who][name] for one in found] for name in found[0][who]} for who in found[0]}}
 
 
 def _measured(site: Site, kind: Kind, place: Place, effort: Effort) -> list[Row]:
     until = time.monotonic() + effort.seconds
     measurement = Measurement(site, kind, place)
     measurement.warm()
-    waits = [] if kind is trees.THERE else _locks(site, kind, LOCKS[place.effort])
+    counts = () if kind is trees.THERE else LOCKS[place.effort]
+    waits = [_waits(site, kind, contender, count, LOOKS[place.effort]) for contender in (STOCK, STAT, FROZEN) for count in counts]
     measurement.measure(Effort(effort.rounds, until - time.monotonic()))
     return measurement.rows() + waits
 
@@ -273,7 +273,8 @@ def _measured(site: Site, kind: Kind, place: Place, effort: Effort) -> list[Row]
 def run(place: Place, effort: Effort) -> list[Row]:
     until = time.monotonic() + effort.seconds
     plans = trees.generate(place.build / KEY, place.seed)
-    parts = [(Site.of(place, python, plans), kind) for python in chosen(place) for kind in trees.KINDS]
+    sites = [Site.of(place, python, plans) for python in chosen(place)]
+    parts = [(site, kind) for site in sites for kind in trees.KINDS if place.effort != "quick" or kind is not trees.THERE]
     rows = []
     for done, (site, kind) in enumerate(parts):
         say(f"  {site.python.key}: {kind.title}")

@@ -26,7 +26,7 @@ ENTRIES = {"quick": (1, 1000), "headline": (1, 10, 100, 500, 2000), "full": (1, 
 INDEXED = {"quick": (100, 10_000), "headline": (100, 1000, 10_000, 100_000), "full": (100, 1000, 10_000, 100_000, 1_000_000)}
 LOADED = {"quick": (10, 1000), "headline": (10, 100, 1000, 10_000), "full": (10, 100, 1000, 5000, 20_000)}
 BEHIND = 40  # modules that are imported in the last path entry
-BATCH = 100  # modules that are imported when so many are loaded
+BATCH = 50  # modules that are imported when so many are loaded; in LOADED there is room for them between one and the next
 
 _KEYS = "stock again dictfinder ladewerk-stat ladewerk-frozen"
 
@@ -102,14 +102,15 @@ sys.path[1:1] = [{root!r}]
 import one
 at = 0
 for size in {sizes!r}:
-    for at in range(at, max(at, size)):
+    while at < size:
         __import__({name!r}.format(at))
-    names = [{name!r}.format(i) for i in range(at + 1, at + 1 + {batch})]
+        at += 1
+    names = [{name!r}.format(i) for i in range(at, at + {batch})]
     wall, cpu = time.perf_counter_ns(), time.process_time_ns()
     for name in names:
         __import__(name)
     cpu, wall = time.process_time_ns() - cpu, time.perf_counter_ns() - wall
-    at += 1 + {batch}
+    at += {batch}
     print("@loaded", size, wall, cpu)
 """
 
@@ -132,7 +133,7 @@ def loaded_times(out: str) -> dict[int, tuple[int, int]]:
 
 def loaded(place: Place, effort: Effort) -> list[Row]:
     sizes = LOADED[place.effort]
-    most = max(sizes) + (BATCH + 1) * len(sizes)
+    most = max(sizes) + BATCH
     tree = corpus.generate(place.build / "scaling-loaded", corpus.Shape(place.seed, 1, 1, most))
     loop = Growing("scaling-loaded", "modules loaded", tree.oneline_pattern, 0, 1, tree.ONELINE, most, sizes)
     gc = contenders.those("gc", contenders.PROGRAMS)

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 
 def told() -> Callable[[], object]:
@@ -24,7 +25,7 @@ def compared() -> Callable[[], object]:
     """What anybody writes who is not told: all sources are compared, those with another time are reloaded."""
     known: dict[str, int] = {}
 
-    def changed() -> list[object]:
+    def changed() -> list[ModuleType]:
         found = []
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import contenders
 import imports
-import machine
 import pair
 import pytest
-import suite
 from contenders import Contender
 from rows import Cell, cells, row_json
 from sections import Effort, Interpreter, Place
@@ -19,17 +16,6 @@ from workloads import Program
 
 LOAD = Program("pluggy", "pluggy", "import pluggy\nassert pluggy.PluginManager('x').get_plugins() == set()\n", "pluggy")
 WHERE = "print('@file', pluggy.__file__, type(pluggy.__spec__.loader).__name__)\n"
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """With this environment as the main interpreter's. PyCDS and the small environments are not there."""
-    build = tmp_path_factory.mktemp("build")
-    python = Interpreter("3.x", Path(sys.executable), machine.interpreter(Path(sys.executable)), failures={"pycds": "not today"})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(build)  # so that it is left again
-        suite.fresh_state(build / "state", [python])
-        yield Place([python], build, build / "state", None, "quick")
 
 
 @pytest.fixture(scope="module")

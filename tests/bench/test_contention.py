@@ -206,6 +206,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(trees, name, value)
     monkeypatch.setattr(section, "THREADS", {"headline": (1, 3)})
     monkeypatch.setattr(section, "LOCKS", {"headline": (3,)})
+    monkeypatch.setattr(section, "LOOKS", {"headline": 1})
 
 
 def place(tmp_path: Path, missing: str) -> Place:

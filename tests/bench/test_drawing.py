@@ -16,10 +16,12 @@ from plots import KINDS, Line, Plot
 
 @pytest.mark.parametrize(("wanted", "found"), [
     ([1, 5, 9], [1, 5, 9]),
-    ([5, 5, 5], [5, 6, 7]),
+    ([5, 5, 5], [4, 5, 6]),
+    ([5, 5.4, 9], [4.7, 5.7, 9]),
     ([9.8, 10, 9.9], [8, 10, 9]),
     ([-3, 12], [0, 10]),
-    ([0.2, 0.1], [1.1, 0.1]),
+    ([0.2, 0.1], [1, 0]),
+    ([], []),
 ])
 def test_labels_are_pushed_apart(wanted: list[float], found: list[float]) -> None:
     assert spread(wanted, 1, 0, 10) == pytest.approx(found)

@@ -179,6 +179,14 @@ def test_figures_that_stand_alone_have_a_table_of_their_own() -> None:
     assert "fewer than 9 rounds: inotify: a save" in reason
 
 
+def test_headline_plot_is_of_the_main_interpreters_programs() -> None:
+    others = [{**one, "section": "pythons", "python": "3.13t"} for one in programs()]
+    [plot] = headline.plot_of(figures_of([*programs(), *others]))
+    assert plot.names == ["alpha", "beta", "gamma"]
+    assert {line.label: line.ys for line in plot.lines} == {"stock, gc.disable()": pytest.approx([0.9] * 3), "Ladewerk, stat": pytest.approx([0.8, 0.7, 0.6])}
+    assert headline.plot_of([]) == headline.plot_of(figures_of(others)) == []
+
+
 def test_headline_claims_nothing_of_few_rounds() -> None:
     assert line_of(headline.table_of(figures_of(programs(ROUNDS[:5]))), "alpha")[-1].endswith("no claim")
 
@@ -204,7 +212,7 @@ def test_what_is_not_to_be_quoted(changes: dict[str, Any], says: str) -> None:
 def quote(tmp_path: Path, found: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     (tmp_path / "report/plots").mkdir(parents=True, exist_ok=True)
     (tmp_path / "report/report.json").write_text(json.dumps(found))
-    (tmp_path / "report/plots/programs-cpu.svg").write_text("<svg/>")
+    (tmp_path / "report/plots/headline.svg").write_text("<svg/>")
     command = [sys.executable, "-B", headline.__file__, tmp_path / "report", "--readme", tmp_path / "README.md", "--plot", tmp_path / "its.svg"]
     return subprocess.run(command, capture_output=True, text=True)
 
@@ -251,8 +259,8 @@ def test_report() -> None:
     ({"why_not": "no compiler"}, "no compiler"),
     ({"pythons": {"3.11": {**FACTS, "debug": True}}}, "debug build"),
     ({"pythons": {"3.11": {**FACTS, "pgo": False}}}, "--enable-optimizations"),
-    ({"rows": timed("programs", "alpha", {"stock": 1, "again": 1.03, "gc": 0.9}, ROUNDS)}, "alpha, cpu_ms: the control, the base measured twice, differs by +3.0 %"),
-    ({"rows": [row("programs", "alpha", "stock", check={"missing": ["a", "b"]})]}, "2 modules of stock were not imported, among them a, b"),
+    ({"rows": timed("programs", "alpha", {"stock": 1, "again": 1.03, "gc": 0.9}, ROUNDS)}, "alpha, cpu_ms, 3.11: the control, the base measured twice, differs by +3.0 %"),
+    ({"rows": [row("programs", "alpha", key, check={"missing": list("abcde")}) for key in ("stock", "gc", "pycds")]}, "Alpha: stock imported a, b, c and 2 more; not so STOCK, GC, PYCDS."),
 ])
 def test_what_makes_a_report_less_believable(changes: dict[str, Any], says: str) -> None:
     found = document(programs()) | changes
@@ -260,6 +268,13 @@ def test_what_makes_a_report_less_believable(changes: dict[str, Any], says: str)
     said = warnings(found, figures_of(found["rows"]))
     assert any(says in text for text in said)
     assert f"- {said[0]}" in written(found)
+
+
+def test_of_many_controls_that_are_off_the_worst_are_said() -> None:
+    rows = [one for load, by in (("a", 1.1), ("b", 1.5), ("c", 1.2), ("d", 1.3), ("e", 1.001)) for one in timed("programs", load, {"stock": 1, "again": by, "gc": 0.9}, ROUNDS)]
+    said = [text for text in warnings(document(rows), series.figures("cpu_ms")(rows)) if "control" in text]
+    assert [text.partition(",")[2].partition(",")[0] for text in said[:3]] == [" b", " d", " c"]
+    assert said[3:] == ["1 more of 5 controls: by more than 2 %."]
 
 
 def test_old_report_is_shown_anew() -> None:
@@ -285,6 +300,7 @@ def test_section_that_cannot_be_shown_costs_no_other() -> None:
 
 def test_plots_are_shown_or_their_absence_is_explained(tmp_path: Path) -> None:
     assert "[![CPU of the whole process, of stock](plots/programs-cpu.png)](plots/programs-cpu.svg)" in written(document(programs()), drawn=True)
+    assert "(plots/headline.png)" in written(document(programs()), drawn=True)
     text = report.illustrated(suite.SECTIONS, tmp_path, Drawer(None, "no network"))(document(programs()))
     assert "There are no plots: no network." in text and "plots/" not in text
     assert "plots" not in report.illustrated(suite.SECTIONS, tmp_path, Drawer(None))(document(programs()))
