@@ -28,12 +28,12 @@ from comparing import measuring, reports, revisions
 from comparing.lines import Line, lines_table, of_two, summary
 from comparing.parts import PARTS, Part
 from comparing.sides import Trees, sessions, sides_of
-from head import care, unrest
+from head import care, machine_table, unrest
 from pythons import Found
 from rows import say
 from sections import Effort, Place
 from stats import Verdict
-from tables import Row, table, why
+from tables import Row, why
 
 SLEEP = "LADEWERK_BENCH_SLEEP"  # microseconds that every import served by the checkout's build takes longer: to see that it is noticed
 CHECKOUT = suite.CHECKOUT
@@ -124,7 +124,8 @@ def compare_revisions(options: argparse.Namespace) -> dict[str, Any]:
     pythons_found = interpreters(options)
     trees = Trees(revisions.extract(CHECKOUT, commit, options.build / "compare" / "source"), CHECKOUT, slowed)
     options.quick, options.why_not, options.revision = options.effort == "quick", "", environments.revision(CHECKOUT)
-    run, interrupted, facts = running.Run(options), "", {}
+    run, interrupted = running.Run(options), ""
+    facts = {found.key: machine.interpreter(found.python) for found in pythons_found}
     try:
         for found in pythons_found:
             facts[found.key] = measure_python(found, options, trees, run)
@@ -142,17 +143,8 @@ def compare_revisions(options: argparse.Namespace) -> dict[str, Any]:
 # --- the report ---------------------------------------------------------------------------------------------------------
 
 def _head(document: dict[str, Any]) -> str:
-    comparison, box = document["comparison"], document["machine"]
-    python = ", ".join(facts["version"] for facts in document["pythons"].values())
-    others = document["neighbours"]
-    return table(("", ""), [
-        ("before", comparison["before"]),
-        ("after", f"this checkout, {comparison['after']}"),
-        ("machine", f"{box['cpu']}, {box['cores']} cores, {box['kernel']}"),
-        ("python", python or "none"),
-        ("run", f"{document['started']}, {document['seconds']:.0f} s, effort {document['effort']}, seed {document['seed']}"),
-        ("neighbours", f"{100 * others['others']:.1f} % of the CPU used by others, {100 * others['stolen']:.1f} % stolen by the hypervisor"),
-    ], text=True)
+    comparison = document["comparison"]
+    return machine_table(document, [("before", comparison["before"]), ("after", f"this checkout, {comparison['after']}")])
 
 
 def _cares(document: dict[str, Any]) -> list[str]:

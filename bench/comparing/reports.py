@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from figures import Figure
+from head import BUSY, Document, busy
 from report import all_figures
-
-Document = Mapping[str, Any]
 
 
 class Unfit(Exception):
     """No report, or none that has figures; str() says why."""
 
 
-def load(name: str) -> dict[str, Any]:
+def load(name: str) -> Document:
     """A report.json of any kind. Unfit: it is none."""
     try:
         with open(name) as file:
@@ -62,6 +60,5 @@ def remarks(one: Document, other: Document) -> Iterator[str]:
     if one["python"]["version"] != other["python"]["version"]:
         yield "the reports are of different versions of Python"
     for document, which in ((one, "first"), (other, "second")):
-        others = document["neighbours"]
-        if others["others"] + others["stolen"] > 0.05:
+        if busy(document) > BUSY:
             yield f"the machine was not idle during the {which} run"
