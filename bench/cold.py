@@ -130,14 +130,18 @@ def run(place: Place, effort: Effort) -> list[Row]:
     end, done = time.monotonic() + effort.seconds, {}
     loads = _loads(place)
     with ExitStack() as stack:
-        rivals = [*_rivals(place), Watched(daemon.KEY, daemon.LABEL, daemon.socket_path(stack))]
+        *rivals, interpreter = _rivals(place)
+        rivals += [Watched(daemon.KEY, daemon.LABEL, daemon.socket_path(stack)), interpreter]
         for load in loads:
             for n, rival in enumerate(rivals):
                 cell = Cell("cold", load, rival, n == 0, python=place.main.key)
                 done[cell.key] = {**describe(cell), "cold": {}, "cold_skipped": {}}
-        for n, (key, way) in enumerate(CONDITIONS.items()):
-            seconds = max(0.0, end - time.monotonic()) / (len(CONDITIONS) - n)
-            _under(key, way, place, loads, rivals, replace(effort, seconds=seconds), done)
+        asked = [key for key in CONDITIONS if key in (place.parts.get("cold") or CONDITIONS)]
+        for key in CONDITIONS.keys() - set(asked):
+            _missing(key, "not asked for", done)
+        for n, key in enumerate(asked):
+            seconds = max(0.0, end - time.monotonic()) / (len(asked) - n)
+            _under(key, place, loads, rivals, replace(effort, seconds=seconds), done)
     return [_said(row) for row in done.values()]
 
 
@@ -155,14 +159,19 @@ def _said(row: Row) -> Row:
     return row if row["cold"] else {**row, "skipped": "; ".join(dict.fromkeys(row["cold_skipped"].values()))}
 
 
+def _missing(key: str, why: str, done: dict[tuple[str, str, str], Row]) -> None:
+    for row in done.values():
+        if key not in row["cold"]:
+            row["cold_skipped"].setdefault(key, why)
+
+
 def _under(
-    key: str, way: Callable[[Place, Sequence[Program]], AbstractContextManager[Condition]], place: Place, loads: Sequence[Program],
-    rivals: Sequence[Contender], effort: Effort, done: dict[tuple[str, str, str], Row],
+    key: str, place: Place, loads: Sequence[Program], rivals: Sequence[Contender], effort: Effort, done: dict[tuple[str, str, str], Row],
 ) -> None:
     """Fills in what the condition KEY has; or why it is missing, for every row that does not have it yet."""
     end = time.monotonic() + effort.seconds
     try:
-        with way(place, loads) as condition:
+        with CONDITIONS[key](place, loads) as condition:
             for n, load in enumerate(loads):
                 seconds = max(0.0, end - time.monotonic()) / (len(loads) - n)
                 for cell, samples in _measured(condition, key, load, rivals, replace(effort, seconds=seconds)):
@@ -173,9 +182,7 @@ def _under(
                     else:
                         row["cold"][key] = samples
     except (Unavailable, Immovable, Failed, OSError) as reason:
-        for row in done.values():
-            if key not in row["cold"]:
-                row["cold_skipped"].setdefault(key, str(reason))
+        _missing(key, str(reason), done)
 
 
 def _measured(condition: Condition, key: str, load: Program, rivals: Sequence[Contender], effort: Effort) -> list[tuple[Cell, dict[str, list[float]]]]:
@@ -275,5 +282,5 @@ def plots(rows: Sequence[Row]) -> list[Plot]:
 
 SECTION = Section(
     "cold", "Cold and slow storage", {"headline": Effort(9, 90), "full": Effort(11, 600)}, run, part, plots, figures, targets.cold,
-    needs=frozenset({"packages", "pycds", "programs"}),
+    needs=frozenset({"packages", "pycds", "programs"}), parts=tuple(CONDITIONS),
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from figures import Figure
-from tables import escaped, table
+from tables import Row, escaped, table
 
 Document = dict[str, Any]  # what running.Run and suite.facts write
 
@@ -122,10 +122,19 @@ def warnings(document: Document, figures: Sequence[Figure]) -> list[str]:
             "means, its Python code runs slower than most, which flatters whoever replaces Python code by C."
         )
     found += _controls(figures)
-    for row in document["rows"]:
+    return [*found, *_not_imported(document["rows"])]
+
+
+def _not_imported(rows: Sequence[Row]) -> list[str]:
+    """Who imported less than stock; those who left out the same are said together."""
+    found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for row in rows:
         if missing := row.get("check", {}).get("missing"):
-            found.append(f"{row['title']}, {row['label']}: {len(missing)} modules of stock were not imported, among them {', '.join(missing[:3])}.")
-    return list(dict.fromkeys(found))
+            found.setdefault((row["title"], tuple(missing)), []).append(row["label"])
+    return [
+        f"{title}: stock imported {', '.join(missing[:3])}{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}; not so {', '.join(dict.fromkeys(labels))}."
+        for (title, missing), labels in found.items()
+    ]
 
 
 def _controls(figures: Sequence[Figure]) -> list[str]:

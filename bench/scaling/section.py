@@ -21,7 +21,8 @@ _PARTS: list[tuple[str, Callable[[Place, Effort], list[Row]], float]] = [
 def run(place: Place, effort: Effort) -> list[Row]:
     """A curve that cannot be measured has a row that says why; the others are measured all the same."""
     end, rows = time.monotonic() + effort.seconds, []
-    for curve, part, share in _PARTS:
+    asked = place.parts.get(curves.SECTION) or [curve for curve, *_ in _PARTS]
+    for curve, part, share in (one for one in _PARTS if one[0] in asked):
         try:
             rows += part(place, replace(effort, seconds=share * max(0.0, end - time.monotonic())))
         except (Failed, OSError, subprocess.SubprocessError) as failure:
@@ -31,5 +32,5 @@ def run(place: Place, effort: Effort) -> list[Row]:
 
 SECTION = Section(
     curves.SECTION, "Scaling", {"quick": Effort(3, 20), "headline": Effort(9, 80), "full": Effort(15, 900)}, run, curves.part, curves.plots, curves.figures,
-    needs=frozenset({"programs"}),
+    needs=frozenset({"programs"}), parts=[curve for curve, *_ in _PARTS],
 )

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import cold
@@ -44,7 +45,7 @@ def test_without_root_every_row_says_why(place: Place, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(cold, "CONDITIONS", {"slow": never, "dropped": never})
     rows = cold.run(place, Effort(3, 60))
-    assert [row["contender"] for row in rows] == ["stock", "again", "pycds", "interpreter", "ladewerk-watch"]
+    assert [row["contender"] for row in rows] == ["stock", "again", "pycds", "ladewerk-watch", "interpreter"]
     assert {row["skipped"] for row in rows} == {"needs root"} and not any(row["cold"] for row in rows)
     assert cold.part(rows).count("*needs root*") == 2 * len(rows)
     assert cold.plots(rows) == cold.figures(rows) == []
@@ -88,6 +89,17 @@ def test_a_condition_that_breaks_off_leaves_the_other(place: Place, monkeypatch:
     monkeypatch.setattr(cold, "CONDITIONS", {"slow": breaks, "dropped": works})
     stock = cold.run(place, Effort(1, 60))[0]
     assert set(stock["cold"]) == {"dropped"} and stock["cold_skipped"] == {"slow": "somebody keeps it"} and "skipped" not in stock
+
+
+def test_one_condition_alone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def fails(place: Place, loads: Sequence[Program]) -> Iterator[Condition]:
+        raise Unavailable("tried")
+        yield
+
+    monkeypatch.setattr(cold, "CONDITIONS", {"slow": fails, "dropped": fails})
+    stock = cold.run(replace(place, parts={"cold": ["dropped"]}), Effort(1, 60))[0]
+    assert stock["cold_skipped"] == {"slow": "not asked for", "dropped": "tried"}
 
 
 # --- what rows say ----------------------------------------------------------------------------------------------------
