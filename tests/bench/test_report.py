@@ -294,13 +294,15 @@ def test_section_that_cannot_be_shown_costs_no_other() -> None:
     broken = Section("programs", "Broken", {}, lambda place, effort: [], lambda rows: str(breaks(rows)), breaks, breaks, breaks)
     whole = Section("paths", "Whole", {}, lambda place, effort: [], lambda rows: "it is here")
     rows = [*programs(), row("paths", "w", "stock"), row("paths", "", "", skipped="ended by a signal")]
-    text = written(document(rows), [broken, whole], drawn=True)
+    text = written(document(rows), [broken, whole], drawn={"broken"})
     assert "KeyError" in text and "it is here" in text and "ended by a signal" in text
 
 
 def test_plots_are_shown_or_their_absence_is_explained(tmp_path: Path) -> None:
-    assert "[![CPU of the whole process, of stock](plots/programs-cpu.png)](plots/programs-cpu.svg)" in written(document(programs()), drawn=True)
-    assert "(plots/headline.png)" in written(document(programs()), drawn=True)
+    text = written(document(programs()), drawn={"headline", "programs-cpu"})
+    assert "[![CPU of the whole process, of stock](plots/programs-cpu.png)](plots/programs-cpu.svg)" in text and "(plots/headline.png)" in text
+    text = written(document(programs()), drawn={"headline"}, undrawn="a reason")
+    assert "plots/programs-cpu" not in text and "(plots/headline.png)" in text and "There are not all plots: a reason." in text
     text = report.illustrated(suite.SECTIONS, tmp_path, Drawer(None, "no network"))(document(programs()))
     assert "There are no plots: no network." in text and "plots/" not in text
     assert "plots" not in report.illustrated(suite.SECTIONS, tmp_path, Drawer(None))(document(programs()))
