@@ -372,7 +372,7 @@ fi
 
 for name in "${failed[@]}"; do
 	printf '\n==== %s failed; the end of its log:\n' "$name"
-	tail -n 200 "$logs/$name.log"
+	tail -n 300 "$logs/$name.log"
 done
 printf '\n%d steps: %d failed (%s), %d skipped (%s)\n' \
 	"${#steps[@]}" "${#failed[@]}" "${failed[*]-}" "${#skipped[@]}" "${skipped[*]-}"
