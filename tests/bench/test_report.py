@@ -26,6 +26,7 @@ from synthetic import FACTS, document, row, timed
 from tables import count_text, ratio_text, signed
 
 ROUNDS = [100.0 + k for k in range(9)]
+QUIET, NOISY = ({"load_before": 0.1, "others": others, "stolen": 0.0} for others in (0.01, 0.2))
 SAME = [99.0, 101.0] * 4 + [100.0]  # noise of 1 %
 
 
@@ -194,6 +195,7 @@ def test_headline_claims_nothing_of_few_rounds() -> None:
 @pytest.mark.parametrize(("changes", "says"), [
     ({"effort": "quick"}, "--quick"),
     ({"neighbours": {"load_before": 3, "others": 0.2, "stolen": 0.1}}, "others used 30.0 %"),
+    ({"section_neighbours": {"programs": NOISY, "watch": NOISY}}, "others used 20.0 % of the machine in section `programs`"),
     ({"revision": "0123abc-dirty"}, "uncommitted"),
     ({"revision": ""}, "revision"),
     ({"interrupted": "terminated"}, "before its end"),
@@ -204,6 +206,7 @@ def test_headline_claims_nothing_of_few_rounds() -> None:
 def test_what_is_not_to_be_quoted(changes: dict[str, Any], says: str) -> None:
     good = document(programs())
     assert headline.refusals(good, figures_of(good["rows"])) == []
+    assert headline.refusals({**good, "section_neighbours": {"programs": QUIET, "watch": NOISY}}, figures_of(good["rows"])) == [], "of what is not in it"
     found = {**good, **changes}
     [reason] = headline.refusals(found, figures_of(found["rows"]))
     assert says in reason
@@ -254,6 +257,7 @@ def test_report() -> None:
 
 @pytest.mark.parametrize(("changes", "says"), [
     ({"neighbours": {"load_before": 3, "others": 0.2, "stolen": 0.0}}, "not idle"),
+    ({"section_neighbours": {"programs": QUIET, "watch": NOISY}}, "not idle (watch 20 %)"),
     ({"revision": "0123abc-dirty"}, "uncommitted"),
     ({"interrupted": "terminated"}, "terminated"),
     ({"why_not": "no compiler"}, "no compiler"),
