@@ -149,16 +149,17 @@ def refusals(document: head.Document, figures: Sequence[Figure]) -> list[str]:
         found.append("it was made with --quick")
     if document.get("interrupted"):
         found.append("it was ended before its end")
-    if (busy := head.busy(document)) > head.BUSY:
-        found.append(f"others used {100 * busy:.1f} % of the machine meanwhile")
+    groups = groups_of(figures)
+    sections = {figure.place[1] for group in groups.values() for figure in group.values()}
+    for name, share in head.busy(document, sections).items():
+        found.append(f"others used {100 * share:.1f} % of the machine {f'in section `{name}`' if name else 'meanwhile'}")
     if not document["revision"]:
         found.append("nobody knows of which revision it is")
     elif document["revision"].endswith("-dirty"):
         found.append("the checkout had uncommitted changes")
     if document["why_not"]:
         found.append(f"Ladewerk took no part: {document['why_not']}")
-    groups = groups_of(figures)
-    if not any(figure.place[1] == SECTION for group in groups.values() for figure in group.values()):
+    if SECTION not in sections:
         found.append(f"it has no section `{SECTION}`")
     few = [text for (_, text), group in groups.items() if any(figure.verdict is Verdict.FEW for figure in group.values())]
     few += [figure.label for figure in _alone(figures) if len(figure.values) < PAIRS]
