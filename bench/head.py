@@ -52,11 +52,16 @@ def _others(found: Mapping[str, float]) -> float:
     return float(found["others"] + found["stolen"])
 
 
+def shares(document: Document, sections: Collection[str] = ()) -> dict[str, float]:
+    """Which part of the machine others used in SECTIONS (none: in each); "" is the whole run, of a report that says no more. What daemons and
+    file systems of the benchmark's own use counts as others' in their sections."""
+    found = {name: _others(its) for name, its in document.get("section_neighbours", {}).items() if not sections or name in sections}
+    return found or {"": _others(document["neighbours"])}
+
+
 def busy(document: Document, sections: Collection[str] = ()) -> dict[str, float]:
-    """In which of SECTIONS (none: all) others used the machine, and which part of it; "" is the whole run, of a report that says no more. What
-    daemons and file systems of the benchmark's own use counts as others' in their sections."""
-    shares = {name: _others(found) for name, found in document.get("section_neighbours", {}).items()} or {"": _others(document["neighbours"])}
-    return {name: share for name, share in shares.items() if share > BUSY and (not name or not sections or name in sections)}
+    """The same, where it is too much."""
+    return {name: share for name, share in shares(document, sections).items() if share > BUSY}
 
 
 def _run_lines(document: Document) -> list[tuple[str, str]]:
