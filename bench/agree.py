@@ -4,7 +4,8 @@
 
     agree.py REPORT.json REPORT.json
 
-Exit status: 0 they agree, 1 more figures differ than chance explains, 2 nothing can be compared. Figures of fewer than 9 rounds claim nothing and take no part.
+Exit status: 0 they agree, 1 more figures differ than chance explains, 2 nothing can be compared. Figures of fewer than 9 rounds claim nothing and take no part;
+neither do absolute times when the machine was not idle.
 
 How many may differ: of two intervals of the same truth a known share has nothing in common (stats.apart). Figures of a run depend on each other, since they share
 rounds and bases; whatever the dependence, more than 20 times the expected number happens in less than one of 20 pairs of runs (Markov's inequality).
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from comparing.lines import claim, interval
 from comparing.reports import Unfit, figures_of, read, remarks
 from figures import Figure
+from head import BUSY, busy
 from stats import PAIRS, Median, apart
 from tables import number, table
 
@@ -51,9 +53,10 @@ class Agreement:
         return len(self.apart) * CHANCE <= self.expected
 
 
-def agreement(one: Mapping[str, Figure], other: Mapping[str, Figure]) -> Agreement:
-    """Of what both claim. Counted figures have no intervals."""
-    shared = [Pair(key, claim(one[key]), claim(other[key])) for key in one if key in other and not one[key].counted]
+def agreement(one: Mapping[str, Figure], other: Mapping[str, Figure], absolute: bool = True) -> Agreement:
+    """Of what both claim: ratios, and what stands alone if it is to be held ABSOLUTE. Counted figures have no intervals."""
+    keys = [key for key in one if key in other and not one[key].counted and (absolute or one[key].ratio)]
+    shared = [Pair(key, claim(one[key]), claim(other[key])) for key in keys]
     pairs = [pair for pair in shared if min(pair.one.n, pair.other.n) >= PAIRS]
     return Agreement(pairs, sum(apart(pair.one.n, pair.other.n) for pair in pairs))
 
@@ -80,12 +83,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         one, other = (read(name) for name in argv)
-        found = agreement(figures_of(one), figures_of(other))
+        idle = not any(busy(document) > BUSY for document in (one, other))
+        found = agreement(figures_of(one), figures_of(other), absolute=idle)
     except Unfit as why:
         print(f"agree.py: {why}", file=sys.stderr)
         return 2
     for remark in remarks(one, other):
         print(f"agree.py: {remark}", file=sys.stderr)
+    if not idle:
+        print("agree.py: so ratios are judged alone, no absolute times", file=sys.stderr)
     if not found.pairs:
         print("agree.py: the reports have no figure of enough rounds in common", file=sys.stderr)
         return 2

@@ -52,7 +52,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     effort.add_argument("--full", dest="effort", action="store_const", const="full", help="more rounds, programs and path entries")
     parser.add_argument("--only", action="extend", type=lambda text: text.split(","), metavar="SECTION", help=f"of {', '.join(keys)}; may be given more than once")
     parser.add_argument("--python", action="append", metavar="PYTHON", help="an interpreter; may be given more than once (default: `python3`)")
-    parser.add_argument("-n", "--runs", type=int, help="rounds in every section")
+    parser.add_argument("-n", "--runs", type=int, help="rounds in every section that is timed")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--build", type=Path, default=CHECKOUT / "build-bench", help="where environments and corpora are kept (default: build-bench/)")
     parser.add_argument("-o", "--output", type=Path, help="directory for report.md and report.json (default: bench/results/DATE-compare/)")
@@ -87,7 +87,8 @@ def interpreters(options: argparse.Namespace) -> list[Found]:
 
 
 def effort_of(part: Part, options: argparse.Namespace) -> Effort:
-    return Effort(options.runs, float("inf")) if options.runs else part.efforts[options.effort]
+    """What is counted needs no more rounds because somebody wants more of them."""
+    return Effort(options.runs, float("inf")) if options.runs and not part.counter else part.efforts[options.effort]
 
 
 def failed(part: Part, python: str, reason: str) -> Row:

@@ -7,9 +7,11 @@ matplotlib is in an environment of its own, in which a Drawer starts this file; 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import subprocess
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -46,16 +48,18 @@ class Drawer:
             say(f"no plots: {why}")
             return cls(None, str(why))
 
-    def draw(self, plots: Sequence[Plot], directory: Path) -> str:
-        """KEY.png and KEY.svg of each in DIRECTORY; or why not."""
+    def draw(self, plots: Sequence[Plot], where: Path) -> tuple[frozenset[str], str]:
+        """KEY.png and KEY.svg of each in WHERE, as far as that can be done: the keys of those that are there, and why others are not."""
         if self.python is None or not plots:
-            return self.why
-        directory.mkdir(parents=True, exist_ok=True)
+            return frozenset(), self.why
+        where.mkdir(parents=True, exist_ok=True)
         text = json.dumps([asdict(plot) for plot in plots])
-        done = subprocess.run([self.python, "-Es", __file__, directory], input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-        if done.returncode != 0:
-            say(done.stdout)
-        return "" if done.returncode == 0 else f"matplotlib failed: {last_error(done.stdout).replace(f'{directory}/', '')}"
+        done = subprocess.run([self.python, "-Es", __file__, where], input=text, capture_output=True, text=True, errors="replace")
+        drawn = frozenset(done.stdout.split())
+        if done.returncode == 0:
+            return drawn, ""
+        say(done.stderr)
+        return drawn, f"matplotlib failed: {last_error(done.stderr).replace(f'{where}/', '')}"
 
 
 def _prepared(build: Path) -> Path:
@@ -265,16 +269,24 @@ def _figure(plot: Plot) -> Figure:
 
 
 def main() -> None:
-    """Reads plots as JSON from standard input."""
+    """Reads plots as JSON from standard input, and writes the keys of those that it has drawn, which have no blanks in them, to standard output."""
     import matplotlib
 
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it has DejaVu Sans with it; the others are for who looks at an SVG
     matplotlib.use("agg")
     matplotlib.rcParams.update(SETTINGS)
-    directory = Path(sys.argv[1])
+    where, failed = Path(sys.argv[1]), False
     for fields in json.load(sys.stdin):
         plot = Plot(**{**fields, "lines": [Line(**line) for line in fields["lines"]]})
-        _figure(plot).savefig(directory / f"{plot.key}.png", dpi=DPI)
-        _figure(plot).savefig(directory / f"{plot.key}.svg", metadata={"Date": None})
+        try:
+            _figure(plot).savefig(where / f"{plot.key}.png", dpi=DPI)
+            _figure(plot).savefig(where / f"{plot.key}.svg", metadata={"Date": None})
+            print(plot.key)
+        except Exception:  # one that cannot be drawn costs nobody the others
+            print(f"{plot.key}:", file=sys.stderr)
+            traceback.print_exc()
+            failed = True
+    sys.exit(failed)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 """The head of a report: on what and how it was measured, and what makes it less believable."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from figures import Figure
@@ -47,9 +47,21 @@ def pythons(document: Document) -> Mapping[str, Mapping[str, Any]]:
     return document.get("pythons") or {"": document["python"]}
 
 
-def busy(document: Document) -> float:
+def _others(found: Mapping[str, float]) -> float:
     """Share of the machine that was not ours."""
-    return float(document["neighbours"]["others"] + document["neighbours"]["stolen"])
+    return float(found["others"] + found["stolen"])
+
+
+def shares(document: Document, sections: Collection[str] = ()) -> dict[str, float]:
+    """Which part of the machine others used in SECTIONS (none: in each); "" is the whole run, of a report that says no more. What daemons and
+    file systems of the benchmark's own use counts as others' in their sections."""
+    found = {name: _others(its) for name, its in document.get("section_neighbours", {}).items() if not sections or name in sections}
+    return found or {"": _others(document["neighbours"])}
+
+
+def busy(document: Document, sections: Collection[str] = ()) -> dict[str, float]:
+    """The same, where it is too much."""
+    return {name: share for name, share in shares(document, sections).items() if share > BUSY}
 
 
 def _run_lines(document: Document) -> list[tuple[str, str]]:
@@ -98,8 +110,9 @@ def unrest(document: Document) -> list[str]:
     found = []
     if document.get("interrupted"):
         found.append(f"The run was ended before its end ({document['interrupted']}): what is missing below was not measured.")
-    if busy(document) > BUSY:
-        found.append("The machine was not idle: ratios and counts may still hold, absolute times and narrow differences do not.")
+    if theirs := busy(document):
+        where = ", ".join(f"{name} {100 * share:.0f} %" for name, share in theirs.items() if name)
+        found.append(f"The machine was not idle{where and f' ({where})'}: ratios and counts may still hold, absolute times and narrow differences do not.")
     if document.get("revision", "").endswith("-dirty"):
         found.append("Ladewerk was built from a checkout with uncommitted changes.")
     if document["why_not"]:

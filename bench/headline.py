@@ -66,6 +66,10 @@ def groups_of(figures: Sequence[Figure]) -> Groups:
     return {key: group for key, group in found.items() if set(group) != {BASE}}
 
 
+def _sections(groups: Groups) -> set[str]:
+    return {figure.place[1] for group in groups.values() for figure in group.values()}
+
+
 def _alone(figures: Sequence[Figure]) -> list[Figure]:
     return [figure for pattern in ALONE for figure in figures if fnmatchcase("/".join(figure.place[1:]), pattern)]
 
@@ -149,16 +153,17 @@ def refusals(document: head.Document, figures: Sequence[Figure]) -> list[str]:
         found.append("it was made with --quick")
     if document.get("interrupted"):
         found.append("it was ended before its end")
-    if (busy := head.busy(document)) > head.BUSY:
-        found.append(f"others used {100 * busy:.1f} % of the machine meanwhile")
+    groups = groups_of(figures)
+    sections = _sections(groups)
+    for name, share in head.busy(document, sections).items():
+        found.append(f"others used {100 * share:.1f} % of the machine {f'in section `{name}`' if name else 'meanwhile'}")
     if not document["revision"]:
         found.append("nobody knows of which revision it is")
     elif document["revision"].endswith("-dirty"):
         found.append("the checkout had uncommitted changes")
     if document["why_not"]:
         found.append(f"Ladewerk took no part: {document['why_not']}")
-    groups = groups_of(figures)
-    if not any(figure.place[1] == SECTION for group in groups.values() for figure in group.values()):
+    if SECTION not in sections:
         found.append(f"it has no section `{SECTION}`")
     few = [text for (_, text), group in groups.items() if any(figure.verdict is Verdict.FEW for figure in group.values())]
     few += [figure.label for figure in _alone(figures) if len(figure.values) < PAIRS]
@@ -170,11 +175,11 @@ def refusals(document: head.Document, figures: Sequence[Figure]) -> list[str]:
 def text_of(document: head.Document, figures: Sequence[Figure], plot: str) -> str:
     """What the README shows, PLOT being the way from there to it."""
     python = next(iter(head.pythons(document).values()))
-    others = document["neighbours"]["others"] + document["neighbours"]["stolen"]
+    others = max(head.shares(document, _sections(groups_of(figures))).values())
     return "\n".join([
         BEGIN, "## How fast\n",
         f"Measured on {document['started'][:10]} by `{document.get('command', 'bench/run.sh')}` at revision {document['revision']}: CPython {python['version']}, "
-        f"{head.machine_text(document)}, {document['machine']['kernel']}; others used {100 * others:.1f} % of the machine. Median of the ratios within a round [95 % interval] "
+        f"{head.machine_text(document)}, {document['machine']['kernel']}; others used at most {100 * others:.1f} % of the machine in any section. Median of the ratios within a round [95 % interval] "
         "±noise (stock measured twice); what is within the noise is said to be. [What each figure means](bench/README.md).\n",
         table_of(figures),
         f"![CPU time of whole programs, as a part of stock's]({plot})\n",

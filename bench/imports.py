@@ -116,13 +116,17 @@ def run_programs(place: Place, effort: Effort) -> list[Row]:
 
 def run_pythons(place: Place, effort: Effort) -> list[Row]:
     """Every interpreter in the same rounds."""
-    loads = [load for load in workloads.EVERYWHERE if not place.chosen or load.key in place.chosen]
+    fitting = workloads.EVERYWHERE if place.effort == "full" or place.chosen else workloads.EVERYWHERE[:1]
+    loads = [load for load in fitting if not place.chosen or load.key in place.chosen]
     return timed([session(place, python) for python in place.pythons], "pythons", [[load] for load in loads], contenders.PYTHONS, effort)
 
 
 def run_peers(place: Place, effort: Effort) -> list[Row]:
-    loads = workloads.USED if place.effort == "full" else workloads.USED[:1]
-    return timed([session(place)], "peers", [[load] for load in loads], contenders.PEERS, effort)
+    """In short, without those that differ little from one that is there."""
+    loads, rivals = workloads.USED, contenders.PEERS
+    if place.effort != "full":
+        loads, rivals = loads[:1], [rival for rival in rivals if rival.key not in ("zip-stored", "frozen-on")]
+    return timed([session(place)], "peers", [[load] for load in loads], rivals, effort)
 
 
 # --- counted, and looked at -------------------------------------------------------------------------------------------

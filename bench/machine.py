@@ -107,9 +107,7 @@ def _container() -> str | None:
     for file, kind in (("/.dockerenv", "docker"), ("/run/.containerenv", "podman")):
         if Path(file).exists():
             return kind
-    if kind := _setting(Path("/run/systemd/container")):
-        return kind
-    return os.environ.get("container")
+    return _setting(Path("/run/systemd/container")) or os.environ.get("container")
 
 
 def _cpu_limit() -> float | None:

@@ -72,10 +72,10 @@ def _named(directory: Path) -> list[Path]:
     except OSError:
         return []
 
-    def age(name: str) -> tuple[int, str]:
+    def newest(name: str) -> tuple[int, str]:
         return -int("0" + name.removeprefix("python3").strip(".t")), name
 
-    return [directory / name for name in sorted(names, key=age)]
+    return [directory / name for name in sorted(names, key=newest)]
 
 
 def candidates(environ: Mapping[str, str] = os.environ) -> Iterator[Path]:
@@ -107,6 +107,11 @@ def one_of_each(commands: Iterable[Path]) -> list[Found]:
             continue
         found.setdefault(python.key, python)
     return list(found.values())
+
+
+def age(python: Found) -> tuple[int, str]:
+    """To sort by, the oldest version first."""
+    return int(python.key.partition(".")[2].rstrip("t")), python.key
 
 
 def named(commands: Iterable[str]) -> list[Found]:

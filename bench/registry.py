@@ -9,6 +9,7 @@ Runs bench_registry of bench/micro, in which contenders take turns; README.md ex
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -24,6 +25,7 @@ from stats import Median, ratios
 from tables import Row, Rows, by_python, count_text, number, ratio_text, table, why
 
 OURS = "ladewerk"
+LABELS = {compared.AGAIN: f"{OURS}, again"}
 PARTS = ("5000", "50000", "1000000")  # names
 MS = 200  # of a round
 
@@ -64,7 +66,7 @@ def rows_of(python: str, names: int, samples: Samples) -> list[Row]:
     for (name, threads, swaps), found in samples.items():
         workload = f"{names}-names-{threads}-threads-{swaps}-swaps"
         title = f"{names:,} names, {threads} thread{'s' * (threads > 1)}, {swaps} swaps a second"
-        row = compared.row("registry", python, workload, title, name.replace(" ", "-"), name, base=name == OURS, names=names, threads=threads, swaps=swaps)
+        row = compared.row("registry", python, workload, title, re.sub(r"[^a-z]+", "-", name.lower()).strip("-"), LABELS.get(name, name), base=name == OURS, names=names, threads=threads, swaps=swaps)
         rows.append({**row, "cpu_ns": [round(s.cpu, 3) for s in found], "rate": [round(s.rate, 4) for s in found], "sleeps": sum(s.sleeps for s in found)})
     return rows
 
@@ -118,7 +120,7 @@ def plots(rows: Sequence[Row]) -> list[Plot]:
     """Against the names, with one thread and nobody who replaces anything."""
     alone = [row for row in rows if row.get("threads") == 1 and row.get("swaps") == 0]
     by_label: dict[tuple[str, str], list[Row]] = {}
-    for row in alone:
+    for row in (row for row in alone if row["contender"] != compared.AGAIN):
         by_label.setdefault((row["label"], row["contender"]), []).append(row)
     lines = [Line.measured(label, [row["names"] for row in theirs], [row["cpu_ns"] for row in theirs], compared.kind(key)) for (label, key), theirs in by_label.items()]
     return [Plot("registry", "A look-up, one thread, nothing replaced", "names", "CPU ns", lines, log_x=True)] if any(len(line.xs) > 1 for line in lines) else []

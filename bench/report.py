@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -72,9 +72,9 @@ def section_text(section: Section, rows: Sequence[Row]) -> str:
         return "\n".join([*texts, f"*Its tables cannot be made: {type(error).__name__}: {error}*\n"])
 
 
-def _shown(section: Section, rows: Sequence[Row], drawn: bool) -> list[str]:
-    """Its plots, as far as they were drawn."""
-    return [drawing.markdown(plot) for plot in made(section, rows, section.plots)] if drawn else []
+def shown(plots: Sequence[Plot], drawn: Collection[str]) -> list[str]:
+    """As far as they were drawn."""
+    return [drawing.markdown(plot) for plot in plots if plot.key in drawn]
 
 
 def modern(document: Document) -> Document:
@@ -83,32 +83,32 @@ def modern(document: Document) -> Document:
     return {**document, "rows": [{"python": key, **row} for row in document["rows"]]}
 
 
-def markdown(document: Document, sections: Sequence[Section], drawn: bool = False, undrawn: str = "") -> str:
-    """DRAWN: the plots are there; UNDRAWN: why they are not."""
+def markdown(document: Document, sections: Sequence[Section], drawn: Collection[str] = (), undrawn: str = "") -> str:
+    """DRAWN: keys of the plots that are there; UNDRAWN: why others are not."""
     document = modern(document)
     rows = document["rows"]
     figures = all_figures(rows, sections)
     found = ["# Import benchmark\n", machine_part(document), LEGEND]
     if top := headline.table_of(figures):
-        found += ["## Headline\n", top, *(drawing.markdown(plot) for plot in headline.plot_of(figures) if drawn)]
+        found += ["## Headline\n", top, *shown(headline.plot_of(figures), drawn)]
     if unsure := warnings(document, figures):
         found.append(care(unsure))
     if goals := [goal for section in sections for goal in made(section, rows, section.goals)]:
         found += ["## Goals\n", goals_table(goals)]
     if undrawn:
-        found.append(f"There are no plots: {undrawn}.\n")
+        found.append(f"There are {'not all' if drawn else 'no'} plots: {undrawn}.\n")
     for section in sections:
         done, failed = own(section, rows)
         if done or failed:
-            found += [f"## {section.title}{rounds_of(done)}\n", section_text(section, rows), *_shown(section, rows, drawn)]
+            found += [f"## {section.title}{rounds_of(done)}\n", section_text(section, rows), *shown(made(section, rows, section.plots), drawn)]
     return "\n".join(found)
 
 
 def illustrated(sections: Sequence[Section], output: Path, drawer: Drawer) -> Callable[[Document], str]:
     """Draws a document's plots into OUTPUT, and says in Markdown what is in it."""
     def make(document: Document) -> str:
-        undrawn = drawer.draw(all_plots(modern(document)["rows"], sections), output / drawing.DIRECTORY)
-        return markdown(document, sections, drawn=bool(drawer.python and not undrawn), undrawn=undrawn)
+        drawn, undrawn = drawer.draw(all_plots(modern(document)["rows"], sections), output / drawing.DIRECTORY)
+        return markdown(document, sections, drawn, undrawn)
     return make
 
 

@@ -69,14 +69,15 @@ class Run:
         self.started, self.clock, self.neighbours = datetime.now(timezone.utc), time.monotonic(), machine.Neighbours()
         self.rows: list[dict] = []
         self.seconds: dict[str, float] = {}
+        self.section_neighbours: dict[str, dict] = {}
 
     def section(self, name: str, rows: Callable[[], Iterable[dict]]) -> None:
         say(name)
-        before = time.monotonic()
+        before, neighbours = time.monotonic(), machine.Neighbours()
         try:
             self.rows.extend(rows())
         finally:
-            self.seconds[name] = round(time.monotonic() - before, 1)
+            self.seconds[name], self.section_neighbours[name] = round(time.monotonic() - before, 1), neighbours.report()
 
     def document(self, more: Mapping[str, object]) -> dict:
         options = self.options
@@ -90,6 +91,7 @@ class Run:
             "revision": options.revision,
             "why_not": options.why_not,
             "neighbours": self.neighbours.report(),
+            "section_neighbours": self.section_neighbours,
             "machine": machine.machine(options.build),
             **more,
             "rows": self.rows,

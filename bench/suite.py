@@ -81,7 +81,7 @@ SECTIONS: list[Section] = [
         "pythons", "Every interpreter", _efforts(None, (9, 80), (15, 400)), imports.run_pythons, parts.pythons,
         series.programs("pythons"), series.figures(*_TIMES), needs=frozenset({"everywhere"})),
     Section(
-        "peers", "Peers", _efforts(None, (9, 40), (15, 200)), imports.run_peers, parts.programs,
+        "peers", "Peers", _efforts(None, (9, 55), (15, 200)), imports.run_peers, parts.programs,
         series.programs("peers"), series.figures(*_TIMES), needs=_PROGRAMS),
     Section(
         "memory", "Memory of 16 forked children", _efforts((1, 3), (1, 8), (1, 30)), imports.run_memory, parts.memory,
@@ -173,7 +173,7 @@ def interpreters(options: argparse.Namespace) -> list[pythons.Found]:
     except pythons.Unfit as why:
         sys.exit(f"run.sh: {why if options.python else f'{options.venv}: {why}'}")
     if found := pythons.one_of_each(pythons.candidates()):
-        return found
+        return [found[0], *sorted(found[1:], key=pythons.age)]
     sys.exit("run.sh: no CPython {}.{} or newer was found; name one with --python".format(*pythons.OLDEST))
 
 

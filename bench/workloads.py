@@ -188,7 +188,7 @@ PROGRAMS = [
 ]
 # Which of them an effort has, by their keys.
 EFFORTS: dict[str, tuple[str, ...]] = {
-    "quick": ("sympy",), "headline": ("sympy", "django", "sqlalchemy", "pandas", "boto3"), "full": tuple(program.key for program in PROGRAMS),
+    "quick": ("sympy",), "headline": ("sympy", "django", "pandas", "boto3"), "full": tuple(program.key for program in PROGRAMS),
 }
 EVERYWHERE = [SYMPY, _DJANGO_ADMIN]  # on every interpreter
 # For peers, among whom is one that imports only what is used.

@@ -218,9 +218,9 @@ def analysed_rows(app: App, effort: Effort) -> list[Row]:
 # --- the whole -----------------------------------------------------------------------------------------------------------
 
 
-def notes(program: Program, environ: Mapping[str, str]) -> list[str]:
+def notes(program: Program, environ: Mapping[str, str], why_not: str) -> list[str]:
     found = []
-    if program.python.ladewerk:
+    if program.python.ladewerk and not why_not:
         found.append("The program's environment has a Ladewerk of its own; the one that is measured is this checkout's.")
     if environ.get("PYTHONDONTWRITEBYTECODE") or any(word.startswith("-") and not word.startswith(("--", "-W", "-X")) and "B" in word for word in program.options):
         found.append("No byte code is written in this environment: stock Python compiles at each start what has none. Unset PYTHONDONTWRITEBYTECODE (or leave out "
@@ -234,7 +234,7 @@ def about(app: App, options: argparse.Namespace) -> dict[str, Any]:
     version = "the one in --ladewerk" if options.ladewerk else options.revision or "this checkout"
     return {
         "command": app.program.text, "does": does, "ladewerk": f"none: {options.why_not}" if options.why_not else version,
-        "roots": [shown.place(str(root)) for root in app.roots], "notes": notes(app.program, app.overlay.environ), "effort": options.effort,
+        "roots": [shown.place(str(root)) for root in app.roots], "notes": notes(app.program, app.overlay.environ, app.overlay.why_not), "effort": options.effort,
     }
 
 

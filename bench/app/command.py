@@ -26,7 +26,7 @@ print(json.dumps({
     "executable": sys.executable,
     "base": getattr(sys, "_base_executable", None) or sys.executable,
     "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
-    "libraries": [path for path in dict.fromkeys([sysconfig.get_path("stdlib"), *site.getsitepackages()]) if os.path.isdir(path)],
+    "libraries": [path for path in dict.fromkeys([os.path.dirname(os.__file__), *site.getsitepackages()]) if os.path.isdir(path)],
     "ladewerk": ladewerk.origin if ladewerk else None,
 }))
 """

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 
 from figures import Figure
-from head import BUSY, Document, busy
+from head import Document, busy
 from report import all_figures
 
 
@@ -60,5 +60,5 @@ def remarks(one: Document, other: Document) -> Iterator[str]:
     if one["python"]["version"] != other["python"]["version"]:
         yield "the reports are of different versions of Python"
     for document, which in ((one, "first"), (other, "second")):
-        if busy(document) > BUSY:
+        if busy(document):
             yield f"the machine was not idle during the {which} run"

@@ -148,6 +148,7 @@ static const struct contender {
 	void (*begin)(void), (*end)(void);	/* of each thread; NULL: nothing */
 } contenders[] = {
 	{ "ladewerk", our_make, our_find, our_swap, NULL, NULL },
+	{ "again", nothing, our_find, our_swap, NULL, NULL }, /* how far a measurement is from itself */
 	{ "ladewerk, delta in front", nothing, delta_find, delta_swap, NULL, NULL },
 	{ "enter and exit alone", nothing, floor_find, our_swap, NULL, NULL },
 	{ "mutex + hash", table_make, mutex_find, mutex_swap, NULL, NULL },

@@ -72,6 +72,11 @@ def of_poll(row: Row, check: str, poll: str) -> Median | None:
     return ratios(row[check], row[poll]) if check in row else None
 
 
+def poll_noise(row: Row, poll: str) -> Median:
+    """The poll twice in the same round."""
+    return ratios(row[f"{poll.removesuffix('_ns')}_again_ns"], row[poll])
+
+
 def attach_us(row: Row) -> Median | None:
     return Median.of([ns / 1e3 for ns in row["attach_ns"]]) if row.get("attach_ns") else None
 
@@ -196,7 +201,8 @@ def storm_part(rows: Rows) -> str:
 def check_part(rows: Rows) -> str:
     def line(row: Row) -> list[str]:
         client, own = of_poll(row, "client_ns", "poll_ns"), of_poll(row, "own_ns", "own_poll_ns")
-        return [row["label"], _of(row, "poll_ns"), _of(row, "client_ns"), ratio_text(client), _of(row, "own_poll_ns"), _of(row, "own_ns"), ratio_text(own),
+        return [row["label"], _of(row, "poll_ns"), _of(row, "client_ns"), ratio_text(client, poll_noise(row, "poll_ns")), _of(row, "own_poll_ns"), _of(row, "own_ns"),
+                ratio_text(own, poll_noise(row, "own_poll_ns")),
                 _of(row, "attach_ns", 1e-3), str(len(row["poll_ns"]))]
 
     head = ("", "bare poll, ns", "client's check, ns", "of the poll", "bare poll, own queue", "own check, ns", "of the poll", "to attach, us", "n")

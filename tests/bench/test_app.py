@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pair
 import pytest
-from app import command, outcome, overlay
+from app import command, outcome, overlay, page
 from app.__main__ import App, check, look
-from app.analysis import Shown, read_record, stock_split
+from app.analysis import PHASES, Shown, read_record, stock_split
 from app.command import Interpreter, Program, Refused
 from app.outcome import Alike, Outcome
 from pair import Command
@@ -295,3 +295,28 @@ def test_what_does_not_end_is_refused(tmp_path: Path) -> None:
     program = Program("server.py", command.ask(sys.executable, os.environ), (), (str(tmp_path / "server.py"),))
     with pytest.raises(Refused, match="--timeout"):
         look(program, dict(os.environ), 0.1)
+
+
+# --- the page --------------------------------------------------------------------------------------------------------------
+
+
+def test_figures_are_of_ways_that_ran(report: tuple[dict, str]) -> None:
+    keys = [figure.key for figure in page.figures(report[0]["rows"])]
+    version = "{}.{}".format(*sys.version_info[:2])
+    assert f"{version}/app/ladewerk-stat/cpu_ms" in keys and f"{version}/app/gc/wall_ms" in keys
+    assert len(keys) == len(set(keys)) and not any("/stock/" in key or "/again/" in key for key in keys)
+
+
+def test_what_is_missing_has_its_reason(report: tuple[dict, str]) -> None:
+    """Nothing but stock Python ran, and the probes could not write."""
+    kept = [row for row in report[0]["rows"] if row["section"] == "app" and row["contender"] == "stock"]
+    none = [{**kept[0], "section": section, "contender": "x", "base": section != "app", "skipped": f"no {section}"}
+            for section in ("app", "app-split", "app-imports", "app-drop")]
+    text = page.markdown({**report[0], "rows": [*kept, *none]})
+    assert all(f"*{row['skipped']}*" in text for row in none)
+
+
+def test_the_split_is_of_one_run() -> None:
+    """The quickest: phases of different runs do not add up."""
+    row = {f"{phase}_ms": [10.0, 1.0, 2.0] for phase in PHASES} | {"execute_ms": [1.0, 100.0, 2.0]}
+    assert page.quickest(row) == [2.0] * len(PHASES)

@@ -210,6 +210,19 @@ def test_runs_of_one_machine_agree(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "The runs agree." in out and "of 240 pairs" in out
 
 
+def test_load_is_no_disagreement(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Half as fast under load: ratios hold. The control: the same of an idle machine is a disagreement."""
+    rng = random.Random(8)
+    one, other = report_of(rng), report_of(rng)
+    for row in other["rows"]:
+        row |= {field: [2 * value for value in row[field]] for field in ("cpu_ms", "wall_ms", "inside_wall_ms")}
+    names = [written(tmp_path / "one.json", one), written(tmp_path / "other.json", other)]
+    assert agree.main(names) == 1
+    written(tmp_path / "other.json", {**other, "neighbours": {**other["neighbours"], "others": 0.5}})
+    assert agree.main(names) == 0
+    assert "of 120 pairs" in capsys.readouterr().out
+
+
 def test_runs_that_differ_do_not_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The control: a third of the workloads is 10 % slower in one of them."""
     rng = random.Random(5)

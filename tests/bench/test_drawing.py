@@ -50,16 +50,16 @@ def test_numbers_on_a_plot() -> None:
 
 
 def test_nothing_to_draw_needs_nothing(tmp_path: Path) -> None:
-    assert Drawer(tmp_path / "not there").draw([], tmp_path / "plots") == "" and not (tmp_path / "plots").exists()
+    assert Drawer(tmp_path / "not there").draw([], tmp_path / "plots") == (frozenset(), "") and not (tmp_path / "plots").exists()
 
 
 def test_what_cannot_draw_says_why(tmp_path: Path) -> None:
     """An interpreter without matplotlib."""
     broken = tmp_path / "python"
-    broken.write_text("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'matplotlib'\"\nexit 1\n")
+    broken.write_text("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'matplotlib'\" >&2\nexit 1\n")
     broken.chmod(0o755)
-    why = Drawer(broken).draw([CURVES], tmp_path / "plots")
-    assert why == "matplotlib failed: ModuleNotFoundError: No module named 'matplotlib'"
+    drawn, why = Drawer(broken).draw([CURVES], tmp_path / "plots")
+    assert not drawn and why == "matplotlib failed: ModuleNotFoundError: No module named 'matplotlib'"
 
 
 CURVES = Plot(
@@ -72,7 +72,9 @@ BARS = Plot("bars", "Ratios", "", "of stock", [Line("ours", [0, 1], [0.8, 0.7], 
 @pytest.mark.skipif(os.environ.get("LADEWERK_LONG", "0") == "0", reason="installs matplotlib: LADEWERK_LONG=1")
 def test_drawn_for_real(tmp_path: Path) -> None:
     drawer = Drawer.found(tmp_path / "build")
-    assert drawer.python and drawer.draw([CURVES, BARS], tmp_path / "plots") == ""
+    broken = Plot("broken", "", "", "", [])
+    drawn, why = drawer.draw([CURVES, broken, BARS], tmp_path / "plots")
+    assert drawer.python and drawn == {"curves", "bars"} and "Error" in why
     for plot, said in ((CURVES, ("Cost", "stock: slope 1.00", "path entries")), (BARS, ("Ratios", "theirs", "of stock", "0.80"))):
         png = (tmp_path / f"plots/{plot.key}.png").read_bytes()
         width, height = struct.unpack(">II", png[16:24])
@@ -81,4 +83,4 @@ def test_drawn_for_real(tmp_path: Path) -> None:
         texts = {"".join(node.itertext()).strip() for node in svg.iter("{http://www.w3.org/2000/svg}text")}
         assert texts.issuperset(said)
     before = (tmp_path / "plots/bars.svg").read_bytes()
-    assert drawer.draw([BARS], tmp_path / "plots") == "" and (tmp_path / "plots/bars.svg").read_bytes() == before, "the same plot is the same file"
+    assert drawer.draw([BARS], tmp_path / "plots") == ({"bars"}, "") and (tmp_path / "plots/bars.svg").read_bytes() == before, "the same plot is the same file"

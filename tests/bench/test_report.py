@@ -26,6 +26,7 @@ from synthetic import FACTS, document, row, timed
 from tables import count_text, ratio_text, signed
 
 ROUNDS = [100.0 + k for k in range(9)]
+QUIET, NOISY = ({"load_before": 0.1, "others": others, "stolen": 0.0} for others in (0.01, 0.2))
 SAME = [99.0, 101.0] * 4 + [100.0]  # noise of 1 %
 
 
@@ -194,6 +195,7 @@ def test_headline_claims_nothing_of_few_rounds() -> None:
 @pytest.mark.parametrize(("changes", "says"), [
     ({"effort": "quick"}, "--quick"),
     ({"neighbours": {"load_before": 3, "others": 0.2, "stolen": 0.1}}, "others used 30.0 %"),
+    ({"section_neighbours": {"programs": NOISY, "watch": NOISY}}, "others used 20.0 % of the machine in section `programs`"),
     ({"revision": "0123abc-dirty"}, "uncommitted"),
     ({"revision": ""}, "revision"),
     ({"interrupted": "terminated"}, "before its end"),
@@ -204,6 +206,7 @@ def test_headline_claims_nothing_of_few_rounds() -> None:
 def test_what_is_not_to_be_quoted(changes: dict[str, Any], says: str) -> None:
     good = document(programs())
     assert headline.refusals(good, figures_of(good["rows"])) == []
+    assert headline.refusals({**good, "section_neighbours": {"programs": QUIET, "watch": NOISY}}, figures_of(good["rows"])) == [], "of what is not in it"
     found = {**good, **changes}
     [reason] = headline.refusals(found, figures_of(found["rows"]))
     assert says in reason
@@ -224,7 +227,7 @@ def test_readme_gets_what_may_be_quoted(tmp_path: Path) -> None:
     assert quote(tmp_path, document(programs())).returncode == 0
     text = readme.read_text()
     assert text.startswith("# Before\n\n" + headline.BEGIN) and text.endswith(headline.END + "\n\nAfter\n") and "old" not in text
-    for said in ("2030-01-02", "`bench/run.sh`", "0123abc", "A processor, 2 cores", "CPython 3.11.9", "(its.svg)", "| beta: CPU of the process | 104 ms |"):
+    for said in ("2030-01-02", "`bench/run.sh`", "0123abc", "A processor, 2 cores", "CPython 3.11.9", "(its.svg)", "| beta: CPU of the process | 104 ms |", "at most 1.0 %"):
         assert said in text
     assert (tmp_path / "its.svg").read_text() == "<svg/>"
     refused = quote(tmp_path, document(programs(), effort="quick", revision="x-dirty"))
@@ -254,6 +257,7 @@ def test_report() -> None:
 
 @pytest.mark.parametrize(("changes", "says"), [
     ({"neighbours": {"load_before": 3, "others": 0.2, "stolen": 0.0}}, "not idle"),
+    ({"section_neighbours": {"programs": QUIET, "watch": NOISY}}, "not idle (watch 20 %)"),
     ({"revision": "0123abc-dirty"}, "uncommitted"),
     ({"interrupted": "terminated"}, "terminated"),
     ({"why_not": "no compiler"}, "no compiler"),
@@ -294,13 +298,15 @@ def test_section_that_cannot_be_shown_costs_no_other() -> None:
     broken = Section("programs", "Broken", {}, lambda place, effort: [], lambda rows: str(breaks(rows)), breaks, breaks, breaks)
     whole = Section("paths", "Whole", {}, lambda place, effort: [], lambda rows: "it is here")
     rows = [*programs(), row("paths", "w", "stock"), row("paths", "", "", skipped="ended by a signal")]
-    text = written(document(rows), [broken, whole], drawn=True)
+    text = written(document(rows), [broken, whole], drawn={"broken"})
     assert "KeyError" in text and "it is here" in text and "ended by a signal" in text
 
 
 def test_plots_are_shown_or_their_absence_is_explained(tmp_path: Path) -> None:
-    assert "[![CPU of the whole process, of stock](plots/programs-cpu.png)](plots/programs-cpu.svg)" in written(document(programs()), drawn=True)
-    assert "(plots/headline.png)" in written(document(programs()), drawn=True)
+    text = written(document(programs()), drawn={"headline", "programs-cpu"})
+    assert "[![CPU of the whole process, of stock](plots/programs-cpu.png)](plots/programs-cpu.svg)" in text and "(plots/headline.png)" in text
+    text = written(document(programs()), drawn={"headline"}, undrawn="a reason")
+    assert "plots/programs-cpu" not in text and "(plots/headline.png)" in text and "There are not all plots: a reason." in text
     text = report.illustrated(suite.SECTIONS, tmp_path, Drawer(None, "no network"))(document(programs()))
     assert "There are no plots: no network." in text and "plots/" not in text
     assert "plots" not in report.illustrated(suite.SECTIONS, tmp_path, Drawer(None))(document(programs()))

@@ -112,6 +112,11 @@ def test_one_of_each_kind(tmp_path: Path, interpreter: Callable[..., Path]) -> N
     assert found[0].python == tmp_path / "a/python3"
 
 
+def test_others_are_in_order() -> None:
+    found = [Found(key, Path(), Path()) for key in ("3.13t", "3.9", "3.12", "3.13")]
+    assert [python.key for python in sorted(found, key=pythons.age)] == ["3.9", "3.12", "3.13", "3.13t"]
+
+
 def test_named_interpreters(tmp_path: Path, interpreter: Callable[..., Path]) -> None:
     new, again, old = interpreter("x", (3, 13)), interpreter("y", (3, 13)), interpreter("z", (3, 9))
     assert [python.key for python in pythons.named([str(new)])] == ["3.13"]
