@@ -31,10 +31,12 @@ class Line:
 
 
 def of_figure(figure: Figure, second: Figure | None = None) -> Line:
-    """Of a figure whose base is the earlier side. A difference that SECOND does not confirm is none."""
+    """Of a figure whose base is the earlier side. A difference that SECOND does not confirm is none; what was none stays none."""
     assert figure.base is not None and figure.verdict is not None
     verdict = figure.verdict
-    if second is not None and second.verdict is not verdict:
+    if verdict not in (Verdict.LESS, Verdict.MORE):
+        second = None
+    elif second is not None and second.verdict is not verdict:
         verdict = Verdict.SAME
     before, after = (statistics.median(values) for values in (figure.base, figure.values))
     return Line(figure.key, figure.label, figure.unit, before, after, figure.ratio, figure.noise, verdict, second.ratio if second else None)

@@ -92,6 +92,14 @@ def test_difference_that_does_not_come_again_is_none() -> None:
     assert "not confirmed when measured once more" in lines_table(found, "before", "after")
 
 
+def test_difference_of_the_second_measurement_alone_is_none() -> None:
+    """It was made because another figure of the same runs differed."""
+    rng = random.Random(1)
+    found = measuring.lines([*timed_rows(rng), *timed_rows(rng, 5.0, second=True)])
+    assert {(line.verdict, line.second) for line in found} == {(Verdict.SAME, None)}
+    assert "once more" not in lines_table(found, "before", "after")
+
+
 def test_noise_is_no_difference() -> None:
     """An interval that lies above 1, but within what the same build differs from itself."""
     base, slow = [1.0] * 9, [1.03] * 9
