@@ -16,7 +16,7 @@ from sections import Effort, Place, Row
 
 NAMES = {"quick": (100, 10_000), "headline": (100, 1000, 10_000, 100_000), "full": (100, 1000, 10_000, 100_000, 1_000_000)}
 THREADS = (1, 2, 8)  # those of micro/registry.c
-_MS = 10  # of each sample
+_MS = 5  # of each sample: some 50,000 look-ups
 BASE = ("mutex", "mutex and hash table")
 # As micro/registry.c names them -> (key, label)
 _WHO = {

@@ -22,9 +22,9 @@ from scaling.curves import row_of
 from sections import Effort, Place, Row
 from workloads import ImportLoop
 
-ENTRIES = {"quick": (1, 1000), "headline": (1, 10, 100, 500, 2000), "full": (1, 3, 10, 30, 100, 300, 1000, 2000)}
+ENTRIES = {"quick": (1, 1000), "headline": (1, 30, 300, 2000), "full": (1, 3, 10, 30, 100, 300, 1000, 2000)}
 INDEXED = {"quick": (100, 10_000), "headline": (100, 1000, 10_000, 100_000), "full": (100, 1000, 10_000, 100_000, 1_000_000)}
-LOADED = {"quick": (10, 1000), "headline": (10, 100, 1000, 10_000), "full": (10, 100, 1000, 5000, 20_000)}
+LOADED = {"quick": (10, 1000), "headline": (10, 100, 1000, 5000), "full": (10, 100, 1000, 5000, 20_000)}
 BEHIND = 40  # modules that are imported in the last path entry
 BATCH = 50  # modules that are imported when so many are loaded; in LOADED there is room for them between one and the next
 
