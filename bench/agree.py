@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from comparing.lines import claim, interval
 from comparing.reports import Unfit, figures_of, read, remarks
 from figures import Figure
-from head import BUSY, busy
+from head import busy
 from stats import PAIRS, Median, apart
 from tables import number, table
 
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         one, other = (read(name) for name in argv)
-        idle = not any(busy(document) > BUSY for document in (one, other))
+        idle = not busy(one) and not busy(other)
         found = agreement(figures_of(one), figures_of(other), absolute=idle)
     except Unfit as why:
         print(f"agree.py: {why}", file=sys.stderr)
