@@ -83,8 +83,9 @@ class Plan:
         looks = {env.name: _look(env) for env in environments}
         first = looks[environments[0].name]
         self.version, self.names = first["version"], list(looks)
-        executable, library = Path(first["executable"]), f"lib/python{self.version}"
-        self.copies = [Copy(executable, f"python/bin/python{self.version}"), Copy(Path(first["library"]), f"python/{library}")]
+        executable, library = Path(first["executable"]), f"lib/{Path(first['library']).name}"  # lib/python3.13t, too
+        self.executable = f"python/bin/{executable.name}"
+        self.copies = [Copy(executable, self.executable), Copy(Path(first["library"]), f"python/{library}")]
         self.copies += [Copy(Path(file), f"python/lib/{Path(file).name}") for file in first["linked"] if Path(file).is_file()]
         for name, look in looks.items():
             self.copies += [Copy(Path(look["site"]) / top, f"{name}/{library}/site-packages/{top}") for top in look["tops"]]
@@ -108,7 +109,7 @@ class Plan:
                 shutil.copy2(copy.source, target)
         for name in self.names:
             self.python(root, name).parent.mkdir(parents=True, exist_ok=True)
-            self.python(root, name).symlink_to(f"../../python/bin/python{self.version}")
+            self.python(root, name).symlink_to(f"../../{self.executable}")
             config = f"home = {root}/python/bin\ninclude-system-site-packages = false\nversion = {self.version}\n"
             (root / name / "pyvenv.cfg").write_text(config)
 
