@@ -95,9 +95,9 @@ def _diamond(top: Path, prefix: str, rng: random.Random) -> Storm:
 
 DIFFERENT = Kind("different", f"different modules, {MODULES} in all, spread over {ENTRIES} path entries", "different", _different, split=True)
 SAME_SLOW = Kind("slow", f"the same slow module ({SLOW_SECONDS * 1e3:g} ms of sleep), {SLOW} in turn", "slow", _slow)
-DIAMOND = Kind("diamond", f"a diamond of packages, each thread from another corner, {DIAMONDS} in turn", "diamond", _diamond)
+DIAMOND = Kind("diamond", f"a diamond of packages, threads from all its corners, {DIAMONDS} in turn", "diamond", _diamond)
 THERE = Kind("there", f"{KEPT} modules that are imported already, {CACHED_IMPORTS:,} imports in all", "there", _there, there=True)
-RELOADS = Kind("reloads", "different modules, as above, while one more thread saves and reloads others", "different", _different, split=True, reloads=True)
+RELOADS = Kind("reloads", "different modules, while one more thread saves and reloads others", "different", _different, split=True, reloads=True)
 KINDS = (DIFFERENT, SAME_SLOW, DIAMOND, THERE, RELOADS)
 
 
