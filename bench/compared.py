@@ -2,7 +2,7 @@
 """Contenders that do the same in turns: their rows, and the table, the figures and the plot of each workload.
 
 For sections in which one kind of sample is what each row is about. Besides what all rows have (tables.Row), such a row has `field`, the name of
-these samples; `unit`, what a reader sees of them; `added`, whether what is more than the base's matters, and not the ratio.
+these samples; `unit`, what a reader sees of them; and where what is more than the base's matters, not the ratio, `added`.
 """
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def table_of(rows: Rows, group: Sequence[Row], columns: Mapping[str, Callable[[R
         if not each.get(field):
             lines.append([each["label"], why(each), *[""] * (1 + len(columns))])
             continue
-        against = difference_to(each, base, again, field) if first["added"] else rows.of_base(each, field)
+        against = difference_to(each, base, again, field) if first.get("added") else rows.of_base(each, field)
         lines.append([each["label"], number(Median.of(each[field]).value), against, *(column(each) for column in columns.values())])
     return table(("", first["unit"], f"{'more than' if first['added'] else 'of'} the first", *columns), lines)
 

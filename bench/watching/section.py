@@ -26,10 +26,11 @@ def _peers(place: Place) -> Path:
 
 
 def _plan(place: Place, effort: Effort) -> watch.Plan:
-    """That of watch.sh, or the short one, with as many rounds of sessions as the effort has."""
-    if place.effort == "full":
-        return replace(watch.FULL, rounds=effort.rounds)
-    return replace(watch.SHORT, rounds=effort.rounds, seconds=min(watch.SHORT.seconds, effort.seconds))
+    """That of watch.sh, or the short one, with as many rounds of sessions as the effort has; of everything, where somebody has asked for a number."""
+    plan = watch.FULL if place.effort == "full" else watch.SHORT
+    if effort not in SECTION.efforts.values():
+        return plan.with_rounds(effort.rounds)
+    return replace(plan, rounds=effort.rounds)
 
 
 def run(place: Place, effort: Effort) -> list[Row]:

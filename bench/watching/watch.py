@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -60,6 +60,10 @@ class Plan:
     writes: int  # in each
     exits: int
     seconds: float = math.inf  # of the sessions; a slow machine has fewer
+
+    def with_rounds(self, n: int) -> Plan:
+        """N of what takes long; as much within each."""
+        return replace(self, rounds=n, storms=n, startup=Effort(n, math.inf), crowd_rounds=n, seconds=math.inf)
 
 
 FULL = Plan(rounds=5, saves=250, storms=3, check_rounds=301, startup=Effort(25, 120), crowd_rounds=5, writes=400, exits=200)
@@ -352,10 +356,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def planned(options: argparse.Namespace) -> Plan:
     plan = QUICK if options.quick else FULL
-    if not options.runs:
-        return plan
-    n = options.runs
-    return Plan(n, plan.saves, n, plan.check_rounds, Effort(n, math.inf), n, plan.writes, plan.exits)
+    return plan.with_rounds(options.runs) if options.runs else plan
 
 
 def fresh(where: Where) -> Where:

@@ -3,6 +3,7 @@
 run of those that need no more than what the tests have."""
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 import sys
@@ -154,6 +155,17 @@ def test_watch() -> None:
     assert {plot.key for plot in section.plots(rows)} == {"watch-arm-3.11"}
 
 
+def test_rounds_that_were_asked_for(place: Place) -> None:
+    """-n is the number of all that takes long; else plans are as they stand, with rounds enough for a claim."""
+    efforts = watching.section.SECTION.efforts
+    for name, effort in efforts.items():
+        here = replace(place, effort=name)
+        assert watching.section._plan(here, effort).rounds == 9 and watching.section._plan(here, effort).startup.rounds >= 9
+        asked = watching.section._plan(here, Effort(2, math.inf))
+        assert (asked.rounds, asked.storms, asked.startup, asked.crowd_rounds) == (2, 2, Effort(2, math.inf), 2)
+    assert scanning.section._efforts(replace(place, effort="full"), Effort(22, math.inf))["revalidate"].rounds == 2 * scan.FULL["revalidate"].rounds
+
+
 # --- reload -----------------------------------------------------------------------------------------------------------
 
 def reloaded(**more: Any) -> list[Row]:
@@ -173,6 +185,18 @@ def test_reload() -> None:
     assert keys(section, rows) == {"3.11/reload/leaf-100/ladewerk/ms": 11.0, "3.11/reload/leaf-2000/ladewerk/ms": 16.5, "3.11/reload/leaf-2000/ladewerk/ms-of-leaf-100": 1.5}
     rows[2]["ms"] = rows[2]["ms"][:8]
     assert "3.11/reload/leaf-2000/ladewerk/ms-of-leaf-100" not in keys(section, rows)
+
+
+def test_restarts() -> None:
+    """Beside saves, a table of their own; stock is the base."""
+    def row(key: str, **more: Any) -> Row:
+        return compared.row("reload", "3.11", "restart-json-1", "A save, until the first line", key, key, base=key == "stock", field="ms", unit="ms", **more)
+
+    rows = [*reloaded(), row("stock", ms=TEN), row("again", ms=times(1.01)), row("ladewerk-run", ms=times(0.4)), row("watchfiles", skipped="no network")]
+    section = reloading.section.SECTION
+    assert "| ladewerk-run | 4.40 | 0.400 [0.400, 0.400] ±0.010 |" in section.part(rows) and "*no network*" in section.part(rows)
+    assert keys(section, rows)["3.11/reload/restart-json-1/ladewerk-run/ms"] == 0.4
+    assert [plot.key for plot in section.plots(rows)] == ["reload", "reload-restart-json-1-3.11"]
 
 
 def test_goals_of_a_reload_are_of_the_most_modules() -> None:
