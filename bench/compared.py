@@ -67,7 +67,7 @@ def table_of(rows: Rows, group: Sequence[Row], columns: Mapping[str, Callable[[R
             continue
         against = difference_to(each, base, again, field) if first.get("added") else rows.of_base(each, field)
         lines.append([each["label"], number(Median.of(each[field]).value), against, *(column(each) for column in columns.values())])
-    return table(("", first["unit"], f"{'more than' if first['added'] else 'of'} the first", *columns), lines)
+    return table(("", first["unit"], f"{'more than' if first.get('added') else 'of'} the first", *columns), lines)
 
 
 def part(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], str]] = {}) -> str:
