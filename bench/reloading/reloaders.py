@@ -57,8 +57,8 @@ def ladewerk_watch(root, count):
 
 
 def importlib_reload(root, count):
+    sys.dont_write_bytecode = True  # else it takes the .pyc of what was there before a save within the same second
     import_all(root, count)
-    sys.dont_write_bytecode = True  # else it takes the .pyc of the last save within a second
 
     def wait(name, version, seconds):
         importlib.reload(sys.modules[name])
@@ -68,10 +68,10 @@ def importlib_reload(root, count):
 
 def ipython(root, count):
     from IPython.extensions.autoreload import ModuleReloader
+    sys.dont_write_bytecode = True
     import_all(root, count)
     reloader = ModuleReloader()
     reloader.check(check_all=True, do_reload=False)
-    sys.dont_write_bytecode = True
 
     def wait(name, version, seconds):
         reloader.check(check_all=True)
