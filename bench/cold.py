@@ -33,7 +33,8 @@ from moved import Environment, Immovable
 from pair import Failed
 from plots import Line, Plot
 from rows import Cell, Session, cells, describe, say
-from sections import Effort, Place, Row, Section
+from sections import Effort, Place, Section
+from tables import Row
 from slowdisk import Unavailable
 from stats import Median
 from tables import Rows

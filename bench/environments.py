@@ -184,7 +184,8 @@ class Environments:
     def versions(self, name: str) -> dict[str, str]:
         ask = "import json; from importlib import metadata; print(json.dumps({d.name.lower(): d.version for d in metadata.distributions()}))"
         done = subprocess.run([self.build / name / "bin/python", "-c", ask], check=True, capture_output=True, text=True)
-        return json.loads(done.stdout)
+        found: dict[str, str] = json.loads(done.stdout)
+        return found
 
 
 def bench_programs(checkout: Path, build: Path) -> Path:

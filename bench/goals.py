@@ -9,6 +9,10 @@ from stats import PAIRS, Median
 from tables import escaped, number, table
 
 
+def at_most(limit: float) -> Callable[[float], bool]:
+    return lambda found: found <= limit
+
+
 @dataclass(frozen=True)
 class Goal:
     """FOUND is a median with its interval, or what was counted; None: it was not measured, and WHY has the reason."""

@@ -73,7 +73,7 @@ def ask(place: Place, part: str, tree: Tree, env: dict[str, str], effort: Effort
     """In turns: the interpreter alone, twice, and every question."""
     title = f"A question about {tree.modules:,} modules, {'no daemon' if part == 'alone' else '`ladewerk watch` beside it'}"
     nothing = (str(place.main.python), "-P", "-c", "pass")
-    argv = {"stock": nothing, compared.AGAIN: nothing}
+    argv: dict[str, tuple[str, ...]] = {"stock": nothing, compared.AGAIN: nothing}
     argv |= {f"ladewerk-{key}": (str(place.main.python.with_name("ladewerk")), "graph", str(tree.root), *text.split()) for key, text in QUESTIONS.items()}
     labels = {"stock": "python -P -c pass", compared.AGAIN: "python -P -c pass, again", **{f"ladewerk-{key}": f"ladewerk graph {text}" for key, text in QUESTIONS.items()}}
     rows = {key: compared.row("graph", place.main.key, part, title, key, label, base=key == "stock", part=part, field="wall_ms", unit="wall ms", added=True) for key, label in labels.items()}

@@ -197,6 +197,7 @@ def put(readme: str, text: str) -> str:
 
 
 def main() -> None:
+    import drawing
     import report
     import suite
 
@@ -207,7 +208,7 @@ def main() -> None:
     options = parser.parse_args()
     document = report.modern(json.loads((options.report / "report.json").read_text()))
     figures = report.all_figures(document["rows"], suite.SECTIONS)
-    drawn = options.report / report.drawing.DIRECTORY / f"{PLOT}.svg"
+    drawn = options.report / drawing.DIRECTORY / f"{PLOT}.svg"
     refused = refusals(document, figures) + ([] if drawn.exists() else [f"its plot {PLOT} was not drawn"])
     if refused:
         sys.exit("headline.py: this report is not for the README: " + "; ".join(refused))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import contenders
 import corpus
@@ -21,7 +22,8 @@ from calls import count_syscalls
 from contenders import Bench, Contender, Workload
 from pair import Command, Failed
 from rows import Cell, Session, cells, describe, row_json, say, tagged, time_rows
-from sections import Effort, Interpreter, Place, Row
+from sections import Effort, Interpreter, Place
+from tables import Row
 from workloads import ImportLoop, Program
 
 Groups = Sequence[Sequence[Workload]]  # workloads of a group share their rounds
@@ -35,9 +37,10 @@ def session(place: Place, python: Interpreter | None = None) -> Session:
     """Of the main interpreter unless told otherwise; what was checked and warmed by one section is not again by another."""
     python = python or place.main
     key = f"session-{python.key}"
-    if key not in place.kept:
-        place.kept[key] = _session(contenders.bench(place, python), python, place.seed)
-    return place.kept[key]
+    found: Session | None = place.kept.get(key)
+    if found is None:
+        found = place.kept[key] = _session(contenders.bench(place, python), python, place.seed)
+    return found
 
 
 def _session(bench: Bench, python: Interpreter, seed: int) -> Session:
@@ -47,19 +50,21 @@ def _session(bench: Bench, python: Interpreter, seed: int) -> Session:
 
 def small_session(place: Place) -> Session:
     """In the environment with Ladewerk alone."""
-    if "session-small" not in place.kept:
+    found: Session | None = place.kept.get("session-small")
+    if found is None:
         usual = session(place)
         small = replace(usual.bench, python=usual.bench.small_python or usual.bench.python)
-        place.kept["session-small"] = replace(usual, bench=small, ready={})
-    return place.kept["session-small"]
+        found = place.kept["session-small"] = replace(usual, bench=small, ready={})
+    return found
 
 
 def trees(place: Place) -> corpus.Corpus:
     """The generated path entries and modules."""
-    if "corpus" not in place.kept:
+    found: corpus.Corpus | None = place.kept.get("corpus")
+    if found is None:
         say("corpus")
-        place.kept["corpus"] = corpus.generate(place.build / "corpus", corpus.Shape(seed=place.seed))
-    return place.kept["corpus"]
+        found = place.kept["corpus"] = corpus.generate(place.build / "corpus", corpus.Shape(seed=place.seed))
+    return found
 
 
 def programs(place: Place, fitting: Sequence[Program] = workloads.PROGRAMS) -> list[Program]:
@@ -185,7 +190,7 @@ def _fine(session: Session, loads: Sequence[Program], rivals: Sequence[Contender
     return result
 
 
-def _hyperfine(command: Command, file: Path, rounds: int) -> dict:
+def _hyperfine(command: Command, file: Path, rounds: int) -> dict[str, Any]:
     argv = ["hyperfine", "-N", "--style", "none", "--warmup", "1", "--runs", str(max(2, rounds)), "--export-json", str(file)]
     done = subprocess.run([*argv, shlex.join(command.argv)], env=dict(command.env), capture_output=True, text=True)
     if done.returncode != 0:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 _PYTHON = """\
 import json, platform, sys, sysconfig
@@ -55,7 +56,7 @@ def _filesystem(path: Path) -> str:
     return kind
 
 
-def machine(work: Path) -> dict:
+def machine(work: Path) -> dict[str, Any]:
     """The hardware and the kernel; `work` is a directory on the file system under test."""
     memory = int((_field("/proc/meminfo", "MemTotal") or "0 kB").split()[0])
     return {
@@ -119,17 +120,19 @@ def _cpu_limit() -> float | None:
     return None if quota in ("max", "-1") else round(int(quota) / int(period), 2)
 
 
-def interpreter(python: Path) -> dict:
+def interpreter(python: Path) -> dict[str, Any]:
     """Version, build flags and installed packages of an interpreter."""
-    return json.loads(subprocess.run([python, "-c", _PYTHON], check=True, capture_output=True, text=True).stdout)
+    found: dict[str, Any] = json.loads(subprocess.run([python, "-c", _PYTHON], check=True, capture_output=True, text=True).stdout)
+    return found
 
 
-def key(python: dict) -> str:
+def key(python: dict[str, Any]) -> str:
     """What an interpreter is called in reports: "3.11", "3.13t"."""
-    return ".".join(python["version"].split(".")[:2]) + "t" * python["free_threaded"]
+    major, minor, *_ = python["version"].split(".")
+    return f"{major}.{minor}{'t' if python['free_threaded'] else ''}"
 
 
-def tools() -> dict:
+def tools() -> dict[str, Any]:
     """Versions of the programs that measure; None for one that is not there."""
     return {"hyperfine": first_line("hyperfine", "--version"), "strace": first_line("strace", "--version")}
 
@@ -149,7 +152,7 @@ class Neighbours:
         usage = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         return time.monotonic(), user + nice + system + irq + softirq, steal, sum(u.ru_utime + u.ru_stime for u in usage)
 
-    def report(self) -> dict:
+    def report(self) -> dict[str, Any]:
         """Shares of the machine's CPU time, 0 to 1, and the load before the start."""
         clock, busy, stolen, own = self._now()
         capacity = (clock - self.clock) * (os.cpu_count() or 1)

@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _LEFT_OUT = shutil.ignore_patterns(
     "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "site-packages", "dist-packages", "config-*", "*.a", "*.opt-?.pyc", "*.po")
@@ -121,8 +122,9 @@ class Plan:
                 raise Immovable("this interpreter's library cannot be moved to another place")
 
 
-def _look(env: Environment) -> dict:
+def _look(env: Environment) -> dict[str, Any]:
     done = subprocess.run([env.python, "-c", _LOOK, *env.needs], capture_output=True, text=True)
     if done.returncode:
         raise Immovable(f"the environment {env.name} cannot be looked into: {(done.stderr.splitlines() or ['no message'])[-1]}")
-    return json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found

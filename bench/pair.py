@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import shlex
 import shutil
 import signal
@@ -26,7 +27,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, AnyStr, TypeVar
 
 from stats import ratios
 
@@ -112,7 +113,7 @@ def _kill_group(pid: int) -> None:
         pass
 
 
-def _reap(pid: int, timeout: float):
+def _reap(pid: int, timeout: float) -> tuple[int, resource.struct_rusage, bool]:
     """Waits for `pid`; its whole process group dies when the time is up or when we are interrupted."""
     expired = []
 
@@ -132,6 +133,12 @@ def _reap(pid: int, timeout: float):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     return status, usage, bool(expired)
+
+
+def pipe(stream: IO[AnyStr] | None) -> IO[AnyStr]:
+    """STREAM of a process that was started with a pipe there."""
+    assert stream is not None
+    return stream
 
 
 def rounds(
@@ -173,8 +180,7 @@ def rounds(
 
 def _row(name: str, samples: list[Sample], base: list[Sample]) -> str:
     columns = [name[:48].ljust(48)]
-    for get in (lambda s: s.cpu_ms, lambda s: s.wall_ms):
-        values, first = [get(s) for s in samples], [get(s) for s in base]
+    for values, first in (([s.cpu_ms for s in samples], [s.cpu_ms for s in base]), ([s.wall_ms for s in samples], [s.wall_ms for s in base])):
         ratio = ratios(values, first)
         columns.append(f"{statistics.median(values):9.1f} ms {ratio.value:6.3f} [{ratio.low:.3f}, {ratio.high:.3f}]")
     return "  ".join(columns)

@@ -187,7 +187,8 @@ def _median_mb(found: Sequence[dict[str, int]], *fields: str) -> str:
 
 
 def pss_mb(row: Row) -> float:
-    return sum(kb["all"]["Pss"] for kb in (row["parent_kb"], *row["children_kb"])) / 1024
+    kib: int = sum(kb["all"]["Pss"] for kb in (row["parent_kb"], *row["children_kb"]))
+    return kib / 1024
 
 
 def shared_cache(rows: Rows) -> float | None:

@@ -126,7 +126,7 @@ def plots(rows: Sequence[Row]) -> list[Plot]:
     return [Plot("registry", "A look-up, one thread, nothing replaced", "names", "CPU ns", lines, log_x=True)] if any(len(line.xs) > 1 for line in lines) else []
 
 
-SECTION = Section(
+SECTION: Section = Section(
     "registry", "Look-ups in shared tables", {"full": Effort(11, math.inf)}, run, part, plots, series.figures("cpu_ns"), needs=frozenset({"programs"}), parts=PARTS)
 
 if __name__ == "__main__":

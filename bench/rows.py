@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pair
 import workloads
@@ -33,7 +34,7 @@ class Cell:
     skipped: str = ""
     command: Command | None = None
     modules: frozenset[str] = frozenset()
-    check: dict = field(default_factory=dict)
+    check: dict[str, Any] = field(default_factory=dict[str, Any])
     samples: list[Sample] = field(default_factory=list)
     python: str = ""  # the interpreter's key
 
@@ -117,7 +118,7 @@ def tagged(out: str, tag: str) -> str:
     return lines[-1].removeprefix(tag + " ") if lines else ""
 
 
-def _counters(text: str) -> dict:
+def _counters(text: str) -> dict[str, Any]:
     """The groups of counters in what ladewerk.stats() printed; its other entries describe this machine."""
     try:
         stats = ast.literal_eval(text)
@@ -152,7 +153,7 @@ def _ticker(count: int) -> Callable[[int], None]:
     return lambda done: print(f"\r  round {done}/{count}", end="\n" if done == count else "\r", file=sys.stderr, flush=True)
 
 
-def describe(row: Cell) -> dict:
+def describe(row: Cell) -> dict[str, Any]:
     """What a row is about, without samples."""
     result = {
         "section": row.section,
@@ -169,7 +170,7 @@ def describe(row: Cell) -> dict:
     return {**result, "skipped": row.skipped} if row.skipped else result
 
 
-def row_json(row: Cell) -> dict:
+def row_json(row: Cell) -> dict[str, Any]:
     result = describe(row)
     if row.skipped:
         return result

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import machine
 from rows import say
@@ -67,11 +68,11 @@ class Run:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.started, self.clock, self.neighbours = datetime.now(timezone.utc), time.monotonic(), machine.Neighbours()
-        self.rows: list[dict] = []
+        self.rows: list[dict[str, Any]] = []
         self.seconds: dict[str, float] = {}
-        self.section_neighbours: dict[str, dict] = {}
+        self.section_neighbours: dict[str, dict[str, Any]] = {}
 
-    def section(self, name: str, rows: Callable[[], Iterable[dict]]) -> None:
+    def section(self, name: str, rows: Callable[[], Iterable[dict[str, Any]]]) -> None:
         say(name)
         before, neighbours = time.monotonic(), machine.Neighbours()
         try:
@@ -79,7 +80,7 @@ class Run:
         finally:
             self.seconds[name], self.section_neighbours[name] = round(time.monotonic() - before, 1), neighbours.report()
 
-    def document(self, more: Mapping[str, object]) -> dict:
+    def document(self, more: Mapping[str, object]) -> dict[str, Any]:
         options = self.options
         return {
             "format": 1,
@@ -97,7 +98,7 @@ class Run:
             "rows": self.rows,
         }
 
-    def write(self, markdown: Callable[[dict], str], more: Mapping[str, object], names: Mapping[str, str] = {}) -> None:
+    def write(self, markdown: Callable[[dict[str, Any]], str], more: Mapping[str, object], names: Mapping[str, str] = {}) -> None:
         """report.json and report.md. Error messages quote paths, and where the build directory lies is nobody's business; NAMES are those of others."""
         text = json.dumps(self.document(more), indent=1)
         for path, name in {f"{self.options.build}/": "", **names}.items():

@@ -130,7 +130,7 @@ class SlowDisk:
     def __init__(self, top: Path, programs: Path, content: Content, writable: bool = False, read_ahead: bool = False) -> None:
         self.top, self.programs, self.content, self.writable, self.read_ahead = top.resolve(), programs, content, writable, read_ahead
         self.image, self.used, self.slow, self.tree = (self.top / name for name in ("image", "used", "slow", "tree"))
-        self.server: subprocess.Popen | None = None
+        self.server: subprocess.Popen[bytes] | None = None
         self.loop, self.held = "", -1
 
     def _require(self) -> None:
@@ -166,10 +166,10 @@ class SlowDisk:
         if self.writable:  # what it begins with stays as it is
             _run("cp", "--sparse=always", "--reflink=auto", self.image, self.used)
         argv = [str(word) for word in (self.programs / "bench_delayfs", DELAY_US, self.used if self.writable else self.image, self.slow)]
-        self.server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, process_group=0)
+        self.server = server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, process_group=0)
         deadline = time.monotonic() + _PATIENCE
         while not os.path.ismount(self.slow):
-            if self.server.poll() is not None or time.monotonic() > deadline:
+            if server.poll() is not None or time.monotonic() > deadline:
                 raise Unavailable("no slow disk: the delaying file system did not start")
             time.sleep(0.05)
 
@@ -237,7 +237,7 @@ class SlowDisk:
 
     def _mean_ms(self, clients: int) -> float:
         out = _run(self.programs / "bench_randread", "--threads", str(clients), self.loop)
-        return json.loads(out)["mean_ms"]
+        return float(json.loads(out)["mean_ms"])
 
     def check(self) -> Check:
         return Check(self._mean_ms(1), self._mean_ms(CLIENTS))

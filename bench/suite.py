@@ -43,7 +43,8 @@ import workloads
 from drawing import Drawer
 from environments import Environments, Unavailable
 from rows import say
-from sections import EFFORTS, Effort, Interpreter, Place, Row, Section, why_failed
+from sections import EFFORTS, Effort, Interpreter, Place, Section, why_failed
+from tables import Row
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent

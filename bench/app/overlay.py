@@ -153,10 +153,10 @@ def daemon(overlay: Overlay, program: Program, roots: Sequence[Path]) -> Iterato
     timer = threading.Timer(START, process.kill)
     timer.start()
     try:
-        assert process.stderr is not None
-        said = process.stderr.readline()
+        errors = pair.pipe(process.stderr)
+        said = errors.readline()
         timer.cancel()
-        threading.Thread(target=process.stderr.read, daemon=True).start()
+        threading.Thread(target=errors.read, daemon=True).start()
         yield "" if "watching" in said else "no daemon: " + (said.strip().removeprefix("ladewerk: watch: ") or "it ended without a word")
     finally:
         timer.cancel()

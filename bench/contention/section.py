@@ -26,7 +26,8 @@ from contention.trees import Kind
 from figures import Figure
 from pair import Command, Failed, Sample
 from rows import say
-from sections import Effort, Interpreter, Place, Row, Section
+from sections import Effort, Interpreter, Place, Section
+from tables import Row
 from tracing.trace import why_not
 
 T = TypeVar("T")

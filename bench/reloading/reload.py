@@ -14,8 +14,10 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import compared
+from pair import pipe
 from reloading.reloaders import CONTENDERS, OURS
 from rows import say
 from tables import Row
@@ -54,8 +56,8 @@ class Contender:
     def __init__(self, ground: Ground, key: str, name: str, count: int) -> None:
         self.key, self.name, self.count = key, name, count
         self.version, self.seconds = 0, 20 if "restart" in name else 5
-        self.samples: list[dict] = []
-        self.hub: list[dict] = []
+        self.samples: list[dict[str, Any]] = []
+        self.hub: list[dict[str, Any]] = []
         self.process: subprocess.Popen[str] | None = None
         self.why_not = ground.why_not.get(name, "")
         if not self.why_not:
@@ -66,16 +68,19 @@ class Contender:
         root.mkdir()
         corpus(root, self.count)
         time.sleep(0.1)  # files that were written just now may be distrusted
-        command = [ground.pythons[self.name], "-m", "reloading.served", self.name, str(root), str(self.count)]
+        command = [str(ground.pythons[self.name]), "-m", "reloading.served", self.name, str(root), str(self.count)]
         env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(ground.state), "LADEWERK": "0", "PYTHONPATH": str(BENCH)}
         self.process = subprocess.Popen(command, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        self.why_not = json.loads(self.process.stdout.readline() or '{"error": "it has died"}').get("error", "")
+        self.why_not = json.loads(pipe(self.process.stdout).readline() or '{"error": "it has died"}').get("error", "")
 
-    def save(self, name: str, rename: bool) -> dict:
+    def save(self, name: str, rename: bool) -> dict[str, Any]:
         self.version += 1
-        self.process.stdin.write(json.dumps({"name": name, "version": self.version, "rename": rename, "seconds": self.seconds}) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline() or '{"ms": 0, "bodies": 0, "live": false, "dependants": false}')
+        assert self.process is not None
+        orders = pipe(self.process.stdin)
+        orders.write(json.dumps({"name": name, "version": self.version, "rename": rename, "seconds": self.seconds}) + "\n")
+        orders.flush()
+        found: dict[str, Any] = json.loads(pipe(self.process.stdout).readline() or '{"ms": 0, "bodies": 0, "live": false, "dependants": false}')
+        return found
 
     def try_out(self) -> None:
         """What it loses."""
@@ -105,9 +110,9 @@ class Contender:
 
     def end(self) -> None:
         if self.process is not None:
-            self.process.stdin.close()
+            pipe(self.process.stdin).close()
             self.process.wait()
-            self.process.stdout.close()
+            pipe(self.process.stdout).close()
 
 
 def turns(contenders: Sequence[Contender], saves: int, seconds: float, rng: random.Random) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 import compared
-from pair import Failed
+from pair import Failed, pipe
 from rows import say
 from tables import Row
 
@@ -37,7 +37,6 @@ class Contender:
 
     def __init__(self, root: pathlib.Path, command: Sequence[str], watches: bool) -> None:
         self.root, self.command, self.watches, self.version = root, command, watches, 0
-        self.process: subprocess.Popen[str] | None = None
         self.start()
 
     def start(self) -> None:
@@ -49,7 +48,7 @@ class Contender:
     def first_line(self) -> bool:
         """Of the version that was saved last. -> whether its modules were there already."""
         while True:
-            line = self.process.stdout.readline()
+            line = pipe(self.process.stdout).readline()
             if not line:
                 raise Failed("it has ended")
             if line.startswith(f"first line {self.version} "):
@@ -71,7 +70,7 @@ class Contender:
     def end(self) -> None:
         os.killpg(self.process.pid, signal.SIGTERM)
         self.process.wait()
-        self.process.stdout.close()
+        pipe(self.process.stdout).close()
 
 
 def contenders(top: pathlib.Path, imports: Sequence[str], which: Mapping[str, tuple[Sequence[str], bool]]) -> dict[str, Contender]:

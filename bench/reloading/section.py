@@ -9,7 +9,7 @@ from pathlib import Path
 import compared
 from environments import Unavailable, beside
 from figures import Figure
-from goals import Goal
+from goals import Goal, at_most
 from plots import Line, Plot
 from reloading import reload, restart
 from reloading.reloaders import CONTENDERS, OURS
@@ -145,7 +145,7 @@ def goals(rows: Sequence[Row]) -> list[Goal]:
     for row in _ours(main, "leaf")[-1:]:
         for share, most in ((0.5, 5), (0.99, 20)):
             text = f"a save, until its code is live, {row['count']:,} modules loaded: p{100 * share:.0f}, ms"
-            found.append(Goal(text, f"<= {most}", lambda v, most=most: v <= most, percentile(row["ms"], share)))
+            found.append(Goal(text, f"<= {most}", at_most(most), percentile(row["ms"], share)))
     return found
 
 

@@ -12,7 +12,8 @@ import registry
 from pair import Command, Failed
 from rows import say
 from scaling.curves import row_of
-from sections import Effort, Place, Row
+from sections import Effort, Place
+from tables import Row
 
 NAMES = {"quick": (100, 10_000), "headline": (100, 1000, 10_000, 100_000), "full": (100, 1000, 10_000, 100_000, 1_000_000)}
 THREADS = (1, 2, 8)  # those of micro/registry.c

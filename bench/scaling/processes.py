@@ -19,7 +19,8 @@ from pair import Command
 from rows import Cell, Session, cells, row_json, say, time_rows
 from scaling import trees
 from scaling.curves import row_of
-from sections import Effort, Place, Row
+from sections import Effort, Place
+from tables import Row
 from workloads import ImportLoop
 
 ENTRIES = {"quick": (1, 1000), "headline": (1, 30, 300, 2000), "full": (1, 3, 10, 30, 100, 300, 1000, 2000)}

@@ -19,7 +19,8 @@ from contenders import Bench, ladewerk_missing
 from pair import Failed
 from rows import say
 from scaling.curves import row_of
-from sections import Effort, Place, Row
+from sections import Effort, Place
+from tables import Row
 
 SIZES = {"quick": (10, 1000), "headline": (10, 100, 1000, 10_000), "full": (10, 100, 1000, 5000, 20_000)}
 SAVES = 3  # in each round; their median is a sample
@@ -44,20 +45,19 @@ class Asked:
     cpu_ms: list[float] = field(default_factory=list)
 
     def line(self) -> str:
-        assert self.process.stdout
         timer = threading.Timer(_PATIENCE, self.process.kill)
         timer.start()
         try:
-            return self.process.stdout.readline().strip()
+            return pair.pipe(self.process.stdout).readline().strip()
         finally:
             timer.cancel()
 
     def reload(self) -> tuple[int, int]:
         """(wall, CPU) in ns. Failed: it has ended, or serves the old module."""
-        assert self.process.stdin
+        orders = pair.pipe(self.process.stdin)
         try:
-            self.process.stdin.write("\n")
-            self.process.stdin.flush()
+            orders.write("\n")
+            orders.flush()
         except OSError as error:
             raise Failed("the process has ended") from error
         words = self.line().split()

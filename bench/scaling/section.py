@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from pair import Failed
 from scaling import curves, lookups, processes, reloads
-from sections import Effort, Place, Row, Section
+from sections import Effort, Place, Section
+from tables import Row
 
 # In the order of running: the curve, what measures it, what share of the seconds that are left it may take.
 _PARTS: list[tuple[str, Callable[[Place, Effort], list[Row]], float]] = [

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import cold
 import compared
@@ -69,11 +70,11 @@ class Row:
     scanner: Scanner
     skipped: str = ""
     sources: int | None = None
-    facts: dict = field(default_factory=dict)  # that the scanner tells about itself
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])  # that the scanner tells about itself
     samples: list[Sample] = field(default_factory=list)
     requests: list[int] = field(default_factory=list)
 
-    def json(self, python: str) -> dict:
+    def json(self, python: str) -> dict[str, Any]:
         found = compared.row("scan", python, self.part, tables.TITLES[self.part], self.scanner.key, self.scanner.label, part=self.part)
         found |= {"base": self.scanner.key == tables.BASES[self.part], "sources": self.sources, **self.facts}
         if self.skipped:
@@ -88,7 +89,7 @@ class Row:
         return found
 
 
-def tell(out: str) -> dict:
+def tell(out: str) -> dict[str, Any]:
     """The JSON object that a scanner printed; {} where it prints something else."""
     try:
         found = json.loads(out)
@@ -260,12 +261,12 @@ def run_revalidate(bench: Bench) -> list[Row]:
 _RESULT = re.compile(r"(.+?) +([\d.]+) +([\d.]+) +([\d.]+) +\[([\d.]+), ([\d.]+)\]")
 
 
-def library_alone(bench: Bench) -> list[dict]:
+def library_alone(bench: Bench) -> list[dict[str, Any]]:
     """What micro/revalidate.c measures: the C library and the loop in one process, in turns, on a tree of its own."""
     program = bench.where.programs / "bench_revalidate"
     env = {**bench.where.env(), "TMPDIR": str(bench.where.state)}
 
-    def row(key: str, label: str, **more: object) -> dict:
+    def row(key: str, label: str, **more: object) -> dict[str, Any]:
         return compared.row("scan", bench.python, "library", tables.TITLES["library"], key, label, part="library", **more)
 
     say("  measure the library alone")
@@ -309,7 +310,7 @@ RUN = {"warm": run_warm, "cold": run_cold, "latency": run_latency, "revalidate":
 
 # --- what is counted --------------------------------------------------------------------------------------------------
 
-def count_calls(bench: Bench, rivals: Sequence[Scanner]) -> dict[str, dict]:
+def count_calls(bench: Bench, rivals: Sequence[Scanner]) -> dict[str, dict[str, Any]]:
     """For each scanner, by strace: calls per entry, and how many times it asks for a file's times and size for each source; what it
     takes to start is left out. What goes through a ring is not seen."""
     if shutil.which("strace") is None:
@@ -327,7 +328,7 @@ def count_calls(bench: Bench, rivals: Sequence[Scanner]) -> dict[str, dict]:
     return found
 
 
-def _count(where: Where, scanner: Scanner, small: Tree) -> dict:
+def _count(where: Where, scanner: Scanner, small: Tree) -> dict[str, Any]:
     file = where.state / "strace.txt"
     command = scanner.command(where, small.root)
     pair.run(command)
@@ -361,7 +362,7 @@ def fresh(where: Where) -> Where:
     return where
 
 
-def measure(bench: Bench, parts: Sequence[str], counted: bool = True) -> Iterator[dict]:
+def measure(bench: Bench, parts: Sequence[str], counted: bool = True) -> Iterator[dict[str, Any]]:
     """The rows of these parts; COUNTED: with their system calls."""
     rivals = {scanner.key: scanner for part in parts if part != "revalidate" for scanner in bench.rivals[part]}
     calls = count_calls(bench, list(rivals.values())) if counted else {}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import compared
 from figures import Figure
-from goals import Goal
+from goals import Goal, at_most
 from stats import Median, differences, ratios
 from tables import Row, Rows, count_text, number, table, why
 
@@ -49,7 +49,7 @@ def goals(rows: Sequence[Row]) -> list[Goal]:
         row, nobody = (main.get("trace", workload, who) for who in (contender, "nobody"))
         if workload in main.workloads("trace"):
             lacking = row.get("skipped") or (nobody.get("skipped", "") if workload != "attach" else "")
-            found.append(Goal(f"tracing, {text}", f"<= {most:g}", lambda v, most=most: v <= most, None if lacking else of(row, nobody), why=lacking))
+            found.append(Goal(f"tracing, {text}", f"<= {most:g}", at_most(most), None if lacking else of(row, nobody), why=lacking))
     return found
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import compared
 import corpus
 from environments import Environments, Unavailable, beside
-from pair import Command, Failed, Sample, rounds
+from pair import Command, Failed, Sample, pipe, rounds
 from rows import say
 from sections import Effort, Interpreter, Place, Section
 from tables import Row
@@ -129,6 +129,13 @@ def turns(ground: Ground, load: Load, watchers: Iterable[Watcher], python: Path 
     return list(found.values())
 
 
+def _cpu_ns(sample: Sample) -> float:
+    """As the target counted it. One that did not would have ended with an error."""
+    took = inside(sample.out)
+    assert took is not None
+    return took[1]
+
+
 def measured(ground: Ground, load: Load, watchers: Iterable[Watcher], python: Path | None = None) -> list[Row]:
     """Nobody first, who is the base."""
     say(f"  {load.title}")
@@ -139,7 +146,7 @@ def measured(ground: Ground, load: Load, watchers: Iterable[Watcher], python: Pa
         if turn.missing:
             row["skipped"] = turn.missing
         else:
-            row[load.field] = [round(inside(sample.out)[1] / load.per / load.scale, 5) for sample in turn.samples]
+            row[load.field] = [round(_cpu_ns(sample) / load.per / load.scale, 5) for sample in turn.samples]
             row |= {"all_cpu_ms": [round(ms, 3) for ms in turn.all_cpu_ms], "imports": turn.seen}
             if isinstance(turn.watcher, Ladewerk):
                 row["lost"] = sum(run.lost for run in turn.watcher.seen)
@@ -159,7 +166,7 @@ class Idle:
 
     def __init__(self, ground: Ground) -> None:
         self.process = subprocess.Popen([str(ground.target), "-I", "-c", f"{SYMPY.text}print(flush=True)\ninput()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ground.env)
-        self.process.stdout.readline()
+        pipe(self.process.stdout).readline()
 
     def __enter__(self) -> int:
         return self.process.pid
@@ -252,7 +259,7 @@ def attach(ground: Ground) -> list[Row]:
         if turn.missing:
             row["skipped"] = turn.missing
         else:
-            seen = turn.watcher.seen
+            seen = turn.watcher.seen if isinstance(turn.watcher, Tracer) else []
             row |= {"attach_ms": [run.attach_ms for run in seen], "detach_ms": [run.detach_ms for run in seen], "cpu_ms": [run.cpu_ms for run in seen]}
             row |= {"peak_mib": [run.peak_kib / 1024 for run in seen], "maps_mib": [run.maps_kib / 1024 for run in seen]}
         rows.append(row)

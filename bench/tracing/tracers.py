@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pair import Failed
+from pair import Failed, pipe
 
 PATIENCE = 60.0  # seconds within which a tracer is ready, and has ended
 
@@ -162,7 +162,7 @@ class Tracer(Watcher):
             if process.returncode is None:
                 process.kill()
                 process.wait()
-            process.stderr.close()
+            pipe(process.stderr).close()
         if process.returncode:
             raise Failed(f"{self.name} ended with {process.returncode}")
         cpu = (usage.ru_utime + usage.ru_stime) * 1e3
@@ -184,7 +184,7 @@ class Ladewerk(Tracer):
     def ready(self, process: subprocess.Popen[str], out: Path) -> None:
         said = ""
         while "tracing," not in said:
-            before, said = said, process.stderr.readline()
+            before, said = said, pipe(process.stderr).readline()
             if not said:
                 raise Failed(before.strip() or f"{self.name} ended before it was ready")
 
@@ -241,7 +241,7 @@ END {{ clear(@began); }}
         until = time.monotonic() + PATIENCE
         while not (out.exists() and {"first", "last"} <= set(out.read_text().splitlines())):
             if process.poll() is not None or time.monotonic() > until:
-                raise Failed(f"{self.name}: {(process.stderr.readline() or 'not ready').strip()}" if process.returncode is not None else f"{self.name} was not ready in time")
+                raise Failed(f"{self.name}: {(pipe(process.stderr).readline() or 'not ready').strip()}" if process.returncode is not None else f"{self.name} was not ready in time")
             time.sleep(0.002)
 
     def imports(self, out: Path) -> int:

@@ -10,11 +10,12 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import compared
 import contenders
@@ -120,9 +121,9 @@ class Row:
     contender: str
     label: str
     skipped: str = ""
-    found: dict = field(default_factory=dict)
+    found: dict[str, Any] = field(default_factory=dict[str, Any])
 
-    def json(self, python: str) -> dict:
+    def json(self, python: str) -> dict[str, Any]:
         base = self.contender == tables.BASES.get(self.part)
         head = {**compared.row("watch", python, self.part, tables.TITLES[self.part], self.contender, self.label, part=self.part), "base": base}
         return {**head, "skipped": self.skipped} if self.skipped else {**head, **self.found}
@@ -308,17 +309,17 @@ def run_crowd(bench: Bench) -> list[Row]:
     return rows
 
 
-def run_startup(bench: Bench) -> list[dict]:
-    def skipped(why: str) -> list[dict]:
+def run_startup(bench: Bench) -> list[dict[str, Any]]:
+    def skipped(why: str) -> list[dict[str, Any]]:
         return [Row("startup", "watch", "Ladewerk, watch", why).json(bench.python)]
 
     if bench.where.ladewerk is None:
         return skipped(f"not installed: {bench.where.why_not}")
     place = contenders.Bench(bench.where.python, None, None, None, None, "", bench.where.state, Path.cwd())
     loops = workloads.path_loops(bench.corpus, ENTRIES)[:-1]
+    watched = contenders.Watched("watch", "Ladewerk, watch", bench.where.socket)
     rivals = [
-        contenders.Stock("stock", "stock"), contenders.Stock(compared.AGAIN, "stock, again"), contenders.Ladewerk("stat", "Ladewerk, stat"),
-        contenders.Watched("watch", "Ladewerk, watch", bench.where.socket),
+        contenders.Stock("stock", "stock"), contenders.Stock(compared.AGAIN, "stock, again"), contenders.Ladewerk("stat", "Ladewerk, stat"), watched,
         contenders.Ladewerk("frozen", "Ladewerk, frozen", "frozen"),
     ]
     with ExitStack() as stack:
@@ -327,7 +328,7 @@ def run_startup(bench: Bench) -> list[dict]:
             stack.enter_context(daemon(bench, watchers.Ladewerk("auto"), bench.corpus.entries_root))
         except (Failed, OSError) as failure:
             return skipped(str(failure))
-        attached = _how_attached(bench, place, loops[-1], rivals[3])
+        attached = _how_attached(bench, place, loops[-1], watched)
         rows = cells(Session(place, {}, {}), "startup", loops, rivals)
         say(f"  measure {len(rows)}: up to {bench.plan.startup.rounds} rounds")
         time_rows(rows, bench.plan.startup)
@@ -376,17 +377,17 @@ def sockets() -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-RUN = {"check": run_check, "startup": run_startup, "crowd": run_crowd}
+RUN: dict[str, Callable[[Bench], Sequence[Row | dict[str, Any]]]] = {"check": run_check, "startup": run_startup, "crowd": run_crowd}
 
 
-def measure(bench: Bench, parts: Sequence[str]) -> Iterator[dict]:
+def measure(bench: Bench, parts: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows of these parts, with what was done."""
     about = {
         "tree": {"directories": bench.directories, "entries": bench.directories * PER_DIRECTORY},
         "storm": {"files": bench.storm, "processes": STORM_PROCESSES, "directories": STORM_DIRECTORIES},
         "pause_ms": PAUSE_MS,
     }
-    found: list[Row | dict] = []
+    found: list[Row | dict[str, Any]] = []
     if together := [name for name in SESSIONS if name in parts]:
         found += run_sessions(bench, together)
     for name in parts:

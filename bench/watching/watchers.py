@@ -13,10 +13,11 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pair
 from pair import Command, Failed
@@ -84,17 +85,17 @@ class Running(ABC):
     pid: int
 
     @abstractmethod
-    def save(self, files: list[str], saves: int, pause_ms: int) -> dict:
+    def save(self, files: list[str], saves: int, pause_ms: int) -> dict[str, Any]:
         """written_us: of each save, from before the write until it is told; lost: how many never were."""
 
     def collect(self) -> None:
         """A storm is about to begin."""
 
     @abstractmethod
-    def compare(self, expected: Path, quiet_s: float) -> dict:
+    def compare(self, expected: Path, quiet_s: float) -> dict[str, Any]:
         """It is over. Of the files named, how many it has not told of: lost."""
 
-    def facts(self) -> dict:
+    def facts(self) -> dict[str, Any]:
         """What it says of itself."""
         return {}
 
@@ -110,11 +111,11 @@ class Watcher(ABC):
     def missing(self, where: Where) -> str: ...
 
     @abstractmethod
-    def watch(self, where: Where, *roots: Path):
+    def watch(self, where: Where, *roots: Path) -> AbstractContextManager[Running]:
         """A context with a Running. Failed if it does not come up."""
 
 
-def end(process: subprocess.Popen) -> None:
+def end(process: subprocess.Popen[str]) -> None:
     process.terminate()
     try:
         process.wait(60)
@@ -123,7 +124,7 @@ def end(process: subprocess.Popen) -> None:
         process.wait()
 
 
-def _kill_later(process: subprocess.Popen, seconds: float) -> threading.Timer:
+def _kill_later(process: subprocess.Popen[str], seconds: float) -> threading.Timer:
     """Whoever reads from it is not to wait for ever."""
     timer = threading.Timer(seconds, process.kill)
     timer.start()
@@ -131,19 +132,20 @@ def _kill_later(process: subprocess.Popen, seconds: float) -> threading.Timer:
 
 
 class _Daemon(Running):
-    def __init__(self, where: Where, process: subprocess.Popen, root: Path) -> None:
+    def __init__(self, where: Where, process: subprocess.Popen[str], root: Path) -> None:
         self.where, self.process, self.root, self.pid = where, process, root, process.pid
 
-    def status(self) -> dict:
+    def status(self) -> dict[str, Any]:
         argv = (str(self.where.ladewerk), "watch", "--status", "--json")
-        return json.loads(pair.run(Command(argv, self.where.env())).out)
+        found: dict[str, Any] = json.loads(pair.run(Command(argv, self.where.env())).out)
+        return found
 
-    def facts(self) -> dict:
+    def facts(self) -> dict[str, Any]:
         status = self.status()
         names = ("backend", "directories", "sources", "index_bytes", "watches", "unwatched", "first_seconds", "first_cpu_seconds")
         return {name: status[name] for name in names}
 
-    def save(self, files: list[str], saves: int, pause_ms: int) -> dict:
+    def save(self, files: list[str], saves: int, pause_ms: int) -> dict[str, Any]:
         return {**json.loads(pair.run(self.where.program("published", str(saves), str(pause_ms), *files), ANSWER).out), "lost": 0}
 
     def settle(self) -> None:
@@ -154,7 +156,7 @@ class _Daemon(Running):
                 raise Failed(f"{status['marked']} directories are still to be looked at after {START:.0f} s")
             time.sleep(0.1)
 
-    def compare(self, expected: Path, quiet_s: float) -> dict:
+    def compare(self, expected: Path, quiet_s: float) -> dict[str, Any]:
         """Nobody is told of files here. What programs are told is the index: it is compared with what there is, for the whole tree."""
         begun = time.monotonic()
         time.sleep(0.2)  # what has been in the queue until now is marked
@@ -184,41 +186,42 @@ class Ladewerk(Watcher):
             end(process)
 
     @staticmethod
-    def _wait(process: subprocess.Popen) -> None:
+    def _wait(process: subprocess.Popen[str]) -> None:
         timer = _kill_later(process, START)
-        said = process.stderr.readline()
+        said = pair.pipe(process.stderr).readline()
         timer.cancel()
         if "watching" not in said:
             raise Failed(said.strip().removeprefix("ladewerk: watch: ") or "ended without a word")
-        threading.Thread(target=process.stderr.read, daemon=True).start()
+        threading.Thread(target=pair.pipe(process.stderr).read, daemon=True).start()
 
 
 class _Peer(Running):
-    def __init__(self, process: subprocess.Popen, pid: int) -> None:
+    def __init__(self, process: subprocess.Popen[str], pid: int) -> None:
         self.process, self.pid = process, pid
 
-    def ask(self, **order: object) -> dict:
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
+    def ask(self, **order: object) -> dict[str, Any]:
+        orders = pair.pipe(self.process.stdin)
+        orders.write(json.dumps(order) + "\n")
+        orders.flush()
         return answer(self.process, ANSWER)
 
-    def save(self, files: list[str], saves: int, pause_ms: int) -> dict:
+    def save(self, files: list[str], saves: int, pause_ms: int) -> dict[str, Any]:
         return self.ask(do="save", files=files, saves=saves, pause_ms=pause_ms)
 
     def collect(self) -> None:
         self.ask(do="collect")
 
-    def compare(self, expected: Path, quiet_s: float) -> dict:
+    def compare(self, expected: Path, quiet_s: float) -> dict[str, Any]:
         return self.ask(do="compare", expected=str(expected), quiet_s=quiet_s)
 
 
-def answer(process: subprocess.Popen, seconds: float) -> dict:
+def answer(process: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
     timer = _kill_later(process, seconds)
-    line = process.stdout.readline()
+    line = pair.pipe(process.stdout).readline()
     timer.cancel()
     if not line:
         raise Failed(f"ended, or was stopped after {seconds:.0f} s")
-    found = json.loads(line)
+    found: dict[str, Any] = json.loads(line)
     if "error" in found:
         raise Failed(found["error"])
     return found
@@ -244,7 +247,7 @@ class Rival(Watcher):
             yield _Peer(process, answer(process, START)["pid"])
         finally:
             # It ends what it has started when its input ends.
-            process.stdin.close()
+            pair.pipe(process.stdin).close()
             try:
                 process.wait(60)
             except subprocess.TimeoutExpired:

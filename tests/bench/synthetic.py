@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sections import Row
+from tables import Row
 
 FACTS = {"version": "3.11.9", "compiler": "GCC 13", "pgo": True, "lto": True, "free_threaded": False, "debug": False, "packages": {"sympy": "1.13", "ladewerk": "0.1.0"}}
 MACHINE = {

@@ -21,7 +21,8 @@ import slowdisk
 import targets
 import workloads
 from cold import Condition
-from sections import Effort, Place, Row
+from sections import Effort, Place
+from tables import Row
 from slowdisk import Unavailable
 from stats import PAIRS
 from workloads import Program

@@ -16,7 +16,8 @@ import pytest
 from contention import locks, report, section, trees
 from contention.latencies import bucket, histogram, percentiles_us, pooled
 from pair import Failed
-from sections import Effort, Interpreter, Place, Row
+from sections import Effort, Interpreter, Place
+from tables import Row
 from stats import percentile
 
 STORM = section.STORM

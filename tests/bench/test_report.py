@@ -20,7 +20,8 @@ from drawing import Drawer
 from figures import Figure
 from goals import Goal, goals_table
 from head import warnings
-from sections import Row, Section
+from sections import Section
+from tables import Row
 from stats import Median, Verdict
 from synthetic import FACTS, document, row, timed
 from tables import count_text, ratio_text, signed

@@ -15,7 +15,8 @@ import stats
 from pair import Command, Failed
 from scaling import curves, lookups, processes, reloads, section, trees
 from scaling.curves import CURVES, row_of
-from sections import Effort, Place, Row
+from sections import Effort, Place
+from tables import Row
 
 ROUNDS = 9
 XS = (1, 10, 100)

@@ -20,7 +20,8 @@ import suite
 import workloads
 from environments import Environments, Unavailable, directory, fingerprint, last_error
 from pythons import Found, Unfit
-from sections import EFFORTS, NEEDS, Effort, Interpreter, Place, Row, Section
+from sections import EFFORTS, NEEDS, Effort, Interpreter, Place, Section
+from tables import Row
 
 SUITE = Path(suite.__file__)
 
