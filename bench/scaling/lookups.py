@@ -46,7 +46,7 @@ def _measure(program: Path, sizes: Sequence[int], effort: Effort, seed: int) -> 
         for names in order:
             for seen, again in ((_run(program, names), False), (_run(program, names, base), True)):
                 for (name, threads, swaps), samples in seen.items():
-                    if swaps == 0:
+                    if swaps == 0 and name in _WHO:  # the program's own control is of Ladewerk, not of the base
                         found.setdefault((_AGAIN if again else _WHO[name], threads, names), []).extend(samples)
         if done + 1 >= pair.MINIMUM and time.monotonic() > end:
             break

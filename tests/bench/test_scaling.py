@@ -159,11 +159,11 @@ def test_lookups_without_the_programs(place: Place) -> None:
 
 
 def test_lookups(place: Place, tmp_path: Path) -> None:
-    """What the program prints becomes the samples of one thread, and of most names; with swaps is another question."""
+    """What the program prints becomes the samples of one thread, and of most names; with swaps, and its own control, are another question."""
     program = tmp_path / "bench_registry"
     program.write_text(f"#!{sys.executable}\n" + '''import sys
 names = int(sys.argv[1])
-for who in sys.argv[4:] or ["ladewerk", "mutex + hash"]:
+for who in sys.argv[4:] or ["ladewerk", "again", "mutex + hash"]:
     for threads in (1, 2, 8):
         for swaps in (0, 100):
             print(who, threads, swaps, 0, 1000, 1000 * names // threads, 1000 * names * (1 + swaps), 0, swaps, sep="\\t")
