@@ -215,10 +215,11 @@ def shown_anew(name: str) -> tuple[str, list[Line]]:
 
 def revisions_compared(options: argparse.Namespace) -> tuple[str, list[Line], bool]:
     """Markdown, its lines, and whether all was measured."""
-    options.output = options.output or Path(__file__).parent / "results" / f"{datetime.now(timezone.utc):%Y-%m-%dT%H%M%SZ}-compare"
+    options.output = options.output or suite.RESULTS / f"{datetime.now(timezone.utc):%Y-%m-%dT%H%M%SZ}-compare"
     running.end_in_order()
     with ExitStack() as stack:
         stack.callback(os.close, running.alone(options.build))
+        running.check_output(options.output)
         document = compare_revisions(options)
     say(f"written: {options.output}/report.md and report.json")
     return markdown(document), measuring.lines(document["rows"]), not document["interrupted"]

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
@@ -42,9 +43,15 @@ class Ended(SystemExit):
     """Somebody ends us."""
 
 
+def program() -> str:
+    """What the user has started: run.sh starts suite.py, scan.sh scan.py."""
+    name = Path(sys.argv[0]).name
+    return "run.sh" if name == "suite.py" else name.replace(".py", ".sh")
+
+
 def end_in_order() -> None:
     """What was started and mounted is ended and taken away as well when somebody ends us."""
-    name = Path(sys.argv[0]).name
+    name = program()
 
     def end(number: int, frame: object) -> None:
         raise Ended(f"{name}: {'hung up' if number == signal.SIGHUP else 'terminated'}")
@@ -54,14 +61,30 @@ def end_in_order() -> None:
 
 
 def alone(build: Path) -> int:
-    """A lock, until it is closed: two runs would take away each other's trees and disks."""
-    build.mkdir(parents=True, exist_ok=True)
-    file = os.open(build / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """A lock, until it is closed: two runs would take away each other's trees and disks. SystemExit: somebody has it, or nothing can be written there."""
+    try:
+        build.mkdir(parents=True, exist_ok=True)
+        file = os.open(build / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        sys.exit(f"{program()}: nothing can be written into the build directory {build}: {error.strerror}; give --build another one")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        sys.exit(f"{Path(sys.argv[0]).name}: another run uses this build directory; give --build another one")
+        sys.exit(f"{program()}: another run uses this build directory; give --build another one")
     return file
+
+
+def check_output(output: Path) -> None:
+    """SystemExit: no report can be written into OUTPUT, which is better known before a quarter of an hour than after it."""
+    new = not output.exists()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output) as file:
+            file.write(b"\n")
+        if new:
+            output.rmdir()
+    except OSError as error:
+        sys.exit(f"{program()}: nothing can be written into {output}: {error.strerror}; give -o another directory")
 
 
 class Run:
@@ -103,6 +126,12 @@ class Run:
         text = json.dumps(self.document(more), indent=1)
         for path, name in {f"{self.options.build}/": "", **names}.items():
             text = text.replace(path, name)
-        self.options.output.mkdir(parents=True, exist_ok=True)
-        (self.options.output / "report.json").write_text(text + "\n")
-        (self.options.output / "report.md").write_text(markdown(json.loads(text)))
+        output = self.options.output
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            (output / "report.json").write_text(text + "\n")
+            (output / "report.md").write_text(markdown(json.loads(text)))
+        except OSError as error:
+            kept = Path(tempfile.mkdtemp(prefix="ladewerk-report-"), "report.json")
+            kept.write_text(text + "\n")
+            sys.exit(f"{program()}: {output}: {error.strerror}; what was measured is in {kept}")

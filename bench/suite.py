@@ -48,6 +48,7 @@ from tables import Row
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent
+RESULTS = HERE / "results"
 
 # What takes the whole command line when it is given: module.main(arguments), which returns the exit status.
 MODES = {"--app": "app.__main__", "--compare": "compare"}
@@ -299,6 +300,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     running.end_in_order()
     with ExitStack() as stack:
         stack.callback(os.close, running.alone(options.build))
+        running.check_output(options.output or RESULTS)
         work = chosen(options)
         place = make_place(options, frozenset().union(*(section.needs for section, _ in work)))
         drawer = Drawer(None) if options.no_plots else Drawer.found(options.build)
@@ -318,7 +320,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def with_facts(options: argparse.Namespace, place: Place) -> argparse.Namespace:
     """What running.Run wants to be told."""
     options.quick, options.revision, options.why_not = place.effort == "quick", environments.revision(CHECKOUT), place.main.missing
-    options.output = options.output or HERE / "results" / f"{datetime.now(timezone.utc):%Y-%m-%dT%H%M%SZ}-py{place.main.key}"
+    options.output = options.output or RESULTS / f"{datetime.now(timezone.utc):%Y-%m-%dT%H%M%SZ}-py{place.main.key}"
     return options
 
 

@@ -380,6 +380,7 @@ def main() -> None:
     running.end_in_order()
     with ExitStack() as stack:
         stack.callback(os.close, running.alone(options.build))
+        running.check_output(options.output)
         run, where = running.Run(options), fresh(Where(options.programs, options.bare_python, options.ladewerk, options.why_not, options.build / "state"))
         slowdisk.clean(options.build / "slow")
         efforts = dict(QUICK if options.quick else FULL)

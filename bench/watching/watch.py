@@ -402,6 +402,7 @@ def main() -> None:
     running.end_in_order()
     with ExitStack() as stack:
         stack.callback(os.close, running.alone(options.build))
+        running.check_output(options.output)
         run, python = running.Run(options), machine.interpreter(options.python)
         place = stack.enter_context(sockets())
         where = fresh(Where(options.programs, options.python, options.peers_python, options.ladewerk, options.why_not, options.build / "state", place))

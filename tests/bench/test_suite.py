@@ -68,6 +68,17 @@ def test_nonsense_is_refused(argv: list[str], capsys: pytest.CaptureFixture[str]
     assert "error" in capsys.readouterr().err
 
 
+def test_places_that_cannot_be_written_are_said_first(tmp_path: Path) -> None:
+    """Before anything is measured, and without leaving anything behind."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit, match="--build"):
+        running.alone(tmp_path / "file/build")
+    with pytest.raises(SystemExit, match="-o another"):
+        running.check_output(tmp_path / "file/out")
+    running.check_output(tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_command_line_has_no_paths() -> None:
     assert suite.command_line(["--quick", "-o", "/home/somebody/out", "--python", "/opt/x/bin/python3.12"]) == "bench/run.sh --quick -o out --python python3.12"
 
@@ -256,6 +267,16 @@ def run(tmp_path: Path) -> running.Run:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place([PYTHON], tmp_path, tmp_path / "state", None, "full")
+
+
+def test_what_was_measured_is_kept_when_it_cannot_be_written(run: running.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    run.options.output, run.options.quick, run.options.revision, run.options.why_not = tmp_path / "file" / "out", True, "", ""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit, match="ladewerk-report-"):
+        run.write(lambda document: "", {})
+    (kept,) = tmp_path.glob("ladewerk-report-*/report.json")
+    assert json.loads(kept.read_text())["rows"] == []
 
 
 def test_failing_section_is_a_row(run: running.Run, place: Place) -> None:
