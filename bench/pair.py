@@ -63,6 +63,11 @@ class Sample:
     out: str
 
 
+def own_peak_mb() -> float:
+    """Below this `rss_mb` of no sample is: the kernel keeps the peak of a process across exec, and that of what we start begins with ours."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def _empty(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(mode=0o700, parents=True)

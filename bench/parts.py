@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from stats import Median, differences, outliers, ratios
 from tables import (
-    Cell, Row, Rows, by_python, count_text, difference_to, each_python, escaped, matrix, median_text, number, ratio_text, rounds_of, same_contenders, served,
+    Cell, Row, Rows, by_python, count_text, difference_to, each_python, escaped, matrix, median_text, number, ratio_text, rounds_of, rss_text, same_contenders, served,
     signed, table, times_text, why,
 )
 
@@ -99,7 +99,7 @@ def _program_table(rows: Rows, section: str, load: str) -> str:
             continue
         lines.append((
             row["label"], median_text(row, "cpu_ms"), rows.of_base(row, "cpu_ms"), median_text(row, "wall_ms"), rows.of_base(row, "wall_ms"),
-            median_text(row, "rss_mb"), _private_text(row), str(row["check"].get("modules", "")), served(row),
+            rss_text(row), _private_text(row), str(row["check"].get("modules", "")), served(row),
         ))
     return table(("", "CPU, ms", "of stock", "wall, ms", "of stock", "RSS, MB", "private (anonymous), MB", "modules", "served"), lines)
 

@@ -177,6 +177,7 @@ def row_json(row: Cell) -> dict[str, Any]:
     result["wall_ms"] = [round(s.wall_ms, 4) for s in row.samples]
     result["cpu_ms"] = [round(s.cpu_ms, 4) for s in row.samples]
     result["rss_mb"] = [round(s.rss_mb, 1) for s in row.samples]
+    result["rss_floor_mb"] = round(pair.own_peak_mb(), 1)
     timed = [inside for s in row.samples if (inside := workloads.inside(s.out)) is not None]
     if timed:
         result["inside_wall_ms"] = [round(t[0] / 1e6, 5) for t in timed]

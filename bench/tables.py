@@ -134,6 +134,12 @@ def median_text(row: Row, field: str, scale: float = 1.0) -> str:
     return number(statistics.median(row[field]) * scale) if field in row else ""
 
 
+def rss_text(row: Row) -> str:
+    """A process that is no larger than the benchmark itself cannot be told from it: what is started has its starter's peak from the beginning."""
+    known = "rss_mb" not in row or min(row["rss_mb"]) > 1.05 * row.get("rss_floor_mb", 0.0)
+    return median_text(row, "rss_mb") if known else f"at most {median_text(row, 'rss_mb')}"
+
+
 def escaped(text: str) -> str:
     """Within a cell."""
     return text.replace("|", "\\|")

@@ -96,6 +96,11 @@ class App:
         found = sorted({*self.roots, *(Path(library).resolve() for library in self.program.python.libraries)})
         return [root for root in found if not any(root != other and root.is_relative_to(other) for other in found)]
 
+    def look_again(self) -> None:
+        """Stock Python once more: what differs now may differ there as well, only more seldom than in the runs before."""
+        outcomes = [self.stock, *(outcome.observe(Command(self.program.argv(), self.overlay.stock()), self.timeout) for _ in range(CHECKS))]
+        self.alike = outcome.looser(self.alike, outcome.how_alike(outcomes) or self.alike)
+
     def probed(self, env: Mapping[str, str], file: Path) -> str:
         """One run with a probe in it, which leaves FILE. Why it did not, or nothing."""
         file.unlink(missing_ok=True)
@@ -105,7 +110,7 @@ class App:
             return str(failure)
         if found.status != self.stock.status:
             return f"with the probe {found.words()}, without {self.stock.words()}"
-        return "" if file.exists() else "the program ends by os._exit(), a signal or another program: the probe could not write what it saw"
+        return "" if file.exists() else "nothing was written: the program ends by os._exit(), a signal or another program, or imports nothing"
 
     def probe(self, kind: str, effort: Effort) -> tuple[list[dict[str, Any]], str]:
         """What runs with the probe have written, or why there is nothing."""
@@ -147,6 +152,8 @@ def check(app: App, way: Way) -> str:
     try:
         for _ in range(2):
             found = outcome.observe(way.command(app.program), app.timeout)
+            if outcome.difference(app.stock, found, app.alike):
+                app.look_again()
             if differs := outcome.difference(app.stock, found, app.alike):
                 return f"{differs}: not timed"
     except (Failed, OSError) as failure:
@@ -175,6 +182,7 @@ def timed_rows(app: App, ways: Sequence[Way], effort: Effort, seed: int) -> list
         else:
             for name in ("wall_ms", "cpu_ms", "rss_mb"):
                 row[name] = [round(getattr(sample, name), 4) for sample in samples[way.key]]
+            row["rss_floor_mb"] = round(pair.own_peak_mb(), 1)
         rows.append(row)
     return rows
 
@@ -218,8 +226,11 @@ def analysed_rows(app: App, effort: Effort) -> list[Row]:
 # --- the whole -----------------------------------------------------------------------------------------------------------
 
 
-def notes(program: Program, environ: Mapping[str, str], why_not: str) -> list[str]:
+def notes(program: Program, environ: Mapping[str, str], why_not: str, stock: Outcome) -> list[str]:
     found = []
+    if stock.status:
+        last = stock.err.decode(errors="replace").strip().rpartition("\n")[2].strip()
+        found.append(f"With stock Python the program ends with {stock.words()}{last and f' ({last})'}: is that what is to be measured?")
     if program.python.ladewerk and not why_not:
         found.append("The program's environment has a Ladewerk of its own; the one that is measured is this checkout's.")
     if environ.get("PYTHONDONTWRITEBYTECODE") or any(word.startswith("-") and not word.startswith(("--", "-W", "-X")) and "B" in word for word in program.options):
@@ -234,7 +245,7 @@ def about(app: App, options: argparse.Namespace) -> dict[str, Any]:
     version = "the one in --ladewerk" if options.ladewerk else options.revision or "this checkout"
     return {
         "command": app.program.text, "does": does, "ladewerk": f"none: {options.why_not}" if options.why_not else version,
-        "roots": [shown.place(str(root)) for root in app.roots], "notes": notes(app.program, app.overlay.environ, app.overlay.why_not), "effort": options.effort,
+        "roots": [shown.place(str(root)) for root in app.roots], "notes": notes(app.program, app.overlay.environ, app.overlay.why_not, app.stock), "effort": options.effort,
     }
 
 
@@ -266,14 +277,15 @@ def ladewerk(program: Program, options: argparse.Namespace) -> tuple[Path | None
 
 def run(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     program = command.parse(options.app, environ)
+    options.output = options.output or HERE / "results" / f"{datetime.now(timezone.utc):%Y-%m-%dT%H%M%SZ}-app"
     running.end_in_order()
     with ExitStack() as stack:
         stack.callback(os.close, running.alone(options.build))
+        running.check_output(options.output)
         state = options.build / "app"
         shutil.rmtree(state, ignore_errors=True)
         where, options.why_not = ladewerk(program, options)
         options.quick, options.revision = options.effort == "quick", environments.revision(CHECKOUT)
-        options.output = options.output or HERE / "results" / f"{datetime.now(timezone.utc):%Y-%m-%dT%H%M%SZ}-app"
         started = running.Run(options)
         sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ladewerk-")))
         made = overlay.make(state, sockets, where, options.why_not, environ, program.python.executable)
@@ -282,8 +294,8 @@ def run(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
         interrupted = ""
         try:
             started.section("app", lambda: measure(app, options))
-        except KeyboardInterrupt:
-            interrupted = "interrupted"
+        except (KeyboardInterrupt, running.Ended) as end:
+            interrupted = str(end) or "interrupted"
         facts = machine.interpreter(Path(program.python.executable))
         started.write(page.markdown, {"python": facts, "app": about(app, options), "interrupted": interrupted})
     print((options.output / "report.md").read_text(), end="")

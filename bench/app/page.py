@@ -14,7 +14,7 @@ from figures import Figure
 from head import care, machine_table, unrest
 from report import show
 from stats import Median
-from tables import Row, Rows, escaped, number, rounds_of, table, why
+from tables import Row, Rows, escaped, number, rounds_of, rss_text, table, why
 
 SHOWN = 15  # lines of a table of statements
 Document = dict[str, Any]
@@ -60,7 +60,7 @@ def timing_part(rows: Sequence[Row]) -> str:
             lines.append((row["label"], why(row), "", "", "", ""))
             continue
         cells = [text for field in ("wall_ms", "cpu_ms") for text in (number(statistics.median(row[field])), found.of_base(row, field))]
-        lines.append((row["label"], *cells, number(statistics.median(row["rss_mb"]))))
+        lines.append((row["label"], *cells, rss_text(row)))
     return table(("", "wall ms", "of stock", "CPU ms", "of stock", "RSS, MB"), lines)
 
 
@@ -70,6 +70,9 @@ def _served(rows: Sequence[Row]) -> str:
 
 
 def share_text(row: Row) -> str:
+    if statistics.median(row["imports_ms"]) > statistics.median(row["elapsed_ms"]):
+        return (f"With stock Python {row['modules']} imports take {interval(row['imports_ms'])} ms, summed over threads that import at the same time and wait for each other; "
+                f"the program takes {interval(row['elapsed_ms'])} ms, the start of the interpreter left out.\n")
     share = Median.of([ms / elapsed for ms, elapsed in zip(row["imports_ms"], row["elapsed_ms"], strict=True)])
     return (f"With stock Python {row['modules']} imports take {interval(row['imports_ms'])} ms of {interval(row['elapsed_ms'])} ms, the start of the interpreter "
             f"left out: {100 * share.value:.0f} %. No accelerator of imports can save more.\n")
@@ -139,6 +142,8 @@ def lazy_part(rows: Sequence[Row]) -> str:
     if not found:
         return ""
     whole, *some = found
+    if not whole["of"]:
+        return "Nothing is imported.\n"
     listed = [sum(values) for values in zip(*(row["saves_ms"] for row in some), strict=True)] or [0.0] * len(whole["saves_ms"])
     rest = max(0.0, statistics.median(whole["saves_ms"]) - statistics.median(listed))
     text = (

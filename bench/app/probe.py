@@ -270,7 +270,10 @@ def graph():
             use(name, who)
 
     def __import__(name, globals=None, locals=None, fromlist=(), level=0):
-        frame = sys._getframe(1)
+        try:
+            frame = sys._getframe(1)
+        except ValueError:  # the interpreter itself imports: runpy, for -m
+            return import_statement(name, globals, locals, fromlist, level)
         names, in_function = tuple(fromlist or ()), frame.f_code.co_name != "<module>"
         if not statements.is_new(frame.f_code, frame.f_lasti, name, names, level, in_function and importing()):
             return import_statement(name, globals, locals, fromlist, level)

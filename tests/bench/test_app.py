@@ -13,12 +13,13 @@ from pathlib import Path
 import pair
 import pytest
 from app import command, outcome, overlay, page
-from app.__main__ import App, check, look
+from app.__main__ import App, check, look, notes
 from app.analysis import PHASES, Shown, read_record, stock_split
 from app.command import Interpreter, Program, Refused
 from app.outcome import Alike, Outcome
 from pair import Command
 from stats import differences
+from tables import rss_text
 
 BENCH = Path(command.__file__).parents[1]
 SITE = Path(sysconfig.get_path("platlib"))
@@ -110,6 +111,7 @@ def test_interpreters_are_asked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("first", "second", "alike"), [
     (b"one\n", b"one\n", Alike.EXACT),
+    (b"1 passed in 0.01s\n", b"1 passed in 12.5s\n", Alike.EXACT),
     (b"took 1.5 s at 0x7f\n", b"took 22.75 s at 0x80a\n", Alike.NUMBERS),
     (b"a 1\nb\n", b"b\na 2\n", Alike.LINES),
     (b"a\n", b"b\n", Alike.STATUS),
@@ -290,6 +292,33 @@ def test_who_differs_is_not_timed(tmp_path: Path) -> None:
     assert check(app, ways["ladewerk-stat"]) == "output differs from stock Python's (line 1): not timed"
 
 
+def test_stock_python_is_asked_again_before_a_way_is_blamed(tmp_path: Path) -> None:
+    """A program that says something else from its fifth run on, whoever runs it."""
+    (tmp_path / "count").write_text("")
+    (tmp_path / "counts.py").write_text(f"f = open({str(tmp_path / 'count')!r}, 'a')\nf.write('x')\nprint('few' if f.tell() < 5 else 'x' * f.tell())\n")
+    python = command.ask(sys.executable, os.environ)
+    program = Program("counts.py", python, (), (str(tmp_path / "counts.py"),))
+    made = overlay.make(tmp_path / "state", tmp_path, None, "none", os.environ, python.executable)
+    stock, alike = look(program, made.stock(), 60)
+    app = App(program, [], made, 60, stock, alike)
+    assert alike is Alike.EXACT
+    assert check(app, next(way for way in overlay.ways(made, program, "", "") if way.key == "again")) == ""
+    assert app.alike is Alike.STATUS
+
+
+@pytest.mark.parametrize("kind", ["times", "split", "graph"])
+def test_modules_can_be_run(tmp_path: Path, kind: str) -> None:
+    """For -m the interpreter itself imports, with no frame that asks."""
+    (tmp_path / "tool.py").write_text("import json\nprint(json.dumps(1))\n")
+    python = command.ask(sys.executable, os.environ)
+    made = overlay.make(tmp_path / "state", tmp_path, None, "none", os.environ, python.executable)
+    env = made.environment(f"probe:{kind}:{tmp_path}/record")
+    found = outcome.observe(Command((python.executable, "-m", "tool"), {**env, "PYTHONPATH": f"{env['PYTHONPATH']}{os.pathsep}{tmp_path}"}), 60)
+    assert (found.status, found.out) == (0, b"1\n"), found.err
+    record = read_record(tmp_path / "record")
+    assert record and "json" in str(record["modules" if kind == "graph" else "imports"])
+
+
 def test_what_does_not_end_is_refused(tmp_path: Path) -> None:
     (tmp_path / "server.py").write_text("import threading\nthreading.Event().wait()\n")
     program = Program("server.py", command.ask(sys.executable, os.environ), (), (str(tmp_path / "server.py"),))
@@ -314,6 +343,29 @@ def test_what_is_missing_has_its_reason(report: tuple[dict, str]) -> None:
             for section in ("app", "app-split", "app-imports", "app-drop")]
     text = page.markdown({**report[0], "rows": [*kept, *none]})
     assert all(f"*{row['skipped']}*" in text for row in none)
+
+
+def test_memory_that_may_be_the_benchmarks_own() -> None:
+    """A process begins with the peak of who starts it."""
+    big = b"x" * 50_000_000
+    assert pair.run(Command(("/bin/true",), {})).rss_mb > len(big) / 2**20
+    assert pair.own_peak_mb() > len(big) / 2**20
+    assert rss_text({"rss_mb": [60.0, 61.0, 62.0], "rss_floor_mb": 30.0}) == "61.0"
+    assert rss_text({"rss_mb": [30.0, 30.1, 30.2], "rss_floor_mb": 30.0}) == "at most 30.1"
+
+
+def test_imports_of_many_threads_are_no_share() -> None:
+    row = {"modules": 9, "imports_ms": [300.0] * 9, "elapsed_ms": [100.0] * 9}
+    assert "%" not in page.share_text(row) and "threads" in page.share_text(row)
+    assert "33 %" in page.share_text({**row, "imports_ms": [33.0] * 9})
+
+
+def test_a_program_that_fails_is_pointed_out() -> None:
+    python = Interpreter("python3", "python3", (3, 12, 1), False, (), None)
+    program = Program("x", python, (), ("x.py",))
+    (said,) = notes(program, {}, "", Outcome(1, b"", b"Traceback\nValueError: no\n"))
+    assert "exit status 1" in said and "ValueError: no" in said
+    assert notes(program, {}, "", Outcome(0, b"", b"ValueError: no\n")) == []
 
 
 def test_the_split_is_of_one_run() -> None:
