@@ -19,25 +19,22 @@ from pathlib import Path
 
 import contenders
 import daemon
-import imports
 import moved
 import pair
-import parts
 import series
 import slowdisk
-import targets
 import workloads
 from contenders import Absent, Bench, Contender, Watched
 from figures import Figure
+from importing import goals, measuring, tables
 from moved import Environment, Immovable
 from pair import Failed
 from plots import Line, Plot
 from rows import Cell, Session, cells, describe, say
 from sections import Effort, Place, Section
-from tables import Row
 from slowdisk import Unavailable
 from stats import Median
-from tables import Rows
+from tables import Row, Rows
 from workloads import Program
 
 _DROP = Path("/proc/sys/vm/drop_caches")
@@ -79,14 +76,14 @@ def _dropped(place: Place, loads: Sequence[Program]) -> Iterator[Condition]:
     """Everything is where it is, and nothing of it in memory."""
     if why := cannot_evict():
         raise Unavailable(why)
-    session = imports.session(place)
+    session = measuring.session(place)
     yield Condition(session, session.bench, _library(session.bench.python), evict, daemon_first=True)
 
 
 @contextmanager
 def _slow(place: Place, loads: Sequence[Program]) -> Iterator[Condition]:
     """All that programs read is on a disk that needs 0.5 ms for a request."""
-    session = imports.session(place)
+    session = measuring.session(place)
     if place.programs is None:
         raise Unavailable(f"no slow disk: bench/micro could not be built: {place.no_programs}")
     plan = _plan(session.bench, loads)
@@ -148,7 +145,7 @@ def run(place: Place, effort: Effort) -> list[Row]:
 
 def _loads(place: Place) -> Sequence[Program]:
     """Short efforts have the smaller one: nine rounds of both conditions take a minute and a half."""
-    return imports.programs(place, workloads.COLD if place.effort == "full" or place.chosen else workloads.COLD[-1:])
+    return measuring.programs(place, workloads.COLD if place.effort == "full" or place.chosen else workloads.COLD[-1:])
 
 
 def _rivals(place: Place) -> list[Contender]:
@@ -250,7 +247,7 @@ def _flat(rows: Sequence[Row]) -> list[Row]:
     found = []
     for row in rows:
         for key, samples in row.get("cold", {}).items():
-            title = f"{row['title']}, {parts.CONDITIONS[key]}"
+            title = f"{row['title']}, {tables.CONDITIONS[key]}"
             found.append({**row, "workload": f"{row['workload']}-{key}", "title": title, "cold_wall_ms": samples["cold_ms"]})
     return found
 
@@ -258,7 +255,7 @@ def _flat(rows: Sequence[Row]) -> list[Row]:
 def part(rows: Sequence[Row]) -> str:
     checks = [slowdisk.Check(**row["check"]["disk"]) for row in rows if "disk" in row.get("check", {})]
     said = f"The slow disk answered one reader in {checks[0].one_ms:.2f} ms, and {slowdisk.CLIENTS} of them {checks[0].at_once:.0f} times as often.\n" if checks else ""
-    return "\n".join(filter(None, (parts.cold(rows), said)))
+    return "\n".join(filter(None, (tables.cold(rows), said)))
 
 
 def figures(rows: Sequence[Row]) -> list[Figure]:
@@ -272,16 +269,16 @@ def plots(rows: Sequence[Row]) -> list[Plot]:
     """What cold caches and slow requests add, in ms."""
     main = Rows.of_main(rows)
     places = [(load, key) for key in CONDITIONS for load in main.workloads("cold")]
-    names = [f"{main.title('cold', load)}, {parts.CONDITIONS[key]}" for load, key in places]
+    names = [f"{main.title('cold', load)}, {tables.CONDITIONS[key]}" for load, key in places]
     lines = []
     for contender, label in {row["contender"]: row["label"] for row in main.section("cold")}.items():
-        there = [(n, Median.of(found)) for n, (load, key) in enumerate(places) if (found := parts.added(main.get("cold", load, contender), key))]
+        there = [(n, Median.of(found)) for n, (load, key) in enumerate(places) if (found := tables.added(main.get("cold", load, contender), key))]
         if there and contender != "again":
             lines.append(Line.of(label, [n for n, _ in there], [median for _, median in there], series.kind(contender)))
     return [Plot("cold", "What cold caches and slow requests add", "", "wall ms more than warm", lines, names=names)] if lines else []
 
 
 SECTION = Section(
-    "cold", "Cold and slow storage", {"headline": Effort(9, 90), "full": Effort(11, 600)}, run, part, plots, figures, targets.cold,
+    "cold", "Cold and slow storage", {"headline": Effort(9, 90), "full": Effort(11, 600)}, run, part, plots, figures, goals.cold,
     needs=frozenset({"packages", "pycds", "programs"}), parts=tuple(CONDITIONS),
 )

@@ -52,7 +52,7 @@ class Bench:
         return {**self.env(), "LADEWERK": "0"}
 
 
-INSIDE = ("dictfinder.py", "packfinder.py", "packrecord.py", "lazyfinder.py", "ziprecord.py", "forked.py")  # those modules of ours that are in `cwd`
+INSIDE = sorted(Path(__file__).with_name("inside").glob("*.py"))  # those modules of ours that are in `cwd`
 
 
 def bench(place: Place, python: Interpreter) -> Bench:
@@ -132,7 +132,7 @@ class Absent(Contender):
 
 
 class DictFinder(Contender):
-    """bench/dictfinder.py with a table built before the run; found first because it lies in the working directory."""
+    """inside/dictfinder.py with a table built before the run; found first because it lies in the working directory."""
 
     def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
         path = workload.path if isinstance(workload, ImportLoop) else ()
@@ -144,7 +144,7 @@ class DictFinder(Contender):
 
 
 class PackFloor(Contender):
-    """bench/packfinder.py with a file that packrecord.py wrote from one run of the program."""
+    """inside/packfinder.py with a file that packrecord.py wrote from one run of the program."""
 
     def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
         file = bench.state / f"packfinder-{workload.key}.pack"

@@ -25,9 +25,7 @@ import contention.section
 import engines
 import environments
 import graph
-import imports
 import machine
-import parts
 import pythons
 import registry
 import reloading.section
@@ -36,12 +34,12 @@ import running
 import scaling.section
 import scanning.section
 import series
-import targets
 import tracing.trace
 import watching.section
 import workloads
 from drawing import Drawer
 from environments import Environments, Unavailable
+from importing import figures, goals, measuring, tables
 from rows import say
 from sections import EFFORTS, Effort, Interpreter, Place, Section, why_failed
 from tables import Row
@@ -68,35 +66,35 @@ _INSIDE = series.figures("inside_wall_ms", "cpu_ms")
 # In the order of running. A section of a room of its own is one line here.
 SECTIONS: list[Section] = [
     Section(
-        "startup", "Start-up", _efforts((20, 8), (60, 25), (100, 60)), imports.run_startup, parts.startup,
-        series.startup, series.figures(*_TIMES), targets.startup, frozenset({"small"})),
+        "startup", "Start-up", _efforts((20, 8), (60, 25), (100, 60)), measuring.run_startup, tables.startup,
+        figures.startup, series.figures(*_TIMES), goals.startup, frozenset({"small"})),
     Section(
-        "paths", "Modules behind many path entries", _efforts((3, 14), (9, 45), (11, 150)), imports.run_paths, parts.paths,
-        series.paths, _INSIDE, targets.paths),
+        "paths", "Modules behind many path entries", _efforts((3, 14), (9, 45), (11, 150)), measuring.run_paths, tables.paths,
+        figures.paths, _INSIDE, goals.paths),
     Section(
-        "modules", "One-line modules in one package", _efforts((5, 8), (25, 30), (25, 60)), imports.run_modules, parts.modules,
-        series.modules, _INSIDE, targets.modules),
+        "modules", "One-line modules in one package", _efforts((5, 8), (25, 30), (25, 60)), measuring.run_modules, tables.modules,
+        figures.modules, _INSIDE, goals.modules),
     Section(
-        "programs", "Programs, whole process", _efforts((9, 50), (9, 200), (15, 900)), imports.run_programs, parts.programs,
-        series.programs("programs"), series.figures(*_TIMES), targets.programs, _PROGRAMS),
+        "programs", "Programs, whole process", _efforts((9, 50), (9, 200), (15, 900)), measuring.run_programs, tables.programs,
+        figures.programs("programs"), series.figures(*_TIMES), goals.programs, _PROGRAMS),
     Section(
-        "pythons", "Every interpreter", _efforts(None, (9, 80), (15, 400)), imports.run_pythons, parts.pythons,
-        series.programs("pythons"), series.figures(*_TIMES), needs=frozenset({"everywhere"})),
+        "pythons", "Every interpreter", _efforts(None, (9, 80), (15, 400)), measuring.run_pythons, tables.pythons,
+        figures.programs("pythons"), series.figures(*_TIMES), needs=frozenset({"everywhere"})),
     Section(
-        "peers", "Peers", _efforts(None, (9, 55), (15, 200)), imports.run_peers, parts.programs,
-        series.programs("peers"), series.figures(*_TIMES), needs=_PROGRAMS),
+        "peers", "Peers", _efforts(None, (9, 55), (15, 200)), measuring.run_peers, tables.programs,
+        figures.programs("peers"), series.figures(*_TIMES), needs=_PROGRAMS),
     Section(
-        "memory", "Memory of 16 forked children", _efforts((1, 3), (1, 8), (1, 30)), imports.run_memory, parts.memory,
-        figures=series.memory, goals=targets.memory, needs=_PROGRAMS),
+        "memory", "Memory of 16 forked children", _efforts((1, 3), (1, 8), (1, 30)), measuring.run_memory, tables.memory,
+        figures=figures.memory, goals=goals.memory, needs=_PROGRAMS),
     scaling.section.SECTION,
     cold.SECTION,
     contention.section.SECTION,
     Section(
-        "syscalls", "System calls per module (strace -c)", _efforts((1, 5), (1, 15), (1, 60)), imports.run_syscalls, parts.syscalls,
-        figures=series.calls, goals=targets.syscalls),
+        "syscalls", "System calls per module (strace -c)", _efforts((1, 5), (1, 15), (1, 60)), measuring.run_syscalls, tables.syscalls,
+        figures=figures.calls, goals=goals.syscalls),
     Section(
-        "hyperfine", "Cross-check with hyperfine", _efforts(None, (3, 20), (8, 300)), imports.run_hyperfine, parts.hyperfine,
-        figures=series.blocks, needs=_PROGRAMS | {"small"}),
+        "hyperfine", "Cross-check with hyperfine", _efforts(None, (3, 20), (8, 300)), measuring.run_hyperfine, tables.hyperfine,
+        figures=figures.blocks, needs=_PROGRAMS | {"small"}),
     scanning.section.SECTION,
     watching.section.SECTION,
     reloading.section.SECTION,
@@ -267,8 +265,8 @@ def fresh_state(state: Path, ready: Sequence[Interpreter]) -> None:
     for python in ready:
         (state / python.key / "home").mkdir(parents=True)
     (state / "cwd").mkdir()
-    for name in contenders.INSIDE:
-        shutil.copy(HERE / name, state / "cwd")
+    for file in contenders.INSIDE:
+        shutil.copy(file, state / "cwd")
     os.chdir(state / "cwd")
 
 

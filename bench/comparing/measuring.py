@@ -9,12 +9,12 @@ import random
 import subprocess
 from collections.abc import Iterable, Sequence
 
-import imports
 import pair
 from comparing.lines import Line, of_figure
 from comparing.parts import PARTS, Counter, Measure, Part, Uncountable
 from comparing.sides import SIDES, parted
 from figures import Figure
+from importing import measuring
 from pair import Failed
 from rows import Cell, Session, cells, describe, say
 from sections import Effort, Place
@@ -40,7 +40,7 @@ def measure(part: Part, place: Place, sessions: Sequence[Session], effort: Effor
     """All rows of PART, on the sides that SESSIONS are of."""
     if part.counter:
         return _counted(part, place, sessions, effort)
-    rows = _sided(imports.timed(sessions, part.key, part.loads(place), part.rivals(place), effort))
+    rows = _sided(measuring.timed(sessions, part.key, part.loads(place), part.rivals(place), effort))
     return rows + _second(part, place, sessions, effort, rows)
 
 
@@ -53,7 +53,7 @@ def _second(part: Part, place: Place, sessions: Sequence[Session], effort: Effor
     say(f"  once more, since it differs: {', '.join(sorted(loads))}")
     groups = [[load for load in group if load.key in loads] for group in part.loads(place)]
     rivals = [rival for rival in part.rivals(place) if rival.key in names]
-    return _sided(imports.timed(sessions, part.key, [group for group in groups if group], rivals, effort), second=True)
+    return _sided(measuring.timed(sessions, part.key, [group for group in groups if group], rivals, effort), second=True)
 
 
 def _counted(part: Part, place: Place, sessions: Sequence[Session], effort: Effort) -> list[Row]:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import contenders
-import imports
 import instructions
 import workloads
 from calls import count_syscalls
 from contenders import Contender, Workload
+from importing import measuring
 from pair import Command
 from sections import EFFORTS, Effort, Place
 
@@ -69,12 +69,12 @@ def _all(place: Place) -> Sequence[Contender]:
 
 
 def _paths(place: Place) -> Groups:
-    loops = workloads.path_loops(imports.trees(place))
+    loops = workloads.path_loops(measuring.trees(place))
     return [[loop for loop in loops if place.effort == "full" or loop.key in ("entries-1", "entries-1000")]]
 
 
 def _oneline(place: Place) -> Groups:
-    return [[workloads.oneline_loop(imports.trees(place))]]
+    return [[workloads.oneline_loop(measuring.trees(place))]]
 
 
 def _programs(place: Place) -> Groups:

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import imports
 import suite
 import workloads
 from environments import Environments, directory
+from importing import measuring
 from pythons import Found
 from rows import Session
 from sections import Interpreter, Place
@@ -53,7 +53,7 @@ def parted(key: str) -> tuple[str, str]:
 
 def sessions(place: Place, sides: Sequence[Interpreter], small: bool) -> list[Session]:
     """What the sides are measured in: SMALL, the environments with Ladewerk alone, if all have one."""
-    usual = [imports.session(place, side) for side in sides]
+    usual = [measuring.session(place, side) for side in sides]
     if not small or any("small" not in side.beside for side in sides):
         return usual
     return [replace(one, bench=replace(one.bench, python=side.beside["small"]), ready={}) for one, side in zip(usual, sides, strict=True)]

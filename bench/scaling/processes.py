@@ -11,10 +11,10 @@ from pathlib import Path
 import contenders
 import corpus
 import daemon
-import imports
 import pair
 import workloads
 from contenders import Contender
+from importing import measuring
 from pair import Command
 from rows import Cell, Session, cells, row_json, say, time_rows
 from scaling import trees
@@ -38,7 +38,7 @@ def _rivals(*more: Contender) -> list[Contender]:
 
 def _session(place: Place) -> Session:
     """Trees of our own: nothing of what other sections have warmed is meant."""
-    return replace(imports.session(place), ready={})
+    return replace(measuring.session(place), ready={})
 
 
 def _rows(curve: str, place: Place, x_of: dict[str, int], timed: Sequence[Cell]) -> list[Row]:

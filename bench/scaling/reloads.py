@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import corpus
-import imports
 import pair
 from contenders import Bench, ladewerk_missing
+from importing import measuring
 from pair import Failed
 from rows import say
 from scaling.curves import row_of
@@ -83,7 +83,7 @@ def _start(stack: ExitStack, bench: Bench, root: Path, way: str, size: int) -> A
 
 
 def run(place: Place, effort: Effort) -> list[Row]:
-    bench, sizes = imports.session(place).bench, SIZES[place.effort]
+    bench, sizes = measuring.session(place).bench, SIZES[place.effort]
     tree = corpus.generate(place.build / "scaling-reload", corpus.Shape(place.seed, 1, 1, max(sizes)))
     with ExitStack() as stack:
         asked = [_start(stack, bench, tree.oneline_root, way, size) for way in WAYS for size in sizes]

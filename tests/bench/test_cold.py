@@ -13,18 +13,16 @@ from pathlib import Path
 
 import cold
 import contenders
-import imports
 import moved
-import parts
 import pytest
 import slowdisk
-import targets
 import workloads
 from cold import Condition
+from importing import goals, measuring, tables
 from sections import Effort, Place
-from tables import Row
 from slowdisk import Unavailable
 from stats import PAIRS
+from tables import Row
 from workloads import Program
 
 LOAD = Program("pluggy", "pluggy", "import pluggy\n", "pluggy")
@@ -34,7 +32,7 @@ DELAYFS = Path(cold.__file__).with_name("micro") / "delayfs.c"
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workloads, "COLD", [LOAD])
-    monkeypatch.setattr(imports, "programs", lambda place, fitting: list(fitting))
+    monkeypatch.setattr(measuring, "programs", lambda place, fitting: list(fitting))
     monkeypatch.setattr(cold, "_SHORT", "stock again pycds interpreter")
 
 
@@ -58,7 +56,7 @@ def test_tiny_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
 
     @contextmanager
     def condition(place: Place, loads: Sequence[Program]) -> Iterator[Condition]:
-        session = imports.session(place)
+        session = measuring.session(place)
         yield Condition(session, session.bench, (Path("/nonexistent/directory"),), lambda: forgotten.append(1), lambda: 7 * len(forgotten))
 
     monkeypatch.setattr(cold, "CONDITIONS", {"dropped": condition})
@@ -76,7 +74,7 @@ def test_tiny_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_condition_that_breaks_off_leaves_the_other(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def works(place: Place, loads: Sequence[Program]) -> Iterator[Condition]:
-        session = imports.session(place)
+        session = measuring.session(place)
         yield Condition(session, session.bench, (), lambda: None)
 
     @contextmanager
@@ -84,7 +82,7 @@ def test_a_condition_that_breaks_off_leaves_the_other(place: Place, monkeypatch:
         def forget() -> None:
             raise Unavailable("somebody keeps it")
 
-        session = imports.session(place)
+        session = measuring.session(place)
         yield Condition(session, session.bench, (), forget)
 
     monkeypatch.setattr(cold, "CONDITIONS", {"slow": breaks, "dropped": works})
@@ -117,13 +115,13 @@ def made(n: int = PAIRS, **added: float) -> list[Row]:
 
 
 def test_times_less_has_an_interval() -> None:
-    found = parts.times_less([800.0, 810, 790] * 3, [80.0, 81, 79] * 3)
+    found = tables.times_less([800.0, 810, 790] * 3, [80.0, 81, 79] * 3)
     assert found and found.value == 10 and found.low < 10 < found.high and found.n == 9
-    assert parts.times_less([800.0], [0.0]) is None and parts.times_less(None, [1.0]) is None
+    assert tables.times_less([800.0], [0.0]) is None and tables.times_less(None, [1.0]) is None
 
 
 def test_goals_claim_nothing_of_few_rounds() -> None:
-    many, few = ({goal.text: goal.verdict for goal in targets.cold(made(n, **{"ladewerk-frozen": 80.0}))} for n in (PAIRS, 3))
+    many, few = ({goal.text: goal.verdict for goal in goals.cold(made(n, **{"ladewerk-frozen": 80.0}))} for n in (PAIRS, 3))
     text = next(text for text in many if "frozen" in text and "0.5 ms" in text and "apart" not in text)
     assert many[text] == "met" and few[text] == "no claim, n = 3"
 

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import contenders
-import imports
 import pair
 import pytest
 from contenders import Contender
+from importing import measuring
 from rows import Cell, cells, row_json
 from sections import Effort, Interpreter, Place
 from workloads import Program
@@ -20,7 +20,7 @@ WHERE = "print('@file', pluggy.__file__, type(pluggy.__spec__.loader).__name__)\
 
 @pytest.fixture(scope="module")
 def rows(place: Place) -> dict[str, Cell]:
-    return {cell.contender.key: cell for cell in cells(imports.session(place), "peers", [LOAD], contenders.PEERS)}
+    return {cell.contender.key: cell for cell in cells(measuring.session(place), "peers", [LOAD], contenders.PEERS)}
 
 
 def rival(key: str) -> Contender:
@@ -28,7 +28,7 @@ def rival(key: str) -> Contender:
 
 
 def where(place: Place, key: str) -> list[str]:
-    bench = imports.session(place).bench
+    bench = measuring.session(place).bench
     return pair.run(rival(key).command(bench, LOAD, tail=WHERE)).out.split()
 
 
@@ -58,22 +58,22 @@ def test_zip_files_differ(place: Place, rows: dict[str, Cell]) -> None:
 def test_lazy_imports_are_lazy(place: Place, rows: dict[str, Cell]) -> None:
     """An import that nobody uses executes nothing; the control is stock."""
     code = Program("lazy", "lazy", "import pluggy\nimport sys\nprint('@ran', 'pluggy._manager' in sys.modules)\n", "pluggy")
-    bench = imports.session(place).bench
+    bench = measuring.session(place).bench
     ran = {key: pair.run(rival(key).command(bench, code)).out.strip() for key in ("stock", "lazy")}
     assert ran == {"stock": "@ran True", "lazy": "@ran False"}
 
 
 def test_frozen_modules(place: Place) -> None:
     code = Program("frozen", "frozen", "import os\nprint(type(os.__spec__.loader) is type, os.__spec__.origin)\n")
-    bench = imports.session(place).bench
+    bench = measuring.session(place).bench
     on, off = (pair.run(rival(f"frozen-{way}").command(bench, code)).out for way in ("on", "off"))
     assert on == "True frozen\n" and off.startswith("False")
 
 
 def test_rows_of_several_interpreters_share_their_rounds(place: Place) -> None:
     """Each interpreter has its own base, and its own samples."""
-    sessions = [imports.session(place), imports._session(imports.session(place).bench, Interpreter("3.y", Path(sys.executable), place.main.facts), 1)]
-    found = imports.timed(sessions, "pythons", [[LOAD]], contenders.PYTHONS[:2], Effort(2, 60))
+    sessions = [measuring.session(place), measuring._session(measuring.session(place).bench, Interpreter("3.y", Path(sys.executable), place.main.facts), 1)]
+    found = measuring.timed(sessions, "pythons", [[LOAD]], contenders.PYTHONS[:2], Effort(2, 60))
     assert [(row["python"], row["contender"], row["base"]) for row in found] == [
         ("3.x", "stock", True), ("3.x", "again", False), ("3.y", "stock", True), ("3.y", "again", False)]
     assert len({tuple(row["wall_ms"]) for row in found}) == 4 and all(len(row["wall_ms"]) == 2 for row in found)
@@ -81,6 +81,6 @@ def test_rows_of_several_interpreters_share_their_rounds(place: Place) -> None:
 
 def test_interpreter_without_programs_says_so(place: Place) -> None:
     absent = Interpreter("3.z", Path(sys.executable), {**place.main.facts, "packages": {}}, "no compiler", failures={"pluggy": "no network"})
-    cell = next(iter(cells(imports.session(place, absent), "pythons", [LOAD], contenders.PYTHONS)))
+    cell = next(iter(cells(measuring.session(place, absent), "pythons", [LOAD], contenders.PYTHONS)))
     assert cell.skipped == "pluggy is not installed (no network)"
     assert row_json(cell)["skipped"] == cell.skipped

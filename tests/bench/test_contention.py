@@ -17,8 +17,8 @@ from contention import locks, report, section, trees
 from contention.latencies import bucket, histogram, percentiles_us, pooled
 from pair import Failed
 from sections import Effort, Interpreter, Place
-from tables import Row
 from stats import percentile
+from tables import Row
 
 STORM = section.STORM
 

@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import headline
-import parts
+import importing.figures
+import importing.goals
+import importing.tables
 import pytest
 import report
 import series
 import suite
-import targets
 from drawing import Drawer
 from figures import Figure
 from goals import Goal, goals_table
 from head import warnings
 from sections import Section
-from tables import Row
 from stats import Median, Verdict
 from synthetic import FACTS, document, row, timed
-from tables import count_text, ratio_text, signed
+from tables import Row, count_text, ratio_text, signed
 
 ROUNDS = [100.0 + k for k in range(9)]
 QUIET, NOISY = ({"load_before": 0.1, "others": others, "stolen": 0.0} for others in (0.01, 0.2))
@@ -100,18 +100,18 @@ def test_figures_of_rows() -> None:
 def test_figures_of_what_was_looked_at_once() -> None:
     kb = {"Pss": 1024}
     rows = [row("memory", "alpha", key, parent_kb={"all": kb}, children_kb=[{"all": kb}] * children) for key, children in (("stock", 3), ("ladewerk-stat", 1))]
-    stock, stat = series.memory([*rows, row("memory", "alpha", "pycds", skipped="not here")])
+    stock, stat = importing.figures.memory([*rows, row("memory", "alpha", "pycds", skipped="not here")])
     assert stock.values == [4] and stock.ratio is None
     assert stat.values == [2] and stat.ratio and stat.ratio.value == 0.5 and stat.verdict is Verdict.FEW
-    [calls] = series.calls([row("syscalls", "oneline", "stock", calls={"openat": 1.5, "read": 2.25}), row("syscalls", "oneline", "gc", skipped="no strace")])
-    [block] = series.blocks([row("hyperfine", "alpha", "gc", hyperfine={"wall_ms": [1.0, 2.0]}), row("hyperfine", "alpha", "stock", skipped="no hyperfine")])
+    [calls] = importing.figures.calls([row("syscalls", "oneline", "stock", calls={"openat": 1.5, "read": 2.25}), row("syscalls", "oneline", "gc", skipped="no strace")])
+    [block] = importing.figures.blocks([row("hyperfine", "alpha", "gc", hyperfine={"wall_ms": [1.0, 2.0]}), row("hyperfine", "alpha", "stock", skipped="no hyperfine")])
     assert block.values == [1.0, 2.0] and block.ratio is None and block.place == ("3.11", "hyperfine", "alpha", "gc", "wall_ms")
     assert calls.values == [3.75] and calls.key == "3.11/syscalls/oneline/stock/calls"
 
 
 def test_plot_of_paths_has_slopes() -> None:
     rows = [one for count in (1, 10, 100) for one in timed("paths", f"entries-{count}", {"stock": count, "ladewerk-stat": 0.5}, ROUNDS, count=200)]
-    [plot] = series.paths([*rows, *timed("paths", "entries-spread", {"stock": 1}, ROUNDS)])
+    [plot] = importing.figures.paths([*rows, *timed("paths", "entries-spread", {"stock": 1}, ROUNDS)])
     notes = {line.label: line.note for line in plot.lines}
     assert notes == {"STOCK": "slope 1.00 [1.00, 1.00]", "LADEWERK-STAT": "slope 0.00 [0.00, 0.00]"}
     assert plot.lines[0].xs == [1, 10, 100] and plot.lines[0].kind == "stock"
@@ -119,7 +119,7 @@ def test_plot_of_paths_has_slopes() -> None:
 
 def test_bars_leave_out_who_did_not_run() -> None:
     rows = [*programs(), row("programs", "alpha", "pycds", skipped="not here"), *timed("programs", "beta", {"pycds": 0.85}, ROUNDS)]
-    [plot] = series.programs("programs")(rows)
+    [plot] = importing.figures.programs("programs")(rows)
     lines = {line.label: line for line in plot.lines}
     assert plot.names == ["Alpha", "Beta", "Gamma"] and plot.mark == 1
     assert "STOCK" not in lines, "it is what the others are divided by"
@@ -127,12 +127,12 @@ def test_bars_leave_out_who_did_not_run() -> None:
 
 
 def test_plots_of_several_interpreters_are_several() -> None:
-    plots = series.programs("pythons")([*programs(), *programs(python="3.13t")])
+    plots = importing.figures.programs("pythons")([*programs(), *programs(python="3.13t")])
     assert [plot.key for plot in plots] == ["pythons-cpu-3.11", "pythons-cpu-3.13t"]
 
 
 def test_goals_of_programs() -> None:
-    goals = {goal.text: goal for goal in targets.programs(programs())}
+    goals = {goal.text: goal for goal in importing.goals.programs(programs())}
     middle, worst = (goals[f"programs, `stat`: process CPU of stock, {which}"] for which in ("median", "worst"))
     assert isinstance(middle.found, Median) and middle.found.value == pytest.approx(0.7) and middle.verdict == "met"
     assert isinstance(worst.found, Median) and worst.found.value == pytest.approx(0.8) and worst.where == "alpha"
@@ -140,8 +140,8 @@ def test_goals_of_programs() -> None:
 
 
 def test_parts_of_several_interpreters_have_headings() -> None:
-    assert "CPython" not in parts.programs(programs())
-    text = parts.programs([*programs(), *programs(python="3.12")])
+    assert "CPython" not in importing.tables.programs(programs())
+    text = importing.tables.programs([*programs(), *programs(python="3.12")])
     assert text.index("### CPython 3.11") < text.index("### CPython 3.12")
     assert line_of(text, "LADEWERK-STAT")[1:] == ["0.800 [0.800, 0.800] ±0.002", "0.700 [0.700, 0.700] ±0.002", "0.600 [0.600, 0.600] ±0.002"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from goals import Goal
-from parts import CONDITIONS, added, apart_from_interpreter, over_floor, private_kb, shared_cache, times_less
+from importing.tables import CONDITIONS, added, apart_from_interpreter, over_floor, private_kb, shared_cache, times_less
 from stats import Median, differences, middle_ratio
 from tables import Row, Rows
 
