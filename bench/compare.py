@@ -178,8 +178,8 @@ def report_rounds(rounds: set[int]) -> str:
 
 
 LEGEND = """\
-A ratio is after / before, formed within a round, its median quoted with the 95 % interval; above 1 the checkout is slower. Noise is the interval of before / before,
-measured twice in the same rounds. A difference lies wholly beyond both 1 and the noise, and does so again in rounds of its own. Calls and instructions are
+A ratio is after / before, formed within a round, its median quoted with the 95 % interval; above 1 the checkout is slower. Noise is how far from 1
+the interval of before / before goes, measured twice in the same rounds. A difference lies wholly beyond the noise, and does so again in rounds of its own. Calls and instructions are
 counted: they differ when all counts do, by more than 0.5 %.
 """
 

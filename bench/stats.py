@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import comb
@@ -19,11 +19,12 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Median:
-    """A median with its 95 % bootstrap interval.
+    """A median with its 95 % interval: the bootstrap's, and never less than that.
 
     The bootstrap's distribution is the exact one, of all n**n ways of drawing n of n values again (Efron 1979; Maritz and Jarrett
     1978), so that no random number is in it: the same samples have the same interval. With an even n the interval goes from that of the
-    lower of the two middle values to that of the upper. Below six values it is the whole range.
+    lower of the two middle values to that of the upper. Of some n it is too sure (of 13 values it has the true median 91 % of the time, whatever their
+    distribution): there it ends one value further out at either end. Below six values it is the whole range, which has it less often.
     """
 
     value: float
@@ -59,7 +60,14 @@ def _interval(n: int) -> tuple[int, int]:
     lower, upper = (n + 1) // 2, n // 2 + 1
     low = next(rank for rank in range(1, n + 1) if _drawn(n, rank, lower) > tail)
     high = next(rank for rank in range(1, n + 1) if _drawn(n, rank, upper) >= 1 - tail)
+    while _covered(n, low, high) < CONFIDENCE:
+        low, high = low - 1, high + 1
     return low - 1, high - 1
+
+
+def _covered(n: int, low: int, high: int) -> float:
+    """Probability that the true median of a continuous distribution lies between the LOW-th and the HIGH-th smallest of n values."""
+    return math.fsum(comb(n, k) for k in range(low, high)) / 2**n
 
 
 def ratios(values: Sequence[float], base: Sequence[float]) -> Median:
@@ -77,6 +85,12 @@ def middle_ratio(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Me
     round is of one number, not of one time."""
     series = [[value / other for value, other in zip(values, base, strict=True)] for values, base in pairs]
     return Median.of([statistics.median(found) for found in zip(*series)])
+
+
+def extreme(found: Sequence[Median], pick: Callable[[Iterable[float]], float]) -> Median:
+    """The largest (PICK is max) or the smallest of them: within its interval whenever each is within its own. The one with the extreme median alone would
+    be surer than that: another one's interval may go further."""
+    return Median(*(pick(values) for values in zip(*((m.value, m.low, m.high) for m in found))), min(m.n for m in found))
 
 
 def quotient(one: Median, other: Median) -> Median:
@@ -125,14 +139,19 @@ class Verdict(Enum):
     FEW = f"fewer than {PAIRS} pairs: no claim"
 
 
+def reach(noise: Median, equal: float = 1.0) -> float:
+    """How far from "the same" the interval of a measurement and itself (A/A) goes. To which side is chance: which of the two is divided by the other is."""
+    return max(abs(noise.low - equal), abs(noise.high - equal))
+
+
 def judge(found: Median, noise: Median | None = None, equal: float = 1.0) -> Verdict:
-    """Whether a ratio is a difference: its whole interval is on one side of 1, and of NOISE, the ratio of a measurement to itself (A/A).
+    """Whether a ratio is a difference: its whole interval is on one side of 1, and further from it than NOISE, the ratio of a measurement to itself, reaches.
 
     The same of differences, with EQUAL = 0."""
     if found.n < PAIRS:
         return Verdict.FEW
-    low, high = (min(equal, noise.low), max(equal, noise.high)) if noise else (equal, equal)
-    return Verdict.LESS if found.high < low else Verdict.MORE if found.low > high else Verdict.SAME
+    off = reach(noise, equal) if noise else 0.0
+    return Verdict.LESS if found.high < equal - off else Verdict.MORE if found.low > equal + off else Verdict.SAME
 
 
 SLACK = 0.005, 0.02  # by how much counts may differ by chance: in proportion, and of one

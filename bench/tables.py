@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from stats import PAIRS, Median, Verdict, differences, judge, ratios
+from stats import PAIRS, Median, Verdict, differences, judge, ratios, reach
 
 # One line of a table with its raw samples, as JSON has it. Always: section, python (the interpreter's key), workload, title, contender,
 # label (both are what a reader sees), base (bool: others are divided by it). A row that could not run has `skipped`, the reason, and no samples.
@@ -107,8 +107,7 @@ def said(found: Median, noise: Median | None = None, equal: float = 1) -> str:
 
 
 def _reach(noise: Median | None, equal: float, digits: int) -> str:
-    """How far from "the same" the interval of a measurement and itself goes."""
-    return "" if noise is None else f" ±{max(abs(noise.low - equal), abs(noise.high - equal)):.{digits}f}"
+    return "" if noise is None else f" ±{reach(noise, equal):.{digits}f}"
 
 
 def ratio_text(ratio: Median | None, noise: Median | None = None, verdict: Verdict | None = None) -> str:

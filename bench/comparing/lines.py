@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from figures import Figure
-from stats import PAIRS, Median, Verdict, judge, judge_counts, quotient
+from stats import PAIRS, Median, Verdict, judge, judge_counts, quotient, reach
 from tables import number, table
 
 
@@ -82,6 +82,10 @@ def _ratio(median: Median | None) -> str:
     return "" if median is None else f"{median.value:.3f} {interval(median)}"
 
 
+def _noise(median: Median | None) -> str:
+    return "" if median is None else f"±{reach(median):.3f}"
+
+
 def _verdict_text(line: Line) -> str:
     text = f"**{line.verdict.value}**" if line.slower else line.verdict.value
     if line.second is None:
@@ -93,7 +97,7 @@ def _verdict_text(line: Line) -> str:
 def lines_table(lines: Iterable[Line], earlier: str, later: str) -> str:
     """Markdown."""
     cells = (
-        (line.label, line.unit, number(line.earlier), number(line.later), _ratio(line.ratio), interval(line.noise), _verdict_text(line))
+        (line.label, line.unit, number(line.earlier), number(line.later), _ratio(line.ratio), _noise(line.noise), _verdict_text(line))
         for line in lines
     )
     return table(("", "unit", earlier, later, "ratio", "noise", "verdict"), cells)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from goals import Goal
 from importing.tables import CONDITIONS, added, apart_from_interpreter, over_floor, private_kb, shared_cache, times_less
-from stats import Median, differences, middle_ratio
+from stats import Median, differences, extreme, middle_ratio
 from tables import Row, Rows
 
 Found = tuple[Median | float, str]  # what was measured, and of which program
@@ -66,7 +67,7 @@ def syscalls(rows: Sequence[Row]) -> list[Goal]:
 
 
 def memory(rows: Sequence[Row]) -> list[Goal]:
-    text = "16 forked children: part of the cache's pages that they share, worst"
+    text = "16 forked children, looked at once: part of the cache's pages that they share, worst"
     return [Goal(text, ">= 0.99", lambda v: v >= 0.99, shared_cache(Rows.of_main(rows)))]
 
 
@@ -89,7 +90,7 @@ def _programs(rows: Rows, key: str, name: str) -> list[Goal]:
         goal("process CPU of PyCDS, worst", "<= 1", lambda v: v <= 1, worst("cpu_ms", "pycds")),
         goal("process CPU of the floor for this design, worst", "<= 1.1", lambda v: v <= 1.1, worst("cpu_ms", "packfloor")),
         goal("RSS of stock, worst", "<= 1.1", lambda v: v <= 1.1, worst("rss_mb", "stock")),
-        goal("private memory of stock, worst", "<= 1.1", lambda v: v <= 1.1, _extreme(_private(rows, key), max)),
+        goal("private memory of stock, looked at once, worst", "<= 1.1", lambda v: v <= 1.1, _extreme(_private(rows, key), max)),
     ]
 
 
@@ -114,9 +115,13 @@ def _private(rows: Rows, key: str) -> list[Found]:
     return found
 
 
-def _extreme(found: Sequence[Found], pick: Callable[..., Found]) -> Worst:
+def _extreme(found: Sequence[Found], pick: Callable[..., Any]) -> Worst:
     """The worst of them, and whose it is."""
-    return pick(found, key=lambda one: one[0].value if isinstance(one[0], Median) else one[0]) if found else (None, "")
+    if not found:
+        return None, ""
+    worst, whose = pick(found, key=lambda one: one[0].value if isinstance(one[0], Median) else one[0])
+    medians = [median for median, _ in found if isinstance(median, Median)]
+    return extreme(medians, pick) if isinstance(worst, Median) else worst, whose
 
 
 def _at_least(bound: float) -> Callable[[float], bool]:
