@@ -19,6 +19,7 @@ def probed(storm: Mapping[str, Any]) -> dict[str, float]:
     waited = locks["module"]["ns"] + locks["global"]["ns"]
     found = {f"{kind}_ms": locks[kind]["ns"] / 1e6 for kind in locks}
     found |= {f"{kind}_waits": locks[kind]["waits"] for kind in locks}
+    found["wall_ms"] = storm["wall_ns"] / 1e6
     found |= {"cpu_ms": storm["threads_cpu_ns"] / 1e6, "rest_ms": max(0, storm["threads_ns"] - storm["threads_cpu_ns"] - waited) / 1e6}
     return {name: round(value, 3) for name, value in found.items()}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from contention.latencies import SHARES, pooled
+from contention.latencies import SHARES, enough, pooled
 from contention.trees import SAME_SLOW, THERE
 from plots import Line, Plot
 from stats import Median, ratios
-from tables import Row, escaped, table, times_text, why
+from tables import Row, count_text, escaped, table, times_text, why
 
 _SHOWN = {"stock": "stock", "ladewerk-stat": "ladewerk", "ladewerk-frozen": "ladewerk"}  # in plots and tables of latency, and the kind of their lines
 
@@ -84,18 +84,21 @@ def _latency(group: Group, contender: str, threads: int) -> str:
     if row is None:
         return "-"
     counts = {int(least): count for least, count in row["histogram_ns"].items()}
-    text = " / ".join(_us(pooled(counts, share) / 1e3) for share in SHARES.values())
-    return text if base is None or row is base else f"{text}; p99 {_times(row, base, group.row('again', threads), 'p99_us')}"
+    total = sum(counts.values())
+    text = " / ".join(_us(pooled(counts, share) / 1e3) if enough(total, share) else "-" for share in SHARES.values())
+    if base is None or row is base or not enough(row["imports"], SHARES["p99"]):
+        return text
+    return f"{text}; p99 {_times(row, base, group.row('again', threads), 'p99_us')}"
 
 
 def _group(group: Group) -> Iterator[str]:
-    yield f"### {group.python}: {group.title}\n"
+    yield f"### {group.python}: {group.title}{count_text(len(row.get('wall_ms', ())) for row in group.rows)}\n"
     speeds = [[str(count), *(_speed(group, contender, count) for contender in group.contenders)] for count in group.threads]
     yield "Imports a second, and how many times stock's:\n"
     yield table(["threads", *group.contenders.values()], speeds)
     shown = {key: label for key, label in group.contenders.items() if key in _SHOWN}
     latencies = [[str(count), *(_latency(group, contender, count) for contender in shown)] for count in group.threads]
-    yield "Latency of single imports, us, p50 / p99 / p99.9 of all rounds together, and how many times less than stock's:\n"
+    yield "Latency of single imports, us, p50 / p99 / p99.9 of all rounds together, and how many times less than stock's; `-` of too few imports:\n"
     yield table(["threads", *shown.values()], latencies)
     yield from (f"{label}: {why(row)}\n" for label, row in group.skipped().items())
     yield from _remarks(group)
@@ -126,18 +129,31 @@ _WAITS = {
 }
 
 
+def _longer(row: Row, timed: Sequence[Row]) -> str:
+    """How long the storm took, and how long it takes when nobody looks."""
+    alone = next((one for one in timed if _whose(one) == _whose(row) and "wall_ms" in one), None)
+    here = _ms(row["probes"], "wall_ms") if "wall_ms" in row["probes"] else "-"
+    return f"{here} ({Median.of(alone['wall_ms']).value:,.1f})" if alone else here
+
+
+def _whose(row: Row) -> tuple[str, str, int, str]:
+    return row["python"], row["kind"], row["threads"], row["contender"]
+
+
 def _locks(rows: Sequence[Row]) -> Iterator[str]:
+    timed = [row for row in rows if "kind" in row and not _is_of_locks(row)]
     rows = [row for row in rows if _is_of_locks(row)]
     if not rows:
         return
     yield "### What threads waited for\n"
     looks = max((len(row["probes"]["module_ms"]) for row in rows if "probes" in row), default=0)
-    yield f"ms, summed over all threads, of storms that were not timed{f' (median of {looks})' if looks > 1 else ''}; probes and tracer see the same ones.\n"
+    yield f"ms, summed over all threads, of storms that were not timed{f' (median of {looks})' if looks > 1 else ''}; probes and tracer see the same ones. "
+    yield "The last column is what the storm took with both in it, and, in parentheses, what it takes when it is timed: as much do they distort.\n"
     lines = []
     for row in rows:
         where = [row["python"], row["kind"], str(row["threads"]), row["label"]]
-        lines.append([*where, why(row), *[""] * (len(_WAITS) - 1)] if "skipped" in row else [*where, *(_ms(row.get(source), name) for source, name in _WAITS.values())])
-    yield table(["python", "imports", "threads", "contender", *_WAITS], lines)
+        lines.append([*where, why(row), *[""] * len(_WAITS)] if "skipped" in row else [*where, *(_ms(row.get(source), name) for source, name in _WAITS.values()), _longer(row, timed)])
+    yield table(["python", "imports", "threads", "contender", *_WAITS, "wall (timed)"], lines)
     reasons = {(row["python"], row["why_not_traced"]) for row in rows if row.get("why_not_traced")}
     yield from (f"{python}: not traced, *{escaped(reason)}*\n" for python, reason in sorted(reasons))
 
@@ -154,6 +170,8 @@ def part(rows: Sequence[Row]) -> str:
 
 def _line(group: Group, contender: str, name: str) -> Line | None:
     rows = [row for count in group.threads if (row := group.row(contender, count))]
+    if name == "p99_us":
+        rows = [row for row in rows if enough(row["imports"], SHARES["p99"])]
     if not rows:
         return None
     found = [Median.of(per_second(row) if name == "per_second" else row[name]) for row in rows]

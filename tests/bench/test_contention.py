@@ -14,7 +14,7 @@ from typing import Any
 import machine
 import pytest
 from contention import locks, report, section, trees
-from contention.latencies import bucket, histogram, percentiles_us, pooled
+from contention.latencies import bucket, enough, histogram, percentiles_us, pooled
 from pair import Failed
 from sections import Effort, Interpreter, Place
 from stats import percentile
@@ -86,8 +86,26 @@ def test_report_says_how_many_times_faster() -> None:
     text = report.part(rows_of(9, 10, 2.5))
     assert "4.00x [4.00, 4.00]" in text
     assert "| 8 | 5,000 | 4,950, 0.99x [0.99, 0.99] | 20,000, 4.00x [4.00, 4.00] ±0.01 |" in text
-    assert "1.02 / 1.02 / 102" in text  # p99.9 of 100 samples is the last one
+    assert "1.02 / 1.02 / -" in text  # 100 samples have no p99.9
+    assert "different modules, 512 in all, spread over 16 path entries, n = 9" in text
     assert "no claim" not in text
+
+
+def test_no_percentile_of_too_few_imports() -> None:
+    """The 99th of 99 imports would be the longest of all."""
+    assert enough(100, 0.99) and enough(1000, 0.999) and not enough(99, 0.99) and not enough(999, 0.999)
+    rows = [{**row, "imports": 99} for row in rows_of(9, 10, 2.5)]
+    assert "; p99" not in report.part(rows) and "; p99 4.00x" in report.part(rows_of(9, 10, 2.5))
+    assert [plot.key for plot in report.plots(rows)] == ["contention-different-throughput-3.11"]
+
+
+def test_what_looking_costs_is_said() -> None:
+    """Beside the waits: how long the storm took with probes in it, and how long it takes without."""
+    row = next(row for row in rows_of(9, 10, 2.5) if row["contender"] == "ladewerk-stat" and row["threads"] == 8)
+    looked = {name: [1.0] for name in ("module_ms", "global_ms", "rest_ms", "cpu_ms")} | {"wall_ms": [7.5]}
+    described = {key: row[key] for key in ("python", "kind", "kind_title", "threads", "contender", "label", "title")}
+    text = report.part([*rows_of(9, 10, 2.5), {**described, "workload": "different-8-locks", "probes": looked}])
+    assert text.splitlines()[-1].endswith("| 1.0 | 7.5 (5.0) |")
 
 
 def test_few_rounds_claim_nothing() -> None:
