@@ -256,7 +256,7 @@ def _figure(plot: Plot) -> Figure:
     figure = Figure(figsize=(WIDTH, _height(plot)), layout="constrained")
     axes = figure.add_subplot()
     (_bars if plot.names else _curves)(axes, plot)
-    axes.set_title(plot.title, loc="left", fontweight="bold")
+    axes.set_title(plot.title + plot.few, loc="left", fontweight="bold")
     if _legend(plot):
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8.5)
     if not plot.names:

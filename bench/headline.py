@@ -93,9 +93,13 @@ def _of_base(group: dict[str, Figure]) -> str:
 
 
 def _middle(groups: Sequence[dict[str, Figure]], contender: str) -> str:
-    """Of the programs, round by round."""
-    pairs = [(figure.values, figure.base) for group in groups if (figure := group.get(contender)) and figure.base]
-    return ratio_text(middle_ratio(pairs)) if len(pairs) == len(groups) else ""
+    """Of the programs, round by round; the noise is the middle of theirs."""
+    found = [figure for group in groups if (figure := group.get(contender)) and figure.base]
+    if len(found) < len(groups):
+        return ""
+    again = [(figure.again, figure.base) for figure in found if figure.again and figure.base]
+    noise = middle_ratio(again) if len(again) == len(found) else None
+    return ratio_text(middle_ratio([(figure.values, figure.base) for figure in found if figure.base]), noise)
 
 
 def table_of(figures: Sequence[Figure]) -> str:
@@ -172,14 +176,23 @@ def refusals(document: head.Document, figures: Sequence[Figure]) -> list[str]:
     return found
 
 
+def _quotable(document: head.Document, figures: Sequence[Figure]) -> list[Figure]:
+    """Without what stands alone and was measured while others used the machine: nothing in its round tells."""
+    busy = head.busy(document)
+    alone = {figure.key for figure in _alone(figures) if busy.keys() & {"", figure.place[1]}}
+    return [figure for figure in figures if figure.key not in alone]
+
+
 def text_of(document: head.Document, figures: Sequence[Figure], plot: str) -> str:
     """What the README shows, PLOT being the way from there to it."""
     python = next(iter(head.pythons(document).values()))
-    others = max(head.shares(document, _sections(groups_of(figures))).values())
+    figures = _quotable(document, figures)
+    sections = _sections(groups_of(figures)) | {figure.place[1] for figure in _alone(figures)}
+    others = max(head.shares(document, sections).values())
     return "\n".join([
         BEGIN, "## How fast\n",
         f"Measured on {document['started'][:10]} by `{document.get('command', 'bench/run.sh')}` at revision {document['revision']}: CPython {python['version']}, "
-        f"{head.machine_text(document)}, {document['machine']['kernel']}; others used at most {100 * others:.1f} % of the machine in any section. Median of the ratios within a round [95 % interval] "
+        f"{head.machine_text(document)}, {document['machine']['kernel']}; others used at most {100 * others:.1f} % of the machine in any of its sections. Median of the ratios within a round [95 % interval] "
         "±noise (stock measured twice); what is within the noise is said to be. [What each figure means](bench/README.md).\n",
         table_of(figures),
         f"![CPU time of whole programs, as a part of stock's]({plot})\n",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stats import Median, slopes
+from stats import PAIRS, Median, slopes
 
 KINDS = ("ladewerk", "stock", "rival", "floor", "other")
 
@@ -21,10 +21,11 @@ class Line:
     high: Sequence[float]
     kind: str = "other"  # of KINDS: the same colours in every plot
     note: str = ""  # said in the legend alone, as a slope is
+    few: bool = False  # of too few rounds for a claim
 
     @classmethod
     def of(cls, label: str, xs: Sequence[float], found: Sequence[Median], kind: str = "other", note: str = "") -> Line:
-        return cls(label, xs, [m.value for m in found], [m.low for m in found], [m.high for m in found], kind, note)
+        return cls(label, xs, [m.value for m in found], [m.low for m in found], [m.high for m in found], kind, note, any(m.n < PAIRS for m in found))
 
     @classmethod
     def measured(cls, label: str, xs: Sequence[float], series: Sequence[Sequence[float]], kind: str = "other", slope: bool = False) -> Line:
@@ -50,3 +51,8 @@ class Plot:
     log_y: bool = False
     names: Sequence[str] = ()
     mark: float | None = None  # a thin line at this y, as 1 is for ratios
+
+    @property
+    def few(self) -> str:
+        """What a plot of too few rounds says beside its title."""
+        return f" (some of fewer than {PAIRS} rounds: no claims)" if any(line.few for line in self.lines) else ""

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from stats import Median, differences, outliers, ratios
+from stats import Median, differences, outliers, quotient, ratios
 from tables import (
     Cell, Row, Rows, by_python, count_text, difference_to, each_python, escaped, matrix, median_text, number, ratio_text, rounds_of, rss_text, same_contenders, served,
     signed, table, times_text, why,
@@ -177,7 +177,7 @@ def memory(rows: Rows) -> str:
         ))
     head = ("", "cache in a child: shared, MB", "private, MB", "all private of a child, MB", "PSS of all, MB", "of stock")
     return (
-        "Children are forked after the imports; each imports the program once more, so that it reads the cache itself. Median of the "
+        "Children are forked after the imports; each imports the program once more, so that it reads the cache itself. Looked at once; median of the "
         "children, taken while all are alive; PSS is the sum over parent and children.\n\n" + table(head, lines)
     )
 
@@ -234,14 +234,17 @@ def _cold_cells(rows: Rows, row: Row, condition: str) -> list[str]:
     if here is None:
         return [f"*{escaped(row['cold_skipped'].get(condition, ''))}*", "", "", "", ""]
     reads = row["cold"][condition].get("reads")
-    cells = [signed(Median.of(here)), _times_text(row, times_less(added(base, condition), here))]
+    again = rows.get("cold", row["workload"], "again")
+    cells = [signed(Median.of(here)), _times_text(row, added(base, condition), here, added(again, condition))]
     if row["contender"] != "interpreter" and (apart := apart_from_interpreter(rows, row, condition)):
-        cells += [signed(Median.of(apart)), _times_text(row, times_less(apart_from_interpreter(rows, base, condition), apart))]
+        cells += [signed(Median.of(apart)), _times_text(row, *(apart_from_interpreter(rows, each, condition) for each in (base, row, again)))]
     return [*cells, *[""] * (4 - len(cells)), number(statistics.median(reads)) if reads else ""]
 
 
-def _times_text(row: Row, times: Median | None) -> str:
-    return "" if row["base"] or times is None else f"{times.value:.1f} [{times.low:.1f}, {times.high:.1f}]"
+def _times_text(row: Row, stock: list[float] | None, here: list[float] | None, again: list[float] | None) -> str:
+    """How many times less than STOCK was added HERE; stock measured AGAIN is the noise."""
+    times, noise = times_less(stock, here), times_less(stock, again)
+    return "" if row["base"] or times is None else times_text(times, None if row["contender"] == "again" else noise)
 
 
 @each_python
@@ -288,10 +291,10 @@ def _own_statx(rows: Rows) -> str:
 @each_python
 def hyperfine(rows: Rows) -> str:
     def cell(row: Row, base: Row) -> str:
-        wall, first = (statistics.median(r["hyperfine"]["wall_ms"]) for r in (row, base))
+        wall, first = (Median.of(r["hyperfine"]["wall_ms"]) for r in (row, base))
         far = outliers(row["hyperfine"]["wall_ms"])
-        return number(wall) + ("" if row["base"] else f" ({wall / first:.3f})") + (f", {far} outlier{'s' * (far > 1)}" if far else "")
+        return number(wall.value) + ("" if row["base"] else f" ({ratio_text(quotient(wall, first))})") + (f", {far} outlier{'s' * (far > 1)}" if far else "")
 
-    return "Median wall ms (of the first row's median), one warm-up run each; outliers are as hyperfine defines them:\n\n" + "\n".join(
+    return "Median wall ms (of the first row's median: nothing pairs them, and no control is beside them), one warm-up run each; outliers are as hyperfine defines them:\n\n" + "\n".join(
         matrix(rows, "hyperfine", loads, cell) for loads in same_contenders(rows, "hyperfine")
     )

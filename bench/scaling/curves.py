@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import series
 from figures import Figure
 from plots import Line, Plot
-from stats import Median, ratios, slopes
-from tables import Row, Rows, count_text, each_python, number, table, why
+from stats import PAIRS, Median, Verdict, ratios, slopes
+from tables import WORDS, Row, Rows, count_text, each_python, number, ratio_text, table, why
 
 SECTION = "scaling"
 
@@ -63,18 +63,22 @@ def _lines(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def _interval(found: Median) -> str:
-    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+def _few(found: Median) -> str:
+    return WORDS[Verdict.FEW] if found.n < PAIRS else ""
 
 
-def _times(found: Median) -> str:
-    """A factor, with few digits where it is large."""
+def _slope(found: Median) -> str:
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]{_few(found)}"
+
+
+def _growth(found: Median) -> str:
+    """With few digits where it is large."""
     digits = 3 if found.value < 10 else 1
-    return f"{found.value:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+    return f"{found.value:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]{_few(found)}"
 
 
-def _cells(curve: Curve, line: Sequence[Row], xs: Sequence[int], last_base: Row) -> list[str]:
-    """A place for each x, then the slope, the growth from first to last, the last one's ratio to the base."""
+def _cells(curve: Curve, line: Sequence[Row], xs: Sequence[int], last_base: Row, again: Row) -> list[str]:
+    """A place for each x, then the slope, the growth from first to last, the last one's ratio to the base, which was measured AGAIN."""
     costs = {row["x"]: curve.costs(row) for row in line if curve.field in row}
     reasons = {row["x"]: why(row) for row in line if "skipped" in row}
     if not costs:
@@ -83,10 +87,11 @@ def _cells(curve: Curve, line: Sequence[Row], xs: Sequence[int], last_base: Row)
     grown = [""] * 2
     if len(costs) > 1:
         first, last = min(costs), max(costs)
-        grown = [_interval(slopes(list(costs), list(costs.values()))), _times(ratios(costs[last], costs[first]))]
+        grown = [_slope(slopes(list(costs), list(costs.values()))), _growth(ratios(costs[last], costs[first]))]
     of_base = ""
     if line[-1] is not last_base and xs[-1] in costs and curve.field in last_base:
-        of_base = _times(ratios(costs[xs[-1]], curve.costs(last_base)))
+        noise = ratios(again[curve.field], last_base[curve.field]) if curve.field in again and again is not line[-1] else None
+        of_base = ratio_text(ratios(costs[xs[-1]], curve.costs(last_base)), noise)
     return [*places, *grown, of_base]
 
 
@@ -94,9 +99,10 @@ def _table(name: str, rows: list[Row]) -> str:
     curve, lines = CURVES[name], _lines(rows)
     xs = sorted({row["x"] for row in rows})
     last_base = next(row for row in rows if row["base"] and row["x"] == xs[-1])
+    again = next((row for row in rows if row["contender"] == "again" and row["x"] == xs[-1]), {})
     counts = [len(row[curve.field]) for row in rows if curve.field in row]
     head = ("", *(f"{x:,}" for x in xs), "slope", f"{xs[-1]:,} against {xs[0]:,}", f"at {xs[-1]:,}, of {last_base['label']}")
-    body = table(head, [(line[0]["label"], *_cells(curve, line, xs, last_base)) for line in lines.values()])
+    body = table(head, [(line[0]["label"], *_cells(curve, line, xs, last_base, again)) for line in lines.values()])
     return f"### {curve.title}{count_text(counts)}\n\n{curve.y}, against {curve.x}:\n\n{body}"
 
 

@@ -120,6 +120,20 @@ def test_times_less_has_an_interval() -> None:
     assert tables.times_less([800.0], [0.0]) is None and tables.times_less(None, [1.0]) is None
 
 
+def line_of(text: str, contender: str) -> str:
+    """Of the condition that has figures."""
+    return next(line for line in text.splitlines() if line.startswith(f"| {contender.upper()} |") and "no root" not in line)
+
+
+def test_times_less_are_judged_as_ratios_are() -> None:
+    """Beside the noise of stock measured again; of few rounds no claim."""
+    some = {"ladewerk-frozen": 80.0, "ladewerk-stat": 802.0}
+    many, few = (parts.cold(made(n, **some)) for n in (PAIRS, 3))
+    frozen, stat, again = (line_of(many, name) for name in ("ladewerk-frozen", "ladewerk-stat", "again"))
+    assert "within the noise" in stat and "±" in stat and "within" not in frozen and "±" in frozen and "±" not in again
+    assert "no claim |" in line_of(few, "ladewerk-frozen")
+
+
 def test_goals_claim_nothing_of_few_rounds() -> None:
     many, few = ({goal.text: goal.verdict for goal in goals.cold(made(n, **{"ladewerk-frozen": 80.0}))} for n in (PAIRS, 3))
     text = next(text for text in many if "frozen" in text and "0.5 ms" in text and "apart" not in text)

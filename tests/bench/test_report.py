@@ -157,7 +157,7 @@ def test_headline_table() -> None:
     text = headline.table_of(figures_of([*more, *programs()]))
     assert text.splitlines()[0] == "| of stock; below 1 is less | stock | stock, `gc.disable()` | Ladewerk, stat |"
     assert line_of(text, "beta") == ["beta: CPU of the process", "104 ms", "0.900 [0.900, 0.900] ±0.002", "0.700 [0.700, 0.700] ±0.002"]
-    assert line_of(text, "median of these 3")[-1] == "0.700 [0.700, 0.700]"
+    assert line_of(text, "median of these 3")[-1] == "0.700 [0.700, 0.700] ±0.002"
     assert line_of(text, "200 modules behind")[-1] == "0.020 [0.020, 0.020]"
     assert [line[2:7] for line in text.splitlines()[2:]] == ["alpha", "beta:", "gamma", "media", "200 m"], "programs first"
     assert headline.table_of([]) == ""
@@ -211,6 +211,16 @@ def test_what_is_not_to_be_quoted(changes: dict[str, Any], says: str) -> None:
     found = {**good, **changes}
     [reason] = headline.refusals(found, figures_of(found["rows"]))
     assert says in reason
+
+
+def test_what_stands_alone_is_quoted_of_idle_sections_only() -> None:
+    """No ratio to anything of the same round takes away what others did."""
+    saved = Figure("3.11/watch/save/ladewerk-inotify/written_us", "inotify: a save", "us", [50.0] * 9)
+    figures = [*figures_of(programs()), saved]
+    quiet, noisy = ({"section_neighbours": {"programs": QUIET, "watch": watch}} for watch in (QUIET, NOISY))
+    assert "inotify: a save" in headline.text_of(document(programs(), **quiet), figures, "")
+    text = headline.text_of(document(programs(), **noisy), figures, "")
+    assert "inotify" not in text and "beta: CPU" in text and "at most 1.0 %" in text
 
 
 def quote(tmp_path: Path, found: dict[str, Any]) -> subprocess.CompletedProcess[str]:
@@ -288,7 +298,7 @@ def test_old_report_is_shown_anew() -> None:
     for name in ("pythons", "effort", "command", "interrupted", "tools"):
         del found[name]
     text = written(found)
-    assert "3.11.9" in text and line_of(text, "median of these 3")[-1] == "0.700 [0.700, 0.700]"
+    assert "3.11.9" in text and line_of(text, "median of these 3")[-1] == "0.700 [0.700, 0.700] ±0.002"
 
 
 def breaks(rows: Sequence[Row]) -> list[Any]:

@@ -42,9 +42,17 @@ def test_slopes_are_the_powers_they_were_made_with() -> None:
 
 def test_table_has_slope_growth_and_ratio() -> None:
     text = curves.part(made(frozen=0.0))
-    assert "| FROZEN | 520 | 520 | 520 | 0.00 [0.00, 0.00] | 1.000 [1.000, 1.000] | 0.010 [0.010, 0.010] |" in text
+    assert "| FROZEN | 520 | 520 | 520 | 0.00 [0.00, 0.00] | 1.000 [1.000, 1.000] | 0.010 [0.010, 0.010] ±0.020 |" in text
     assert "| STOCK | 520 | 5200 | 52000 | 1.00 [1.00, 1.00] | 100.0 [100.0, 100.0] |  |" in text
-    assert "n = 9" in text and "no claims" not in text
+    assert "n = 9" in text and "no claim" not in text
+
+
+def test_few_rounds_claim_nothing() -> None:
+    """Neither slope nor growth nor ratio; and so says the plot."""
+    rows = [{**row, **{field: row[field][:8] for field in ("inside_cpu_ms",)}} for row in made(frozen=0.0)]
+    line = next(line for line in curves.part(rows).splitlines() if line.startswith("| FROZEN |"))
+    assert line.count("no claim") == 3
+    assert [bool(plot.few) for some in (rows, made(frozen=0.0)) for plot in curves.plots(some)] == [True, False]
 
 
 def test_whole_processes_are_not_divided() -> None:
