@@ -67,7 +67,8 @@ def _interval(n: int) -> tuple[int, int]:
 
 def _covered(n: int, low: int, high: int) -> float:
     """Probability that the true median of a continuous distribution lies between the LOW-th and the HIGH-th smallest of n values."""
-    return math.fsum(comb(n, k) for k in range(low, high)) / 2**n
+    inside = sum(comb(n, k) for k in range(low, high))  # so many values are below it
+    return inside / float(2**n)
 
 
 def ratios(values: Sequence[float], base: Sequence[float]) -> Median:
@@ -90,7 +91,8 @@ def middle_ratio(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Me
 def extreme(found: Sequence[Median], pick: Callable[[Iterable[float]], float]) -> Median:
     """The largest (PICK is max) or the smallest of them: within its interval whenever each is within its own. The one with the extreme median alone would
     be surer than that: another one's interval may go further."""
-    return Median(*(pick(values) for values in zip(*((m.value, m.low, m.high) for m in found))), min(m.n for m in found))
+    value, low, high = (pick(values) for values in zip(*((m.value, m.low, m.high) for m in found)))
+    return Median(value, low, high, min(m.n for m in found))
 
 
 def quotient(one: Median, other: Median) -> Median:

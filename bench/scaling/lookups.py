@@ -30,8 +30,9 @@ _AGAIN = ("again", f"{BASE[1]} again (control)")
 Samples = dict[tuple[tuple[str, str], int, int], list[registry.Sample]]  # by contender, threads, names
 
 
-def _run(program: Path, names: int, *contender: str) -> registry.Samples:
-    out = pair.run(Command((str(program), str(names), "1", str(_MS), *contender), {"PATH": "/usr/bin:/bin"}), 600).out
+def _run(program: Path, names: int, first: int, *contender: str) -> registry.Samples:
+    """One round, in which another one begins each time."""
+    out = pair.run(Command((str(program), str(names), "1", str(_MS), str(first), *contender), {"PATH": "/usr/bin:/bin"}), 600).out
     return registry.parse(out.splitlines())
 
 
@@ -44,7 +45,7 @@ def _measure(program: Path, sizes: Sequence[int], effort: Effort, seed: int) -> 
     for done in range(effort.rounds):
         rng.shuffle(order)
         for names in order:
-            for seen, again in ((_run(program, names), False), (_run(program, names, base), True)):
+            for seen, again in ((_run(program, names, done), False), (_run(program, names, done, base), True)):
                 for (name, threads, swaps), samples in seen.items():
                     if swaps == 0 and name in _WHO:  # the program's own control is of Ladewerk, not of the base
                         found.setdefault((_AGAIN if again else _WHO[name], threads, names), []).extend(samples)

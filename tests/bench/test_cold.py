@@ -120,6 +120,13 @@ def test_times_less_has_an_interval() -> None:
     assert tables.times_less([800.0], [0.0]) is None and tables.times_less(None, [1.0]) is None
 
 
+def test_a_disk_that_is_another_is_said() -> None:
+    rows = made()
+    for row in rows:
+        row["check"]["disk"]["one_ms"] = 1.4
+    assert "not the disk" in cold.part(rows) and "not the disk" not in cold.part(made())
+
+
 def line_of(text: str, contender: str) -> str:
     """Of the condition that has figures."""
     return next(line for line in text.splitlines() if line.startswith(f"| {contender.upper()} |") and "no root" not in line)
@@ -128,7 +135,7 @@ def line_of(text: str, contender: str) -> str:
 def test_times_less_are_judged_as_ratios_are() -> None:
     """Beside the noise of stock measured again; of few rounds no claim."""
     some = {"ladewerk-frozen": 80.0, "ladewerk-stat": 802.0}
-    many, few = (parts.cold(made(n, **some)) for n in (PAIRS, 3))
+    many, few = (tables.cold(made(n, **some)) for n in (PAIRS, 3))
     frozen, stat, again = (line_of(many, name) for name in ("ladewerk-frozen", "ladewerk-stat", "again"))
     assert "within the noise" in stat and "±" in stat and "within" not in frozen and "±" in frozen and "±" not in again
     assert "no claim |" in line_of(few, "ladewerk-frozen")

@@ -171,7 +171,8 @@ def test_lookups(place: Place, tmp_path: Path) -> None:
     program = tmp_path / "bench_registry"
     program.write_text(f"#!{sys.executable}\n" + '''import sys
 names = int(sys.argv[1])
-for who in sys.argv[4:] or ["ladewerk", "again", "mutex + hash"]:
+print(sys.argv[4], file=open(sys.argv[0] + ".first", "a"))
+for who in sys.argv[5:] or ["ladewerk", "again", "mutex + hash"]:
     for threads in (1, 2, 8):
         for swaps in (0, 100):
             print(who, threads, swaps, 0, 1000, 1000 * names // threads, 1000 * names * (1 + swaps), 0, swaps, sep="\\t")
@@ -183,3 +184,5 @@ for who in sys.argv[4:] or ["ladewerk", "again", "mutex + hash"]:
     assert all(samples == [x] * 3 for (x, _), samples in lookup.items())
     threads = {row["x"]: row["wall_ns"] for row in rows if row["curve"] == "threads" and row["contender"] == "ladewerk"}
     assert threads == {n: [10_000 / n] * 3 for n in lookups.THREADS}
+    firsts = Path(f"{program}.first").read_text().split()
+    assert [firsts.count(str(n)) for n in range(3)] == [2 * len(lookups.NAMES["quick"])] * 3, "another one begins in each round"
