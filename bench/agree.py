@@ -17,9 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from comparing.lines import claim, interval
-from comparing.reports import Unfit, figures_of, read, remarks
+from comparing.reports import figures_of, read, remarks
 from figures import Figure
 from head import busy
+from report import Unfit
 from stats import PAIRS, Median, apart
 from tables import number, table
 

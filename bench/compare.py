@@ -22,6 +22,7 @@ from typing import Any
 import environments
 import machine
 import pythons
+import report
 import running
 import suite
 from comparing import measuring, reports, revisions
@@ -138,7 +139,7 @@ def compare_revisions(options: argparse.Namespace) -> dict[str, Any]:
     }
     more = {"comparison": comparison, "effort": options.effort, "pythons": facts, "interrupted": interrupted, "command": suite.command_line(sys.argv[1:])}
     run.write(markdown, more)
-    return reports.load(str(options.output / "report.json"))
+    return report.load(str(options.output / "report.json"))
 
 
 # --- the report ---------------------------------------------------------------------------------------------------------
@@ -194,12 +195,12 @@ def markdown(document: dict[str, Any]) -> str:
 # --- commands -----------------------------------------------------------------------------------------------------------
 
 def compare_reports(names: Sequence[str]) -> tuple[str, list[Line]]:
-    """Markdown, and its lines. reports.Unfit: they cannot be compared."""
+    """Markdown, and its lines. report.Unfit: they cannot be compared."""
     one, other = (reports.read(name) for name in names)
     earlier, later = reports.figures_of(one), reports.figures_of(other)
     found = [of_two(earlier[key], figure) for key, figure in later.items() if key in earlier]
     if not found:
-        raise reports.Unfit("the reports have no figure in common")
+        raise report.Unfit("the reports have no figure in common")
     remarks = [f"- {text[0].upper()}{text[1:]}." for text in reports.remarks(one, other)]
     left = len(later) + len(earlier) - 2 * len(found)
     rest = f"{left} figures are in one of the reports only.\n" if left else ""
@@ -207,9 +208,9 @@ def compare_reports(names: Sequence[str]) -> tuple[str, list[Line]]:
 
 
 def shown_anew(name: str) -> tuple[str, list[Line]]:
-    document = reports.load(name)
+    document = report.load(name)
     if "comparison" not in document:
-        raise reports.Unfit(f"{name} is no comparison; give two reports, or show it with report.py")
+        raise report.Unfit(f"{name} is no comparison; give two reports, or show it with report.py")
     return markdown(document), measuring.lines(document["rows"])
 
 
@@ -233,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             whole = True
             text, found = shown_anew(*options.reports) if len(options.reports) == 1 else compare_reports(options.reports)
-    except (revisions.Unknown, pythons.Unfit, reports.Unfit, ValueError) as why_not:
+    except (revisions.Unknown, pythons.Unfit, report.Unfit, ValueError) as why_not:
         print(f"{'run.sh: --compare' if options.compare is not None else 'compare.py'}: {why_not}", file=sys.stderr)
         return 2
     print(text, end="")

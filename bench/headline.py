@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -219,7 +218,10 @@ def main() -> None:
     parser.add_argument("--readme", type=Path, default=CHECKOUT / "README.md", help="default: that of the checkout")
     parser.add_argument("--plot", type=Path, default=CHECKOUT / "bench/headline.svg", help="where its plot goes (default: bench/headline.svg)")
     options = parser.parse_args()
-    document = report.modern(json.loads((options.report / "report.json").read_text()))
+    try:
+        document = report.modern(report.load(options.report / "report.json"))
+    except report.Unfit as why:
+        sys.exit(f"headline.py: {why}")
     figures = report.all_figures(document["rows"], suite.SECTIONS)
     drawn = options.report / drawing.DIRECTORY / f"{PLOT}.svg"
     refused = refusals(document, figures) + ([] if drawn.exists() else [f"its plot {PLOT} was not drawn"])

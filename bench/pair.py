@@ -197,6 +197,10 @@ def main() -> None:
     parser.add_argument("command", nargs="+", help="a command line; the first one is the base of the ratios")
     options = parser.parse_args()
     commands = {line: Command(tuple(shlex.split(line)), dict(os.environ)) for line in options.command}
+    if options.rounds < 1:
+        parser.error("-n needs a positive number")
+    if not all(any(command.argv[:1]) for command in commands.values()):
+        parser.error("a command line is empty")
     try:
         rounds(commands, 2)  # warm caches; also shows a command that does not run
         results = rounds(commands, options.rounds)

@@ -46,8 +46,10 @@ def look(command: str | Path) -> Found:
     """What COMMAND starts. Unfit: nothing, or nothing for us."""
     try:
         done = subprocess.run([command, "-c", _ASK], capture_output=True, text=True, timeout=60, env=_environment())
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unfit(f"it does not run: {error}") from None
+    except OSError as error:
+        raise Unfit(f"it does not run: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise Unfit("it does not run: no answer for a minute") from None
     try:
         facts = json.loads(done.stdout)
     except ValueError:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import re
 import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -126,11 +125,5 @@ def plots(rows: Sequence[Row]) -> list[Plot]:
     return [Plot("registry", "A look-up, one thread, nothing replaced", "names", "CPU ns", lines, log_x=True)] if any(len(line.xs) > 1 for line in lines) else []
 
 
-SECTION: Section = Section(
+SECTION = Section(
     "registry", "Look-ups in shared tables", {"full": Effort(11, math.inf)}, run, part, plots, series.figures("cpu_ns"), needs=frozenset({"programs"}), parts=PARTS)
-
-if __name__ == "__main__":
-    import suite
-
-    short = "--quick" in sys.argv
-    suite.main([*([] if short else ["--full"]), "--only", "registry", *(word for word in sys.argv[1:] if word != "--quick")])

@@ -35,6 +35,24 @@ what is not wholly outside of the noise is no difference; both are said. `bench/
 Made = TypeVar("Made")
 
 
+class Unfit(Exception):
+    """No report, or none that has figures; str() says why."""
+
+
+def load(name: str | Path) -> Document:
+    """A report.json of any kind. Unfit: it is none."""
+    try:
+        with open(name) as file:
+            document = json.load(file)
+    except OSError as error:
+        raise Unfit(f"{name}: {error.strerror}") from None
+    except ValueError:
+        raise Unfit(f"{name} is not JSON") from None
+    if not isinstance(document, dict) or "rows" not in document or "machine" not in document:
+        raise Unfit(f"{name} is no report of bench/run.sh")
+    return document
+
+
 def own(section: Section, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     """A section's rows; and the ones that say why it failed."""
     theirs = [row for row in rows if row["section"] == section.key]
@@ -116,7 +134,10 @@ def show(markdown: Callable[[Document], str], usage: str | None) -> None:
     """The report of the file that the command line names."""
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(usage)
-    print(markdown(json.loads(Path(sys.argv[1]).read_text())), end="")
+    try:
+        print(markdown(load(sys.argv[1])), end="")
+    except Unfit as why:
+        sys.exit(str(why))
 
 
 def main() -> None:
@@ -127,7 +148,10 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="where report.md and plots go; without: Markdown to standard output")
     parser.add_argument("--build", type=Path, default=suite.CHECKOUT / "build-bench", help="where what draws the plots is kept (default: build-bench/)")
     options = parser.parse_args()
-    document = json.loads(options.report.read_text())
+    try:
+        document = load(options.report)
+    except Unfit as why:
+        sys.exit(f"report.py: {why}")
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
         (options.output / "report.md").write_text(illustrated(suite.SECTIONS, options.output, Drawer.found(options.build.absolute()))(document))

@@ -2,30 +2,11 @@
 """The figures of a report.json, by their keys; what a reader must know before two of them are compared."""
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 
 from figures import Figure
 from head import Document, busy
-from report import all_figures
-
-
-class Unfit(Exception):
-    """No report, or none that has figures; str() says why."""
-
-
-def load(name: str) -> Document:
-    """A report.json of any kind. Unfit: it is none."""
-    try:
-        with open(name) as file:
-            document = json.load(file)
-    except OSError as error:
-        raise Unfit(f"{name}: {error.strerror}") from None
-    except ValueError:
-        raise Unfit(f"{name} is not JSON") from None
-    if not isinstance(document, dict) or "rows" not in document or "machine" not in document:
-        raise Unfit(f"{name} is no report of bench/run.sh")
-    return document
+from report import Unfit, all_figures, load
 
 
 def read(name: str) -> Document:

@@ -26,10 +26,11 @@ import synthetic
 from comparing import measuring, revisions
 from comparing.lines import lines_table, of_figure, of_two, summary
 from comparing.parts import PARTS
-from comparing.reports import Unfit, figures_of, keyed, read
+from comparing.reports import figures_of, keyed, read
 from comparing.sides import SIDES, sessions
 from figures import Figure
 from pair import Command, Failed
+from report import Unfit
 from sections import Effort, Interpreter, Place
 from stats import Verdict
 

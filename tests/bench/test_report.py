@@ -249,6 +249,18 @@ def test_readme_gets_what_may_be_quoted(tmp_path: Path) -> None:
     assert quote(tmp_path, document(programs())).returncode == 1 and readme.read_text() == "no marks"
 
 
+@pytest.mark.parametrize("text, why", [(None, "No such file"), ("x", "is not JSON"), ("[]", "is no report"), ("{}", "is no report")])
+def test_what_is_no_report(text: str | None, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message for the user, from every command that reads one. (test_readme_gets_what_may_be_quoted is the control.)"""
+    file = tmp_path / "report.json"
+    if text is not None:
+        file.write_text(text)
+    for main, given in ((report.main, file), (headline.main, tmp_path), (lambda: report.show(str, None), file)):
+        monkeypatch.setattr(sys, "argv", ["it", str(given)])
+        with pytest.raises(SystemExit, match=why):
+            main()
+
+
 def test_readme_of_this_checkout_has_the_marks() -> None:
     assert "\nwhat is new\n" in headline.put((headline.CHECKOUT / "README.md").read_text(), "what is new")
 

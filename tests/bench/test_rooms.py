@@ -259,6 +259,14 @@ def test_a_section_is_a_command(given: tuple[str, ...], wanted: str, tmp_path: P
     assert done.stdout.strip() == wanted
 
 
+@pytest.mark.parametrize("name", ["trace", "engines", "reload", "graph", "registry"])
+def test_help_of_a_section(name: str) -> None:
+    """Of its own, which names its parts."""
+    done = subprocess.run([Path(suite.HERE, f"{name}.sh"), "--help"], capture_output=True, text=True, check=True)
+    (parts,) = (section.parts for section in suite.SECTIONS if section.key == name)
+    assert done.stdout.startswith(f"bench/{name}.sh [") and all(part in done.stdout for part in parts)
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """With the interpreter that runs the tests, and Ladewerk in it; without programs of bench/micro."""

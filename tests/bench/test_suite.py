@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pair
 import pytest
 import pythons
 import report
@@ -77,6 +78,14 @@ def test_places_that_cannot_be_written_are_said_first(tmp_path: Path) -> None:
         running.check_output(tmp_path / "file/out")
     running.check_output(tmp_path / "new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("given", [("-n", "0", "true"), ("true", ""), ()])
+def test_pairs_that_cannot_be_measured(given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["pair.py", *given])
+    with pytest.raises(SystemExit) as ended:
+        pair.main()
+    assert ended.value.code == 2 and "usage" in capsys.readouterr().err
 
 
 def test_command_line_has_no_paths() -> None:
