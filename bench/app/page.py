@@ -14,7 +14,7 @@ from figures import Figure
 from head import care, machine_table, unrest
 from report import show
 from stats import Median
-from tables import Row, Rows, escaped, number, rounds_of, rss_text, table, why
+from tables import Row, Rows, count_text, escaped, number, rss_text, table, why
 
 SHOWN = 15  # lines of a table of statements
 Document = dict[str, Any]
@@ -176,6 +176,11 @@ def _about(document: Document) -> list[tuple[str, str]]:
     ]
 
 
+def _runs(rows: Sequence[Row]) -> str:
+    """How many samples a row has, for a heading."""
+    return count_text(len(values) for row in rows for name, values in row.items() if name.endswith("_ms"))
+
+
 def markdown(document: Document) -> str:
     rows: list[Row] = document["rows"]
     parts = ["# Imports of a program\n", machine_table(document, _about(document))]
@@ -186,7 +191,7 @@ def markdown(document: Document) -> str:
                  "±, what the control is off by at most.\n")
     for section, (title, part) in PARTS.items():
         if found := of_section(rows, section):
-            parts += [f"## {title}{rounds_of(found) if section == 'app' else ''}\n", part(rows)]
+            parts += [f"## {title}{_runs(found)}\n", part(rows)]
     return "\n".join(parts)
 
 

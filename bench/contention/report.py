@@ -108,6 +108,8 @@ def _remarks(group: Group) -> Iterator[str]:
     row = next((row for row in group.rows if "wall_ms" in row), None)
     if row is None:
         return
+    for label in dict.fromkeys(row["label"] for row in group.rows if group.python.endswith("t") and row["check"].get("gil")):
+        yield f"{label}: something that was imported has switched the GIL on.\n"
     if group.kind == THERE.key:
         yield f"Two looks at the clock are in each latency: {row['check']['clock_ns']} ns here.\n"
     for label, failures in {row["label"]: row["failures"] for row in group.rows if "failures" in row}.items():
@@ -146,8 +148,8 @@ def _locks(rows: Sequence[Row]) -> Iterator[str]:
     if not rows:
         return
     yield "### What threads waited for\n"
-    looks = max((len(row["probes"]["module_ms"]) for row in rows if "probes" in row), default=0)
-    yield f"ms, summed over all threads, of storms that were not timed{f' (median of {looks})' if looks > 1 else ''}; probes and tracer see the same ones. "
+    looks = count_text(len(row["probes"]["module_ms"]) for row in rows if "probes" in row)
+    yield f"ms, summed over all threads, median of storms that were not timed{looks}; probes and tracer see the same ones. No contender's turn is beside another's, and nothing is compared. "
     yield "The last column is what the storm took with both in it, and, in parentheses, what it takes when it is timed: as much do they distort.\n"
     lines = []
     for row in rows:

@@ -127,6 +127,14 @@ def test_figures_and_plots() -> None:
     assert p99.lines[1].ys == [5, 5]
 
 
+def test_a_gil_that_is_back_is_said() -> None:
+    """Whoever imports an extension module that needs it measures another thing."""
+    rows = [{**row, "python": "3.13t", "check": {"clock_ns": 40, "gil": row["contender"] == "ladewerk-stat"}} for row in rows_of(9, 10, 2.5)]
+    text = report.part(rows)
+    assert text.count("switched the GIL on") == 1 and "Ladewerk, stat: something that was imported has switched the GIL on." in text
+    assert "switched" not in report.part([{**row, "python": "3.13"} for row in rows])
+
+
 def test_what_could_not_run_says_why() -> None:
     python = Interpreter("3.13t", Path(sys.executable), {"free_threaded": True}, missing="no compiler")
     row = {**section.described(python, trees.DIFFERENT, section.STAT, 8), "skipped": "no compiler"}
