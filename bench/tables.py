@@ -145,7 +145,8 @@ def escaped(text: str) -> str:
 
 
 def why(row: Row) -> str:
-    return f"*{escaped(row['skipped'])}*"
+    """There are no figures."""
+    return f"*{escaped(row.get('skipped', 'no samples'))}*"
 
 
 def count_text(counts: Iterable[int]) -> str:

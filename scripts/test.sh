@@ -240,8 +240,8 @@ build_sdist(sys.argv[1])' "$dir"
 	LADEWERK_CACHE=$dir/cache "$venv/bin/ladewerk" run -c 'import decimal, ladewerk; assert ladewerk.stats()["active"], ladewerk.stats()'
 }
 
-# half DIR OPTION...: pytest in DIR, which is made. The checkout may be read-only.
-half() {
+# pytest_in DIR OPTION...: DIR is made. The checkout may be read-only.
+pytest_in() {
 	mkdir "$1" && cd "$1" &&
 		XDG_CACHE_HOME=$1/cache pytest --color=no --durations=30 -o cache_dir="$1/pytest-cache" "${@:2}"
 }
@@ -278,13 +278,13 @@ python_tests() {
 where = os.path.realpath(ladewerk.__file__)
 if not where.startswith(os.path.realpath(sys.prefix)): sys.exit("not the installed package: " + where)'
 	export LADEWERK_SHARE=$share LADEWERK_LIBRARIES=$build/libraries-$id PATH=$venv/bin:$PATH
-	half "$work/ext" "$@" "$repo/tests/ext" >"$work/ext.log" 2>&1 &
-	half "$work/rest" "$@" "$repo/tests/live" "$repo/tests/cli" "$repo/tests/engine" || code=$?
+	pytest_in "$work/ext" "$@" "$repo/tests/ext" >"$work/ext.log" 2>&1 &
+	pytest_in "$work/rest" "$@" "$repo/tests/live" "$repo/tests/cli" "$repo/tests/engine" || code=$?
 	wait $! || code=$?
 	cat "$work/ext.log"
-	half "$work/bpf" "$@" "$repo/tests/bpf" || code=$?
+	pytest_in "$work/bpf" "$@" "$repo/tests/bpf" || code=$?
 	# Of the benchmark, which no interpreter but the first has to test. By itself: its modules have names that helpers of other tests have as well.
-	(($# > 0)) || half "$work/bench" "$repo/tests/bench" || code=$?
+	(($# > 0)) || pytest_in "$work/bench" "$repo/tests/bench" || code=$?
 	return "$code"
 }
 

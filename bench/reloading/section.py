@@ -110,7 +110,7 @@ def _ours(rows: Sequence[Row], kind: str) -> list[Row]:
 def _growth(rows: Sequence[Row]) -> Figure | None:
     """Of the most modules to the fewest, round by round: all sizes take turns. Not where a save was lost, and rounds would not fit."""
     ours = _ours(rows, "leaf")
-    if len(ours) < 2 or len(ours[0]["ms"]) != len(ours[-1]["ms"]):
+    if len(ours) < 2 or any(len(row["ms"]) != row["tried"] for row in (ours[0], ours[-1])) or ours[0]["tried"] != ours[-1]["tried"]:
         return None
     few, many = ours[0], ours[-1]
     again = next((row["ms"] for row in rows if row["workload"] == few["workload"] and row["contender"] == compared.AGAIN and len(row.get("ms", ())) == len(few["ms"])), None)

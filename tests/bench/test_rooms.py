@@ -86,6 +86,13 @@ def test_contest_of_few_rounds_claims_nothing() -> None:
     assert "n = 5: no claims" in compared.part(rows) and "0.500 [0.500, 0.500] ±0.010 no claim" in compared.part(rows)
 
 
+def test_contest_without_samples() -> None:
+    """Of a contender of which nothing came; the others have their figures."""
+    rows = [{**row, "cpu_ms": []} if row["contender"] == "same" else row for row in contest()]
+    text = compared.part(rows)
+    assert "| SAME | *no samples* |" in text and "| LADEWERK | 5.50 | 0.500" in text
+
+
 def test_contest_that_nobody_took_part_in() -> None:
     rows = [compared.row("engines", "3.11", "load", "A load", "ladewerk", "Ladewerk", base=True, skipped="not built")]
     assert "*not built*" in compared.part(rows) and not compared.figures(rows) and not compared.plots(rows)
@@ -184,6 +191,8 @@ def test_reload() -> None:
     assert "2,000 modules loaded, of 100: 1.500 [1.500, 1.500] ±0.020" in text
     assert keys(section, rows) == {"3.11/reload/leaf-100/ladewerk/ms": 11.0, "3.11/reload/leaf-2000/ladewerk/ms": 16.5, "3.11/reload/leaf-2000/ladewerk/ms-of-leaf-100": 1.5}
     rows[2]["ms"] = rows[2]["ms"][:8]
+    assert "3.11/reload/leaf-2000/ladewerk/ms-of-leaf-100" not in keys(section, rows)
+    rows[0]["ms"] = rows[0]["ms"][1:]  # as many, but of other rounds
     assert "3.11/reload/leaf-2000/ladewerk/ms-of-leaf-100" not in keys(section, rows)
 
 
