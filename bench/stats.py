@@ -127,6 +127,11 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
+def enough(count: int, share: float) -> bool:
+    """Whether so many values have such a percentile: one that is not simply the last of them."""
+    return math.ceil(round(share * count, 6)) < count
+
+
 def outliers(values: Sequence[float]) -> int:
     """How many are further from the median than ten standard deviations, estimated from the median of the distances: hyperfine's definition."""
     middle = statistics.median(values)

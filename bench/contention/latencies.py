@@ -2,7 +2,6 @@
 """Latencies of single imports: percentiles of each round, exactly, and a histogram of all rounds, in which 6 % wide buckets stand for what is in them."""
 from __future__ import annotations
 
-import math
 from array import array
 from collections import Counter
 from collections.abc import Mapping
@@ -31,11 +30,6 @@ def histogram(times: array[int]) -> Counter[int]:
     for ns, count in Counter(times).items():
         found[bucket(ns)] += count
     return found
-
-
-def enough(count: int, share: float) -> bool:
-    """Whether so many have such a percentile: one that is not simply the longest of them."""
-    return math.ceil(round(share * count, 6)) < count
 
 
 def pooled(counts: Mapping[int, int], share: float) -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from contention.latencies import SHARES, enough, pooled
+from contention.latencies import SHARES, pooled
 from contention.trees import SAME_SLOW, THERE
 from plots import Line, Plot
-from stats import Median, ratios
+from stats import Median, enough, ratios
 from tables import Row, count_text, escaped, table, times_text, why
 
 _SHOWN = {"stock": "stock", "ladewerk-stat": "ladewerk", "ladewerk-frozen": "ladewerk"}  # in plots and tables of latency, and the kind of their lines

@@ -14,10 +14,10 @@ from typing import Any
 import machine
 import pytest
 from contention import locks, report, section, trees
-from contention.latencies import bucket, enough, histogram, percentiles_us, pooled
+from contention.latencies import bucket, histogram, percentiles_us, pooled
 from pair import Failed
 from sections import Effort, Interpreter, Place
-from stats import percentile
+from stats import enough, percentile
 from tables import Row
 
 STORM = section.STORM

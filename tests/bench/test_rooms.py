@@ -187,7 +187,7 @@ def test_reload() -> None:
     """Saves that were lost leave no pairs; the most modules against the fewest are pairs, for all sizes take turns."""
     section, rows = reloading.section.SECTION, reloaded()
     text = section.part(rows)
-    assert "| jurigged | nothing | 60.0 | 72.0 | 4 of 9 | nothing |" in text.replace("63.0 | 72.0", "60.0 | 72.0")
+    assert "| jurigged | nothing | 60.0 | - | 4 of 9 | nothing |" in text.replace("63.0 | -", "60.0 | -"), "four saves have no p99"
     assert "2,000 modules loaded, of 100: 1.500 [1.500, 1.500] ±0.020" in text
     assert keys(section, rows) == {"3.11/reload/leaf-100/ladewerk/ms": 11.0, "3.11/reload/leaf-2000/ladewerk/ms": 16.5, "3.11/reload/leaf-2000/ladewerk/ms-of-leaf-100": 1.5}
     rows[2]["ms"] = rows[2]["ms"][:8]
@@ -210,7 +210,7 @@ def test_restarts() -> None:
 
 def test_goals_of_a_reload_are_of_the_most_modules() -> None:
     assert said(reloading.section.SECTION, reloaded()) == {
-        "a save, until its code is live, 2,000 modules loaded: p50, ms": "**missed**", "a save, until its code is live, 2,000 modules loaded: p99, ms": "met"}
+        "a save, until its code is live, 2,000 modules loaded: p50, ms": "**missed**", "a save, until its code is live, 2,000 modules loaded: p99, ms": "not measured: 9 saves have none"}
 
 
 # --- trace ------------------------------------------------------------------------------------------------------------
