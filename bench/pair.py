@@ -111,7 +111,7 @@ def _output(command: Command) -> IO[bytes]:
     return open(os.devnull, "r+b") if command.discard else tempfile.TemporaryFile()
 
 
-def _kill_group(pid: int) -> None:
+def kill_group(pid: int) -> None:
     try:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -124,14 +124,14 @@ def _reap(pid: int, timeout: float) -> tuple[int, resource.struct_rusage, bool]:
 
     def expire(*_: object) -> None:
         expired.append(True)
-        _kill_group(pid)
+        kill_group(pid)
 
     before = signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, timeout)
     try:
         _, status, usage = os.wait4(pid, 0)
     except BaseException:
-        _kill_group(pid)
+        kill_group(pid)
         os.wait4(pid, 0)
         raise
     finally:

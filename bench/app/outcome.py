@@ -2,7 +2,6 @@
 """Does the program do the same in each way? Exit status, standard output and standard error, as far as stock Python repeats itself."""
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -10,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from pair import Command, Failed
+from pair import Command, Failed, kill_group
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def observe(command: Command, timeout: float) -> Outcome:
     try:
         out, err = process.communicate(timeout=timeout)
     except BaseException as error:
-        os.killpg(process.pid, signal.SIGKILL)
+        kill_group(process.pid)  # which may be gone: interrupted, communicate() waits a little for its end
         process.communicate()
         if isinstance(error, subprocess.TimeoutExpired):
             raise Failed(f"did not end within {timeout:.0f} s; give it an option that makes it end (a server: check its configuration and exit), "

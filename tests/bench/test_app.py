@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -317,6 +318,11 @@ def test_modules_can_be_run(tmp_path: Path, kind: str) -> None:
     assert (found.status, found.out) == (0, b"1\n"), found.err
     record = read_record(tmp_path / "record")
     assert record and "json" in str(record["modules" if kind == "graph" else "imports"])
+
+
+def test_an_interruption_is_one_also_when_the_program_ends_at_the_same_moment() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        outcome.observe(Command((sys.executable, "-c", f"import os; os.kill({os.getpid()}, {signal.SIGINT.value})"), dict(os.environ)), 60)
 
 
 def test_what_does_not_end_is_refused(tmp_path: Path) -> None:
