@@ -49,7 +49,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--compare", metavar="REV", help="any name that git has for a revision of this repository")
     parser.add_argument("--fail-on-slower", action="store_true", help="exit status 1 when a figure is slower beyond the noise")
     effort = parser.add_mutually_exclusive_group()
-    effort.add_argument("--quick", dest="effort", action="store_const", const="quick", default="headline", help="about a minute once built")
+    effort.add_argument("--quick", dest="effort", action="store_const", const="quick", default="headline", help="about 2 minutes once built")
     effort.add_argument("--full", dest="effort", action="store_const", const="full", help="more rounds, programs and path entries")
     parser.add_argument("--only", action="extend", type=lambda text: text.split(","), metavar="SECTION", help=f"of {', '.join(keys)}; may be given more than once")
     parser.add_argument("--python", action="append", metavar="PYTHON", help="an interpreter; may be given more than once (default: `python3`)")

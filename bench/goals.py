@@ -28,7 +28,7 @@ class Goal:
     def verdict(self) -> str:
         """A goal is met or missed when the whole interval is."""
         if self.found is None:
-            return f"not measured{self.why and f': {self.why}'}"
+            return "not measured" if self.why in ("", "not measured") else f"not measured: {self.why}"
         if not isinstance(self.found, Median):
             return "met" if self.met(self.found) else "**missed**"
         if self.found.n < PAIRS:

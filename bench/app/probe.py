@@ -212,6 +212,18 @@ def user_frame(depth):
     return frame
 
 
+def asking_frame(depth):
+    """The one with the statement. An extension module has none, and the frame there is that of who loads it, within importlib: then the statement that asked for
+    it is meant. None: the interpreter itself imports."""
+    try:
+        frame = sys._getframe(depth + 1)
+    except ValueError:
+        return None
+    while frame is not None and frame.f_code.co_filename.startswith("<frozen importlib._bootstrap"):
+        frame = frame.f_back
+    return frame
+
+
 def base_of(name, globals, level):
     """The absolute name of what a statement imports from; None if it has none."""
     if not level:
@@ -270,9 +282,8 @@ def graph():
             use(name, who)
 
     def __import__(name, globals=None, locals=None, fromlist=(), level=0):
-        try:
-            frame = sys._getframe(1)
-        except ValueError:  # the interpreter itself imports: runpy, for -m
+        frame = asking_frame(1)
+        if frame is None:  # the interpreter itself imports: runpy, for -m
             return import_statement(name, globals, locals, fromlist, level)
         names, in_function = tuple(fromlist or ()), frame.f_code.co_name != "<module>"
         if not statements.is_new(frame.f_code, frame.f_lasti, name, names, level, in_function and importing()):

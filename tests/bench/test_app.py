@@ -17,6 +17,7 @@ from app import command, outcome, overlay, page
 from app.__main__ import App, check, look, notes
 from app.analysis import PHASES, Shown, read_record, stock_split
 from app.command import Interpreter, Program, Refused
+from app.graph import Graph, Statement
 from app.outcome import Alike, Outcome
 from pair import Command
 from stats import differences
@@ -318,6 +319,20 @@ def test_modules_can_be_run(tmp_path: Path, kind: str) -> None:
     assert (found.status, found.out) == (0, b"1\n"), found.err
     record = read_record(tmp_path / "record")
     assert record and "json" in str(record["modules" if kind == "graph" else "imports"])
+
+
+def test_what_extension_modules_import_is_led_to_by_who_asked_for_them(tmp_path: Path) -> None:
+    """_asyncio, in C, imports modules of asyncio: without the one statement all of them would be gone."""
+    (tmp_path / "app.py").write_text("import importlib.machinery\nimport asyncio\n")
+    python = command.ask(sys.executable, os.environ)
+    made = overlay.make(tmp_path / "state", tmp_path, None, "none", os.environ, python.executable)
+    found = outcome.observe(Command((python.executable, str(tmp_path / "app.py")), made.environment(f"probe:graph:{tmp_path}/record")), 60)
+    assert found.status == 0, found.err
+    record = read_record(tmp_path / "record")
+    assert record and "_asyncio" in record["modules"]
+    graph = Graph([Statement(*key, tuple(names)) for *key, names in record["statements"]], list(record["modules"]))
+    (statement,) = (node for node in graph.statements if node.importer == "__main__" and "asyncio" in node.names)
+    assert set(graph.dominated()[statement]) >= {name for name in record["modules"] if name.partition(".")[0] in ("asyncio", "_asyncio")}
 
 
 def test_an_interruption_is_one_also_when_the_program_ends_at_the_same_moment() -> None:
