@@ -88,6 +88,15 @@ def test_pairs_that_cannot_be_measured(given: tuple[str, ...], monkeypatch: pyte
     assert ended.value.code == 2 and "usage" in capsys.readouterr().err
 
 
+def test_readme_has_every_section_and_file() -> None:
+    text = (suite.HERE / "README.md").read_text()
+    sections, files = text[text.index("## Sections"):], text[text.index("## Files"):]
+    assert [section.key for section in suite.SECTIONS if f"`{section.key}`" not in sections] == []
+    rooms = {path.parent.name + "/" for path in suite.HERE.glob("*/*.py")} - {"__pycache__/"}
+    there = rooms | {path.name for kind in ("py", "sh", "ini", "txt") for path in suite.HERE.glob(f"*.{kind}")}
+    assert len(there) > 40 and sorted(name for name in there if f"`{name}`" not in files) == []
+
+
 def test_command_line_has_no_paths() -> None:
     assert suite.command_line(["--quick", "-o", "/home/somebody/out", "--python", "/opt/x/bin/python3.12"]) == "bench/run.sh --quick -o out --python python3.12"
 
