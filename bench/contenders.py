@@ -412,7 +412,7 @@ MEMORY: list[Contender] = [_STOCK, _PYCDS, *_LADEWERK[:2]]
 COLD: list[Contender] = [
     _STOCK, _AGAIN, _FROZEN_OFF, _DICT, _PYCDS, *_LADEWERK[:2], Nothing("interpreter", "python -c pass"),
 ]
-HYPERFINE: list[Contender] = [_STOCK, _GC, _DICT, *_LADEWERK[:2]]
+HYPERFINE: list[Contender] = [_STOCK, _AGAIN, _GC, _DICT, *_LADEWERK[:2]]
 SYSCALLS: list[Contender] = [_STOCK, _DICT, *_LADEWERK[:2]]
 STARTUP: list[Contender] = [
     Bare("stock", "python -c pass, Ladewerk not installed"),

@@ -147,8 +147,11 @@ class Verdict(Enum):
 
 
 def reach(noise: Median, equal: float = 1.0) -> float:
-    """How far from "the same" the interval of a measurement and itself (A/A) goes. To which side is chance: which of the two is divided by the other is."""
-    return max(abs(noise.low - equal), abs(noise.high - equal))
+    """How far above "the same" the interval of a measurement and itself (A/A) goes, either divided by the other (or subtracted, with EQUAL = 0): which
+    one is is chance. As far below it goes as a factor: 1 is twice, and half."""
+    if not equal:
+        return max(abs(noise.low), abs(noise.high))
+    return max(noise.high, 1 / noise.low if noise.low > 0 else math.inf) - 1
 
 
 def judge(found: Median, noise: Median | None = None, equal: float = 1.0) -> Verdict:
@@ -158,7 +161,8 @@ def judge(found: Median, noise: Median | None = None, equal: float = 1.0) -> Ver
     if found.n < PAIRS:
         return Verdict.FEW
     off = reach(noise, equal) if noise else 0.0
-    return Verdict.LESS if found.high < equal - off else Verdict.MORE if found.low > equal + off else Verdict.SAME
+    low, high = (1 / (1 + off), 1 + off) if equal else (-off, off)
+    return Verdict.LESS if found.high < low else Verdict.MORE if found.low > high else Verdict.SAME
 
 
 SLACK = 0.005, 0.02  # by how much counts may differ by chance: in proportion, and of one

@@ -292,9 +292,10 @@ def _own_statx(rows: Rows) -> str:
 def hyperfine(rows: Rows) -> str:
     def cell(row: Row, base: Row) -> str:
         wall, first = (Median.of(r["hyperfine"]["wall_ms"]) for r in (row, base))
-        far = outliers(row["hyperfine"]["wall_ms"])
-        return number(wall.value) + ("" if row["base"] else f" ({ratio_text(quotient(wall, first))})") + (f", {far} outlier{'s' * (far > 1)}" if far else "")
+        far, again = outliers(row["hyperfine"]["wall_ms"]), rows.get("hyperfine", row["workload"], "again")
+        noise = None if "skipped" in again or row is again else quotient(Median.of(again["hyperfine"]["wall_ms"]), first)
+        return number(wall.value) + ("" if row["base"] else f" ({ratio_text(quotient(wall, first), noise)})") + (f", {far} outlier{'s' * (far > 1)}" if far else "")
 
-    return "Median wall ms (of the first row's median: nothing pairs them, and no control is beside them), one warm-up run each; outliers are as hyperfine defines them:\n\n" + "\n".join(
+    return "Median wall ms (of the first row's median: nothing pairs them), one warm-up run each; outliers are as hyperfine defines them:\n\n" + "\n".join(
         matrix(rows, "hyperfine", loads, cell) for loads in same_contenders(rows, "hyperfine")
     )

@@ -109,6 +109,15 @@ def test_figures_of_what_was_looked_at_once() -> None:
     assert calls.values == [3.75] and calls.key == "3.11/syscalls/oneline/stock/calls"
 
 
+def test_hyperfine_has_a_control_as_well() -> None:
+    """Nothing pairs its blocks: what stock's own two differ by is no difference, however narrow their intervals are."""
+    walls = {"stock": 100.0, "again": 110.0, "gc": 95.0, "ladewerk-stat": 50.0}
+    rows = [row("hyperfine", "alpha", key, hyperfine={"wall_ms": [wall + k / 10 for k in range(9)]}) for key, wall in walls.items()]
+    gc, ours = (line_of(importing.tables.hyperfine(rows), who)[-1] for who in ("GC", "LADEWERK-STAT"))
+    assert gc.endswith("within the noise)") and "0.950 [" in gc and "±0.1" in gc
+    assert "0.502 [" in ours and "±0.1" in ours and "noise" not in ours
+
+
 def test_plot_of_paths_has_slopes() -> None:
     rows = [one for count in (1, 10, 100) for one in timed("paths", f"entries-{count}", {"stock": count, "ladewerk-stat": 0.5}, ROUNDS, count=200)]
     [plot] = importing.figures.paths([*rows, *timed("paths", "entries-spread", {"stock": 1}, ROUNDS)])

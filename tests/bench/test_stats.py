@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import pytest
 from figures import Figure
-from stats import Median, Verdict, apart, differences, extreme, judge, judge_counts, outliers, percentile, quotient, ratios, slopes
+from stats import Median, Verdict, apart, differences, extreme, judge, judge_counts, outliers, percentile, quotient, ratios, reach, slopes
 
 
 def drawn_again(values: Sequence[float], share: float) -> float:
@@ -115,6 +115,16 @@ def test_noise_has_no_direction() -> None:
     assert judge(Median(1.03, 1.02, 1.04, 9), Median(0.98, 0.95, 1.01, 9)) is Verdict.SAME
     assert judge(Median(1.07, 1.06, 1.08, 9), Median(0.98, 0.95, 1.01, 9)) is Verdict.MORE
     assert judge(Median(-0.3, -0.4, -0.2, 9), Median(0.1, -0.1, 0.25, 9), 0) is Verdict.SAME
+
+
+def test_noise_is_a_factor() -> None:
+    """Where two measurements of the same are 1 to 2.5, a tenth is less all the same; a half is not."""
+    noise = Median(1.4, 0.9, 2.5, 9)
+    assert reach(noise) == 1.5 and reach(Median(0.7, 0.4, 1.1, 9)) == pytest.approx(1.5)
+    assert judge(Median(0.1, 0.09, 0.11, 9), noise) is Verdict.LESS
+    assert judge(Median(0.5, 0.45, 0.55, 9), noise) is Verdict.SAME
+    assert judge(Median(0.5, 0.45, 0.55, 9), Median(1.0, 0.0, 9.0, 9)) is Verdict.SAME, "which reaches everywhere"
+    assert reach(Median(0.1, -0.4, 0.2, 9), 0) == 0.4
 
 
 def test_the_worst_is_no_surer_than_the_others() -> None:
