@@ -161,7 +161,7 @@ def _curves(axes: Axes, plot: Plot) -> None:
     _ticks(axes, plot)
     if plot.mark is not None:
         axes.axhline(plot.mark, color=INK, linewidth=0.8)
-    axes.set_xlabel(plot.x)
+    axes.set_xlabel(plot.x + plot.few)
     axes.set_ylabel(plot.y)
     axes.grid(True)
 
@@ -230,7 +230,7 @@ def _bars(axes: Axes, plot: Plot) -> None:
     axes.margins(x=0.08)
     if plot.mark is not None:
         axes.axvline(plot.mark, color=INK, linewidth=0.8)
-    axes.set_xlabel(plot.y)
+    axes.set_xlabel(plot.y + plot.few)
     axes.grid(True, axis="x")
 
 
@@ -256,7 +256,7 @@ def _figure(plot: Plot) -> Figure:
     figure = Figure(figsize=(WIDTH, _height(plot)), layout="constrained")
     axes = figure.add_subplot()
     (_bars if plot.names else _curves)(axes, plot)
-    axes.set_title(plot.title + plot.few, loc="left", fontweight="bold")
+    axes.set_title(plot.title, loc="left", fontweight="bold")
     if _legend(plot):
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8.5)
     if not plot.names:

@@ -54,5 +54,5 @@ class Plot:
 
     @property
     def few(self) -> str:
-        """What a plot of too few rounds says beside its title."""
+        """What a plot of too few rounds says below its axis: titles fill the width."""
         return f" (some of fewer than {PAIRS} rounds: no claims)" if any(line.few for line in self.lines) else ""
