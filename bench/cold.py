@@ -271,12 +271,13 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
 
 
 def plots(rows: Sequence[Row]) -> list[Plot]:
-    """What cold caches and slow requests add, in ms."""
+    """What cold caches and slow requests add, in ms; no place for a condition that there was not."""
     main = Rows.of_main(rows)
-    places = [(load, key) for key in CONDITIONS for load in main.workloads("cold")]
+    cold = main.section("cold")
+    places = [(load, key) for key in CONDITIONS for load in main.workloads("cold") if any(row["workload"] == load and key in row.get("cold", {}) for row in cold)]
     names = [f"{main.title('cold', load)}, {tables.CONDITIONS[key]}" for load, key in places]
     lines = []
-    for contender, label in {row["contender"]: row["label"] for row in main.section("cold")}.items():
+    for contender, label in {row["contender"]: row["label"] for row in cold}.items():
         there = [(n, Median.of(found)) for n, (load, key) in enumerate(places) if (found := tables.added(main.get("cold", load, contender), key))]
         if there and contender != "again":
             lines.append(Line.of(label, [n for n, _ in there], [median for _, median in there], series.kind(contender)))

@@ -152,7 +152,7 @@ def test_part_plots_and_figures() -> None:
     text = cold.part(rows)
     assert "answered one reader in 0.64 ms, and 64 of them 32 times as often" in text and text.count("*no root*") == 4
     (plot,) = cold.plots(rows)
-    assert plot.names[0] == "django, 0.5 ms per request" and "AGAIN" not in [line.label for line in plot.lines]
+    assert plot.names == ["django, 0.5 ms per request"] and "AGAIN" not in [line.label for line in plot.lines]
     figures = {figure.key: figure for figure in cold.figures(rows)}
     frozen = figures["3.11/cold/django-slow/ladewerk-frozen/cold_wall_ms"]
     assert frozen.ratio and 0.19 < frozen.ratio.value < 0.21 and frozen.noise and frozen.verdict
