@@ -10,7 +10,7 @@ import marshal
 import os
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pair
 from pair import Command
+from sections import Interpreter, Place
 from workloads import ImportLoop, Program
 
 Workload = ImportLoop | Program
@@ -36,6 +37,7 @@ class Bench:
     why_no_pycds: str
     state: Path  # caches and prepared indexes of this run
     cwd: Path
+    why_not: str = ""  # what went wrong when Ladewerk was installed
 
     def env(self, python: Path | None = None) -> dict[str, str]:
         """The same small environment for everyone, so that nothing of the caller's shell takes part."""
@@ -48,6 +50,17 @@ class Bench:
     def quiet(self) -> dict[str, str]:
         """For peers: Ladewerk's kill switch is pulled, whatever the environment has enabled."""
         return {**self.env(), "LADEWERK": "0"}
+
+
+INSIDE = sorted(Path(__file__).with_name("inside").glob("*.py"))  # those modules of ours that are in `cwd`
+
+
+def bench(place: Place, python: Interpreter) -> Bench:
+    return Bench(
+        python=python.python, small_python=python.beside.get("small"), bare_python=python.beside.get("bare"),
+        enabled_python=python.beside.get("enabled"), pycds_python=python.beside.get("pycds"), why_no_pycds=python.failures.get("pycds", ""),
+        state=place.state / python.key, cwd=place.state / "cwd", why_not=python.missing,
+    )
 
 
 class Contender(ABC):
@@ -71,18 +84,55 @@ class Contender(ABC):
 
 
 class Stock(Contender):
-    """Plain Python, with `prefix` executed first."""
+    """Plain Python, with `options` of its own and `prefix` executed first."""
 
-    def __init__(self, key: str, label: str, prefix: str = "") -> None:
+    def __init__(self, key: str, label: str, prefix: str = "", options: tuple[str, ...] = ()) -> None:
         super().__init__(key, label)
         self.prefix = prefix
+        self.options = options
 
     def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
-        return Command((str(bench.python), "-c", self.prefix + workload.code(count) + tail), bench.quiet())
+        return Command((str(bench.python), *self.options, "-c", self.prefix + workload.code(count) + tail), bench.quiet())
+
+
+class Lazy(Stock):
+    """importlib.util.LazyLoader for every module: what the program does not use is never executed, and some of what it does breaks."""
+
+    complete = False
+
+
+class Zipped(Stock):
+    """The program's installed packages in a zip file at the head of sys.path, as in a zipapp."""
+
+    def __init__(self, key: str, label: str, deflated: bool) -> None:
+        super().__init__(key, label)
+        self.deflated = deflated
+
+    def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
+        file = bench.state / f"{self.key}-{workload.key}.zip"
+        if not file.exists():
+            record = f"{workload.code()}import ziprecord; ziprecord.write({str(file)!r}, {self.deflated})\n"
+            pair.run(Command((str(bench.python), "-c", record), bench.quiet()))
+        prefix = f"import sys; sys.path.insert(0, {str(file)!r})\n"
+        return Command((str(bench.python), "-c", prefix + workload.code(count) + tail), bench.quiet())
+
+
+class Absent(Contender):
+    """One that does not exist for any interpreter that can take part."""
+
+    def __init__(self, key: str, label: str, why: str) -> None:
+        super().__init__(key, label)
+        self.why = why
+
+    def missing(self, bench: Bench, workload: Workload) -> str:
+        return self.why
+
+    def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
+        raise NotImplementedError(self.why)
 
 
 class DictFinder(Contender):
-    """bench/dictfinder.py with a table built before the run; found first because it lies in the working directory."""
+    """inside/dictfinder.py with a table built before the run; found first because it lies in the working directory."""
 
     def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
         path = workload.path if isinstance(workload, ImportLoop) else ()
@@ -94,7 +144,7 @@ class DictFinder(Contender):
 
 
 class PackFloor(Contender):
-    """bench/packfinder.py with a file that packrecord.py wrote from one run of the program."""
+    """inside/packfinder.py with a file that packrecord.py wrote from one run of the program."""
 
     def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
         file = bench.state / f"packfinder-{workload.key}.pack"
@@ -123,7 +173,7 @@ class PyCDS(Contender):
         return Command((str(bench.pycds_python), "-c", self.prefix + workload.code(count) + tail), env)
 
 
-class Interpreter(Contender):
+class Nothing(Contender):
     """Python that imports nothing: what no accelerator of imports can help."""
 
     complete = False
@@ -171,6 +221,19 @@ class LadewerkModule(Ladewerk):
 
     def launcher(self, bench: Bench) -> tuple[str, ...]:
         return (str(bench.python), "-m", "ladewerk", "run")
+
+
+class Watched(Ladewerk):
+    """`ladewerk run` as it is, with a daemon of the bench's own at SOCKET to attach to."""
+
+    def __init__(self, key: str, label: str, socket: Path) -> None:
+        super().__init__(key, label, options={"LADEWERK_WATCH": str(socket)})
+        self.socket = socket
+
+    def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
+        command = super().command(bench, workload, count, tail)
+        at = command.argv.index("--freshness")
+        return Command((*command.argv[:at], *command.argv[at + 2 :]), command.env, command.fresh)
 
 
 class LadewerkVariable(Ladewerk):
@@ -239,7 +302,7 @@ def ladewerk_missing(bench: Bench) -> str:
     """Why Ladewerk cannot take part, from its own words where it has any."""
     launcher = bench.python.with_name("ladewerk")
     if not launcher.exists():
-        return "ladewerk not installed"
+        return f"ladewerk is not installed{bench.why_not and f' ({bench.why_not})'}"
     env = {**bench.env(), "LADEWERK_CACHE": str(bench.state / "cache" / "probe")}
     try:
         probe = subprocess.run([launcher, "run", "-c", "pass"], env=env, cwd=bench.cwd, capture_output=True, text=True, timeout=60)
@@ -311,6 +374,7 @@ def floor_blobs(loop: ImportLoop) -> list[tuple[str, bytes]]:
 _STOCK = Stock("stock", "stock")
 _AGAIN = Stock("again", "stock again (control)")
 _GC = Stock("gc", "stock, gc.disable()", "import gc; gc.disable()\n")
+_FROZEN_OFF = Stock("frozen-off", "stock, -X frozen_modules=off", options=("-X", "frozen_modules=off"))
 _DICT = DictFinder("dictfinder", "naive dict finder")
 _LADEWERK = [
     Ladewerk("ladewerk-stat", "Ladewerk, stat"),
@@ -322,7 +386,7 @@ _PYCDS = PyCDS("pycds", "PyCDS 0.1.0 (validates nothing)")
 _FLOOR = PackFloor("packfloor", "floor: packed code, trivial finder, collector off")
 
 # The first of each list is the base of the ratios.
-PATHS: list[Contender] = [_STOCK, _DICT, *_LADEWERK, Floor("floor", "floor: exec alone")]
+PATHS: list[Contender] = [_STOCK, _AGAIN, _DICT, *_LADEWERK, Floor("floor", "floor: exec alone")]
 MODULES: list[Contender] = [
     _STOCK, _AGAIN, _DICT, *_LADEWERK,
     Floor("floor", "floor: exec alone"), ModuleLock("lock", "floor: CPython's module lock alone"),
@@ -333,9 +397,22 @@ PROGRAMS: list[Contender] = [
     Ladewerk("ladewerk-unmarshal0", "Ladewerk, stat, LADEWERK_UNMARSHAL=0", options={"LADEWERK_UNMARSHAL": "0"}),
     _FLOOR,
 ]
+PEERS: list[Contender] = [
+    _STOCK, _AGAIN, _GC, _DICT, _PYCDS,
+    Lazy("lazy", "importlib.util.LazyLoader for all imports", "import lazyfinder; lazyfinder.install()\n"),
+    Zipped("zip-stored", "zipimport, byte code, stored", False),
+    Zipped("zip-deflated", "zipimport, byte code, deflated", True),
+    _FROZEN_OFF,
+    Stock("frozen-on", "stock, -X frozen_modules=on", options=("-X", "frozen_modules=on")),
+    Absent("oxidized", "oxidized_importer", "its last release, 0.6.0, is for CPython up to 3.10; Ladewerk needs 3.11"),
+    *_LADEWERK[:2],
+]
+PYTHONS: list[Contender] = [_STOCK, _AGAIN, _GC, *_LADEWERK[:2]]
 MEMORY: list[Contender] = [_STOCK, _PYCDS, *_LADEWERK[:2]]
-COLD: list[Contender] = [_STOCK, _DICT, _PYCDS, *_LADEWERK[:2], Interpreter("interpreter", "python -c pass")]
-HYPERFINE: list[Contender] = [_STOCK, _GC, _DICT, *_LADEWERK[:2]]
+COLD: list[Contender] = [
+    _STOCK, _AGAIN, _FROZEN_OFF, _DICT, _PYCDS, *_LADEWERK[:2], Nothing("interpreter", "python -c pass"),
+]
+HYPERFINE: list[Contender] = [_STOCK, _AGAIN, _GC, _DICT, *_LADEWERK[:2]]
 SYSCALLS: list[Contender] = [_STOCK, _DICT, *_LADEWERK[:2]]
 STARTUP: list[Contender] = [
     Bare("stock", "python -c pass, Ladewerk not installed"),
@@ -347,3 +424,8 @@ STARTUP: list[Contender] = [
     Ladewerk("run-frozen", "ladewerk run --freshness frozen -c pass", "frozen"),
     LadewerkModule("module", "python -m ladewerk run -c pass"),
 ]
+
+
+def those(keys: str, table: Sequence[Contender]) -> list[Contender]:
+    """Of a table, in its order."""
+    return [contender for contender in table if contender.key in keys.split()]

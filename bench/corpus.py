@@ -61,14 +61,14 @@ class Corpus:
 
     @property
     def entry_pattern(self) -> str:
-        return _literal(self.entries_root) + "/e{:04}"
+        return literal(self.entries_root) + "/e{:04}"
 
     @property
     def oneline_pattern(self) -> str:
-        return _literal(self.oneline_root)
+        return literal(self.oneline_root)
 
 
-def _literal(path: Path) -> str:
+def literal(path: Path) -> str:
     """`path` as part of a pattern for str.format()."""
     return str(path).replace("{", "{{").replace("}", "}}")
 
@@ -90,7 +90,7 @@ def small_module(rng: random.Random, name: str) -> str:
     )
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     os.utime(path, (WRITTEN_AT, WRITTEN_AT))
 
@@ -99,10 +99,10 @@ def _write_entry(corpus: Corpus, rng: random.Random, number: int) -> None:
     entry = corpus.entry(number)
     package = entry / f"lib{number:04}"
     package.mkdir(parents=True)
-    _write(package / "__init__.py", "")
-    _write(package / "inner.py", small_module(rng, "inner"))
+    write(package / "__init__.py", "")
+    write(package / "inner.py", small_module(rng, "inner"))
     for i in range(3):
-        _write(entry / f"pad{number:04}_{i}.py", small_module(rng, f"pad{number:04}_{i}"))
+        write(entry / f"pad{number:04}_{i}.py", small_module(rng, f"pad{number:04}_{i}"))
 
 
 def _write_entries(corpus: Corpus, rng: random.Random) -> None:
@@ -112,16 +112,16 @@ def _write_entries(corpus: Corpus, rng: random.Random) -> None:
     step = max(1, shape.entries // shape.modules)
     for i in range(shape.modules):
         behind, spread = corpus.BEHIND.format(i), corpus.SPREAD.format(i)
-        _write(corpus.entry(shape.entries - 1) / f"{behind}.py", small_module(rng, behind))
-        _write(corpus.entry(i * step % shape.entries) / f"{spread}.py", small_module(rng, spread))
+        write(corpus.entry(shape.entries - 1) / f"{behind}.py", small_module(rng, behind))
+        write(corpus.entry(i * step % shape.entries) / f"{spread}.py", small_module(rng, spread))
 
 
 def _write_oneline(corpus: Corpus, rng: random.Random) -> None:
     package = corpus.oneline_root / "one"
     package.mkdir(parents=True)
-    _write(package / "__init__.py", "")
+    write(package / "__init__.py", "")
     for i in range(corpus.shape.oneline):
-        _write(package / f"m{i:04}.py", f"VALUE = {rng.randrange(1_000_000)}\n")
+        write(package / f"m{i:04}.py", f"VALUE = {rng.randrange(1_000_000)}\n")
 
 
 def generate(root: Path, shape: Shape = Shape()) -> Corpus:

@@ -1,8 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: MIT
 #
-# What run.sh, scan.sh and watch.sh share; sourced, with `checkout`, `python`, `build` (which becomes the one of this version of Python) set.
-# Sets `version` and `log`.
+# What scan.sh and watch.sh share; sourced, with `here`, `checkout`, `python`, `build` set.
 
 say() { echo "$*" >&2; }
 
@@ -58,118 +57,48 @@ parse_options() { # SECTIONS NUMBERS WORDS ARGUMENTS...
 	done
 }
 
-# The interpreter is checked, and gets a directory of its own.
+# What environments.py prints: where what is asked for is, or, with status 1, why there is none.
+environments() { # WHAT...
+	# shellcheck disable=SC2154  # here, python: the caller's
+	"$python" -B "$here/environments.py" --python "$python" --build "$kept" "$@"
+}
+
+# require NAME WHAT...: sets the variable NAME to where that is; without it there is nothing to be measured.
+require() {
+	local found
+	found=$(environments "${@:2}") || { echo "${0##*/}: $found" >&2; exit 1; }
+	printf -v "$1" %s "$found"
+}
+
+# The interpreter is checked, and gets a directory of its own, which becomes `build`.
 begin() {
 	# Nothing of the caller's Python or Ladewerk settings takes part.
 	unset "${!PYTHON@}" "${!LADEWERK@}" VIRTUAL_ENV
-	# shellcheck disable=SC2154  # python: see above
-	version=$("$python" -c 'import sys; print("%d.%d%s" % (*sys.version_info[:2], getattr(sys, "abiflags", "")))') ||
-		{ echo "${0##*/}: $python does not run" >&2; exit 1; }
-	"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-		{ echo "${0##*/}: $python is Python $version; 3.11 or newer is needed" >&2; exit 1; }
-	build=$build/py$version
-	mkdir -p "$build"
-	log=$build/install.log
-	: >"$log"
+	kept=$build
+	require build home
 }
 
-# An environment without pip and setuptools: their .pth files and finders would be timed as well.
-make_env() { # NAME
-	[ -x "$build/$1/bin/python" ] || "$python" -m venv --without-pip "$build/$1" >>"$log" 2>&1
-}
-
-need_env() { # NAME
-	make_env "$1" || { echo "${0##*/}: cannot make an environment with $python -m venv; see $log" >&2; exit 1; }
-}
-
-# The one that installs into the others.
-need_tools() {
-	[ -x "$build/tools/bin/pip" ] || "$python" -m venv "$build/tools" >>"$log" 2>&1 ||
-		{ echo "${0##*/}: $python has no ensurepip (Debian: python3-venv); see $log" >&2; exit 1; }
-}
-
-install_into() { # NAME WHAT...
-	local into=$build/$1
-	shift
-	"$build/tools/bin/python" -m pip --python "$into/bin/python" install --quiet --disable-pip-version-check "$@" >>"$log" 2>&1
-}
-
-# What the wheel is built from, as one hash: it is built anew only when this changes.
-fingerprint() {
-	(
-		shopt -s nullglob
-		# shellcheck disable=SC2154  # checkout: see above
-		cd "$checkout" || exit
-		find core ext CMakeLists.txt pyproject.tom[l] README.m[d] -type f ! -path '*/__pycache__/*' -print0 |
-			sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1
-	)
-}
-
-# The line of a log that tells most; nothing of this machine's paths goes into a report.
-last_error() {
-	local text
-	text=$(grep -iE 'error|not found|neither' "$1" |
-		grep -viE 'subprocess|encountered error|generation-failed|group|failed to build|hint:|note:' |
-		sed 's/\x1b\[[0-9;]*m//g; s/^[^[:alnum:]]*//; s/^ERROR: //' | tail -1) || true
-	echo "${text:-see its log in the build directory}" | sed "s|$checkout|the checkout|g; s|$build|the build directory|g"
-}
-
-# The programs of bench/micro, in $build/c.
-build_programs() {
-	command -v cmake >/dev/null || { echo "${0##*/}: no cmake (Debian: cmake)" >&2; exit 1; }
-	say "building the programs of bench/micro"
-	{
-		cmake -S "$checkout" -B "$build/c" -DLADEWERK_BUILD_BENCH=ON -DLADEWERK_BUILD_EXTENSION=OFF
-		cmake --build "$build/c"
-	} >"$build/c.log" 2>&1 || { echo "${0##*/}: $(last_error "$build/c.log"); see $build/c.log" >&2; exit 1; }
-}
-
-# Prints nothing; installs the wheel in the environment NAME and leaves it in $build/wheel, or the reason in $build/why-not.
-# What was made from an earlier one, OTHERS, is removed. Each NAME has its own memory of what it has.
-build_wheel() { # NAME OTHERS...
-	local name=$1 print other
-	shift
-	print=$(fingerprint)
-	if [ "$(cat "$build/fingerprint-$name" 2>/dev/null)" = "$print" ]; then
-		return
-	fi
-	rm -rf "$build/wheel" "$build/why-not"
-	for other in "$@"; do
-		rm -rf "${build:?}/$other"
-	done
-	say "building Ladewerk"
-	if ! "$build/tools/bin/python" -m pip wheel --quiet --disable-pip-version-check --no-deps \
-		-w "$build/wheel" "$checkout" >"$build/wheel.log" 2>&1; then
-		last_error "$build/wheel.log" >"$build/why-not"
-	elif ! install_into "$name" --force-reinstall --no-deps "$build"/wheel/*.whl; then
-		last_error "$log" >"$build/why-not"
-	fi
-	echo "$print" >"$build/fingerprint-$name"
-}
-
-revision() { git -C "$checkout" describe --always --dirty 2>/dev/null; }
-
-# Ladewerk, or why there is none, as scan.py and watch.py want to be told: see parse_options().
+# Ladewerk in the environment NAME, or why there is none, as scanning and watching want to be told: see parse_options().
 give_wheel() { # NAME
-	build_wheel "$1"
-	if [ -s "$build/why-not" ]; then
-		say "Ladewerk could not be installed: $(cat "$build/why-not")"
-		given+=(--why-not "$(cat "$build/why-not")")
+	local found
+	if found=$(environments ladewerk "$1"); then
+		given+=(--ladewerk "${found%/*}/ladewerk")
 	else
-		given+=(--ladewerk "$build/$1/bin/ladewerk")
+		say "Ladewerk could not be installed: $found"
+		given+=(--why-not "$found")
 	fi
-	local what
-	if what=$(revision); then given+=(--revision "$what"); fi
+	# shellcheck disable=SC2154  # checkout: the caller's
+	if found=$(git -C "$checkout" describe --always --dirty 2>/dev/null); then given+=(--revision "$found"); fi
 }
 
 # Runs a benchmark, and shows its report. It has daemons to end or a disk to take away: so we wait for it when we are ended.
 measure_and_show() { # NAME COMMAND...
 	local pid
-	# shellcheck disable=SC2154  # here: the caller's
 	output=${output:-$here/results/$(date -u +%Y-%m-%dT%H%M%SZ)-$1}
 	shift
 	mkdir -p "$output"
-	"$@" --programs "$build/c/bench/micro" --output "$output" "${given[@]}" &
+	# shellcheck disable=SC2154  # micro: the caller's
+	PYTHONPATH=$here "$@" --programs "$micro" --output "$output" "${given[@]}" &
 	pid=$!
 	# shellcheck disable=SC2064  # now
 	trap "kill -TERM $pid 2>/dev/null; wait $pid || true; exit 130" INT TERM HUP

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 _PYTHON = """\
 import json, platform, sys, sysconfig
@@ -55,10 +56,9 @@ def _filesystem(path: Path) -> str:
     return kind
 
 
-def machine(work: Path) -> dict:
+def machine(work: Path) -> dict[str, Any]:
     """The hardware and the kernel; `work` is a directory on the file system under test."""
     memory = int((_field("/proc/meminfo", "MemTotal") or "0 kB").split()[0])
-    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     return {
         "cpu": _field("/proc/cpuinfo", "model name") or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
@@ -66,16 +66,73 @@ def machine(work: Path) -> dict:
         "memory_gib": round(memory / 2**20, 1),
         "kernel": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
         "filesystem": _filesystem(work.resolve()),
-        "governor": governor.read_text().strip() if governor.is_file() else None,
+        "governor": _setting(_CPUFREQ / "scaling_governor"),
+        "cpufreq": _setting(_CPUFREQ / "scaling_driver"),
+        "turbo": _turbo(),
+        "threads_per_core": _threads_per_core(),
+        "clocksource": _setting(Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")),
+        "container": _container(),
+        "cpu_limit": _cpu_limit(),
     }
 
 
-def interpreter(python: Path) -> dict:
-    """Version, build flags and installed packages of the interpreter under test."""
-    return json.loads(subprocess.run([python, "-c", _PYTHON], check=True, capture_output=True, text=True).stdout)
+_CPUFREQ = Path("/sys/devices/system/cpu/cpu0/cpufreq")
 
 
-def tools() -> dict:
+def _setting(file: Path) -> str | None:
+    """What a file of the kernel's says; None where there is none, or not for us."""
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return None
+
+
+def _turbo() -> bool | None:
+    """Whether the clock may rise above what the processor is sold with; None: nobody says."""
+    if (off := _setting(Path("/sys/devices/system/cpu/intel_pstate/no_turbo"))) is not None:
+        return off == "0"
+    boost = _setting(Path("/sys/devices/system/cpu/cpufreq/boost"))
+    return None if boost is None else boost == "1"
+
+
+def _threads_per_core() -> int | None:
+    siblings = _setting(Path("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list"))
+    if siblings is None:
+        return None
+    ends = [part.split("-") for part in siblings.split(",")]
+    return sum(int(end[-1]) - int(end[0]) + 1 for end in ends)
+
+
+def _container() -> str | None:
+    """What kind of container this is, as far as containers say so."""
+    for file, kind in (("/.dockerenv", "docker"), ("/run/.containerenv", "podman")):
+        if Path(file).exists():
+            return kind
+    return _setting(Path("/run/systemd/container")) or os.environ.get("container")
+
+
+def _cpu_limit() -> float | None:
+    """How many processors' time the control group may use; None: all."""
+    limit = _setting(Path("/sys/fs/cgroup/cpu.max"))
+    if limit is None:
+        limit = " ".join(_setting(Path(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us")) or "-1" for name in ("quota", "period"))
+    quota, period = limit.split()
+    return None if quota in ("max", "-1") else round(int(quota) / int(period), 2)
+
+
+def interpreter(python: Path) -> dict[str, Any]:
+    """Version, build flags and installed packages of an interpreter."""
+    found: dict[str, Any] = json.loads(subprocess.run([python, "-c", _PYTHON], check=True, capture_output=True, text=True).stdout)
+    return found
+
+
+def key(python: dict[str, Any]) -> str:
+    """What an interpreter is called in reports: "3.11", "3.13t"."""
+    major, minor, *_ = python["version"].split(".")
+    return f"{major}.{minor}{'t' if python['free_threaded'] else ''}"
+
+
+def tools() -> dict[str, Any]:
     """Versions of the programs that measure; None for one that is not there."""
     return {"hyperfine": first_line("hyperfine", "--version"), "strace": first_line("strace", "--version")}
 
@@ -95,7 +152,7 @@ class Neighbours:
         usage = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         return time.monotonic(), user + nice + system + irq + softirq, steal, sum(u.ru_utime + u.ru_stime for u in usage)
 
-    def report(self) -> dict:
+    def report(self) -> dict[str, Any]:
         """Shares of the machine's CPU time, 0 to 1, and the load before the start."""
         clock, busy, stolen, own = self._now()
         capacity = (clock - self.clock) * (os.cpu_count() or 1)

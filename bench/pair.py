@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import shlex
 import shutil
 import signal
@@ -25,9 +26,10 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from math import comb
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, AnyStr, TypeVar
+
+from stats import ratios
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -42,13 +44,15 @@ class Failed(Exception):
 class Command:
     """One process to start. `fresh` is a directory emptied before every run, outside the measured time.
 
-    With `discard` its output goes to /dev/null: what a program prints by the megabyte would be measured by where it is kept.
+    With `discard` its output goes to /dev/null: what a program prints by the megabyte would be measured by where it is kept. `expected` is the
+    exit status (negative: the signal) with which it does not fail.
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     fresh: Path | None = None
     discard: bool = False
+    expected: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,11 @@ class Sample:
     cpu_ms: float
     rss_mb: float
     out: str
+
+
+def own_peak_mb() -> float:
+    """Below this `rss_mb` of no sample is: the kernel keeps the peak of a process across exec, and that of what we start begins with ours."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _empty(directory: Path) -> None:
@@ -88,7 +97,7 @@ def run(command: Command, timeout: float = 120.0) -> Sample:
         err.seek(0)
         if not command.discard:
             out.seek(0)
-        if status != 0:
+        if timed_out or os.waitstatus_to_exitcode(status) != command.expected:
             raise Failed(_why(status, err.read().decode(errors="replace"), timed_out))
         return Sample(
             wall_ms=wall / 1e6,
@@ -102,33 +111,39 @@ def _output(command: Command) -> IO[bytes]:
     return open(os.devnull, "r+b") if command.discard else tempfile.TemporaryFile()
 
 
-def _kill_group(pid: int) -> None:
+def kill_group(pid: int) -> None:
     try:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
 
 
-def _reap(pid: int, timeout: float):
+def _reap(pid: int, timeout: float) -> tuple[int, resource.struct_rusage, bool]:
     """Waits for `pid`; its whole process group dies when the time is up or when we are interrupted."""
     expired = []
 
     def expire(*_: object) -> None:
         expired.append(True)
-        _kill_group(pid)
+        kill_group(pid)
 
     before = signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, timeout)
     try:
         _, status, usage = os.wait4(pid, 0)
     except BaseException:
-        _kill_group(pid)
+        kill_group(pid)
         os.wait4(pid, 0)
         raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     return status, usage, bool(expired)
+
+
+def pipe(stream: IO[AnyStr] | None) -> IO[AnyStr]:
+    """STREAM of a process that was started with a pipe there."""
+    assert stream is not None
+    return stream
 
 
 def rounds(
@@ -168,47 +183,9 @@ def rounds(
     return samples
 
 
-@dataclass(frozen=True)
-class Median:
-    """A median with the interval that holds the true one with 95 % confidence (the whole range below six values)."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Median:
-        ordered = sorted(values)
-        rank = _interval_rank(len(ordered))
-        return cls(statistics.median(ordered), ordered[rank], ordered[-1 - rank], len(ordered))
-
-
-def _interval_rank(n: int) -> int:
-    """How many values may be cut from either end: order statistics, no assumption about the distribution."""
-    below, rank = 0.0, 0
-    for k in range(n // 2):
-        below += comb(n, k) / 2**n
-        if 2 * below > 0.05:
-            break
-        rank = k
-    return rank
-
-
-def ratios(values: Sequence[float], base: Sequence[float]) -> Median:
-    """Median of value/base, round by round."""
-    return Median.of([value / other for value, other in zip(values, base, strict=True)])
-
-
-def differences(values: Sequence[float], base: Sequence[float]) -> Median:
-    """Median of value-base, round by round."""
-    return Median.of([value - other for value, other in zip(values, base, strict=True)])
-
-
 def _row(name: str, samples: list[Sample], base: list[Sample]) -> str:
     columns = [name[:48].ljust(48)]
-    for get in (lambda s: s.cpu_ms, lambda s: s.wall_ms):
-        values, first = [get(s) for s in samples], [get(s) for s in base]
+    for values, first in (([s.cpu_ms for s in samples], [s.cpu_ms for s in base]), ([s.wall_ms for s in samples], [s.wall_ms for s in base])):
         ratio = ratios(values, first)
         columns.append(f"{statistics.median(values):9.1f} ms {ratio.value:6.3f} [{ratio.low:.3f}, {ratio.high:.3f}]")
     return "  ".join(columns)
@@ -220,6 +197,10 @@ def main() -> None:
     parser.add_argument("command", nargs="+", help="a command line; the first one is the base of the ratios")
     options = parser.parse_args()
     commands = {line: Command(tuple(shlex.split(line)), dict(os.environ)) for line in options.command}
+    if options.rounds < 1:
+        parser.error("-n needs a positive number")
+    if not all(any(command.argv[:1]) for command in commands.values()):
+        parser.error("a command line is empty")
     try:
         rounds(commands, 2)  # warm caches; also shows a command that does not run
         results = rounds(commands, options.rounds)

@@ -1,26 +1,32 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""The registry's benchmark: look-ups while snapshots are replaced, beside other ways to share a table.
+"""Look-ups in shared tables while snapshots are replaced, beside other ways to share a table: a section of run.sh.
 
-    python3 bench/registry.py [--quick] [--names 5000,50000,1000000] [--rounds N] [--ms MS] [--build DIR] [--tsv FILE]
+    python3 bench/registry.py [--quick] [OPTION...]      with options of run.sh
 
-Builds bench/micro and runs bench_registry, in which contenders take turns; README.md explains the figures.
+Runs bench_registry of bench/micro, in which contenders take turns; README.md explains the figures.
 """
 from __future__ import annotations
 
-import argparse
-import os
+import math
+import re
 import subprocess
-import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from pair import Median, ratios
+import compared
+import series
+from plots import Line, Plot
+from rows import say
+from sections import Effort, Place, Section
+from stats import Median, ratios
+from tables import Row, Rows, by_python, count_text, number, ratio_text, table, why
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 OURS = "ladewerk"
+LABELS = {compared.AGAIN: f"{OURS}, again"}
+PARTS = ("5000", "50000", "1000000")  # names
+MS = 200  # of a round
 
 
 @dataclass(frozen=True)
@@ -53,64 +59,71 @@ def parse(lines: Iterable[str]) -> Samples:
     return samples
 
 
-def _text(median: Median, digits: int) -> str:
-    return f"{median.value:.{digits}f} [{median.low:.{digits}f}, {median.high:.{digits}f}]"
+def rows_of(python: str, names: int, samples: Samples) -> list[Row]:
+    """A row for each table, with so many threads and swaps a second; ours is the base."""
+    rows = []
+    for (name, threads, swaps), found in samples.items():
+        workload = f"{names}-names-{threads}-threads-{swaps}-swaps"
+        title = f"{names:,} names, {threads} thread{'s' * (threads > 1)}, {swaps} swaps a second"
+        row = compared.row("registry", python, workload, title, re.sub(r"[^a-z]+", "-", name.lower()).strip("-"), LABELS.get(name, name), base=name == OURS, names=names, threads=threads, swaps=swaps)
+        rows.append({**row, "cpu_ns": [round(s.cpu, 3) for s in found], "rate": [round(s.rate, 4) for s in found], "sleeps": sum(s.sleeps for s in found)})
+    return rows
 
 
-def _scaling(samples: Samples, name: str, threads: int, swaps: int) -> str:
-    if threads == 1:
+def run(place: Place, effort: Effort) -> list[Row]:
+    python, rows = place.main.key, []
+    for names in place.parts.get("registry") or PARTS:
+        say(f"  {int(names):,} names")
+        why_not = place.no_programs
+        if place.programs is not None:
+            done = subprocess.run([place.programs / "bench_registry", names, str(effort.rounds), str(MS)], capture_output=True, text=True)
+            if done.returncode == 0:
+                rows += rows_of(python, int(names), parse(done.stdout.splitlines()))
+                continue
+            why_not = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
+        rows.append(compared.row("registry", python, f"{names}-names", f"{int(names):,} names", OURS, OURS, base=True, names=int(names), skipped=why_not))
+    return rows
+
+
+# --- what is said of them ---------------------------------------------------------------------------------------------
+
+def _scaling(rows: Rows, row: Row) -> str:
+    """Look-ups a second, of one thread's in the same round."""
+    if row["threads"] == 1:
         return ""
-    return _text(ratios([s.rate for s in samples[name, threads, swaps]], [s.rate for s in samples[name, 1, swaps]]), 2)
+    alone = rows.get("registry", f"{row['names']}-names-1-threads-{row['swaps']}-swaps", row["contender"])
+    return ratio_text(ratios(row["rate"], alone["rate"])) if "rate" in alone else ""
 
 
-def table(names: int, samples: Samples) -> list[str]:
-    lines = [
-        f"## {names:,} names",
-        "",
-        f"| | threads | swaps/s | CPU ns per look-up | of {OURS} | M look-ups/s | scaling | sleeps |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for threads, swaps in sorted({key[1:] for key in samples}):
-        ours = [s.cpu for s in samples[OURS, threads, swaps]]
-        for name in dict.fromkeys(key[0] for key in samples):
-            rows = samples[name, threads, swaps]
-            cpu = [s.cpu for s in rows]
-            cells = [
-                name, str(threads), str(swaps), _text(Median.of(cpu), 1), _text(ratios(cpu, ours), 2),
-                f"{Median.of([s.rate for s in rows]).value:.1f}", _scaling(samples, name, threads, swaps), str(sum(s.sleeps for s in rows)),
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-    return lines + [""]
+def _table(rows: Rows, names: int) -> str:
+    lines = []
+    for row in sorted((row for row in rows.rows if row["names"] == names), key=lambda row: (row.get("threads", 0), row.get("swaps", 0))):
+        if "skipped" in row:
+            lines.append([row["label"], why(row), *[""] * 6])
+            continue
+        cpu, rate = (number(Median.of(row[field]).value) for field in ("cpu_ns", "rate"))
+        lines.append([row["label"], str(row["threads"]), str(row["swaps"]), cpu, rows.of_base(row, "cpu_ns"), rate, _scaling(rows, row), str(row["sleeps"])])
+    return table(("", "threads", "swaps/s", "CPU ns per look-up", f"of {OURS}", "M look-ups/s", "scaling", "sleeps"), lines)
 
 
-def build(where: Path) -> Path:
-    cmake = ["cmake", "-S", str(CHECKOUT), "-B", str(where), "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DLADEWERK_BUILD_EXTENSION=OFF", "-DLADEWERK_BUILD_BENCH=ON"]
-    for command in (cmake, ["cmake", "--build", str(where), "--target", "bench_registry"]):
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            sys.exit(f"registry.py: {' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    return where / "bench" / "micro" / "bench_registry"
+def part(rows: Sequence[Row]) -> str:
+    texts = []
+    for theirs in by_python(rows).values():
+        for names in dict.fromkeys(row["names"] for row in theirs.rows):
+            count = count_text(len(row.get("cpu_ns", ())) for row in theirs.rows if row["names"] == names)
+            texts += [f"### {names:,} names{count}\n", _table(theirs, names)]
+    return "\n".join(texts)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    parser.add_argument("--names", default="5000,50000,1000000")
-    parser.add_argument("--rounds", type=int)
-    parser.add_argument("--ms", type=int)
-    parser.add_argument("--build", type=Path, default=CHECKOUT / "build-bench" / "micro")
-    parser.add_argument("--tsv", type=Path, help="every sample goes there as well")
-    options = parser.parse_args()
-    rounds, ms = options.rounds or (5 if options.quick else 11), options.ms or (40 if options.quick else 200)
-    program, every = build(options.build), ""
-    print(f"# Look-ups in shared tables\n\n{rounds} rounds of {ms} ms, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} before\n")
-    for names in map(int, options.names.split(",")):
-        out = subprocess.run([program, str(names), str(rounds), str(ms)], stdout=subprocess.PIPE, text=True, check=True).stdout
-        every += "".join(f"{names}\t{line}\n" for line in out.splitlines())
-        print("\n".join(table(names, parse(out.splitlines()))), flush=True)
-    if options.tsv:
-        options.tsv.write_text(every)
+def plots(rows: Sequence[Row]) -> list[Plot]:
+    """Against the names, with one thread and nobody who replaces anything."""
+    alone = [row for row in rows if row.get("threads") == 1 and row.get("swaps") == 0]
+    by_label: dict[tuple[str, str], list[Row]] = {}
+    for row in (row for row in alone if row["contender"] != compared.AGAIN):
+        by_label.setdefault((row["label"], row["contender"]), []).append(row)
+    lines = [Line.measured(label, [row["names"] for row in theirs], [row["cpu_ns"] for row in theirs], compared.kind(key)) for (label, key), theirs in by_label.items()]
+    return [Plot("registry", "A look-up, one thread, nothing replaced", "names", "CPU ns", lines, log_x=True)] if any(len(line.xs) > 1 for line in lines) else []
 
 
-if __name__ == "__main__":
-    main()
+SECTION = Section(
+    "registry", "Look-ups in shared tables", {"full": Effort(11, math.inf)}, run, part, plots, series.figures("cpu_ns"), needs=frozenset({"programs"}), parts=PARTS)

@@ -7,20 +7,14 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pair
 import workloads
 from contenders import Bench, Contender, Workload
 from pair import Command, Failed, Sample
+from sections import Effort
 from workloads import ImportLoop, Program
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How long a section may take: rounds, and the seconds after which a slow machine stops early (inf: never)."""
-
-    rounds: int
-    seconds: float
 
 
 WARM_UP = 1  # runs after the check, which is one as well: the first learns, the second shows that it has
@@ -40,12 +34,13 @@ class Cell:
     skipped: str = ""
     command: Command | None = None
     modules: frozenset[str] = frozenset()
-    check: dict = field(default_factory=dict)
+    check: dict[str, Any] = field(default_factory=dict[str, Any])
     samples: list[Sample] = field(default_factory=list)
+    python: str = ""  # the interpreter's key
 
     @property
-    def key(self) -> tuple[str, str]:
-        return self.workload.key, self.contender.key
+    def key(self) -> tuple[str, str, str]:
+        return self.python, self.workload.key, self.contender.key
 
 
 @dataclass
@@ -55,7 +50,9 @@ class Session:
     bench: Bench
     installed: Mapping[str, str]
     failures: Mapping[str, str]
-    ready: dict[tuple[str, str], Cell] = field(default_factory=dict)
+    ready: dict[tuple[str, str, str], Cell] = field(default_factory=dict)
+    python: str = ""  # the interpreter's key
+    seed: int = 1  # of the order in a round
 
 
 def say(text: str) -> None:
@@ -64,7 +61,7 @@ def say(text: str) -> None:
 
 def cells(session: Session, section: str, loads: Iterable[Workload], rivals: Iterable[Contender]) -> list[Cell]:
     """All rows of a section, the ones that cannot run with their reason; what can run is checked and warm."""
-    rows = [Cell(section, load, rival, n == 0) for load in loads for n, rival in enumerate(rivals)]
+    rows = [Cell(section, load, rival, n == 0, python=session.python) for load in loads for n, rival in enumerate(rivals)]
     for row in rows:
         if (ready := session.ready.get(row.key)) is not None:
             row.skipped, row.command, row.modules, row.check = ready.skipped, ready.command, ready.modules, dict(ready.check)
@@ -121,7 +118,7 @@ def tagged(out: str, tag: str) -> str:
     return lines[-1].removeprefix(tag + " ") if lines else ""
 
 
-def _counters(text: str) -> dict:
+def _counters(text: str) -> dict[str, Any]:
     """The groups of counters in what ladewerk.stats() printed; its other entries describe this machine."""
     try:
         stats = ast.literal_eval(text)
@@ -137,15 +134,15 @@ def compare_modules(row: Cell, base: Cell) -> None:
         row.check["missing"] = sorted(base.modules - row.modules - {"ladewerk_start"})
 
 
-def time_rows(rows: list[Cell], effort: Effort) -> None:
+def time_rows(rows: list[Cell], effort: Effort, seed: int = 1) -> None:
     """Interleaved rounds over all rows given; every row can then be paired with every other one of them."""
     running = {row.key: row for row in rows if not row.skipped}
 
-    def failed(key: tuple[str, str], failure: Failed) -> None:
+    def failed(key: tuple[str, str, str], failure: Failed) -> None:
         running[key].skipped = str(failure)
 
     commands = {key: row.command for key, row in running.items() if row.command}
-    done = pair.rounds(commands, effort.rounds, on_failure=failed, progress=_ticker(effort.rounds), seconds=effort.seconds)
+    done = pair.rounds(commands, effort.rounds, seed, on_failure=failed, progress=_ticker(effort.rounds), seconds=effort.seconds)
     for key, samples in done.items():
         running[key].samples = samples
 
@@ -156,10 +153,11 @@ def _ticker(count: int) -> Callable[[int], None]:
     return lambda done: print(f"\r  round {done}/{count}", end="\n" if done == count else "\r", file=sys.stderr, flush=True)
 
 
-def describe(row: Cell) -> dict:
+def describe(row: Cell) -> dict[str, Any]:
     """What a row is about, without samples."""
     result = {
         "section": row.section,
+        "python": row.python,
         "workload": row.workload.key,
         "title": row.workload.title,
         "contender": row.contender.key,
@@ -172,13 +170,14 @@ def describe(row: Cell) -> dict:
     return {**result, "skipped": row.skipped} if row.skipped else result
 
 
-def row_json(row: Cell) -> dict:
+def row_json(row: Cell) -> dict[str, Any]:
     result = describe(row)
     if row.skipped:
         return result
     result["wall_ms"] = [round(s.wall_ms, 4) for s in row.samples]
     result["cpu_ms"] = [round(s.cpu_ms, 4) for s in row.samples]
     result["rss_mb"] = [round(s.rss_mb, 1) for s in row.samples]
+    result["rss_floor_mb"] = round(pair.own_peak_mb(), 1)
     timed = [inside for s in row.samples if (inside := workloads.inside(s.out)) is not None]
     if timed:
         result["inside_wall_ms"] = [round(t[0] / 1e6, 5) for t in timed]

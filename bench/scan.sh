@@ -19,9 +19,9 @@ usage() {
 	  --seed N          seed of the trees (default: 1)
 	  -h, --help
 
-	Needs Python 3.11 or newer with venv and ensurepip, CMake and a C compiler. fd, bfs, strace (Debian: fd-find, bfs, strace), and for the slow
-	disk root, libfuse3-dev and fuse3, are used when they are there; what cannot run gets a row that says why. With root, the section
-	"cold" evicts the caches of the whole machine. The machine should be idle.
+	Needs Python 3.11 or newer with venv and ensurepip, CMake and a C compiler. fd, bfs, strace (Debian: fd-find, bfs, strace) are used when
+	they are there; the slow disk needs root. What cannot run gets a row that says why. With root, the section "cold" evicts the caches of the
+	whole machine. The machine should be idle.
 	END
 }
 
@@ -41,10 +41,9 @@ tidy() {
 }
 
 begin
-need_env bare
-need_env scan
-need_tools
-build_programs
+require bare empty bare
+require micro micro
 give_wheel scan
 trap tidy EXIT
-measure_and_show scan "$build/bare/bin/python" -B "$here/scan.py" --bare-python "$build/bare/bin/python" --build "$build/scanned"
+# shellcheck disable=SC2154  # bare: require sets it
+measure_and_show scan "$bare" -B -m scanning.scan --bare-python "$bare" --build "$build/scanned"

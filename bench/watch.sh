@@ -34,28 +34,17 @@ python=python3 build=$checkout/build-bench output='' keep='' given=()
 
 parse_options "arm save storm check startup crowd" --directories "" "$@"
 
-# The rivals that are Python packages, each by itself: one that cannot be installed is said in its row.
-peers_env() {
-	local name
-	need_env peers
-	for name in watchdog watchfiles; do
-		[ -e "$build/installed-$name" ] && continue
-		say "installing $name"
-		if install_into peers --only-binary :all: "$name"; then
-			touch "$build/installed-$name"
-		fi
-	done
-}
-
 begin
-need_env watch
-need_tools
-peers_env
-build_programs
+require watched empty watch
+require peers empty peers
+# The rivals that are Python packages: one that cannot be installed is said in its row.
+environments packages peers watchdog watchfiles >&2 || true
+require micro micro
 give_wheel watch
 
 tidy() {
 	[ -n "$keep" ] || rm -rf "$build/watched"
 }
 trap tidy EXIT
-measure_and_show watch "$build/watch/bin/python" -B "$here/watch.py" --python "$build/watch/bin/python" --peers-python "$build/peers/bin/python" --build "$build/watched"
+# shellcheck disable=SC2154  # require sets them
+measure_and_show watch "$watched" -B -m watching.watch --python "$watched" --peers-python "$peers" --build "$build/watched"

@@ -154,6 +154,12 @@ from django.contrib import admin
 admin.site.urls
 """
 
+_SYMPY_USED = """\
+import sympy
+x = sympy.Symbol("x")
+assert sympy.integrate(x**2 * sympy.exp(x), x).subs(x, 0) == 2
+"""
+
 _BOTO3 = """\
 import boto3
 session = boto3.session.Session(aws_access_key_id="bench", aws_secret_access_key="bench", region_name="us-east-1")
@@ -180,7 +186,14 @@ PROGRAMS = [
     Program("boto3", "boto3 (session, s3 client)", _BOTO3, "boto3"),
     Program("service", "all six in one service", _SERVICE, "boto3 django pandas sqlalchemy sympy twisted"),
 ]
-CROSS_CHECKED = [SYMPY, _DJANGO_ADMIN, _SQLALCHEMY, _TWISTED]  # by hyperfine
+# Which of them an effort has, by their keys.
+EFFORTS: dict[str, tuple[str, ...]] = {
+    "quick": ("sympy",), "headline": ("sympy", "django", "pandas", "boto3"), "full": tuple(program.key for program in PROGRAMS),
+}
+EVERYWHERE = [SYMPY, _DJANGO_ADMIN]  # on every interpreter
+# For peers, among whom is one that imports only what is used.
+USED = [Program("sympy-used", "sympy, and an integral", _SYMPY_USED, "sympy"), _DJANGO_ADMIN]
 COLD = [SYMPY, _DJANGO_ADMIN]
+CROSS_CHECKED = {"headline": [SYMPY, _DJANGO_ADMIN], "full": [SYMPY, _DJANGO_ADMIN, _SQLALCHEMY, _TWISTED]}  # by hyperfine
 
 PASS = Program("pass", "python -c pass", "pass\n")

@@ -198,9 +198,24 @@ static inline void lw_count(_Atomic uint64_t *counter)
 	atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
 }
 
+#if LW_BENCH_SLEEP_US /* see CMakeLists.txt. Busy: a real sleep would be longer by the timer's slack, and no CPU time */
+#include <time.h>
+static inline void lw_bench_sleep(void)
+{
+	struct timespec start, now;
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	do
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	while ((now.tv_sec - start.tv_sec) * 1000000000LL + (now.tv_nsec - start.tv_nsec) < LW_BENCH_SLEEP_US * 1000LL);
+}
+#else
+static inline void lw_bench_sleep(void) {}
+#endif
+
 static inline void lw_served(lw_state *state, enum lw_served how)
 {
 	lw_count(&state->home->served[how]);
+	lw_bench_sleep();
 }
 
 static inline void lw_stepped_aside(lw_state *state, enum lw_aside why)

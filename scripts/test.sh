@@ -26,7 +26,7 @@ environments are kept, so a second run takes a fraction of the first.
                     root, a network, 3 GB and 12 minutes the first time) and run the Python tests and the plain C
                     build in it as well, with the other settings that are given here; --python is not for the tree
   --tree DIR        --all-pythons with the tree in DIR (default: BUILD/tree)
-  --together N      test with N interpreters at once (default: one more than there are processors, since tests wait a lot)
+  --together N      run N steps at once, of those that bear it (default: one more than there are processors, since tests wait a lot)
   --cpython-suite   also run CPython's own import tests with each interpreter (scripts/cpython-tests.sh)
   --long            long settings: more rounds in the tests (LADEWERK_LONG=1), 3 minutes for each fuzz target
   --no-setup        do not install anything with apt-get
@@ -127,10 +127,24 @@ finish() {
 	esac
 }
 
+# finish_all: the end of all that runs.
+finish_all() {
+	while ((${#running[@]})); do
+		finish
+	done
+}
+
 # step NAME COMMAND...: alone.
 step() {
+	finish_all
 	begin "$@"
 	finish
+}
+
+# beside NAME COMMAND...: with others, as soon as fewer than $together run.
+beside() {
+	((${#running[@]} < together)) || finish
+	begin "$@"
 }
 
 # c_build DIR OPTION...
@@ -226,11 +240,19 @@ build_sdist(sys.argv[1])' "$dir"
 	LADEWERK_CACHE=$dir/cache "$venv/bin/ladewerk" run -c 'import decimal, ladewerk; assert ladewerk.stats()["active"], ladewerk.stats()'
 }
 
-# python_tests PYTHON [OPTION...]: the package as a user gets it; pytest has the options. The working directory is an empty one and pytest is started as
-# a program, so that nothing of the checkout but the tests themselves can be imported; that is checked as well.
+# pytest_in DIR OPTION...: DIR is made. The checkout may be read-only.
+pytest_in() {
+	mkdir "$1" && cd "$1" &&
+		XDG_CACHE_HOME=$1/cache pytest --color=no --durations=30 -o cache_dir="$1/pytest-cache" "${@:2}"
+}
+
+# python_tests PYTHON SHARE [OPTION...]: the package as a user gets it; pytest has the options. SHARE: see tests/interpreters.py. The working
+# directory is an empty one and pytest is started as a program, so that nothing of the checkout but the tests themselves can be imported; that
+# is checked as well. In two halves at once, since most tests wait for children; the log has one after the other. Tracing comes after both: while
+# probes are in an interpreter, CPython itself stumbles over odd names (bpf/README.md).
 python_tests() {
-	local id venv work python=$1
-	shift
+	local id venv work code=0 python=$1 share=$2
+	shift 2
 	id=$(interpreter_id "$python")
 	venv=$build/venv-$id
 	work=$build/run-$id
@@ -255,9 +277,15 @@ python_tests() {
 	"$venv/bin/python" -I -c 'import ladewerk, os, sys
 where = os.path.realpath(ladewerk.__file__)
 if not where.startswith(os.path.realpath(sys.prefix)): sys.exit("not the installed package: " + where)'
-	# The checkout may be read-only.
-	XDG_CACHE_HOME=$work/cache LADEWERK_LIBRARIES=$build/libraries-$id PATH=$venv/bin:$PATH "$venv/bin/pytest" --color=no --durations=30 -o cache_dir="$work/pytest-cache" "$@" \
-		"$repo/tests/ext" "$repo/tests/live" "$repo/tests/cli" "$repo/tests/engine" "$repo/tests/bpf"
+	export LADEWERK_SHARE=$share LADEWERK_LIBRARIES=$build/libraries-$id PATH=$venv/bin:$PATH
+	pytest_in "$work/ext" "$@" "$repo/tests/ext" >"$work/ext.log" 2>&1 &
+	pytest_in "$work/rest" "$@" "$repo/tests/live" "$repo/tests/cli" "$repo/tests/engine" || code=$?
+	wait $! || code=$?
+	cat "$work/ext.log"
+	pytest_in "$work/bpf" "$@" "$repo/tests/bpf" || code=$?
+	# Of the benchmark, which no interpreter but the first has to test. By itself: its modules have names that helpers of other tests have as well.
+	(($# > 0)) || pytest_in "$work/bench" "$repo/tests/bench" || code=$?
+	return "$code"
 }
 
 # tree_tests OPTION...: this script in the tree. Its steps become steps of this run, so that its own summary, which
@@ -285,7 +313,7 @@ cpython_suite() { "$here/cpython-tests.sh" --build-dir "$build" "$1"; }
 summary() {
 	case $1 in
 	c-*) sed -n '/% tests passed/,$p' "$logs/$1.log" ;;
-	python-*) grep -E '^=+ .* in [0-9.]+s.* =+$' "$logs/$1.log" | tail -n 1 ;;
+	python-*) grep -E '^=+ .* in [0-9.]+s.* =+$' "$logs/$1.log" ;;
 	cpython-*) tail -n 2 "$logs/$1.log" ;;
 	esac
 }
@@ -295,12 +323,11 @@ if [[ $setup ]]; then
 fi
 
 if [[ $run_c ]]; then
+	# Alone: what some of these tests see is what happens on the whole machine.
 	step c-plain c_tests "$build/c-plain" -DLADEWERK_BUILD_TESTS=ON
 	if [[ ! $quick ]]; then
-		step c-address c_tests "$build/c-address" "${checked[@]}" -DLADEWERK_BUILD_TESTS=ON -DLADEWERK_SANITIZE=address
-		step c-thread c_tests "$build/c-thread" "${checked[@]}" -DLADEWERK_BUILD_TESTS=ON -DLADEWERK_SANITIZE=thread
-		step c-fuzz fuzz
-		step c-options c_options
+		# Races are for c-thread, which sees memory that is used after it was freed as well; with --long, for both.
+		step c-address c_tests "$build/c-address" "${checked[@]}" -DLADEWERK_BUILD_TESTS=ON -DLADEWERK_SANITIZE=address -DLADEWERK_TEST_RACES="${LADEWERK_LONG:-OFF}"
 	fi
 fi
 if [[ $run_python ]]; then
@@ -311,19 +338,26 @@ if [[ $run_python ]]; then
 	if [[ $quick ]]; then
 		pythons=("${pythons[0]}")
 	fi
-	if [[ ! $quick ]]; then
-		step package package "${pythons[0]}"
-	fi
-	others=()
+	others=() number=0
 	for python in "${pythons[@]}"; do
-		((${#running[@]} < together)) || finish
-		begin "python-$(interpreter_id "$python")" python_tests "$python" "${others[@]}"
-		# Commands that are C from end to end, but for their arguments, are tested with the first one; with --long, with each.
+		number=$((number + 1)) share=1/1
+		[[ ${LADEWERK_LONG-} ]] || share=$number/${#pythons[@]}
+		beside "python-$(interpreter_id "$python")" python_tests "$python" "$share" "${others[@]}"
+		# What does not depend on the interpreter is tested with the first one; with --long, with each.
 		[[ ${LADEWERK_LONG-} ]] || others=(-m "not once")
 	done
-	while ((${#running[@]})); do
-		finish
-	done
+fi
+if [[ ! $quick ]]; then
+	# The long ones first, so that these fill the gaps.
+	if [[ $run_c ]]; then
+		beside c-thread c_tests "$build/c-thread" "${checked[@]}" -DLADEWERK_BUILD_TESTS=ON -DLADEWERK_SANITIZE=thread
+		beside c-fuzz fuzz
+		beside c-options c_options
+	fi
+	[[ ! $run_python ]] || beside package package "${pythons[0]}"
+fi
+finish_all
+if [[ $run_python ]]; then
 	if [[ $suite ]]; then
 		for python in "${pythons[@]}"; do
 			step "cpython-$(interpreter_id "$python")" cpython_suite "$python"
@@ -342,7 +376,7 @@ fi
 
 for name in "${failed[@]}"; do
 	printf '\n==== %s failed; the end of its log:\n' "$name"
-	tail -n 200 "$logs/$name.log"
+	tail -n 300 "$logs/$name.log"
 done
 printf '\n%d steps: %d failed (%s), %d skipped (%s)\n' \
 	"${#steps[@]}" "${#failed[@]}" "${failed[*]-}" "${#skipped[@]}" "${skipped[*]-}"

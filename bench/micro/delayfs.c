@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * delayfs: a file system that shows one file, read-only, and answers each read of it a given time late; many reads are late together.
+ * delayfs: a file system that shows one file and answers each read of it a given time late; many reads are late together. Writes are answered at once.
  *
  *     bench_delayfs MICROSECONDS FILE DIRECTORY
  *
  * DIRECTORY then holds `image`, which is FILE, and `requests`, the number of reads answered so far. A loop device with direct IO on `image` is a disk
  * that needs so long for a request and serves all that are sent to it at the same time, as network block devices do. Stays in the foreground;
- * SIGTERM, SIGINT or the end of its parent unmounts it.
+ * SIGTERM, SIGINT or the end of its parent unmounts it. Needs root, and nothing but the kernel's own protocol (linux/fuse.h): no library.
  *
  * One thread does everything, so that nobody has to be woken while there is much to do: it takes the requests that are there, answers those that are
- * due, and sleeps until either happens.
+ * due, and sleeps until either happens. Signals are let in while it sleeps, only then.
  *
  * All wait equally long, so the queue is in the order of the times. FILE is mapped and read beforehand: no disk adds anything.
  */
-#define FUSE_USE_VERSION 312
-#include <fuse_lowlevel.h>
+#include <linux/fuse.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,33 +25,47 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { IMAGE = 2, REQUESTS = 3, IN_FLIGHT = 1024 };
-static const double FOREVER = 1e9;
+enum { IMAGE = 2, REQUESTS = 3, IN_FLIGHT = 1024, PAYLOAD = 128 * 1024, PAGES = 32, ROOM = PAYLOAD + 4096 };
+static const uint64_t FOREVER = 1000000000;	/* seconds */
 
 struct delayed {
 	struct delayed *next;
-	fuse_req_t request;
+	uint64_t request;
 	int64_t due_ns;
-	off_t offset;
-	size_t size;
+	size_t offset, size;
 };
 
-static const char *image;
+static int device;	/* the kernel's end of the file system */
+static char *image;
 static size_t image_size;
 static int64_t delay_ns;
 static uint64_t answered;
 static struct delayed *first, **last = &first;	/* in the order of due_ns */
+static volatile sig_atomic_t ended;
 
 static int64_t now_ns(void)
 {
 	struct timespec ts;
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+/* --- answers --- */
+
+/* Whoever asked may have gone: then nobody takes the answer. */
+static void answer(uint64_t request, int error, const void *data, size_t size)
+{
+	struct fuse_out_header header = { .len = (uint32_t)(sizeof(header) + size), .error = -error, .unique = request };
+	struct iovec parts[] = { { &header, sizeof(header) }, { (void *)data, size } };
+	ssize_t written = writev(device, parts, size ? 2 : 1);
+	(void)written;
 }
 
 static void queue(struct delayed *delayed)
@@ -70,146 +83,211 @@ static void answer_due(void)
 		if (!first)
 			last = &first;
 		answered++;
-		fuse_reply_buf(delayed->request, image + delayed->offset, delayed->size);
+		answer(delayed->request, 0, image + delayed->offset, delayed->size);
 		free(delayed);
 	}
 }
 
-static struct stat describe(fuse_ino_t ino)
+static struct fuse_attr describe(uint64_t node)
 {
-	bool directory = ino == FUSE_ROOT_ID;
-	return (struct stat){
-		.st_ino = ino,
-		.st_mode = directory ? S_IFDIR | 0555 : S_IFREG | 0444,
-		.st_nlink = directory ? 2 : 1,
-		.st_size = ino == IMAGE ? (off_t)image_size : 0,
+	bool directory = node == FUSE_ROOT_ID;
+	return (struct fuse_attr){
+		.ino = node,
+		.mode = directory ? S_IFDIR | 0555 : node == IMAGE ? S_IFREG | 0600 : S_IFREG | 0444,
+		.nlink = directory ? 2 : 1,
+		.size = node == IMAGE ? image_size : 0,
+		.blksize = 4096,
 	};
-}
-
-static void lookup(fuse_req_t request, fuse_ino_t parent, const char *name)
-{
-	fuse_ino_t ino = strcmp(name, "image") == 0 ? IMAGE : strcmp(name, "requests") == 0 ? REQUESTS : 0;
-	struct fuse_entry_param entry = { .ino = ino, .attr = describe(ino), .attr_timeout = FOREVER, .entry_timeout = FOREVER };
-	if (parent != FUSE_ROOT_ID || !ino)
-		fuse_reply_err(request, ENOENT);
-	else
-		fuse_reply_entry(request, &entry);
-}
-
-static void get_attributes(fuse_req_t request, fuse_ino_t ino, struct fuse_file_info *info)
-{
-	struct stat st = describe(ino);
-	fuse_reply_attr(request, &st, FOREVER);
-}
-
-static void open_file(fuse_req_t request, fuse_ino_t ino, struct fuse_file_info *info)
-{
-	info->direct_io = ino == REQUESTS;
-	fuse_reply_open(request, info);
-}
-
-static void read_count(fuse_req_t request, size_t size, off_t offset)
-{
-	char text[32];
-	size_t len = (size_t)snprintf(text, sizeof(text), "%llu\n", (unsigned long long)answered);
-	size_t from = (size_t)offset < len ? (size_t)offset : len;
-	fuse_reply_buf(request, text + from, size < len - from ? size : len - from);
-}
-
-static void read_file(fuse_req_t request, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *info)
-{
-	if (ino == REQUESTS) {
-		read_count(request, size, offset);
-		return;
-	}
-	size_t from = (size_t)offset < image_size ? (size_t)offset : image_size;
-	struct delayed *delayed = malloc(sizeof(*delayed));
-	if (!delayed) {
-		fuse_reply_err(request, ENOMEM);
-		return;
-	}
-	*delayed = (struct delayed){
-		.request = request, .due_ns = now_ns() + delay_ns, .offset = (off_t)from, .size = size < image_size - from ? size : image_size - from,
-	};
-	queue(delayed);
 }
 
 /* The kernel sends a dozen of a loop device's reads at a time unless it is told otherwise. */
-static void begin(void *arg, struct fuse_conn_info *connection)
+static void begin(uint64_t request, const struct fuse_init_in *in)
 {
-	connection->max_background = IN_FLIGHT;
-	connection->congestion_threshold = IN_FLIGHT;
+	struct fuse_init_out out = {
+		.major = FUSE_KERNEL_VERSION,
+		.minor = in->minor < FUSE_KERNEL_MINOR_VERSION ? in->minor : FUSE_KERNEL_MINOR_VERSION,
+		.max_readahead = in->max_readahead,
+		.flags = in->flags & (FUSE_ASYNC_READ | FUSE_ASYNC_DIO | FUSE_BIG_WRITES | FUSE_MAX_PAGES),
+		.max_background = IN_FLIGHT,
+		.congestion_threshold = IN_FLIGHT,
+		.max_write = PAYLOAD,
+		.max_pages = PAGES,
+		.time_gran = 1,
+	};
+	answer(request, 0, &out, sizeof(out));
 }
+
+static void lookup(uint64_t request, uint64_t parent, const char *name)
+{
+	uint64_t node = strcmp(name, "image") == 0 ? IMAGE : strcmp(name, "requests") == 0 ? REQUESTS : 0;
+	struct fuse_entry_out out = { .nodeid = node, .attr = describe(node), .attr_valid = FOREVER, .entry_valid = FOREVER };
+	if (parent == FUSE_ROOT_ID && node)
+		answer(request, 0, &out, sizeof(out));
+	else
+		answer(request, ENOENT, NULL, 0);
+}
+
+static void get_attributes(uint64_t request, uint64_t node)
+{
+	struct fuse_attr_out out = { .attr = describe(node), .attr_valid = FOREVER };
+	answer(request, 0, &out, sizeof(out));
+}
+
+static void open_file(uint64_t request, uint64_t node)
+{
+	struct fuse_open_out out = { .open_flags = node == REQUESTS ? FOPEN_DIRECT_IO : 0 };
+	answer(request, 0, &out, sizeof(out));
+}
+
+/* --- reads and writes --- */
+
+static size_t at_most(size_t size, size_t left)
+{
+	return size < left ? size : left;
+}
+
+static void read_count(uint64_t request, size_t size, size_t offset)
+{
+	char text[32];
+	size_t len = (size_t)snprintf(text, sizeof(text), "%llu\n", (unsigned long long)answered);
+	size_t from = at_most(offset, len);
+	answer(request, 0, text + from, at_most(size, len - from));
+}
+
+static void read_file(uint64_t request, uint64_t node, const struct fuse_read_in *in)
+{
+	if (node == REQUESTS) {
+		read_count(request, in->size, in->offset);
+		return;
+	}
+	size_t from = at_most(in->offset, image_size);
+	struct delayed *delayed = malloc(sizeof(*delayed));
+	if (!delayed) {
+		answer(request, ENOMEM, NULL, 0);
+		return;
+	}
+	*delayed = (struct delayed){ .request = request, .due_ns = now_ns() + delay_ns, .offset = from, .size = at_most(in->size, image_size - from) };
+	queue(delayed);
+}
+
+static void write_file(uint64_t request, uint64_t node, const struct fuse_write_in *in)
+{
+	struct fuse_write_out out = { .size = in->size };
+	if (node != IMAGE || in->offset > image_size || in->size > image_size - in->offset) {
+		answer(request, ENOSPC, NULL, 0);
+		return;
+	}
+	memcpy(image + in->offset, in + 1, in->size);
+	answer(request, 0, &out, sizeof(out));
+}
+
+static void serve_one(const struct fuse_in_header *header)
+{
+	const void *in = header + 1;
+	uint64_t request = header->unique, node = header->nodeid;
+	static const struct fuse_statfs_out no_facts;
+	switch (header->opcode) {
+	case FUSE_INIT: begin(request, in); break;
+	case FUSE_LOOKUP: lookup(request, node, in); break;
+	case FUSE_GETATTR: get_attributes(request, node); break;
+	case FUSE_OPEN: open_file(request, node); break;
+	case FUSE_READ: read_file(request, node, in); break;
+	case FUSE_WRITE: write_file(request, node, in); break;
+	case FUSE_STATFS: answer(request, 0, &no_facts, sizeof(no_facts)); break;
+	case FUSE_FLUSH: case FUSE_FSYNC: case FUSE_RELEASE: case FUSE_DESTROY: answer(request, 0, NULL, 0); break;
+	case FUSE_FORGET: case FUSE_BATCH_FORGET: case FUSE_INTERRUPT: break;	/* want no answer */
+	default: answer(request, ENOSYS, NULL, 0);
+	}
+}
+
+/* --- the loop --- */
 
 static int map_image(const char *path)
 {
 	struct stat st;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) != 0)
 		return -1;
 	image_size = (size_t)st.st_size;
-	image = mmap(NULL, image_size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+	image = mmap(NULL, image_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
 	close(fd);
 	return image == MAP_FAILED ? -1 : 0;
 }
 
-/* Until a request comes or an answer is due. */
-static void wait_for_work(int fd)
+/* Until a request comes, an answer is due, or we are ended. */
+static void wait_for_work(const sigset_t *signals)
 {
-	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+	struct pollfd poll_fd = { .fd = device, .events = POLLIN };
 	int64_t left = first ? first->due_ns - now_ns() : 0;
 	struct timespec ts = { left / 1000000000, left % 1000000000 };
 	if (left >= 0)
-		ppoll(&poll_fd, 1, first ? &ts : NULL, NULL);
+		ppoll(&poll_fd, 1, first ? &ts : NULL, signals);
 }
 
-static void serve(struct fuse_session *session)
+/* Until somebody unmounts it, or ends us. */
+static void serve(const sigset_t *signals)
 {
-	struct fuse_buf buffer = { 0 };
-	int fd = fuse_session_fd(session);
-	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-	while (!fuse_session_exited(session)) {
-		int got = fuse_session_receive_buf(session, &buffer);
-		if (got > 0)
-			fuse_session_process_buf(session, &buffer);
+	static _Alignas(struct fuse_in_header) char buffer[ROOM];
+	while (!ended) {
+		ssize_t got = read(device, buffer, sizeof(buffer));
+		if (got >= (ssize_t)sizeof(struct fuse_in_header))
+			serve_one((const struct fuse_in_header *)buffer);
+		else if (got < 0 && errno == ENODEV)
+			return;
+		bool idle = got < 0 && errno == EAGAIN;
 		answer_due();
-		if (got == -EAGAIN)
-			wait_for_work(fd);
-		else if (got <= 0 && got != -EINTR)
-			break;
+		if (idle)
+			wait_for_work(signals);
 	}
-	free(buffer.mem);
 }
 
-static int run(struct fuse_session *session, const char *directory)
+static void end(int signal)
 {
-	if (fuse_set_signal_handlers(session) != 0 || fuse_session_mount(session, directory) != 0)
-		return 1;
-	prctl(PR_SET_TIMERSLACK, 1);
-	serve(session);
-	/* What is still queued goes with the process: nobody waits for an answer when the connection is gone. */
-	fuse_session_unmount(session);
-	return 0;
+	ended = 1;
+}
+
+/* Ours are blocked from here on; -> what was blocked before. */
+static sigset_t catch_signals(void)
+{
+	sigset_t ours, before;
+	sigemptyset(&ours);
+	for (const int *signal = (const int[]){ SIGTERM, SIGINT, SIGHUP, 0 }; *signal; signal++) {
+		sigaction(*signal, &(struct sigaction){ .sa_handler = end }, NULL);
+		sigaddset(&ours, *signal);
+	}
+	sigprocmask(SIG_BLOCK, &ours, &before);
+	return before;
+}
+
+static int mount_at(const char *directory)
+{
+	char options[96];
+	device = open("/dev/fuse", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	if (device < 0)
+		return -1;
+	snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=%u,group_id=%u,max_read=%u", device, getuid(), getgid(), (unsigned)PAYLOAD);
+	return mount("bench_delayfs", directory, "fuse", MS_NOSUID | MS_NODEV, options);
 }
 
 int main(int argc, char **argv)
 {
-	static const struct fuse_lowlevel_ops operations = {
-		.init = begin, .lookup = lookup, .getattr = get_attributes, .open = open_file, .read = read_file,
-	};
-	char *options[] = { argv[0], "-oro,fsname=bench_delayfs", NULL };
-	struct fuse_args args = FUSE_ARGS_INIT(2, options);
 	if (argc != 4 || (delay_ns = (int64_t)atoi(argv[1]) * 1000) < 0) {
 		fprintf(stderr, "usage: bench_delayfs MICROSECONDS FILE DIRECTORY\n");
 		return 2;
 	}
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	sigset_t signals = catch_signals();
 	if (map_image(argv[2]) != 0) {
 		perror(argv[2]);
 		return 1;
 	}
-	struct fuse_session *session = fuse_session_new(&args, &operations, sizeof(operations), NULL);
-	if (!session)
+	if (mount_at(argv[3]) != 0) {
+		perror("bench_delayfs: /dev/fuse");
 		return 1;
-	return run(session, argv[3]);
+	}
+	prctl(PR_SET_TIMERSLACK, 1);
+	serve(&signals);
+	/* What is still queued goes with the process: nobody waits for an answer when the connection is gone. */
+	umount2(argv[3], MNT_DETACH);
+	return 0;
 }

@@ -4,8 +4,8 @@
  *
  *     bench_freshcheck SUFFIXES DIRECTORY [ROUNDS]        (101; DIRECTORY: absolute, below a root of the daemon)
  *
- * In turns, CALLS of each: the bare poll of the daemon's queue, as a client has it; the client's check; the bare poll of a queue of this process's own, with one directory armed;
- * the check of that. Then a client is made: from its creation until its first check holds. Prints JSON: ns per call, a number for each round.
+ * In turns, CALLS of each: the bare poll of the daemon's queue, as a client has it; the client's check; the poll again; the same three of a queue of this process's own, with one
+ * directory armed. Then a client is made: from its creation until its first check holds. Prints JSON: ns per call, a number for each round.
  */
 #include "attached.h"
 
@@ -79,18 +79,25 @@ static double time_check(lw_fresh *fresh, bool *quiet)
 	return (double)taken / CALLS;
 }
 
+/* The poll, the check, and the poll once more, which tells how far a measurement is from itself. */
+struct turn {
+	double bare, ours, again;
+};
+
 /* Somebody may remove something on the way to the tree: again then. */
-static void time_pair(lw_fresh *fresh, int queue, double *bare, double *ours)
+static struct turn take_turn(lw_fresh *fresh, int queue)
 {
-	bool quiet = false, both = false;
-	for (unsigned i = 0; i < AGAIN && !both; i++) {
+	for (unsigned i = 0; i < AGAIN; i++) {
+		struct turn turn;
+		bool before, within, after;
 		settle(fresh);
-		*bare = time_poll(queue, &quiet);
-		*ours = time_check(fresh, &both);
-		both &= quiet;
+		turn.bare = time_poll(queue, &before);
+		turn.ours = time_check(fresh, &within);
+		turn.again = time_poll(queue, &after);
+		if (before && within && after)
+			return turn;
 	}
-	if (!both)
-		give_up();
+	give_up();
 }
 
 /* Somebody may be told of something just then: again. */
@@ -111,17 +118,30 @@ static double time_attach(const struct lw_suffixes *suffixes)
 	give_up();
 }
 
-static void print(const char *name, const double *ns, const char *end)
+/* One number of each of ROUNDS elements of SIZE bytes. */
+static void print(const char *name, const double *ns, size_t size, const char *end)
 {
 	printf("\"%s\": [", name);
 	for (unsigned i = 0; i < rounds; i++)
-		printf("%s%.1f", i ? ", " : "", ns[i]);
+		printf("%s%.1f", i ? ", " : "", *(const double *)((const char *)ns + i * size));
 	printf("]%s", end);
+}
+
+static void print_turns(const char *who, const struct turn *turns)
+{
+	char name[64];
+	snprintf(name, sizeof name, "%spoll_ns", who);
+	print(name, &turns->bare, sizeof *turns, ", ");
+	snprintf(name, sizeof name, "%s_ns", *who ? "own" : "client");
+	print(name, &turns->ours, sizeof *turns, ", ");
+	snprintf(name, sizeof name, "%spoll_again_ns", who);
+	print(name, &turns->again, sizeof *turns, ", ");
 }
 
 int main(int argc, char **argv)
 {
-	static double bare[ROUNDS_MAX], client[ROUNDS_MAX], own_bare[ROUNDS_MAX], own[ROUNDS_MAX], attaching[ROUNDS_MAX];
+	static struct turn client[ROUNDS_MAX], own[ROUNDS_MAX];
+	static double attaching[ROUNDS_MAX];
 	struct lw_suffixes suffixes;
 	bool open[FD_MAX];
 	if (argc > 3)
@@ -139,16 +159,14 @@ int main(int argc, char **argv)
 	check(process && lw_fresh_arm(process, argv[2], strlen(argv[2])) == LW_ARMED, argv[2]);
 	int own_queue = find_watch(open);
 	for (unsigned i = 0; i < rounds; i++) {
-		time_pair(attached, queue, &bare[i], &client[i]);
-		time_pair(process, own_queue, &own_bare[i], &own[i]);
+		client[i] = take_turn(attached, queue);
+		own[i] = take_turn(process, own_queue);
 		attaching[i] = time_attach(&suffixes);
 	}
 	printf("{");
-	print("poll_ns", bare, ", ");
-	print("client_ns", client, ", ");
-	print("own_poll_ns", own_bare, ", ");
-	print("own_ns", own, ", ");
-	print("attach_ns", attaching, "}\n");
+	print_turns("", client);
+	print_turns("own_", own);
+	print("attach_ns", attaching, sizeof *attaching, "}\n");
 	lw_fresh_destroy(process);
 	lw_fresh_destroy(attached);
 	return 0;

@@ -3,7 +3,7 @@
  * registry: what an import asks of the index (is there a fact about this directory, and what does it say of this name?) while snapshots are replaced, beside
  * other ways to share a table. NAMES names, 50 to a directory; random queries, every one a hit.
  *
- *     bench_registry NAMES [ROUNDS [MS [CONTENDER]]]        (5 rounds of 100 ms for each; all of them)
+ *     bench_registry NAMES [ROUNDS [MS [FIRST [CONTENDER]]]]        (5 rounds of 100 ms for each; the FIRST-th begins, then the one after it; all of them)
  *
  * Prints a line of tab-separated fields for each sample: contender, threads, swaps a second, round, lookups, wall ns, cpu ns of the readers, times that
  * readers went to sleep for somebody (voluntary context switches), swaps done. Contenders take turns in each round. registry.py makes a table of it.
@@ -148,6 +148,7 @@ static const struct contender {
 	void (*begin)(void), (*end)(void);	/* of each thread; NULL: nothing */
 } contenders[] = {
 	{ "ladewerk", our_make, our_find, our_swap, NULL, NULL },
+	{ "again", nothing, our_find, our_swap, NULL, NULL }, /* how far a measurement is from itself */
 	{ "ladewerk, delta in front", nothing, delta_find, delta_swap, NULL, NULL },
 	{ "enter and exit alone", nothing, floor_find, our_swap, NULL, NULL },
 	{ "mutex + hash", table_make, mutex_find, mutex_swap, NULL, NULL },
@@ -307,8 +308,9 @@ int main(int argc, char **argv)
 	unsigned rounds = argc > 2 ? (unsigned)atoi(argv[2]) : 5;
 	fact_count = argc > 1 ? (unsigned)atoi(argv[1]) : 0;
 	milliseconds = argc > 3 ? (unsigned)atoi(argv[3]) : milliseconds;
-	if (argc > 5 || fact_count < 2 * PER_DIRECTORY || fact_count > 4999999 || fact_count % PER_DIRECTORY || !rounds || !milliseconds) {
-		fprintf(stderr, "usage: bench_registry NAMES (100 to 4999950, a multiple of 50) [ROUNDS [MS [CONTENDER]]]\n");
+	unsigned first = argc > 4 ? (unsigned)atoi(argv[4]) : 0;
+	if (argc > 6 || fact_count < 2 * PER_DIRECTORY || fact_count > 4999999 || fact_count % PER_DIRECTORY || !rounds || !milliseconds) {
+		fprintf(stderr, "usage: bench_registry NAMES (100 to 4999950, a multiple of 50) [ROUNDS [MS [FIRST [CONTENDER]]]]\n");
 		return 2;
 	}
 #ifdef LW_HAVE_PYTHON
@@ -324,9 +326,11 @@ int main(int argc, char **argv)
 	for (unsigned round = 0; round < rounds; round++)
 		for (unsigned t = 0; t < sizeof(threads) / sizeof(*threads); t++)
 			for (unsigned swaps = 0; swaps <= 100; swaps += 100)
-				for (unsigned c = 0; c < CONTENDERS; c++)
-					if (argc < 5 || strcmp(argv[4], contenders[(c + round) % CONTENDERS].name) == 0)
-						measure(&contenders[(c + round) % CONTENDERS], threads[t], swaps, round);
+				for (unsigned c = 0; c < CONTENDERS; c++) {
+					const struct contender *turn = &contenders[(c + round + first) % CONTENDERS];
+					if (argc < 6 || strcmp(argv[5], turn->name) == 0)
+						measure(turn, threads[t], swaps, round);
+				}
 #ifdef LW_HAVE_PYTHON
 	PyEval_RestoreThread(state);
 #endif

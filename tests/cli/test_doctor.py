@@ -43,6 +43,7 @@ VARIABLES = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", VARIABLES)
 def test_odd_variable(shell, name):
     value, text = VARIABLES[name]
@@ -90,6 +91,7 @@ def test_no_place_at_all(shell):
     assert any("set LADEWERK_CACHE" in text for text in problems(facts))
 
 
+@pytest.mark.once
 def test_cache_that_others_may_write_to(shell):
     shell.stats()
     key = next(shell.cache.iterdir())
@@ -99,6 +101,7 @@ def test_cache_that_others_may_write_to(shell):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to give files away")
+@pytest.mark.once
 def test_cache_of_somebody_else(shell):
     shell.stats()
     os.chown(shell.cache, 12345, 12345)
@@ -107,6 +110,7 @@ def test_cache_of_somebody_else(shell):
     assert problems(shell.json("doctor", env={"LADEWERK_TRUST_UID": "12345"})) == []
 
 
+@pytest.mark.once
 def test_damaged_file(shell):
     shell.ladewerk("index", shell.write("src/m.py").parent)
     for file in shell.files():
@@ -123,6 +127,7 @@ def test_unwritable_place(powerless):
     assert any("cannot be created" in text for text in problems(facts))
 
 
+@pytest.mark.once
 def test_full_disk(shell, small_disk):
     facts = shell.json("doctor", status=1, env={"LADEWERK_CACHE": str(small_disk / "cache")})
     assert any("are free" in text for text in findings(facts, "space", "problem"))
@@ -226,6 +231,7 @@ def test_shipped_start_up_file_is_missed(environment):
     assert any("reinstall" in text for text in findings(facts, "start-up", "problem"))
 
 
+@pytest.mark.once
 def test_reader_that_goes_away(shell):
     done = subprocess.run(f"{shell.script} doctor | true", shell=True, cwd=shell.cwd, env=shell.env, capture_output=True, text=True)
     assert done.stderr == ""

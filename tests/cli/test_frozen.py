@@ -13,6 +13,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from interpreters import once_but
 
 from shell import STATS
 
@@ -118,6 +119,7 @@ def test_same_in_another_place_on_another_day_in_another_order(tree):
     assert same(tree.cwd / "art", other / "art")
 
 
+@pytest.mark.once
 def test_same_by_another_user(tree):
     if os.geteuid() != 0 or not shutil.which("setpriv"):
         pytest.skip("needs to become another user")
@@ -156,12 +158,14 @@ _frozen.main(["src"], sys.argv[1], quiet=True, as_json=False, threads=1, backend
         assert not same(shell.cwd / "raw1", shell.cwd / "raw2"), "the control: marshal's own form"
 
 
+@pytest.mark.once
 def test_rebuilding_changes_nothing(tree):
     before = contents(tree.cwd / "art")
     freeze(tree)
     assert contents(tree.cwd / "art") == before
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("out", ["src/art", "src/.art", "src/pack/art"])
 def test_an_artifact_in_its_own_root_is_no_part_of_it(tree, out):
     """Whether it is there already or not, and although it holds links back."""
@@ -471,7 +475,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("which", WRONG)
+@pytest.mark.parametrize("which", once_but(WRONG, "truncated", "missing"))
 def test_a_wrong_one_is_not_used_and_the_program_runs(tree, which):
     spoil, says = WRONG[which]
     spoil(tree.cwd / "art")
@@ -521,6 +525,7 @@ def test_run_without_an_artifact_is_wrong_usage(tree, command):
     assert json.loads(done.stdout)["served"]["pack"] == CODE
 
 
+@pytest.mark.once
 def test_frozen_usage(shell):
     shell.write("src/a.py")
     shell.write("full/file.txt")
@@ -541,6 +546,7 @@ def test_frozen_usage(shell):
     assert sorted(os.listdir(shell.cwd / "full")) == ["file.txt"]
 
 
+@pytest.mark.once
 def test_cannot_take_the_place_of_a_mount(shell, small_disk):
     shell.write("src/a.py")
     done = freeze(shell, str(small_disk), status=1)
@@ -548,6 +554,7 @@ def test_cannot_take_the_place_of_a_mount(shell, small_disk):
     assert os.listdir(small_disk) == [] and not list(small_disk.parent.glob("*.tmp-*"))
 
 
+@pytest.mark.once
 def test_is_made_beside_its_place(powerless):
     """A directory of one's own is not enough."""
     powerless.write("above/src/a.py")
@@ -558,11 +565,13 @@ def test_is_made_beside_its_place(powerless):
     assert "cannot write beside" in done.stderr and "above/art" in done.stderr
 
 
+@pytest.mark.once
 def test_file_names_must_be_what_they_are_elsewhere(tree):
     done = freeze(tree, "ascii", status=1, env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
     assert "PYTHONUTF8=1" in done.stderr and not (tree.cwd / "ascii").exists()
 
 
+@pytest.mark.once
 def test_nothing_is_left_of_one_that_fails(small_disk, shell):
     shell.write("src/big.py", "x = '''" + "".join(random.Random(1).choices("abcdefgh", k=200_000)) + "'''\n")
     shell.write("src/small.py")
@@ -574,6 +583,7 @@ def test_nothing_is_left_of_one_that_fails(small_disk, shell):
     assert "no space left" in done.stderr and contents(place) == before and os.listdir(small_disk) == ["art"]
 
 
+@pytest.mark.once
 def test_a_reader_never_sees_half_of_one(tree):
     """Swapped again and again while others open it: always one or the other, never none."""
     write_tree(tree.cwd / "src2").joinpath("alpha.py").write_text("answer = 42\n")

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from interpreters import once_but
 
 from shell import PYTHON, STATS, Shell
 
@@ -37,6 +38,7 @@ def runs(shell, env={}, times=2):
 # --- the cache ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("place", ["relative", "/proc/nowhere", "/dev/null", "/dev/null/below", "/" + "x" * 300, "/" + "/".join(["y" * 200] * 25)],
                          ids=["relative", "proc", "device", "below a device", "long name", "long path"])
 def test_impossible_place(program, place):
@@ -44,6 +46,7 @@ def test_impossible_place(program, place):
     assert stats["active"] and stats["cache"] is None and stats["reason"]
 
 
+@pytest.mark.once
 def test_place_is_a_file(program):
     program.cache.write_text("mine")
     assert runs(program)["reason"]
@@ -52,6 +55,7 @@ def test_place_is_a_file(program):
     assert done.returncode == 1 and str(program.cache) in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.once
 def test_place_is_a_dangling_link(program):
     program.cache.symlink_to("nowhere")
     runs(program)
@@ -111,6 +115,7 @@ def _flip(data):
     return bytes(spoilt)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("spoil", [lambda data: b"", lambda data: b"x", lambda data: bytes(len(data)), _truncate, _flip, lambda data: data + b"more",
                                    lambda data: data[::-1]], ids=["empty", "short", "zeroes", "truncated", "flipped", "longer", "reversed"])
 def test_spoilt_files(program, spoil):
@@ -123,6 +128,7 @@ def test_spoilt_files(program, spoil):
     assert runs(program)["session"]["index_files_refused"] == 0
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: os.mkfifo(path), lambda path: path.symlink_to("/etc/passwd")],
                          ids=["directory", "fifo", "link"])
 def test_odd_things_in_place_of_files(program, make):
@@ -138,6 +144,7 @@ def test_cache_that_vanishes_while_running(program):
     assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
 
 
+@pytest.mark.once
 def test_full_disk(program, small_disk):
     for i in range(40):
         program.write(f"big{i}.py", f"text = {'x' * 4000!r} + '{i}'\n")
@@ -203,7 +210,7 @@ def test_names_that_are_not_utf8(shell):
     assert "udce9" in done.stdout and "ValueError" in done.stderr
 
 
-@pytest.mark.parametrize("length", [4000, 4090, 4095, 4096, 4200])
+@pytest.mark.parametrize("length", once_but([4000, 4090, 4095, 4096, 4200], 4095))
 def test_longest_paths(shell, length):
     """Path entries around the kernel's limit of 4096 bytes, terminator included."""
     part = "/" + "p" * 199

@@ -10,6 +10,7 @@ import subprocess
 import time
 
 import pytest
+from interpreters import once_but
 
 
 @pytest.fixture
@@ -87,6 +88,7 @@ def test_optimised_code_is_kept_apart(tree):
     assert "AssertionError" in tree.ladewerk("run", "-c", code).stderr
 
 
+@pytest.mark.once
 def test_second_index_adds_to_the_first(tree):
     tree.write("other/delta.py")
     tree.settle()
@@ -97,12 +99,14 @@ def test_second_index_adds_to_the_first(tree):
     assert tree.stats(f"import sys; sys.path[:0] = {paths}\nimport alpha, delta")["served"]["compiled"] == 0
 
 
+@pytest.mark.once
 def test_quiet(tree):
     tree.write("src/broken.py", "def f(:\n")
     done = tree.ladewerk("index", "--quiet", "src")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.once
 def test_progress_is_for_terminals_only(tree):
     primary, secondary = os.openpty()
     done = tree.ladewerk("index", "src", capture_output=False, stdout=subprocess.PIPE, stderr=secondary)
@@ -117,6 +121,7 @@ BAD_ROOTS = {"missing": "there is no such directory", "file.txt": "not a directo
              "x" * 5000: "too long", "dangling": "there is no such directory", "loop": "symbolic links", "": "there is no such directory"}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("root", BAD_ROOTS, ids=lambda root: root[:20] or "empty")
 def test_bad_root(tree, root):
     tree.write("file.txt")
@@ -128,6 +133,7 @@ def test_bad_root(tree, root):
     assert not tree.files()
 
 
+@pytest.mark.once
 def test_unreadable_root(powerless):
     powerless.write("closed/m.py")
     (powerless.cwd / "closed").chmod(0)
@@ -136,6 +142,7 @@ def test_unreadable_root(powerless):
     assert done.returncode == 1 and "closed: you may not read it" in done.stderr
 
 
+@pytest.mark.once
 def test_unreadable_below_a_root_is_left_out(powerless):
     powerless.write("src/closed/m.py")
     powerless.write("src/open.py")
@@ -162,6 +169,7 @@ def test_names_that_are_not_utf8(shell):
     assert shell.stats(code)["served"]["pack"] >= 3
 
 
+@pytest.mark.once
 def test_deepest_paths(shell):
     """A tree that goes down to the limit of the kernel, and beyond."""
     fd = os.open(shell.cwd, os.O_RDONLY)
@@ -182,11 +190,13 @@ def test_deepest_paths(shell):
     assert shell.stats(f"import sys; sys.path.insert(0, {str(path)!r})\nimport m")["served"]["pack"] >= 1
 
 
+@pytest.mark.once
 def test_read_only_is_respected(tree):
     done = tree.ladewerk("index", "src", env={"LADEWERK_READONLY": "1"})
     assert done.returncode == 1 and "LADEWERK_READONLY is set" in done.stderr and not tree.cache.exists()
 
 
+@pytest.mark.once
 def test_full_disk(tree, small_disk):
     for i in range(60):
         tree.write(f"src/big{i}.py", f"text = {'x' * 4000!r} + '{i}'\n")
@@ -196,6 +206,7 @@ def test_full_disk(tree, small_disk):
     assert not list(small_disk.glob("cache/*/*.lwi"))
 
 
+@pytest.mark.once
 def test_code_beyond_the_bound_does_not_stay_in_memory(tree):
     """It becomes segments, which the last write merges with the directories."""
     for i in range(30):
@@ -283,7 +294,7 @@ except KeyboardInterrupt:
     assert tree.stock("-c", program, tree.cwd / "src").stdout == "True\n"
 
 
-@pytest.mark.parametrize("delay", [0.3, 0.4, 0.5, 1])  # while the processes that compile begin, and when they are at work
+@pytest.mark.parametrize("delay", once_but([0.3, 0.4, 0.5, 1], 0.5))  # while the processes that compile begin, and when they are at work
 def test_interrupt(shell, delay):
     for i in range(300):
         shell.write(f"src/m{i}.py", "x = [" + "a + b, " * 10000 + "]\n")  # takes a while to compile
@@ -316,6 +327,7 @@ def start_waiting(tree, lock, *command):
     return process
 
 
+@pytest.mark.once
 def test_interrupt_while_another_process_has_the_lock(tree, lock):
     before = tree.files()
     process = start_waiting(tree, lock, tree.script, "index", "src")
@@ -342,11 +354,13 @@ print("written")
     assert process.communicate(timeout=5) == ("written\n", "") and process.returncode == 0
 
 
+@pytest.mark.once
 def test_reader_that_goes_away(tree):
     done = subprocess.run(f"{tree.script} index src --json | true", shell=True, cwd=tree.cwd, env=tree.env, capture_output=True, text=True)
     assert done.stderr == ""
 
 
+@pytest.mark.once
 def test_dry_run_stores_nothing(tree):
     done = tree.ladewerk("index", "--dry-run", "src")
     assert (done.returncode, done.stderr) == (0, "")
@@ -354,6 +368,7 @@ def test_dry_run_stores_nothing(tree):
     assert not tree.cache.exists() and not list(tree.cwd.rglob("__pycache__"))
 
 
+@pytest.mark.once
 def test_dry_run_as_json(tree):
     tree.write("src/readme.txt")
     facts = tree.json("index", "--dry-run", "src", "--threads", "2")
@@ -364,6 +379,7 @@ def test_dry_run_as_json(tree):
     assert facts["seconds"] > 0 and facts["cpu_seconds"] > 0 and facts["roots"] == [str(tree.cwd / "src")]
 
 
+@pytest.mark.once
 def test_dry_run_needs_no_cache(tree):
     tree.cache.write_text("in the way")
     env = {"LADEWERK_READONLY": "1"}
@@ -385,6 +401,7 @@ def test_stats_say_what_a_module_takes(tree):
     assert "bytes per importable name" in text and "system calls" in text
 
 
+@pytest.mark.once
 def test_second_index_reads_nothing_and_writes_nothing(tree):
     first = tree.json("index", "src")
     assert (first["known"], first["compiled"]) == (0, 4)
@@ -401,6 +418,7 @@ def test_second_index_reads_nothing_and_writes_nothing(tree):
     assert stats["served"]["pack"] >= 3 and stats["served"]["compiled"] == 0
 
 
+@pytest.mark.once
 def test_index_mends_what_is_damaged(tree):
     tree.json("index", "src")
     stored, = tree.files()
@@ -413,6 +431,7 @@ def test_index_mends_what_is_damaged(tree):
     assert stats["session"]["damaged"] == 0 and stats["served"]["compiled"] == 0
 
 
+@pytest.mark.once
 def test_what_is_gone_is_forgotten(tree):
     """`frozen` believes what is stored: so what was deleted must not be."""
     tree.write("src/.venv/lib/site/hidden.py", "x = 1\n")
@@ -444,6 +463,7 @@ def forbid_ring():
     assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, header, 0, 0) == 0
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("backend", ["auto", "pool", "ring"])
 def test_backends_find_the_same(tree, backend):
     facts = tree.json("index", "src", "--backend", backend)
@@ -451,6 +471,7 @@ def test_backends_find_the_same(tree, backend):
     assert facts["backend"] == ("ring" if backend == "ring" else "pool") and (facts["why"] == "") == (backend != "ring")
 
 
+@pytest.mark.once
 def test_a_ring_that_is_refused(tree):
     done = tree.ladewerk("index", "src", "--backend", "ring", preexec_fn=forbid_ring)
     assert done.returncode == 1 and not tree.files()
@@ -460,6 +481,7 @@ def test_a_ring_that_is_refused(tree):
     assert done.returncode == 1 and "seccomp" in done.stderr and not tree.cwd.joinpath("artifact").exists()
 
 
+@pytest.mark.once
 def test_revalidate_reads_what_has_changed(tree):
     assert "nothing: the cache knows no directory" in tree.ladewerk("index", "--revalidate").stdout
     tree.json("index", "src")
@@ -487,6 +509,7 @@ def test_revalidate_reads_what_has_changed(tree):
     assert (again["changed"], again["unchanged"], again["compiled"]) == (0, again["directories"], 0)
 
 
+@pytest.mark.once
 def test_revalidate_keeps_to_its_roots(tree):
     tree.write("other/m.py")
     tree.settle()
@@ -499,6 +522,7 @@ def test_revalidate_keeps_to_its_roots(tree):
     assert done.returncode == 1 and "there is no such directory" in done.stderr
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("backend", ["pool", "ring"])
 def test_revalidate_by_either_backend(tree, backend):
     tree.json("index", "src")
@@ -509,6 +533,7 @@ def test_revalidate_by_either_backend(tree, backend):
         assert done.returncode == 1 and "seccomp" in done.stderr and "--backend pool does without" in done.stderr
 
 
+@pytest.mark.once
 def test_roots_within_roots_are_read_once(tree):
     tree.write("src/.venv/site/dep.py")
     tree.cwd.joinpath("src/way").symlink_to("pack")
@@ -521,6 +546,7 @@ def test_roots_within_roots_are_read_once(tree):
     assert tree.json("index", "src", "src/pack", "--dry-run")["sources"] == 7
 
 
+@pytest.mark.once
 def test_directories_made_while_others_settle_are_found(tree):
     """Their parent was read too early, and is read again: what is new in it is walked. (On a machine that is busy it may be read late enough: another one is made, then.)"""
     program = """

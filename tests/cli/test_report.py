@@ -99,6 +99,7 @@ USAGE = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("case", USAGE)
 def test_wrong_usage(program, case):
     words, text = USAGE[case]
@@ -107,6 +108,7 @@ def test_wrong_usage(program, case):
     assert (module.returncode, module.stdout, module.stderr) == (2, "", launcher.stderr)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("words", [["--report", "app.py", "--report"], ["--reports", "app.py"], ["--importtime=1", "app.py"], ["--report-files=x", "app.py"]])
 def test_only_our_own_options_are_taken(program, words):
     program.write("app.py", "import sys, top; print(sys.argv)")
@@ -396,6 +398,7 @@ def test_no_report_of_a_sudden_end(program, case):
     assert done.returncode == program.stock("-c", SILENT[case]).returncode != 0 and done.stderr == ""
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("form", ["text", "json", "chrome", "importtime"])
 @pytest.mark.parametrize("place, why", [("nowhere/report", "No such file or directory"), (".", "Is a directory"), ("/dev/full", "No space left on device")])
 def test_file_that_cannot_be_written(program, form, place, why):
@@ -414,6 +417,7 @@ def test_file_without_permission(powerless):
     assert (done.returncode, done.stderr) == (0, f"ladewerk: the report cannot be written to {powerless.cwd}/x: Permission denied\n")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("closing", ["2>&-", "2>/dev/full"])
 def test_stderr_that_cannot_be_written(program, closing):
     done = subprocess.run(f"{program.script} run --report -c 'import top, sys; sys.exit(5)' {closing}", shell=True, cwd=program.cwd, env=program.env)

@@ -91,6 +91,7 @@ MISSING = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", MISSING)
 def test_missing(tree, name):
     text, near = MISSING[name]
@@ -104,6 +105,7 @@ def test_put_into_sys_modules(shell):
     assert done.returncode == 0 and "posixpath" in done.stdout
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["a.py", "src/a", "", ".a", "a..b", "a."])
 def test_not_a_name(shell, name):
     done = shell.ladewerk("why", name)

@@ -95,10 +95,10 @@ class Tree:
     def both(self, code, *args, warm=True, **kwargs):
         """Run CODE under stock and under Ladewerk: learning, then (WARM) from the cache. [(which, Result), ...], stock first."""
         settle()
-        runs = [("stock", self.run(code, *args, ladewerk=False, **kwargs)), ("cold", self.run(code, *args, **kwargs))]
+        runs = [("stock", self.run(code, *args, ladewerk=False, **kwargs))]
+        settle()  # what it has written is not too young to be stored by the next one
+        runs.append(("cold", self.run(code, *args, **kwargs)))
         if warm:
-            settle()
-            self.run(code, *args, **kwargs)  # what was too young to be stored is stored now
             runs.append(("warm", self.run(code, *args, **kwargs)))
         return runs
 

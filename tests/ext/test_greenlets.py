@@ -12,7 +12,7 @@ import pytest
 from harness import HERE, LONG, settle
 from test_threads import Forest, was_a_storm
 
-ROUNDS = 1000 if LONG else 15
+ROUNDS = 1000 if LONG else 6
 
 
 @pytest.fixture(scope="module")

@@ -178,7 +178,7 @@ def test_import_from(modules, who):
     if who == "monitoring" and sys.version_info < (3, 12):
         pytest.skip("sys.monitoring came with 3.12")
     start, end = (textwrap.dedent(part) for part in WHO[who])
-    program = INTERRUPT.replace("WHO", start).replace("END", end).replace("ROUNDS", str(200 if LONG else 5)).replace("ENOUGH", "20")
+    program = INTERRUPT.replace("WHO", start).replace("END", end).replace("ROUNDS", str(200 if LONG else 3)).replace("ENOUGH", "20")
     # Automatic collections are to happen amid imports, too; then with those postponed.
     for postponed in "0", None:
         out = modules.same(program, part=lambda r: (r.returncode, r.out), env={"LADEWERK_GC": postponed}).out
@@ -297,7 +297,7 @@ print(interrupted > 20, sorted(broken), state()[0])
 
 def test_keyboard_interrupt_at_any_moment(modules):
     """From a timer: no half module stays in sys.modules, and everything can be imported afterwards."""
-    program = INTERRUPTED.replace("SECONDS", "30" if LONG else "1.5")
+    program = INTERRUPTED.replace("SECONDS", "30" if LONG else "0.8")
     assert modules.same(program, part=lambda r: (r.returncode, r.out)).out == "True [] []\n"
 
 

@@ -11,7 +11,7 @@ import pytest
 from harness import LONG, settle
 
 COUNT = 40
-ROUNDS = 100 if LONG else 4
+ROUNDS = 100 if LONG else 2
 
 #: create() an interpreter, run(it, code) or raise, destroy(it): by any name that this version has for them.
 INTERPRETERS = """

@@ -18,7 +18,7 @@ import pytest
 import storm
 from harness import HERE, LONG, Tree, settle
 
-ROUNDS = 1000 if LONG else 20
+ROUNDS = 1000 if LONG else 8
 PATIENCE = 120  # seconds for a round; it takes less than one
 
 

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Two sides compared: two revisions measured in the same rounds, or two reports."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""What `bench/scan.sh` compares: scanners of a source tree."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""What `bench/trace.sh` compares: tracers of imports."""
