@@ -118,6 +118,11 @@ class TracedCommand(Watcher):
 # --- processes beside the target ---
 
 
+def _hear_interrupts() -> None:
+    """They end a tracer; whoever starts this in the background has them ignored, and what is ignored is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass
 class Tracer(Watcher):
     seen: list[Seen] = field(default_factory=list)
@@ -147,7 +152,7 @@ class Tracer(Watcher):
     def beside(self, out: Path, pid: int | None = None) -> Iterator[None]:
         out.unlink(missing_ok=True)
         began = time.perf_counter()
-        process = subprocess.Popen(self.command(out, pid), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=self.environment())
+        process = subprocess.Popen(self.command(out, pid), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=self.environment(), preexec_fn=_hear_interrupts)
         try:
             self.ready(process, out)
             attached = time.perf_counter()
