@@ -225,7 +225,7 @@ def startup_part(rows: Rows) -> str:
         lines.append([label, *(text for row in mine for text in cell(row, mine[0]))])
     head = ["", *(text for load in loads for text in (rows.title("startup", load), "of 1 entry"))]
     count = max((len(row.get("wall_ms", ())) for row in found), default=0)
-    who = found[0]["attached"]
+    who = found[0]["freshness_by"]
     text = f"200 modules behind so many path entries; whole processes from outside, launcher and exit included: wall / CPU, ms. n = {count}. Freshness in `watch` is looked after by {who}.\n\n"
     return text + table(head, lines)
 
@@ -305,8 +305,8 @@ def warnings(document: Document) -> list[str]:
             found.append(f"{row['label']} could not watch {max(row['unwatched']):,} directories: its rows are not the same work.")
         if row["part"] == "save" and 0 < len(row.get("written_us", ())) < 1000:
             found.append("Fewer than 1000 saves: a 99th percentile says little.")
-        if row.get("attached", "['daemon']") != "['daemon']":
-            found.append(f"Programs were to be clients of the daemon; freshness was looked after by {row['attached'] or 'nobody'}.")
+        if row.get("freshness_by", "['daemon']") != "['daemon']":
+            found.append(f"Programs were to be clients of the daemon; freshness was looked after by {row['freshness_by'] or 'nobody'}.")
     return list(dict.fromkeys(found))
 
 

@@ -332,7 +332,7 @@ def run_startup(bench: Bench) -> list[dict[str, Any]]:
         rows = cells(Session(place, {}, {}), "startup", loops, rivals)
         say(f"  measure {len(rows)}: up to {bench.plan.startup.rounds} rounds")
         time_rows(rows, bench.plan.startup)
-    return [{**row_json(row), "section": "watch", "python": bench.python, "part": "startup", "attached": attached} for row in rows]
+    return [{**row_json(row), "section": "watch", "python": bench.python, "part": "startup", "freshness_by": attached} for row in rows]
 
 
 def _how_attached(bench: Bench, place: contenders.Bench, loop: workloads.ImportLoop, rival: contenders.Watched) -> str:

@@ -342,8 +342,16 @@ def test_watched_start_for_real(place: Place, monkeypatch: pytest.MonkeyPatch) -
         bench = watch.Bench(where, place.build, replace(watch.SHORT, startup=Effort(1, 60)), 100, 10, 1, "3.11")
         bench.__dict__["corpus"] = corpus.generate(place.build / "corpus", corpus.Shape(entries=1, modules=3, oneline=1))
         rows = watch.run_startup(bench)
-    assert [row["attached"] for row in rows] == ["['daemon']"] * len(rows) and {row["section"] for row in rows} == {"watch"}
+    assert [row["freshness_by"] for row in rows] == ["['daemon']"] * len(rows) and {row["section"] for row in rows} == {"watch"}
     assert measured(rows, "wall_ms") == dict.fromkeys(("stock", "again", "stat", "watch", "frozen"), 1), rows
+
+
+def test_who_is_no_client_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a write takes with clients attached, in the rows of a crowd, says nothing of that."""
+    monkeypatch.setattr(watching.tables, "unrest", lambda document: [])
+    crowd = {"part": "crowd", "attached": [310.4, 169.0]}
+    assert watching.tables.warnings({"rows": [crowd, {"part": "startup", "freshness_by": "['daemon']"}]}) == []
+    assert "by nobody" in watching.tables.warnings({"rows": [crowd, {"part": "startup", "freshness_by": ""}]})[0]
 
 
 def test_graph_for_real(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
