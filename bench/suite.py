@@ -69,13 +69,13 @@ SECTIONS: list[Section] = [
         "startup", "Start-up", _efforts((20, 8), (60, 25), (100, 60)), measuring.run_startup, tables.startup,
         figures.startup, series.figures(*_TIMES), goals.startup, frozenset({"small"})),
     Section(
-        "paths", "Modules behind many path entries", _efforts((3, 14), (9, 45), (11, 150)), measuring.run_paths, tables.paths,
+        "paths", "Modules behind many path entries", _efforts((3, 14), (9, 60), (11, 150)), measuring.run_paths, tables.paths,
         figures.paths, _INSIDE, goals.paths),
     Section(
         "modules", "One-line modules in one package", _efforts((5, 8), (25, 30), (25, 60)), measuring.run_modules, tables.modules,
         figures.modules, _INSIDE, goals.modules),
     Section(
-        "programs", "Programs, whole process", _efforts((9, 50), (9, 200), (15, 900)), measuring.run_programs, tables.programs,
+        "programs", "Programs, whole process", _efforts((9, 50), (13, 220), (15, 900)), measuring.run_programs, tables.programs,
         figures.programs("programs"), series.figures(*_TIMES), goals.programs, _PROGRAMS),
     Section(
         "pythons", "Every interpreter", _efforts(None, (9, 80), (15, 400)), measuring.run_pythons, tables.pythons,
