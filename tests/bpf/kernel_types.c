@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* kernel_types: what is named is where the whole BTF has it, and nothing else is there; half a file is an error, and so is another one. */
 #include "kernel_types.h"
+#include "scratch.h"
 
 #include <bpf/btf.h>
 #include <criterion/criterion.h>
@@ -11,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static char path[] = "/tmp/ladewerk-types-XXXXXX";
+static char path[SCRATCH];
 
 static void write_file(const void *data, size_t size)
 {
@@ -21,7 +22,7 @@ static void write_file(const void *data, size_t size)
 
 static void make_file(void)
 {
-	int fd = mkstemp(path);
+	int fd = mkstemp(scratch_template(path, "types"));
 	cr_assert_geq(fd, 0);
 	close(fd);
 }

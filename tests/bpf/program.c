@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 
 #include "python_image.h"
+#include "scratch.h"
 
 static int read_image(const struct image *image, struct lw_program **program, char *why)
 {
@@ -185,10 +186,9 @@ Test(program, a_sparse_file_is_refused_soon, .timeout = 60)
 /* A FIFO in the place of a program does not keep us waiting, and is not opened: of devices that alone would do something. */
 Test(program, a_fifo_is_refused_at_once, .timeout = 60)
 {
-	char path[] = "/tmp/lw-program-XXXXXX", why[LW_PROGRAM_WHY];
+	char path[SCRATCH], fifo[SCRATCH + 8], why[LW_PROGRAM_WHY];
 	struct lw_program *program;
-	cr_assert(mkdtemp(path));
-	char fifo[64];
+	cr_assert(mkdtemp(scratch_template(path, "program")));
 	snprintf(fifo, sizeof(fifo), "%s/fifo", path);
 	cr_assert_eq(mkfifo(fifo, 0600), 0);
 	int watch = inotify_init1(IN_NONBLOCK);
@@ -244,10 +244,10 @@ static void check_sites(const struct lw_program *program)
 /* Wherever there is a Python of 3.11 or later, it is read, laid out, and has its sites at one or both ends of an import. */
 Test(program, pythons_of_this_machine)
 {
-	static const char *const patterns[] = { "/usr/bin/python3.1[1-9]", "/usr/local/lib/libpython3.1[1-9]*.so.1.0", "/usr/lib/*/libpython3.1[1-9]*.so.1.0", "/root/.pyenv/versions/3.1[1-9]*/lib/libpython3.1[1-9]*.so.1.0" };
+	static const char *const patterns[] = { "/usr/bin/python3.1[1-9]", "/usr/local/lib/libpython3.1[1-9]*.so.1.0", "/usr/lib/*/libpython3.1[1-9]*.so.1.0", "~/.pyenv/versions/3.1[1-9]*/lib/libpython3.1[1-9]*.so.1.0" };
 	glob_t found = { 0 };
 	for (size_t i = 0; i < sizeof(patterns) / sizeof(*patterns); i++)
-		glob(patterns[i], i ? GLOB_APPEND : 0, NULL, &found);
+		glob(patterns[i], GLOB_TILDE | (i ? GLOB_APPEND : 0), NULL, &found);
 	for (size_t i = 0; i < found.gl_pathc; i++) {
 		struct lw_program *program;
 		char why[LW_PROGRAM_WHY];
@@ -294,9 +294,9 @@ Test(program, a_removed_file_that_is_mapped)
 {
 	struct image image;
 	struct lw_program *program;
-	char path[] = "/tmp/lw-python-XXXXXX", removed[64], why[LW_PROGRAM_WHY];
+	char path[SCRATCH], removed[SCRATCH + 16], why[LW_PROGRAM_WHY];
 	uint64_t bias = 0;
-	int end, fd = mkstemp(path);
+	int end, fd = mkstemp(scratch_template(path, "python"));
 	const struct image_plan plan = { .version = 0x030c, .characters = 40 };
 	image_make(&image, &plan);
 	cr_assert_eq(write(fd, image.data, sizeof(image.data)), (ssize_t)sizeof(image.data));
