@@ -17,7 +17,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pair
-from pair import Command
+from pair import Command, Failed
 from sections import Interpreter, Place
 from workloads import ImportLoop, Program
 
@@ -128,7 +128,7 @@ class Absent(Contender):
         return self.why
 
     def command(self, bench: Bench, workload: Workload, count: int | None = None, tail: str = "") -> Command:
-        raise NotImplementedError(self.why)
+        raise Failed(self.why)
 
 
 class DictFinder(Contender):

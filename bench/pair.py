@@ -20,6 +20,7 @@ import shlex
 import shutil
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -144,6 +145,16 @@ def pipe(stream: IO[AnyStr] | None) -> IO[AnyStr]:
     """STREAM of a process that was started with a pipe there."""
     assert stream is not None
     return stream
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Asks it to, and sees to it when it does not."""
+    process.terminate()
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def rounds(

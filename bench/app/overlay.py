@@ -160,9 +160,4 @@ def daemon(overlay: Overlay, program: Program, roots: Sequence[Path]) -> Iterato
         yield "" if "watching" in said else "no daemon: " + (said.strip().removeprefix("ladewerk: watch: ") or "it ended without a word")
     finally:
         timer.cancel()
-        process.terminate()
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        pair.end(process)

@@ -115,15 +115,6 @@ class Watcher(ABC):
         """A context with a Running. Failed if it does not come up."""
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    process.terminate()
-    try:
-        process.wait(60)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 def _kill_later(process: subprocess.Popen[str], seconds: float) -> threading.Timer:
     """Whoever reads from it is not to wait for ever."""
     timer = threading.Timer(seconds, process.kill)
@@ -183,7 +174,7 @@ class Ladewerk(Watcher):
             self._wait(process)
             yield _Daemon(where, process, roots[0])
         finally:
-            end(process)
+            pair.end(process)
 
     @staticmethod
     def _wait(process: subprocess.Popen[str]) -> None:
