@@ -18,6 +18,7 @@
  *   index.c      the Builder behind `ladewerk index`
  *   frozen.c     the FrozenBuilder behind `ladewerk index --frozen`
  *   canonical.c  one marshalled form of code, the same from every process
+ *   lazy*.c      imports that wait until what they bind is used (lazy.h)
  *
  * Threads: Python objects here follow the interpreter's rules. Under the GIL it protects the plain fields; in free-threaded builds the
  * fields marked (once) are written by install() only, which takes turns with uninstall() and on_import() by the module's critical section, counters are relaxed atomics, and the caches are Python containers.
@@ -98,6 +99,23 @@ struct lw_unmarshal {
 	uint64_t count;			/* modules, for stats() */
 };
 
+enum lw_lazy_mode { LW_LAZY_OFF, LW_LAZY_DEFAULT, LW_LAZY_OWN, LW_LAZY_ALL };
+
+typedef struct lw_lazy_policy lw_lazy_policy;
+
+/** Imports that wait until what they bind is used (lazy.h). Home's; under the GIL. */
+struct lw_lazy {
+	enum lw_lazy_mode mode;		/* (once) OFF: nothing of this happens, */
+	const char *reason;		/* (once) and why, if it was asked for */
+	lw_lazy_policy *policy;		/* (once) of the process */
+	PyObject *pending_type, *statement_type;
+	struct lw_lazy_table *table;	/* the dictionaries in which names wait, by their addresses; see lazy.c */
+	bool traced;			/* somebody traces or debugs: what is imported from now on is eager */
+	bool recording;			/* who resolves is noted, for the report */
+	struct lw_lazy_hooks *hooks;
+	uint64_t registered, resolved, eager;	/* names that waited; of them, resolved; statements that could have waited and did not */
+};
+
 /** A stock function, and ours in its place. */
 struct lw_wrap {
 	PyObject *original, *replacement;
@@ -164,6 +182,7 @@ struct lw_state {
 	_Atomic unsigned told_events;	/* bits of enum lw_event: what it wants to hear of; 0: nobody listens */
 	struct lw_collector collector;
 	struct lw_unmarshal unmarshal;
+	struct lw_lazy lazy;
 	_Atomic uint64_t served[LW_SERVED_COUNT];	/* home's, as is all from the recorder on */
 	_Atomic uint64_t aside[LW_ASIDE_COUNT];
 	_Atomic uint64_t engines_served, engines_refused;	/* ever, for stats(); */

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * lazy: import statements that import when what they bind is first used, in programs that know nothing of it (`ladewerk run --lazy`), on 3.11 to 3.14 with a GIL.
+ *
+ *   lazy_names.c   which import statements of a module may wait, and which loads may meet a name that waits
+ *   lazy_emit.c    the code of a module with what these need: nothing in it is moved, all is appended
+ *   lazy.c         names that wait: registered by statements, resolved by loads; threads; errors
+ *   lazy_hooks.c   readers from outside: attributes of modules, dir(), globals(), eval(), frames; tracing
+ *   lazy_policy.c  whether an import may wait: modes, rules
+ *
+ * The code. A statement that may wait is led to a block behind the code of the module:
+ *
+ *     statement:   LOAD_CONST level        becomes   EXTENDED_ARG, JUMP_FORWARD block
+ *                  LOAD_CONST fromlist               (or NOPs, and a jump, in the same bytes)
+ *                  IMPORT_NAME ...         stays
+ *     block:       LOAD_CONST <statement>; UNARY_NEGATIVE; if true, jump behind the statement; the two LOAD_CONST; jump to the IMPORT_NAME
+ *
+ * where <statement> is a constant: 0 as the code is stored, so that the statement imports as ever; an object of ours once lw_lazy_arm() has seen to it,
+ * whose negation registers the names and is True, or is False, and the statement imports as ever.
+ *
+ * A load (LOAD_GLOBAL, LOAD_NAME) of such a name raises NameError while the name waits: it is not in the dictionary of the module. Each of these loads has an
+ * entry in the exception table of its own, whose handler lies behind the code:
+ *
+ *     handler:     COPY 1; LOAD_CONST <pending>; COMPARE_OP ==; if true, POP_TOP and jump to the load again; else RERAISE 0
+ *
+ * <pending> is b"" as stored, which equals no exception; then an object of ours that imports what the name waits for, binds it and equals the exception, or does not
+ * equal it: no name of ours. Nothing is written into code that runs, a load that succeeds costs nothing, and specialises as ever; any number of
+ * threads may be in a handler. The handled exception (sys.exc_info()) is never touched, as there is no PUSH_EXC_INFO. A NameError that is raised on has one entry for the
+ * frame in its traceback, with the place of the load: the handler has its position, and RERAISE adds none.
+ *
+ * So the code is ordinary code. What marshal or pickle make of it, armed or not, imports eagerly wherever it goes.
+ *
+ * Threads: with the GIL. Resolving takes the lock of the module that is imported and no other.
+ */
+#ifndef LW_EXT_LAZY_H
+#define LW_EXT_LAZY_H
+
+#include "state.h"
+
+/* Part of the key of the store: transformed code lies beside the code of eager programs, under another key. Changes with the form of the code. */
+enum { LW_LAZY_FORMAT = 1 };
+
+/** The version this is built for has a transformation: 3.11 to 3.14 with a GIL. Whether the interpreter is the one, its magic number says at run time. */
+#if PY_VERSION_HEX < 0x030f0000 && !defined(Py_GIL_DISABLED)
+#define LW_LAZY_BUILT 1
+#else
+#define LW_LAZY_BUILT 0
+#endif
+
+/* --- the code: pure functions of a code object, no state --- */
+
+/** A load of a name that may wait. In code units (2 bytes) from the beginning of the code. */
+struct lw_lazy_site {
+	uint32_t begin;		/* of the load, its EXTENDED_ARGs included; the handler jumps back to it */
+	uint32_t end;		/* behind its inline caches */
+	uint32_t depth;		/* of the value stack before it, as in the exception table */
+};
+
+/** A statement that may wait. */
+struct lw_lazy_statement {
+	uint32_t begin;		/* of the LOAD_CONST (or LOAD_SMALL_INT) of the level, its EXTENDED_ARGs included: the line's first instruction but for NOPs */
+	uint32_t import;	/* of the IMPORT_NAME, its EXTENDED_ARGs included: everything from begin to here is the two loads */
+	uint32_t end;		/* behind the statement, where whoever registers it goes on */
+	uint32_t level;
+	PyObject *module;	/* borrowed from co_names: what IMPORT_NAME names, relative if level > 0 */
+	PyObject *binds;	/* strong: tuple of pairs (attribute or None, name). `import a`, `import a.b`: ((None, 'a'),); `import a.b as c`: ((None, 'c'),) with
+				   as = true; `from a import b, c as d`: (('b', 'b'), ('c', 'd')) */
+	bool as;		/* `import a.b as c`: the name is bound to the module itself, not to its first part */
+};
+
+/** What is appended to one code object. */
+struct lw_lazy_plan {
+	struct lw_lazy_site *site;		/* in order; NULL: none */
+	uint32_t sites;
+	struct lw_lazy_statement *statement;	/* in order; of the module's own code only */
+	uint32_t statements;
+};
+
+/** The names of a module that may wait, as a set of str. */
+typedef PyObject lw_lazy_names;
+
+/**
+ * lazy_names.c. What may wait in the module CODE (rules: see there): *PLAN for the module's own code, *NAMES a new reference. 1; 0: nothing may; -1 exception.
+ */
+int lw_lazy_analyse(PyCodeObject *code, struct lw_lazy_plan *plan, lw_lazy_names **names);
+/** The loads of NAMES in CODE, one within a module: as above. *PLAN may come out empty. 0 or -1. */
+int lw_lazy_sites(PyCodeObject *code, lw_lazy_names *names, struct lw_lazy_plan *plan);
+void lw_lazy_plan_clear(struct lw_lazy_plan *plan);
+
+/**
+ * lazy_emit.c. CODE, that of a module, made ready: a new code object whose last constant is the description
+ *
+ *     ("ladewerk.lazy", LW_LAZY_FORMAT, statements, tree)
+ *     statements: tuple of (slot, level, module, binds, as, line), slot an index into the module's co_consts, whose item is 0
+ *     tree: (slot of <pending> or -1, ((index into co_consts, tree of that code), ...)): of the module's code and, within it, those that have sites
+ *
+ * or CODE itself (a new reference) where nothing may wait, or something about it is unusual. NULL with an exception: MemoryError, and nothing else.
+ */
+PyObject *lw_lazy_transform(PyObject *code);
+
+/* --- rules: lazy_policy.c; no Python object, so that threads and interpreters may share one --- */
+
+/** "default" (or "1", ""), "own", "all", "0": false for anything else. */
+bool lw_lazy_parse_mode(const char *text, enum lw_lazy_mode *mode);
+/**
+ * RULES: lines (see lazy_rules.txt), later ones win; ROOTS: absolute directories of the user's own code, NULL at the end (for `own`). NULL without memory, or with
+ * REASON (SIZE bytes) saying which line cannot be understood.
+ */
+lw_lazy_policy *lw_lazy_policy_create(enum lw_lazy_mode mode, const char *rules, const char *const *roots, char *reason, size_t size);
+void lw_lazy_policy_destroy(lw_lazy_policy *policy);
+/** What IMPORTER (its absolute name; FILE: its __file__) may do at all. Once per module. */
+struct lw_lazy_importer {
+	bool never;	/* all its imports are eager */
+	bool own;	/* it is the user's own */
+};
+struct lw_lazy_importer lw_lazy_policy_importer(const lw_lazy_policy *policy, const char *importer, const char *file);
+/** Whether IMPORTER's import of the absolute name TARGET may wait. NAME: what a from-import takes of it, or NULL. */
+bool lw_lazy_policy_allows(const lw_lazy_policy *policy, const char *importer, struct lw_lazy_importer what, const char *target, const char *name);
+/** TARGET is one whose importers are wholly eager (they have their bytecode read). */
+bool lw_lazy_policy_taints(const lw_lazy_policy *policy, const char *target);
+
+/* --- at run time: lazy.c --- */
+
+/** What the environment asks for (LADEWERK_LAZY and the rules): at install(). 0 or -1; what cannot be done is said by state->lazy.reason. */
+int lw_lazy_begin(lw_state *state);
+/** uninstall(): names that wait go on to do so; nothing new waits. */
+void lw_lazy_end(lw_state *state);
+/** Transformed code is wanted: the key of the store says so. */
+static inline bool lw_lazy_is_on(const struct lw_lazy *lazy) { return lazy->mode != LW_LAZY_OFF; }
+
+/**
+ * Before CODE (transformed, fresh from its stored form, and nobody else's) is executed as the body of MODULE: put objects into its constants. Without it the body
+ * imports eagerly. 0 or -1.
+ */
+int lw_lazy_arm(lw_state *state, PyObject *code, PyObject *module, PyObject *name, PyObject *file);
+
+/** NAME waits in DICT, and is not in it: 1, 0, -1. */
+int lw_lazy_waits(lw_state *state, PyObject *dict, PyObject *name);
+/** Resolve it: what it is by now (new reference), bound in DICT; NULL with an exception, or without: it does not wait. May run any code. */
+PyObject *lw_lazy_resolve(lw_state *state, PyObject *dict, PyObject *name);
+/** Resolve all that waits in DICT; the first exception ends it if STRICT, else what cannot be imported goes on waiting. 0 or -1. */
+int lw_lazy_resolve_all(lw_state *state, PyObject *dict, bool strict);
+/** Those that are mentioned in CODE, or in what is within it, or in the text SOURCE (either may be NULL). 0 or -1. */
+int lw_lazy_resolve_mentioned(lw_state *state, PyObject *dict, PyObject *code, PyObject *source);
+/** Names that wait in DICT, a new list, or NULL. */
+PyObject *lw_lazy_names_in(lw_state *state, PyObject *dict);
+/**
+ * Submodule CHILD of the module with dictionary DICT was imported: whether it is to be bound there. 0: the name waits for something else, which stock would have bound
+ * by now. 1: yes (a name that waits for this very module waits no longer). -1.
+ */
+int lw_lazy_binds_child(lw_state *state, PyObject *dict, PyObject *child, PyObject *module);
+/**
+ * Method of _native: every name that was registered, in order: list of (importer, file, line, module, attribute or None, name, state, user's file or None, user's
+ * line, ns), state one of "waits", "resolved", "overwritten", "failed". While lazy.recording.
+ */
+PyObject *lw_lazy_census(PyObject *module, PyObject *unused);
+
+/* --- lazy_hooks.c --- */
+
+/** Put in place, and taken out, what readers from outside meet. 0 or -1. */
+int lw_lazy_hooks_begin(lw_state *state);
+void lw_lazy_hooks_end(lw_state *state);
+
+#endif

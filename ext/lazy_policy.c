@@ -1,0 +1,5 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * lazy_policy: whether an import may wait.
+ */
+#include "lazy.h"
