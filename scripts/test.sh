@@ -279,7 +279,7 @@ where = os.path.realpath(ladewerk.__file__)
 if not where.startswith(os.path.realpath(sys.prefix)): sys.exit("not the installed package: " + where)'
 	export LADEWERK_SHARE=$share LADEWERK_LIBRARIES=$build/libraries-$id PATH=$venv/bin:$PATH
 	pytest_in "$work/ext" "$@" "$repo/tests/ext" >"$work/ext.log" 2>&1 &
-	pytest_in "$work/rest" "$@" "$repo/tests/live" "$repo/tests/cli" "$repo/tests/engine" || code=$?
+	pytest_in "$work/rest" "$@" "$repo/tests/live" "$repo/tests/cli" "$repo/tests/engine" "$repo/tests/lazy" || code=$?
 	wait $! || code=$?
 	cat "$work/ext.log"
 	pytest_in "$work/bpf" "$@" "$repo/tests/bpf" || code=$?
