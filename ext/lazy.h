@@ -7,6 +7,7 @@
  *   lazy.c         names that wait: registered by statements, resolved by loads; threads; errors
  *   lazy_hooks.c   readers from outside: attributes of modules, dir(), globals(), eval(), frames; tracing
  *   lazy_policy.c  whether an import may wait: modes, rules
+ *   lazy_settings.c  what is asked for, by whom
  *
  * The code. A statement that may wait is led to a block behind the code of the module:
  *
@@ -118,6 +119,9 @@ struct lw_lazy_importer lw_lazy_policy_importer(const lw_lazy_policy *policy, co
 bool lw_lazy_policy_allows(const lw_lazy_policy *policy, const char *importer, struct lw_lazy_importer what, const char *target, const char *name);
 /** TARGET is one whose importers are wholly eager (they have their bytecode read). */
 bool lw_lazy_policy_taints(const lw_lazy_policy *policy, const char *target);
+
+/** Method of _native, for the command line and for tests: what a policy says, see lazy_settings.c. */
+PyObject *lw_lazy_ask(PyObject *module, PyObject *args);
 
 /* --- at run time: lazy.c --- */
 

@@ -2,6 +2,7 @@
 /*
  * native: the extension module ladewerk._native. Everything that runs per import is behind it; the Python around it parses arguments and prints.
  */
+#include "lazy.h"
 #include "module.h"
 #include "observe.h"
 
@@ -324,6 +325,9 @@ PyDoc_STRVAR(listen_doc, "listen(listener, events, /)\n--\n\n"
 	"Have LISTENER called as (event, importee, importer or None, spec or None, nanoseconds, error or None) for imports of this interpreter, for what EVENTS\n"
 	"names of found, loading, loaded, failed, reused. It replaces the one before; without events nobody listens. Raises RuntimeError where the import system\n"
 	"is not as known.");
+PyDoc_STRVAR(lazy_ask_doc, "_lazy_ask(mode, rules, roots, questions, /)\n--\n\n"
+	"What the policy of a mode, the text of rules and a tuple of the user's own directories says to each of QUESTIONS, tuples (importer, its file, target, name or\n"
+	"None): a list of (may wait, importer never waits, importer is the user's own, importers of the target never wait). ValueError for rules that make no sense.");
 PyDoc_STRVAR(reset_doc, "reset(*, cache=None)\n--\n\nRemove the marks of starts that died. Returns how many.");
 
 static PyMethodDef methods[] = {
@@ -343,6 +347,7 @@ static PyMethodDef methods[] = {
 	{ "listing", listing, METH_O, listing_doc },
 	{ "source_code", lw_source_code, METH_VARARGS, source_code_doc },
 	{ "routed", lw_routed, METH_O, routed_doc },
+	{ "_lazy_ask", lw_lazy_ask, METH_VARARGS, lazy_ask_doc },
 	{ "reset", (PyCFunction)(void (*)(void))lw_reset, METH_FASTCALL | METH_KEYWORDS, reset_doc },
 	{ NULL, NULL, 0, NULL },
 };
