@@ -14,10 +14,11 @@
  *     statement:   LOAD_CONST level        becomes   EXTENDED_ARG, JUMP_FORWARD block
  *                  LOAD_CONST fromlist               (or NOPs, and a jump, in the same bytes)
  *                  IMPORT_NAME ...         stays
- *     block:       LOAD_CONST <statement>; UNARY_NEGATIVE; if true, jump behind the statement; the two LOAD_CONST; jump to the IMPORT_NAME
+ *     block:       LOAD_CONST <statement>; if it is true (3.13 and later: TO_BOOL first), jump behind the statement; the two LOAD_CONST; jump to the IMPORT_NAME
  *
- * where <statement> is a constant: 0 as the code is stored, so that the statement imports as ever; an object of ours once lw_lazy_arm() has seen to it,
- * whose negation registers the names and is True, or is False, and the statement imports as ever.
+ * where <statement> is a constant: b"" as the code is stored, so that the statement imports as ever; an object of ours once lw_lazy_arm() has seen to it:
+ * asked whether it is true, it registers the names, or says no, and the statement imports as ever. (b"" and no number: marshal writes what it does not know, but can
+ * read as a buffer, as bytes, and so both constants of ours as what they were.)
  *
  * A load (LOAD_GLOBAL, LOAD_NAME) of such a name raises NameError while the name waits: it is not in the dictionary of the module. Each of these loads has an
  * entry in the exception table of its own, whose handler lies behind the code:
@@ -92,7 +93,7 @@ void lw_lazy_plan_clear(struct lw_lazy_plan *plan);
  * lazy_emit.c. CODE, that of a module, made ready: a new code object whose last constant is the description
  *
  *     ("ladewerk.lazy", LW_LAZY_FORMAT, statements, tree)
- *     statements: tuple of (slot, level, module, binds, as, line), slot an index into the module's co_consts, whose item is 0
+ *     statements: tuple of (slot, level, module, binds, as, line), slot an index into the module's co_consts, whose item is b""
  *     tree: (slot of <pending> or -1, ((index into co_consts, tree of that code), ...)): of the module's code and, within it, those that have sites
  *
  * or CODE itself (a new reference) where nothing may wait, or something about it is unusual. NULL with an exception: MemoryError, and nothing else.
