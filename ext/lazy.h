@@ -118,8 +118,10 @@ struct lw_lazy_importer {
 struct lw_lazy_importer lw_lazy_policy_importer(const lw_lazy_policy *policy, const char *importer, const char *file);
 /** Whether IMPORTER's import of the absolute name TARGET may wait. NAME: what a from-import takes of it, or NULL. */
 bool lw_lazy_policy_allows(const lw_lazy_policy *policy, const char *importer, struct lw_lazy_importer what, const char *target, const char *name);
-/** TARGET is one whose importers are wholly eager (they have their bytecode read). */
-bool lw_lazy_policy_taints(const lw_lazy_policy *policy, const char *target);
+/** TARGET, of which a from-import takes NAME (or NULL), is one whose importers are wholly eager: they have their bytecode read, or register what they import. */
+bool lw_lazy_policy_taints(const lw_lazy_policy *policy, const char *target, const char *name);
+/** A rule without its comment, LEN bytes: NULL, or what is wrong with it. */
+const char *lw_lazy_wrong_rule(const char *line, size_t len);
 
 /** Method of _native, for the command line and for tests: what a policy says, see lazy_settings.c. */
 PyObject *lw_lazy_ask(PyObject *module, PyObject *args);

@@ -148,30 +148,44 @@ static bool parse_kind(struct word word, bool kinds[KINDS])
 	return kinds[IN] || kinds[OF] || kinds[WITH];
 }
 
+struct rule {
+	bool eager, kinds[KINDS];
+	struct word name;	/* of no length: the line says nothing */
+};
+
 /* A line without its comment. NULL, or what is wrong with it. */
-static const char *parse_rule(lw_lazy_policy *policy, const char *line, const char *end, int32_t number)
+static const char *parse_rule(const char *line, const char *end, struct rule *rule)
 {
-	bool kinds[KINDS];
 	struct word verb = next_word(&line, end), name = next_word(&line, end);
+	*rule = (struct rule){ .eager = is_word(verb, "eager") };
 	if (!verb.len)
 		return NULL;
-	if (!is_word(verb, "eager") && !is_word(verb, "lazy"))
+	if (!rule->eager && !is_word(verb, "lazy"))
 		return "a rule begins with `eager` or `lazy`";
-	if (parse_kind(name, kinds))
+	if (parse_kind(name, rule->kinds))
 		name = next_word(&line, end);
 	else
-		kinds[IN] = kinds[OF] = true;
+		rule->kinds[IN] = rule->kinds[OF] = true;
 	if (!is_name(name))
 		return name.len ? "this is no name of a module" : "the name of a module is missing";
-	if (next_word(&line, end).len)
-		return "there is more than one name in it";
-	struct said *said = &policy->said[slot_of(policy, name.text, name.len)];
-	said->name = name.text;
-	said->len = name.len;
+	rule->name = name;
+	return next_word(&line, end).len ? "there is more than one name in it" : NULL;
+}
+
+const char *lw_lazy_wrong_rule(const char *line, size_t len)
+{
+	struct rule rule;
+	return parse_rule(line, line + len, &rule);
+}
+
+static void take_rule(lw_lazy_policy *policy, const struct rule *rule, int32_t number)
+{
+	struct said *said = &policy->said[slot_of(policy, rule->name.text, rule->name.len)];
+	said->name = rule->name.text;
+	said->len = rule->name.len;
 	for (int kind = 0; kind < KINDS; kind++)
-		if (kinds[kind])
-			said->line[kind] = is_word(verb, "eager") ? number : -number;
-	return NULL;
+		if (rule->kinds[kind])
+			said->line[kind] = rule->eager ? number : -number;
 }
 
 static const char *end_of_line(const char *line)
@@ -185,7 +199,10 @@ static bool parse_rules(lw_lazy_policy *policy, const char *text, char *reason, 
 	for (const char *line = text, *end; *line; line = *end ? end + 1 : end, number++) {
 		end = end_of_line(line);
 		const char *comment = memchr(line, '#', (size_t)(end - line));
-		const char *wrong = parse_rule(policy, line, comment ? comment : end, number);
+		struct rule rule;
+		const char *wrong = parse_rule(line, comment ? comment : end, &rule);
+		if (rule.name.len)
+			take_rule(policy, &rule, number);
 		if (wrong) {
 			snprintf(reason, size, "line %d of the rules, \"%.*s\": %s", (int)number, (int)(end - line < 200 ? end - line : 200), line, wrong);
 			return false;
@@ -300,18 +317,22 @@ static bool mode_allows(enum lw_lazy_mode mode, const char *importer, bool own, 
 	return mode == LW_LAZY_ALL || (mode == LW_LAZY_OWN && own) || !same_package(importer, target);
 }
 
-bool lw_lazy_policy_allows(const lw_lazy_policy *policy, const char *importer, struct lw_lazy_importer what, const char *target, const char *name)
+/* Whether TARGET, or what a from-import takes of it, has to be eager. */
+static bool says_eager(const lw_lazy_policy *policy, enum kind kind, const char *target, const char *name)
 {
 	char module[512]; /* what TARGET.NAME may be */
-	if (what.never || !mode_allows(policy->mode, importer, what.own, target))
-		return false;
 	int len = name ? snprintf(module, sizeof(module), "%s.%s", target, name) : 0;
 	if (len < 0 || len >= (int)sizeof(module))
-		return false; /* rather than overlook a rule */
-	return last_line(policy, OF, name ? module : target) <= 0;
+		return true; /* rather than overlook a rule */
+	return last_line(policy, kind, name ? module : target) > 0;
 }
 
-bool lw_lazy_policy_taints(const lw_lazy_policy *policy, const char *target)
+bool lw_lazy_policy_allows(const lw_lazy_policy *policy, const char *importer, struct lw_lazy_importer what, const char *target, const char *name)
 {
-	return last_line(policy, WITH, target) > 0;
+	return !what.never && mode_allows(policy->mode, importer, what.own, target) && !says_eager(policy, OF, target, name);
+}
+
+bool lw_lazy_policy_taints(const lw_lazy_policy *policy, const char *target, const char *name)
+{
+	return says_eager(policy, WITH, target, name);
 }

@@ -31,7 +31,7 @@ static PyObject *answer(const lw_lazy_policy *policy, PyObject *question)
 		return NULL;
 	struct lw_lazy_importer what = lw_lazy_policy_importer(policy, importer, file);
 	return Py_BuildValue("(NNNN)", PyBool_FromLong(lw_lazy_policy_allows(policy, importer, what, target, name)), PyBool_FromLong(what.never),
-		PyBool_FromLong(what.own), PyBool_FromLong(lw_lazy_policy_taints(policy, target)));
+		PyBool_FromLong(what.own), PyBool_FromLong(lw_lazy_policy_taints(policy, target, name)));
 }
 
 static PyObject *answers(const lw_lazy_policy *policy, PyObject *questions)
