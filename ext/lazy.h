@@ -53,7 +53,7 @@ enum { LW_LAZY_FORMAT = 1 };
 
 /** A load of a name that may wait. In code units (2 bytes) from the beginning of the code. */
 struct lw_lazy_site {
-	uint32_t begin;		/* of the load, its EXTENDED_ARGs included; the handler jumps back to it */
+	uint32_t begin;		/* of the load, its EXTENDED_ARGs included; the handler jumps back to it. LOAD_FROM_DICT_OR_GLOBALS: of the load of the dictionary before it */
 	uint32_t end;		/* behind its inline caches */
 	uint32_t depth;		/* of the value stack before it, as in the exception table */
 };
@@ -67,7 +67,7 @@ struct lw_lazy_statement {
 	PyObject *module;	/* borrowed from co_names: what IMPORT_NAME names, relative if level > 0 */
 	PyObject *binds;	/* strong: tuple of pairs (attribute or None, name). `import a`, `import a.b`: ((None, 'a'),); `import a.b as c`: ((None, 'c'),) with
 				   as = true; `from a import b, c as d`: (('b', 'b'), ('c', 'd')) */
-	bool as;		/* `import a.b as c`: the name is bound to the module itself, not to its first part */
+	bool as;		/* `import a.b as c`, `import a as c`: the name is bound to the module itself, not to its first part */
 };
 
 /** What is appended to one code object. */
@@ -77,6 +77,9 @@ struct lw_lazy_plan {
 	struct lw_lazy_statement *statement;	/* in order; of the module's own code only */
 	uint32_t statements;
 };
+
+/** This interpreter is one whose code is understood, by its magic number. */
+bool lw_lazy_verified(void);
 
 /** The names of a module that may wait, as a set of str. */
 typedef PyObject lw_lazy_names;
@@ -88,6 +91,11 @@ int lw_lazy_analyse(PyCodeObject *code, struct lw_lazy_plan *plan, lw_lazy_names
 /** The loads of NAMES in CODE, one within a module: as above. *PLAN may come out empty. 0 or -1. */
 int lw_lazy_sites(PyCodeObject *code, lw_lazy_names *names, struct lw_lazy_plan *plan);
 void lw_lazy_plan_clear(struct lw_lazy_plan *plan);
+/**
+ * Method of _native, for tests: what may wait in the code of a module. None: nothing; else (names, statements as (begin, import, end, level, module, binds, as), a list
+ * of (code, its sites as (begin, end, depth)), the module's own first, others where they have any).
+ */
+PyObject *lw_lazy_plan_of(PyObject *module, PyObject *code);
 
 /**
  * lazy_emit.c. CODE, that of a module, made ready: a new code object whose last constant is the description

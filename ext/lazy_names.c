@@ -1,5 +1,842 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * lazy_names: which import statements of a module may wait, and which loads may meet a name that waits.
+ * lazy_names: which import statements of a module may wait, and which loads may meet a name that waits. Nothing is executed, and no Python code runs.
+ *
+ * A statement may wait if all of this holds:
+ *
+ *     it is one of the module's own code, and compiled as the compiler does   functions, classes: their imports run when these do
+ *     no entry of the exception table covers it, the stack is empty           try, with, match
+ *     it is in no loop                                                        which rebinds what it has bound
+ *     it binds names: no star, none of __future__                             what a star binds is not known
+ *     no name is bound by anything else in the module, or deleted             def, class, =, for, del, global, except ... as
+ *     `import a` without from: the name is loaded somewhere                   else it is there for what it does
+ *     no name is a dunder, or _                                               the import system looks for these; _ is put into builtins by gettext
+ *     each load of its names can be given a handler                           the depth of the stack there can be told
+ *
+ * If it may not, all others that bind one of its names may not either: what is bound last must be what stock binds last.
+ *
+ * A name that is in builtins when its statement is executed must not wait: its loads would find that one. This is for whoever registers it to see, as it is
+ * that the name is not in the module yet.
  */
 #include "lazy.h"
+
+#include <opcode.h>
+#include <string.h>
+
+/* Of verified interpreters: their opcodes, stack effects and exception tables are those that this was tested with. */
+bool lw_lazy_verified(void)
+{
+	static const struct { long version, magic; } verified[] = { { 0x030b, 3495 }, { 0x030c, 3531 }, { 0x030d, 3571 }, { 0x030e, 3627 } };
+	for (size_t i = 0; LW_LAZY_BUILT && i < Py_ARRAY_LENGTH(verified); i++)
+		if (verified[i].version == PY_VERSION_HEX >> 16)
+			return (PyImport_GetMagicNumber() & 0xffff) == verified[i].magic;
+	return false;
+}
+
+void lw_lazy_plan_clear(struct lw_lazy_plan *plan)
+{
+	for (uint32_t i = 0; i < plan->statements; i++)
+		Py_XDECREF(plan->statement[i].binds);
+	PyMem_Free(plan->statement);
+	PyMem_Free(plan->site);
+	*plan = (struct lw_lazy_plan){ .site = NULL };
+}
+
+#if LW_LAZY_BUILT
+
+/* --- a code object, decoded --- */
+
+#define NOWHERE UINT32_MAX
+
+enum { UNKNOWN = -1, UNITS_MAX = 1 << 24 };
+
+/* Of a unit of code. */
+enum { COVERED = 1, LOOPED = 2, ENTERED = 4 };
+
+struct step {
+	uint32_t begin, next;	/* with its EXTENDED_ARGs, and with its caches */
+	uint32_t arg;
+	uint32_t target;	/* of jumps; NOWHERE: it does not jump */
+	int depth;		/* of the stack before it; UNKNOWN: nothing leads there */
+	uint8_t op;
+};
+
+struct flow {
+	PyCodeObject *code;	/* borrowed */
+	PyObject *bytes;
+	uint32_t units, steps;
+	struct step *step;
+	uint32_t *step_at;	/* of each unit; NOWHERE: none begins there */
+	uint32_t *todo;
+	uint8_t *mark;		/* of each unit: COVERED by the exception table; LOOPED: it may be met again; ENTERED by a jump or an exception */
+	uint32_t waiting;	/* in todo */
+	bool odd;		/* not what the compiler makes: its depths are not to be relied on */
+};
+
+enum jump { STAYS, FORWARD, BACKWARD };
+
+static enum jump jump_of(uint8_t op)
+{
+	switch (op) {
+	case JUMP_FORWARD:
+	case FOR_ITER:
+	case SEND:
+#if PY_VERSION_HEX < 0x030c0000
+	case JUMP_IF_FALSE_OR_POP:
+	case JUMP_IF_TRUE_OR_POP:
+	case POP_JUMP_FORWARD_IF_FALSE:
+	case POP_JUMP_FORWARD_IF_TRUE:
+	case POP_JUMP_FORWARD_IF_NONE:
+	case POP_JUMP_FORWARD_IF_NOT_NONE:
+#else
+	case POP_JUMP_IF_FALSE:
+	case POP_JUMP_IF_TRUE:
+	case POP_JUMP_IF_NONE:
+	case POP_JUMP_IF_NOT_NONE:
+#endif
+		return FORWARD;
+	case JUMP_BACKWARD:
+	case JUMP_BACKWARD_NO_INTERRUPT:
+#if PY_VERSION_HEX < 0x030c0000
+	case POP_JUMP_BACKWARD_IF_FALSE:
+	case POP_JUMP_BACKWARD_IF_TRUE:
+	case POP_JUMP_BACKWARD_IF_NONE:
+	case POP_JUMP_BACKWARD_IF_NOT_NONE:
+#endif
+		return BACKWARD;
+	default:
+		return STAYS;
+	}
+}
+
+/* What comes behind it is not reached from it. */
+static bool ends(uint8_t op)
+{
+	switch (op) {
+	case RETURN_VALUE:
+#ifdef RETURN_CONST
+	case RETURN_CONST:
+#endif
+	case RAISE_VARARGS:
+	case RERAISE:
+	case JUMP_FORWARD:
+	case JUMP_BACKWARD:
+	case JUMP_BACKWARD_NO_INTERRUPT:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static uint32_t target_of(const struct flow *flow, uint8_t op, uint32_t arg, uint32_t next)
+{
+	switch (jump_of(op)) {
+	case FORWARD: return arg < flow->units - next ? next + arg : flow->units;
+	case BACKWARD: return arg <= next ? next - arg : flow->units;
+	default: return NOWHERE;
+	}
+}
+
+static void decode(struct flow *flow)
+{
+	const unsigned char *unit = (const unsigned char *)PyBytes_AS_STRING(flow->bytes);
+	for (uint32_t at = 0; at < flow->units; ) {
+		struct step *step = &flow->step[flow->steps];
+		*step = (struct step){ .begin = at, .depth = UNKNOWN };
+		for (; unit[2 * at] == EXTENDED_ARG && at + 1 < flow->units; at++)
+			step->arg = (step->arg | unit[2 * at + 1]) << 8;
+		step->op = unit[2 * at];
+		step->arg |= unit[2 * at + 1];
+		for (at++; at < flow->units && unit[2 * at] == CACHE; at++)
+			;
+		step->next = at;
+		step->target = target_of(flow, step->op, step->arg, at);
+		flow->step_at[step->begin] = flow->steps++;
+	}
+}
+
+/* From an exception or a jump, code goes on at UNIT with DEPTH values. */
+static void lead(struct flow *flow, uint32_t unit, int depth)
+{
+	uint32_t number = unit < flow->units ? flow->step_at[unit] : NOWHERE;
+	if (number == NOWHERE || depth < 0) {
+		flow->odd = true;
+		return;
+	}
+	struct step *step = &flow->step[number];
+	if (step->depth == UNKNOWN) {
+		step->depth = depth;
+		flow->todo[flow->waiting++] = number;
+	} else if (step->depth != depth) {
+		flow->odd = true;
+	}
+}
+
+static int effect(const struct step *step, int jump)
+{
+	/* Whoever starts a generator pushes what is taken here; dis of older versions does not say so. */
+	return step->op == RETURN_GENERATOR ? 1 : PyCompile_OpcodeStackEffectWithJump(step->op, (int)step->arg, jump);
+}
+
+static void follow(struct flow *flow)
+{
+	while (flow->waiting && !flow->odd) {
+		const struct step *step = &flow->step[flow->todo[--flow->waiting]];
+		int stays = effect(step, 0), jumps = effect(step, 1);
+		if (stays == PY_INVALID_STACK_EFFECT || jumps == PY_INVALID_STACK_EFFECT) {
+			flow->odd = true;
+			return;
+		}
+		if (step->target != NOWHERE)
+			lead(flow, step->target, step->depth + jumps);
+		if (!ends(step->op))
+			lead(flow, step->next, step->depth + stays);
+	}
+}
+
+/* A number of the exception table: groups of 6 bits, the highest first. False where there is none. */
+static bool take_number(const unsigned char **at, const unsigned char *end, uint32_t *number)
+{
+	*number = 0;
+	while (*at < end && *number < UNITS_MAX) {
+		unsigned char byte = *(*at)++;
+		*number = *number << 6 | (byte & 63);
+		if (!(byte & 64))
+			return true;
+	}
+	return false;
+}
+
+static void take_handlers(struct flow *flow)
+{
+	const unsigned char *at = (const unsigned char *)PyBytes_AS_STRING(flow->code->co_exceptiontable), *end = at + PyBytes_GET_SIZE(flow->code->co_exceptiontable);
+	uint32_t start, size, target, depth;
+	while (at < end) {
+		if (!take_number(&at, end, &start) || !take_number(&at, end, &size) || !take_number(&at, end, &target) || !take_number(&at, end, &depth) ||
+		    start > flow->units || size > flow->units - start) {
+			flow->odd = true;
+			return;
+		}
+		for (uint32_t unit = start; unit < start + size; unit++)
+			flow->mark[unit] |= COVERED;
+		/* With the exception, and below it where it came from if the lowest bit says so. */
+		lead(flow, target, (int)(depth >> 1) + (int)(depth & 1) + 1);
+		if (target < flow->units)
+			flow->mark[target] |= ENTERED;
+	}
+}
+
+static void mark_jumps(struct flow *flow)
+{
+	for (uint32_t i = 0; i < flow->steps; i++) {
+		const struct step *step = &flow->step[i];
+		if (step->target >= flow->units)
+			continue;
+		flow->mark[step->target] |= ENTERED;
+		for (uint32_t unit = step->target; unit < step->next && jump_of(step->op) == BACKWARD; unit++)
+			flow->mark[unit] |= LOOPED;
+	}
+}
+
+static void flow_clear(struct flow *flow)
+{
+	Py_XDECREF(flow->bytes);
+	PyMem_Free(flow->step);
+	PyMem_Free(flow->step_at);
+	PyMem_Free(flow->todo);
+	PyMem_Free(flow->mark);
+}
+
+/* 0, or -1 with an exception. To be cleared in any case. */
+static int flow_read(struct flow *flow, PyCodeObject *code)
+{
+	*flow = (struct flow){ .code = code, .bytes = PyCode_GetCode(code) };
+	if (!flow->bytes)
+		return -1;
+	const size_t units = (size_t)PyBytes_GET_SIZE(flow->bytes) / 2, room = units + 1;
+	flow->odd = units == 0 || units > UNITS_MAX;
+	flow->units = flow->odd ? 0 : (uint32_t)units;
+	flow->step = PyMem_Malloc(room * sizeof(*flow->step));
+	flow->step_at = PyMem_Malloc(room * sizeof(*flow->step_at));
+	flow->todo = PyMem_Malloc(room * sizeof(*flow->todo));
+	flow->mark = PyMem_Calloc(room, 1);
+	if (!flow->step || !flow->step_at || !flow->todo || !flow->mark) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	memset(flow->step_at, 0xff, room * sizeof(*flow->step_at));
+	decode(flow);
+	lead(flow, 0, 0);
+	take_handlers(flow);
+	follow(flow);
+	mark_jumps(flow);
+	return 0;
+}
+
+/* --- what a step is --- */
+
+static PyObject *item(PyObject *tuple, uint32_t at)
+{
+	return PyTuple_Check(tuple) && at < (size_t)PyTuple_GET_SIZE(tuple) ? PyTuple_GET_ITEM(tuple, at) : NULL;
+}
+
+static PyObject *str_at(PyObject *tuple, uint32_t at)
+{
+	PyObject *text = item(tuple, at);
+	return text && PyUnicode_Check(text) ? text : NULL;
+}
+
+static const struct step *step_number(const struct flow *flow, uint32_t number)
+{
+	static const struct step none = { .op = CACHE };
+	return number < flow->steps ? &flow->step[number] : &none;
+}
+
+static PyObject *constant(const struct flow *flow, uint32_t number)
+{
+	const struct step *step = step_number(flow, number);
+	return step->op == LOAD_CONST ? item(flow->code->co_consts, step->arg) : NULL;
+}
+
+/* The name that step NUMBER has, if it is an OP. Borrowed, or NULL. */
+static PyObject *name_of(const struct flow *flow, uint32_t number, uint8_t op)
+{
+	const struct step *step = step_number(flow, number);
+	return step->op == op ? str_at(flow->code->co_names, step->arg) : NULL;
+}
+
+/* The global name that it binds or unbinds, wherever it is; in the code of a MODULE names are global. Borrowed, or NULL. */
+static PyObject *bound_name(const struct flow *flow, uint32_t number, bool module)
+{
+	const struct step *step = &flow->step[number];
+	switch (step->op) {
+	case STORE_NAME:
+	case DELETE_NAME:
+		if (!module)
+			return NULL;
+		/* fall through */
+	case STORE_GLOBAL:
+	case DELETE_GLOBAL:
+		return str_at(flow->code->co_names, step->arg);
+	default:
+		return NULL;
+	}
+}
+
+/* The name that it loads, maybe from the module. Borrowed, or NULL. */
+static PyObject *loaded_name(const struct flow *flow, uint32_t number)
+{
+	const struct step *step = &flow->step[number];
+	switch (step->op) {
+	case LOAD_GLOBAL:
+		return str_at(flow->code->co_names, step->arg >> 1);
+	case LOAD_NAME:
+#ifdef LOAD_FROM_DICT_OR_GLOBALS
+	case LOAD_FROM_DICT_OR_GLOBALS:
+#endif
+		return str_at(flow->code->co_names, step->arg);
+	default:
+		return NULL;
+	}
+}
+
+/*
+ * The site of a load: false if there can be none. What looks into a dictionary first takes that from the stack, where it is no longer when the exception
+ * is handled: the site begins where that is loaded.
+ */
+static bool site_of(const struct flow *flow, uint32_t number, struct lw_lazy_site *site)
+{
+	const struct step *step = &flow->step[number], *first = step;
+#ifdef LOAD_FROM_DICT_OR_GLOBALS
+	if (step->op == LOAD_FROM_DICT_OR_GLOBALS) {
+		first = number ? step - 1 : step;
+		if ((first->op != LOAD_DEREF && first->op != LOAD_LOCALS) || (flow->mark[step->begin] & ENTERED))
+			return false;
+	}
+#endif
+	if (flow->odd || first->depth == UNKNOWN)
+		return false;
+	*site = (struct lw_lazy_site){ .begin = first->begin, .end = step->next, .depth = (uint32_t)first->depth };
+	return true;
+}
+
+/* --- statements --- */
+
+/* What import statements of a module are, until it is known which may wait. */
+struct statements {
+	struct lw_lazy_statement *item;
+	bool *waits;
+	uint32_t count, room;
+};
+
+static void statements_clear(struct statements *statements)
+{
+	for (uint32_t i = 0; i < statements->count; i++)
+		Py_XDECREF(statements->item[i].binds);
+	PyMem_Free(statements->item);
+	PyMem_Free(statements->waits);
+}
+
+static bool is_names(PyObject *tuple)
+{
+	if (!PyTuple_Check(tuple))
+		return false;
+	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); i++)
+		if (!PyUnicode_Check(PyTuple_GET_ITEM(tuple, i)))
+			return false;
+	return PyTuple_GET_SIZE(tuple) > 0;
+}
+
+/* Whether step NUMBER loads a number that may be a level; *LEVEL. */
+static bool take_level(const struct flow *flow, uint32_t number, uint32_t *level)
+{
+	const struct step *step = step_number(flow, number);
+#ifdef LOAD_SMALL_INT
+	if (step->op == LOAD_SMALL_INT) {
+		*level = step->arg;
+		return true;
+	}
+#endif
+	PyObject *value = step->op == LOAD_CONST ? constant(flow, number) : NULL;
+	int overflow;
+	long found = value && PyLong_CheckExact(value) ? PyLong_AsLongAndOverflow(value, &overflow) : -1;
+	*level = (uint32_t)found;
+	return found >= 0 && found < 1000;
+}
+
+/* Add (ATTRIBUTE or None, NAME) to LIST. 0, -1. */
+static int add_pair(PyObject *list, PyObject *attribute, PyObject *name)
+{
+	PyObject *pair = PyTuple_Pack(2, attribute ? attribute : Py_None, name);
+	int result = pair ? PyList_Append(list, pair) : -1;
+	Py_XDECREF(pair);
+	return result;
+}
+
+/* `from a import b, c as d`, behind the IMPORT_NAME. Steps to behind it, 0: it is none, -1. */
+static int take_from(const struct flow *flow, uint32_t number, PyObject *fromlist, PyObject *list)
+{
+	const uint32_t count = (uint32_t)PyTuple_GET_SIZE(fromlist);
+	for (uint32_t i = 0; i < count; i++) {
+		PyObject *attribute = name_of(flow, number + 2 * i, IMPORT_FROM), *name = name_of(flow, number + 2 * i + 1, STORE_NAME);
+		if (!attribute || !name || PyUnicode_Compare(attribute, PyTuple_GET_ITEM(fromlist, i)) != 0)
+			return 0;
+		if (add_pair(list, attribute, name) < 0)
+			return -1;
+	}
+	return step_number(flow, number + 2 * count)->op == POP_TOP ? (int)(2 * count + 1) : 0;
+}
+
+/* `import a.b.c as d`, behind the IMPORT_NAME: IMPORT_FROM b; SWAP; POP_TOP; IMPORT_FROM c; STORE_NAME d; POP_TOP. As above. */
+static int take_path(const struct flow *flow, uint32_t number, PyObject *list)
+{
+	uint32_t at = number;
+	while (step_number(flow, at)->op == IMPORT_FROM && step_number(flow, at + 1)->op == SWAP && step_number(flow, at + 2)->op == POP_TOP)
+		at += 3;
+	PyObject *name = name_of(flow, at + 1, STORE_NAME);
+	if (step_number(flow, at)->op != IMPORT_FROM || !name || step_number(flow, at + 2)->op != POP_TOP)
+		return 0;
+	return add_pair(list, NULL, name) < 0 ? -1 : (int)(at + 3 - number);
+}
+
+/* `import a`, `import a.b`, `import a as c`: as above. */
+static int take_plain(const struct flow *flow, uint32_t number, PyObject *list)
+{
+	PyObject *name = name_of(flow, number, STORE_NAME);
+	return !name ? 0 : add_pair(list, NULL, name) < 0 ? -1 : 1;
+}
+
+/* NAME is the first part of the dotted MODULE. */
+static bool is_first_part(PyObject *name, PyObject *module)
+{
+	Py_ssize_t length = PyUnicode_GET_LENGTH(name);
+	return PyUnicode_Tailmatch(module, name, 0, PY_SSIZE_T_MAX, -1) == 1 &&
+		(length == PyUnicode_GET_LENGTH(module) || PyUnicode_READ_CHAR(module, length) == '.');
+}
+
+/* The import statement whose first step is NUMBER: steps to behind it, 0: none is there, -1. BINDS of *STATEMENT is a new reference then. */
+static int take_statement(const struct flow *flow, uint32_t number, struct lw_lazy_statement *statement)
+{
+	PyObject *fromlist = constant(flow, number + 1), *module = name_of(flow, number + 2, IMPORT_NAME);
+	*statement = (struct lw_lazy_statement){ .begin = step_number(flow, number)->begin, .import = step_number(flow, number + 2)->begin, .module = module };
+	if (!module || !fromlist || !take_level(flow, number, &statement->level) || (fromlist != Py_None && !is_names(fromlist)))
+		return 0;
+	PyObject *list = PyList_New(0);
+	const uint32_t behind = number + 3;
+	const bool path = step_number(flow, behind)->op == IMPORT_FROM;
+	int taken = !list ? -1 : fromlist != Py_None ? take_from(flow, behind, fromlist, list) : path ? take_path(flow, behind, list) : take_plain(flow, behind, list);
+	if (taken > 0) {
+		statement->end = flow->step[behind + (uint32_t)taken - 1].next;
+		statement->binds = PyList_AsTuple(list);
+		taken = statement->binds ? taken + 3 : -1;
+	}
+	if (taken > 0 && fromlist == Py_None)
+		statement->as = path || !is_first_part(PyTuple_GET_ITEM(PyTuple_GET_ITEM(statement->binds, 0), 1), module);
+	Py_XDECREF(list);
+	return taken;
+}
+
+static bool is_reserved(PyObject *name)
+{
+	Py_ssize_t length = PyUnicode_GET_LENGTH(name);
+	if (length == 1)
+		return PyUnicode_READ_CHAR(name, 0) == '_';
+	return length > 4 && PyUnicode_READ_CHAR(name, 0) == '_' && PyUnicode_READ_CHAR(name, 1) == '_' && PyUnicode_READ_CHAR(name, length - 1) == '_' &&
+		PyUnicode_READ_CHAR(name, length - 2) == '_';
+}
+
+static PyObject *name_bound(const struct lw_lazy_statement *statement, Py_ssize_t i)
+{
+	return PyTuple_GET_ITEM(PyTuple_GET_ITEM(statement->binds, i), 1);
+}
+
+/* What it binds may wait, as far as it is up to the names. */
+static bool names_may_wait(const struct lw_lazy_statement *statement)
+{
+	const Py_ssize_t count = PyTuple_GET_SIZE(statement->binds);
+	for (Py_ssize_t i = 0; i < count; i++) {
+		if (is_reserved(name_bound(statement, i)))
+			return false;
+		for (Py_ssize_t j = 0; j < i; j++)	/* `import a as c, b as c` of one module: who would have to be last? */
+			if (PyUnicode_Compare(name_bound(statement, i), name_bound(statement, j)) == 0)
+				return false;
+	}
+	return PyUnicode_CompareWithASCIIString(statement->module, "__future__") != 0;
+}
+
+/* The place where it stands allows it to wait. */
+static bool place_may_wait(const struct flow *flow, const struct lw_lazy_statement *statement)
+{
+	if (flow->step[flow->step_at[statement->begin]].depth != 0 || (flow->mark[statement->begin] & (COVERED | LOOPED)))
+		return false;
+	for (uint32_t unit = statement->begin + 1; unit < statement->end; unit++)
+		if (flow->mark[unit])
+			return false;
+	return true;
+}
+
+static int add_statement(struct statements *statements, const struct lw_lazy_statement *statement, bool waits)
+{
+	if (statements->count == statements->room) {
+		uint32_t room = statements->room ? 2 * statements->room : 16;
+		void *item = PyMem_Realloc(statements->item, room * sizeof(*statements->item));
+		statements->item = item ? item : statements->item;
+		void *flags = item ? PyMem_Realloc(statements->waits, room * sizeof(*statements->waits)) : NULL;
+		statements->waits = flags ? flags : statements->waits;
+		if (!flags) {
+			PyErr_NoMemory();
+			return -1;
+		}
+		statements->room = room;
+	}
+	statements->waits[statements->count] = waits;
+	statements->item[statements->count++] = *statement;
+	return 0;
+}
+
+/* All import statements of a module; names that it binds otherwise are put into BOUND. 0, -1. */
+static int take_statements(const struct flow *flow, struct statements *statements, PyObject *bound)
+{
+	struct lw_lazy_statement statement;
+	for (uint32_t number = 0; number < flow->steps; ) {
+		int taken = take_statement(flow, number, &statement);
+		if (taken < 0)
+			return -1;
+		if (taken > 0) {
+			if (add_statement(statements, &statement, !flow->odd && place_may_wait(flow, &statement) && names_may_wait(&statement)) < 0) {
+				Py_DECREF(statement.binds);
+				return -1;
+			}
+			number += (uint32_t)taken;
+			continue;
+		}
+		PyObject *name = bound_name(flow, number, true);
+		if (name && PySet_Add(bound, name) < 0)
+			return -1;
+		number++;
+	}
+	return 0;
+}
+
+/* --- the names of a module --- */
+
+/* What a module does with its names. Sets of str. */
+struct uses {
+	PyObject *candidates;	/* bound by statements that may wait so far */
+	PyObject *bound;	/* bound or unbound by anything but import statements that may wait, or of no use otherwise */
+	PyObject *loaded;	/* of the candidates */
+};
+
+static void uses_clear(struct uses *uses)
+{
+	Py_XDECREF(uses->candidates);
+	Py_XDECREF(uses->bound);
+	Py_XDECREF(uses->loaded);
+}
+
+/* Whether code mentions one of NAMES at all: most does not. 1, 0, -1. */
+static int mentions(PyCodeObject *code, PyObject *names)
+{
+	int found = 0;
+	for (Py_ssize_t i = 0; !found && i < PyTuple_GET_SIZE(code->co_names); i++)
+		found = PySet_Contains(names, PyTuple_GET_ITEM(code->co_names, i));
+	return found;
+}
+
+/* 0, -1. */
+static int take_uses(const struct flow *flow, bool module, struct uses *uses)
+{
+	struct lw_lazy_site site;
+	for (uint32_t number = 0; number < flow->steps; number++) {
+		PyObject *bound = module ? NULL : bound_name(flow, number, false), *loaded = loaded_name(flow, number);
+		int candidate = loaded ? PySet_Contains(uses->candidates, loaded) : 0;
+		if (candidate < 0 || (bound && PySet_Add(uses->bound, bound) < 0) || (candidate && PySet_Add(uses->loaded, loaded) < 0))
+			return -1;
+		if (candidate && !site_of(flow, number, &site) && PySet_Add(uses->bound, loaded) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* Of CODE, which is within a module, and of all code within it. 0, -1. */
+static int take_uses_within(PyCodeObject *code, struct uses *uses)
+{
+	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_consts); i++) {
+		PyCodeObject *inner = (PyCodeObject *)PyTuple_GET_ITEM(code->co_consts, i);
+		if (!PyCode_Check(inner))
+			continue;
+		int result = mentions(inner, uses->candidates);
+		if (result > 0) {
+			struct flow flow;
+			result = flow_read(&flow, inner) < 0 ? -1 : take_uses(&flow, false, uses);
+			flow_clear(&flow);
+		}
+		if (result < 0 || take_uses_within(inner, uses) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* Put the names of a statement into SET. 0, -1. */
+static int add_names(const struct lw_lazy_statement *statement, PyObject *set)
+{
+	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(statement->binds); i++)
+		if (PySet_Add(set, name_bound(statement, i)) < 0)
+			return -1;
+	return 0;
+}
+
+/* What is known by now lets it wait. 1, 0, -1. */
+static int uses_let_wait(const struct lw_lazy_statement *statement, const struct uses *uses)
+{
+	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(statement->binds); i++) {
+		int bound = PySet_Contains(uses->bound, name_bound(statement, i));
+		if (bound)
+			return bound < 0 ? -1 : 0;
+	}
+	const bool from = PyTuple_GET_ITEM(PyTuple_GET_ITEM(statement->binds, 0), 0) != Py_None;
+	return from ? 1 : PySet_Contains(uses->loaded, name_bound(statement, 0));
+}
+
+/* Statements that may not wait bind names otherwise, too: until nothing changes. 0, -1. */
+static int settle(struct statements *statements, struct uses *uses)
+{
+	for (bool changed = true; changed; ) {
+		changed = false;
+		for (uint32_t i = 0; i < statements->count; i++) {
+			int waits = statements->waits[i] ? uses_let_wait(&statements->item[i], uses) : 1;
+			if (waits < 0)
+				return -1;
+			if (!waits) {
+				statements->waits[i] = false;
+				changed = true;
+				if (add_names(&statements->item[i], uses->bound) < 0)
+					return -1;
+			}
+		}
+	}
+	return 0;
+}
+
+/* The names of all statements that wait, or do not, into SET. 0, -1. */
+static int collect_names(const struct statements *statements, bool waits, PyObject *set)
+{
+	for (uint32_t i = 0; i < statements->count; i++)
+		if (statements->waits[i] == waits && add_names(&statements->item[i], set) < 0)
+			return -1;
+	return 0;
+}
+
+/* Hand those that wait over to PLAN. 0, -1. */
+static int keep_waiting(struct statements *statements, struct lw_lazy_plan *plan)
+{
+	plan->statement = PyMem_Malloc((statements->count + 1) * sizeof(*plan->statement));
+	if (!plan->statement) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	for (uint32_t i = 0; i < statements->count; i++) {
+		if (!statements->waits[i])
+			continue;
+		plan->statement[plan->statements] = statements->item[i];
+		Py_INCREF(plan->statement[plan->statements++].binds);
+	}
+	return 0;
+}
+
+/* The loads of NAMES, into PLAN. 0, -1. */
+static int take_sites(const struct flow *flow, PyObject *names, struct lw_lazy_plan *plan)
+{
+	plan->site = PyMem_Malloc(((size_t)flow->steps + 1) * sizeof(*plan->site));
+	if (!plan->site) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	for (uint32_t number = 0; number < flow->steps; number++) {
+		PyObject *name = loaded_name(flow, number);
+		int wanted = name ? PySet_Contains(names, name) : 0;
+		if (wanted < 0)
+			return -1;
+		plan->sites += wanted && site_of(flow, number, &plan->site[plan->sites]);
+	}
+	return 0;
+}
+
+/* As lw_lazy_analyse(), of code that is decoded; UNSETTLED and USES are empty. */
+static int analyse(const struct flow *flow, struct statements *statements, struct uses *uses, struct lw_lazy_plan *plan, PyObject *names)
+{
+	if (take_statements(flow, statements, uses->bound) < 0 || collect_names(statements, false, uses->bound) < 0 ||
+	    collect_names(statements, true, uses->candidates) < 0)
+		return -1;
+	if (PySet_GET_SIZE(uses->candidates) == 0)
+		return 0;
+	if (take_uses(flow, true, uses) < 0 || take_uses_within(flow->code, uses) < 0 || settle(statements, uses) < 0 || collect_names(statements, true, names) < 0)
+		return -1;
+	if (PySet_GET_SIZE(names) == 0)
+		return 0;
+	return keep_waiting(statements, plan) < 0 || take_sites(flow, names, plan) < 0 ? -1 : 1;
+}
+
+int lw_lazy_analyse(PyCodeObject *code, struct lw_lazy_plan *plan, lw_lazy_names **names)
+{
+	struct flow flow = { .code = NULL };
+	struct statements statements = { .item = NULL };
+	struct uses uses = { PySet_New(NULL), PySet_New(NULL), PySet_New(NULL) };
+	*plan = (struct lw_lazy_plan){ .site = NULL };
+	*names = PySet_New(NULL);
+	int result = -1;
+	if (code->co_flags & (CO_OPTIMIZED | CO_NEWLOCALS | CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR))
+		result = 0;	/* no module's */
+	else if (*names && uses.candidates && uses.bound && uses.loaded && flow_read(&flow, code) == 0)
+		result = analyse(&flow, &statements, &uses, plan, *names);
+	if (result != 1) {
+		lw_lazy_plan_clear(plan);
+		Py_CLEAR(*names);
+	}
+	statements_clear(&statements);
+	uses_clear(&uses);
+	flow_clear(&flow);
+	return result;
+}
+
+int lw_lazy_sites(PyCodeObject *code, lw_lazy_names *names, struct lw_lazy_plan *plan)
+{
+	*plan = (struct lw_lazy_plan){ .site = NULL };
+	int result = mentions(code, names);
+	if (result <= 0)
+		return result;
+	struct flow flow;
+	result = flow_read(&flow, code) < 0 ? -1 : take_sites(&flow, names, plan);
+	if (result < 0)
+		lw_lazy_plan_clear(plan);
+	flow_clear(&flow);
+	return result;
+}
+
+#else
+
+int lw_lazy_analyse(PyCodeObject *code, struct lw_lazy_plan *plan, lw_lazy_names **names)
+{
+	(void)code;
+	*plan = (struct lw_lazy_plan){ .site = NULL };
+	*names = NULL;
+	return 0;
+}
+
+int lw_lazy_sites(PyCodeObject *code, lw_lazy_names *names, struct lw_lazy_plan *plan)
+{
+	(void)code, (void)names;
+	*plan = (struct lw_lazy_plan){ .site = NULL };
+	return 0;
+}
+
+#endif
+
+/* --- for tests --- */
+
+static PyObject *sites_tuple(const struct lw_lazy_plan *plan)
+{
+	PyObject *tuple = PyTuple_New(plan->sites);
+	for (uint32_t i = 0; tuple && i < plan->sites; i++) {
+		PyObject *site = Py_BuildValue("(III)", plan->site[i].begin, plan->site[i].end, plan->site[i].depth);
+		if (!site)
+			Py_CLEAR(tuple);
+		else
+			PyTuple_SET_ITEM(tuple, i, site);
+	}
+	return tuple;
+}
+
+static PyObject *statements_tuple(const struct lw_lazy_plan *plan)
+{
+	PyObject *tuple = PyTuple_New(plan->statements);
+	for (uint32_t i = 0; tuple && i < plan->statements; i++) {
+		const struct lw_lazy_statement *s = &plan->statement[i];
+		PyObject *statement = Py_BuildValue("(IIIIOOO)", s->begin, s->import, s->end, s->level, s->module, s->binds, s->as ? Py_True : Py_False);
+		if (!statement)
+			Py_CLEAR(tuple);
+		else
+			PyTuple_SET_ITEM(tuple, i, statement);
+	}
+	return tuple;
+}
+
+/* Put (code, sites) of the code within CODE into LIST. 0, -1. */
+static int list_sites(PyCodeObject *code, lw_lazy_names *names, PyObject *list)
+{
+	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_consts); i++) {
+		PyObject *inner = PyTuple_GET_ITEM(code->co_consts, i);
+		struct lw_lazy_plan plan;
+		if (!PyCode_Check(inner))
+			continue;
+		if (lw_lazy_sites((PyCodeObject *)inner, names, &plan) < 0)
+			return -1;
+		PyObject *pair = plan.sites ? Py_BuildValue("(ON)", inner, sites_tuple(&plan)) : NULL;
+		int result = pair ? PyList_Append(list, pair) : plan.sites ? -1 : 0;
+		Py_XDECREF(pair);
+		lw_lazy_plan_clear(&plan);
+		if (result < 0 || list_sites((PyCodeObject *)inner, names, list) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+PyObject *lw_lazy_plan_of(PyObject *module, PyObject *code)
+{
+	(void)module;
+	struct lw_lazy_plan plan;
+	lw_lazy_names *names;
+	if (!PyCode_Check(code))
+		return PyErr_Format(PyExc_TypeError, "a code object is wanted, not %.100s", Py_TYPE(code)->tp_name);
+	int result = lw_lazy_analyse((PyCodeObject *)code, &plan, &names);
+	if (result <= 0)
+		return result < 0 ? NULL : Py_NewRef(Py_None);
+	PyObject *list = PyList_New(0), *pair = list ? Py_BuildValue("(ON)", code, sites_tuple(&plan)) : NULL, *all = NULL;
+	if (pair && PyList_Append(list, pair) == 0 && list_sites((PyCodeObject *)code, names, list) == 0)
+		all = Py_BuildValue("(ONO)", names, statements_tuple(&plan), list);
+	Py_XDECREF(pair);
+	Py_XDECREF(list);
+	Py_DECREF(names);
+	lw_lazy_plan_clear(&plan);
+	return all;
+}

@@ -330,6 +330,8 @@ PyDoc_STRVAR(lazy_ask_doc, "_lazy_ask(mode, rules, roots, questions, /)\n--\n\n"
 	"None): a list of (may wait, importer never waits, importer is the user's own, importers of the target never wait). ValueError for rules that make no sense.");
 PyDoc_STRVAR(reset_doc, "reset(*, cache=None)\n--\n\nRemove the marks of starts that died. Returns how many.");
 
+PyDoc_STRVAR(lazy_plan_doc, "_lazy_plan(code, /)\n--\n\nPrivate: what may wait in the code of a module (lazy.h).");
+
 static PyMethodDef methods[] = {
 	{ "install", (PyCFunction)(void (*)(void))lw_install, METH_FASTCALL | METH_KEYWORDS, install_doc },
 	{ "uninstall", lw_uninstall, METH_NOARGS, uninstall_doc },
@@ -348,6 +350,7 @@ static PyMethodDef methods[] = {
 	{ "source_code", lw_source_code, METH_VARARGS, source_code_doc },
 	{ "routed", lw_routed, METH_O, routed_doc },
 	{ "_lazy_ask", lw_lazy_ask, METH_VARARGS, lazy_ask_doc },
+	{ "_lazy_plan", lw_lazy_plan_of, METH_O, lazy_plan_doc },
 	{ "reset", (PyCFunction)(void (*)(void))lw_reset, METH_FASTCALL | METH_KEYWORDS, reset_doc },
 	{ NULL, NULL, 0, NULL },
 };
