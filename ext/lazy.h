@@ -157,6 +157,10 @@ PyObject *lw_lazy_resolve(lw_state *state, PyObject *dict, PyObject *name);
 int lw_lazy_resolve_all(lw_state *state, PyObject *dict, bool strict);
 /** Those that are mentioned in CODE, or in what is within it, or in the text SOURCE (either may be NULL). 0 or -1. */
 int lw_lazy_resolve_mentioned(lw_state *state, PyObject *dict, PyObject *code, PyObject *source);
+/** Something waits in DICT. Raises nothing, and is cheap: every attribute of a module that is not found where it was last time asks. */
+bool lw_lazy_any(const lw_state *state, PyObject *dict);
+/** Resolve all that waits anywhere; what cannot be imported goes on waiting. 0 or -1. */
+int lw_lazy_resolve_everywhere(lw_state *state);
 /** Names that wait in DICT, a new list, or NULL. */
 PyObject *lw_lazy_names_in(lw_state *state, PyObject *dict);
 /**
@@ -172,7 +176,10 @@ PyObject *lw_lazy_census(PyObject *module, PyObject *unused);
 
 /* --- lazy_hooks.c --- */
 
-/** Put in place, and taken out, what readers from outside meet. 0 or -1. */
+/**
+ * Put in place what readers from outside meet. 0, or -1 with an exception; an interpreter with other parts than those known: 0, the mode is OFF and
+ * lazy.reason says why. Once per interpreter until lw_lazy_hooks_end(), which takes them out: when nothing waits any more, or the state goes. May be called at any time.
+ */
 int lw_lazy_hooks_begin(lw_state *state);
 void lw_lazy_hooks_end(lw_state *state);
 
