@@ -81,3 +81,5 @@ if "ladewerk._native" not in sys.modules and asked():
     wait()
 if "LADEWERK_RELOADED" in environ:  # `ladewerk run --reload` has started this process
     load("ladewerk._rerun_child").begin(environ.pop("LADEWERK_RELOADED"))
+if "LADEWERK_LAZY_CHECK" in environ:  # `ladewerk lazy-check` has started this process
+    load("ladewerk._lazy_probe").begin(environ["LADEWERK_LAZY_CHECK"])

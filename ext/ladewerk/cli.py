@@ -22,6 +22,9 @@ FINDINGS = ("import", "syntax", "exit", "crash", "timeout", "unreadable", "shado
 REPORTS = ("text", "importtime", "json", "chrome")
 GRAPHS = ("text", "json", "dot")
 RELOADS = ("restart", "live")
+LAZY_MODES = ("default", "own", "all")
+LAZY_KINDS = ("status", "stdout", "stderr", "processes", "codecs", "atexit", "warnings", "abc", "singledispatch", "tables", "mimetypes", "logging", "signals", "hooks",
+              "environment", "settings", "modules", "patches")
 
 
 class Failure(Exception):
@@ -178,6 +181,7 @@ commands:
   graph     who imports whom
   trace     where running processes spend import time, and who waits for whose import lock
   check     import everything below given directories, and say what fails or is in the way
+  lazy-check  whether a command does the same with lazy imports, and what must be eager if not
   doctor    what works here, what does not, and what to do about it
   enable    accelerate every start of this environment
   disable   stop doing so
@@ -448,6 +452,49 @@ dropped, standard input is empty. __main__.py files are compiled, not executed.
 exit status: 0 no error (with --strict: no finding), 1 errors, 2 wrong usage.
 """
 
+_LAZY_CHECK = """\
+Whether a command does the same with lazy imports, and what must be eager if it does not.
+
+Runs it eagerly (twice or three times) and lazily, and compares exit status, output, and what its Python
+processes have registered by their ends. On a difference it is run again and again with fewer and fewer
+packages eager, and the lines for pyproject.toml are printed: none of what they name can be left out.
+"""
+
+_LAZY_CHECK_END = """\
+COMMAND is a program of this environment or of PATH, or what `python` takes: a script, -m MODULE, -c CODE.
+It runs here, many times, with an empty standard input and PYTHONHASHSEED=0 (if not set otherwise), so it
+must be one that may be repeated.
+
+what is compared:
+  status          exit status
+  stdout, stderr  line by line. What is not the same in eager runs (times, addresses) is left out, and that is said
+  processes       Python processes that come to their ends
+  codecs          search functions and error handlers
+  atexit          functions to be called at exit
+  warnings        filters
+  abc             classes registered with abstract ones
+  singledispatch  implementations of generic functions
+  tables          those of the library that programs add to: copyreg, pickle, shutil, urllib.parse, sqlite3 ...
+  mimetypes       types that were added
+  logging         loggers with a level, handlers or filters; classes
+  signals         handlers
+  hooks           sys.excepthook and its like, sys.meta_path, sys.path_hooks, gc.callbacks, builtins.__import__
+  environment     variables (their names are shown, their values are not)
+  settings        sys.path, current directory, locale, recursion limit, start method of multiprocessing ...
+  modules         what was put into sys.modules under another name
+  patches         functions and classes in modules and classes that come from elsewhere
+
+What belongs to a module that was not loaded lazily is no difference: a class that is registered, say,
+where there is no such class. Modules that are not loaded are none either.
+
+examples:
+  ladewerk lazy-check -- flask --app shop routes
+  ladewerk lazy-check --mode all -- -m pytest -q tests/test_cart.py
+  ladewerk lazy-check --allow atexit --allow logging -- app.py --dry-run
+
+exit status: 0 the same, 1 not the same, or nothing was lazy, 2 wrong usage.
+"""
+
 _DOCTOR = """\
 What works here, what does not, and what to do about it.
 
@@ -613,6 +660,13 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--format", choices=("text", "json"), default="text", help="how to print what was found (default: text)")
     check.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     check.add_argument("--quiet", action="store_true", help="print findings only: no progress, no summary")
+    lazy = add("lazy-check", _LAZY_CHECK, _LAZY_CHECK_END, "ladewerk lazy-check [--mode MODE] [--allow KIND] [--no-search] [--json] [--quiet] [--] COMMAND ...")
+    lazy.add_argument("--mode", choices=LAZY_MODES, help="the mode to check (default: LADEWERK_LAZY, or default)")
+    lazy.add_argument("--allow", action="append", default=[], choices=LAZY_KINDS, metavar="KIND", help="do not compare this; may be repeated")
+    lazy.add_argument("--no-search", action="store_false", dest="find", help="say what differs, but do not look for what must be eager")
+    lazy.add_argument("--json", action="store_true", help="print what was found as JSON")
+    lazy.add_argument("--quiet", action="store_true", help="show no progress")
+    lazy.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND", help="what to run")
     doctor = add("doctor", _DOCTOR, _DOCTOR_END)
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.add_argument("--reset", action="store_true", help="remove the marks of starts that died, then look")
@@ -643,7 +697,17 @@ def _misuse_of_watch(options: argparse.Namespace) -> str | None:
     return None
 
 
+def _misuse_of_lazy_check(options: argparse.Namespace) -> str | None:
+    if options.words[:1] == ["--"]:
+        del options.words[0]
+    return None if options.words else "which command? Give it as you would to a shell"
+
+
 def _dispatch(options: argparse.Namespace) -> int:
+    if options.command == "lazy-check":
+        from ladewerk import _lazy_check
+
+        return _lazy_check.main(options.words, options.mode, allowed=options.allow, find=options.find, as_json=options.json, quiet=options.quiet)
     if options.command == "watch":
         from ladewerk import _watch
 
@@ -735,7 +799,7 @@ def main(argv: list[str]) -> int:
     if not options.command:
         parser.print_help(sys.stderr)
         return USAGE
-    misuse = {"index": _misuse_of_frozen, "watch": _misuse_of_watch, "graph": _misuse_of_graph}.get(options.command)
+    misuse = {"index": _misuse_of_frozen, "watch": _misuse_of_watch, "graph": _misuse_of_graph, "lazy-check": _misuse_of_lazy_check}.get(options.command)
     if misuse and (wrong := misuse(options)):
         complain(f"{options.command}: {wrong}")
         return USAGE
