@@ -3,7 +3,7 @@
  * lazy: import statements that import when what they bind is first used, in programs that know nothing of it (`ladewerk run --lazy`), on 3.11 to 3.14 with a GIL.
  *
  *   lazy_names.c   which import statements of a module may wait, and which loads may meet a name that waits
- *   lazy_emit.c    the code of a module with what these need: nothing in it is moved, all is appended
+ *   lazy_emit.c    the code of a module with what these need: nothing in it is moved, all is appended; lazy_tables.c: its tables
  *   lazy.c         names that wait: registered by statements, resolved by loads; threads; errors
  *   lazy_hooks.c   readers from outside: attributes of modules, dir(), globals(), eval(), frames; tracing
  *   lazy_policy.c  whether an import may wait: modes, rules
@@ -11,10 +11,10 @@
  *
  * The code. A statement that may wait is led to a block behind the code of the module:
  *
- *     statement:   LOAD_CONST level        becomes   EXTENDED_ARG, JUMP_FORWARD block
- *                  LOAD_CONST fromlist               (or NOPs, and a jump, in the same bytes)
- *                  IMPORT_NAME ...         stays
- *     block:       LOAD_CONST <statement>; if it is true (3.13 and later: TO_BOOL first), jump behind the statement; the two LOAD_CONST; jump to the IMPORT_NAME
+ *     statement:   LOAD_CONST level        becomes   JUMP_FORWARD block
+ *                  LOAD_CONST fromlist               NOPs
+ *                  IMPORT_NAME ...                   NOPs
+ *     block:       LOAD_CONST <statement>; if it is true (3.13 and later: TO_BOOL first), jump over the next; the statement as it was; jump behind where it was
  *
  * where <statement> is a constant: b"" as the code is stored, so that the statement imports as ever; an object of ours once lw_lazy_arm() has seen to it:
  * asked whether it is true, it registers the names, or says no, and the statement imports as ever. (b"" and no number: marshal writes what it does not know, but can
@@ -107,6 +107,8 @@ PyObject *lw_lazy_plan_of(PyObject *module, PyObject *code);
  * or CODE itself (a new reference) where nothing may wait, or something about it is unusual. NULL with an exception: MemoryError, and nothing else.
  */
 PyObject *lw_lazy_transform(PyObject *code);
+/** Method of _native, for tests and tools: the same. */
+PyObject *lw_lazy_transform_method(PyObject *module, PyObject *code);
 
 /* --- rules: lazy_policy.c; no Python object, so that threads and interpreters may share one --- */
 

@@ -331,6 +331,7 @@ PyDoc_STRVAR(lazy_ask_doc, "_lazy_ask(mode, rules, roots, questions, /)\n--\n\n"
 PyDoc_STRVAR(reset_doc, "reset(*, cache=None)\n--\n\nRemove the marks of starts that died. Returns how many.");
 
 PyDoc_STRVAR(lazy_plan_doc, "_lazy_plan(code, /)\n--\n\nPrivate: what may wait in the code of a module (lazy.h).");
+PyDoc_STRVAR(lazy_transform_doc, "_lazy_transform(code, /)\n--\n\nPrivate: the code of a module, made ready for lazy imports (lazy.h); CODE itself where nothing may wait.");
 
 static PyMethodDef methods[] = {
 	{ "install", (PyCFunction)(void (*)(void))lw_install, METH_FASTCALL | METH_KEYWORDS, install_doc },
@@ -351,6 +352,7 @@ static PyMethodDef methods[] = {
 	{ "routed", lw_routed, METH_O, routed_doc },
 	{ "_lazy_ask", lw_lazy_ask, METH_VARARGS, lazy_ask_doc },
 	{ "_lazy_plan", lw_lazy_plan_of, METH_O, lazy_plan_doc },
+	{ "_lazy_transform", lw_lazy_transform_method, METH_O, lazy_transform_doc },
 	{ "reset", (PyCFunction)(void (*)(void))lw_reset, METH_FASTCALL | METH_KEYWORDS, reset_doc },
 	{ NULL, NULL, 0, NULL },
 };
