@@ -222,7 +222,7 @@ static uint64_t hash_named(lw_state *state, char kind, const char *text)
 	PyObject *prefix = PyDict_GetItemString(state->sys_dict, "prefix");
 	const char *where = prefix && PyUnicode_Check(prefix) ? PyUnicode_AsUTF8(prefix) : NULL;
 	PyErr_Clear();
-	return text ? hash_entry(kind, text, where) : 0;
+	return hash_entry(kind, text, where);
 }
 
 static const char *argument_at(PyObject *list, Py_ssize_t i)
@@ -233,24 +233,34 @@ static const char *argument_at(PyObject *list, Py_ssize_t i)
 	return text;
 }
 
-/* The program's own arguments do not count. 0: a prompt, standard input, or no telling. */
-static uint64_t entry_point(lw_state *state)
+const char *lw_entry_point(lw_state *state, char *kind)
 {
 	PyObject *list = PyDict_GetItemString(state->sys_dict, "orig_argv");
 	const char *argument;
 	bool takes;
 	if (!list || !PyList_CheckExact(list))
-		return 0;
+		return NULL;
 	for (Py_ssize_t i = 1; (argument = argument_at(list, i)); i += 1 + takes) {
 		const char *found = entry_in(argument, &takes);
-		if (found == argument)
-			return hash_script(argument);
-		if (found)
-			return hash_named(state, *found, found[1] ? found + 1 : argument_at(list, i + 1));
+		*kind = found == argument ? '/' : found ? *found : '\0';
+		if (*kind == '/')
+			return argument;
+		if (*kind)
+			return found[1] ? found + 1 : argument_at(list, i + 1);
 		if (!strcmp(argument, "-"))
 			break;
 	}
-	return 0;
+	return NULL;
+}
+
+/* The program's own arguments do not count. 0: a prompt, standard input, or no telling. */
+static uint64_t hash_entry_point(lw_state *state)
+{
+	char kind;
+	const char *text = lw_entry_point(state, &kind);
+	if (!text)
+		return 0;
+	return kind == '/' ? hash_script(text) : hash_named(state, kind, text);
 }
 
 /* --- session --- */
@@ -281,7 +291,7 @@ static void set_freshness(lw_state *state, enum lw_freshness freshness, bool dae
 static int open_session(lw_state *state, const struct options *options, enum lw_freshness freshness, bool daemon)
 {
 	struct lw_session_config config = { .freshness = freshness, .daemon = daemon, .pyc_magic = (uint32_t)PyImport_GetMagicNumber(),
-		.entry = entry_point(state), .artifact = variable(options, "LADEWERK_INDEX") };
+		.entry = hash_entry_point(state), .artifact = variable(options, "LADEWERK_INDEX") };
 	config.window_ns = window_ns(options);
 	PyObject *about = NULL;
 	int result = take_suffixes(state, &config.suffixes);

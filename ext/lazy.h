@@ -7,6 +7,7 @@
  *   lazy.c         names that wait: registered by statements, resolved by loads; threads; errors
  *   lazy_hooks.c   readers from outside: attributes of modules, dir(), globals(), eval(), frames; tracing
  *   lazy_policy.c  whether an import may wait: modes, rules
+ *   lazy_project.c   what a project's pyproject.toml says of it
  *   lazy_settings.c  what is asked for, by whom
  *
  * The code. A statement that may wait is led to a block behind the code of the module:
@@ -38,6 +39,7 @@
 #define LW_EXT_LAZY_H
 
 #include "state.h"
+#include <limits.h>
 
 /* Part of the key of the store: transformed code lies beside the code of eager programs, under another key. Changes with the form of the code. */
 enum { LW_LAZY_FORMAT = 1 };
@@ -133,8 +135,37 @@ bool lw_lazy_policy_taints(const lw_lazy_policy *policy, const char *target, con
 /** A rule without its comment, LEN bytes: NULL, or what is wrong with it. */
 const char *lw_lazy_wrong_rule(const char *line, size_t len);
 
-/** Method of _native, for the command line and for tests: what a policy says, see lazy_settings.c. */
+/* --- what is asked for: lazy_project.c, lazy_settings.c --- */
+
+enum { LW_LAZY_REASON = 4096 + 512 };
+
+/** What a pyproject.toml says. */
+struct lw_lazy_project {
+	bool there;			/* it has the table [tool.ladewerk.lazy] */
+	bool has_mode;			/* and in it, a mode, */
+	enum lw_lazy_mode mode;		/* which is this one */
+	char *rules;			/* lines, those of `include` behind those of `exclude`; of the project */
+	char reason[LW_LAZY_REASON];	/* what is wrong, with its line; then nothing else counts. "" */
+};
+/** Always followed by lw_lazy_project_clear(). No Python object; any thread. */
+void lw_lazy_project_parse(const char *text, struct lw_lazy_project *project);
+void lw_lazy_project_clear(struct lw_lazy_project *project);
+
+/** What this process is asked for. */
+struct lw_lazy_settings {
+	enum lw_lazy_mode mode;		/* LW_LAZY_OFF: nothing waits, */
+	char reason[LW_LAZY_REASON];	/* and why, where it was asked for; "": it was not */
+	lw_lazy_policy *policy;		/* NULL if OFF; of whoever asked: lw_lazy_policy_destroy() */
+	char by[PATH_MAX];		/* who says the mode: a variable or a file; "": nobody */
+	char project[PATH_MAX];		/* the pyproject.toml that counts, or "" */
+};
+/** From the environment (unless !USE_ENV), `ladewerk enable` and the project of the current directory. 0; -1 with an exception. Reads a few small files; once per process. */
+int lw_lazy_settings_find(lw_state *state, bool use_env, struct lw_lazy_settings *settings);
+
+/** Methods of _native, for the command line and for tests, see lazy_settings.c. */
 PyObject *lw_lazy_ask(PyObject *module, PyObject *args);
+PyObject *lw_lazy_read_project(PyObject *module, PyObject *argument);
+PyObject *lw_lazy_describe(PyObject *module, PyObject *use_env);
 
 /* --- at run time: lazy.c --- */
 

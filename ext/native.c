@@ -325,6 +325,10 @@ PyDoc_STRVAR(listen_doc, "listen(listener, events, /)\n--\n\n"
 	"Have LISTENER called as (event, importee, importer or None, spec or None, nanoseconds, error or None) for imports of this interpreter, for what EVENTS\n"
 	"names of found, loading, loaded, failed, reused. It replaces the one before; without events nobody listens. Raises RuntimeError where the import system\n"
 	"is not as known.");
+PyDoc_STRVAR(lazy_settings_doc, "_lazy_settings(use_env, /)\n--\n\n"
+	"What a start in this directory is asked for: {'mode', 'reason', 'by': variable or file that says so, 'project': its pyproject.toml, 'shipped': rules}.");
+PyDoc_STRVAR(lazy_project_doc, "_lazy_project(text, /)\n--\n\n"
+	"What the text of a pyproject.toml says: (whether it has the table, its mode or None, its rules). ValueError for what cannot be understood.");
 PyDoc_STRVAR(lazy_ask_doc, "_lazy_ask(mode, rules, roots, questions, /)\n--\n\n"
 	"What the policy of a mode, the text of rules and a tuple of the user's own directories says to each of QUESTIONS, tuples (importer, its file, target, name or\n"
 	"None): a list of (may wait, importer never waits, importer is the user's own, importers of the target never wait). ValueError for rules that make no sense.");
@@ -350,6 +354,8 @@ static PyMethodDef methods[] = {
 	{ "listing", listing, METH_O, listing_doc },
 	{ "source_code", lw_source_code, METH_VARARGS, source_code_doc },
 	{ "routed", lw_routed, METH_O, routed_doc },
+	{ "_lazy_settings", lw_lazy_describe, METH_O, lazy_settings_doc },
+	{ "_lazy_project", lw_lazy_read_project, METH_O, lazy_project_doc },
 	{ "_lazy_ask", lw_lazy_ask, METH_VARARGS, lazy_ask_doc },
 	{ "_lazy_plan", lw_lazy_plan_of, METH_O, lazy_plan_doc },
 	{ "_lazy_transform", lw_lazy_transform_method, METH_O, lazy_transform_doc },

@@ -522,6 +522,9 @@ PyObject *lw_boot(PyObject *module, PyObject *enabled);
 PyObject *lw_place(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *lw_reset(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 
+/** What the interpreter was asked to run, by *KIND: the path of a script ('/'), the name of a module ('m') or a text ('c'); NULL: a prompt, standard input, or no telling. */
+const char *lw_entry_point(lw_state *state, char *kind);
+
 /** Suffixes and store of this interpreter, for Builder; ABOUT keeps what CONFIG points to. 0, or -1 with an exception. */
 int lw_store_settings(lw_state *state, const char *cache, struct lw_suffixes *suffixes, struct lw_store_config *config, PyObject **about);
 
