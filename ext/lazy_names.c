@@ -5,8 +5,8 @@
  * A statement may wait if all of this holds:
  *
  *     it is one of the module's own code, and compiled as the compiler does   functions, classes: their imports run when these do
- *     no entry of the exception table covers it, the stack is empty           try, with, match
- *     it is in no loop                                                        which rebinds what it has bound
+ *     no entry of the exception table covers it, the stack is empty           try, with; what depends on conditions only (if, match) may wait
+ *     code never comes back to it                                             loops, which rebind what they have bound
  *     it binds names: no star, none of __future__                             what a star binds is not known
  *     no name is bound by anything else in the module, or deleted             def, class, =, for, del, global, except ... as
  *     `import a` without from: the name is loaded somewhere                   else it is there for what it does
@@ -48,10 +48,10 @@ void lw_lazy_plan_clear(struct lw_lazy_plan *plan)
 
 #define NOWHERE UINT32_MAX
 
-enum { UNKNOWN = -1, UNITS_MAX = 1 << 24 };
+enum { UNKNOWN = -1, UNITS_MAX = 1 << 24, EFFORT_MAX = 1 << 25 };
 
-/* Of a unit of code. */
-enum { COVERED = 1, LOOPED = 2, ENTERED = 4 };
+/* Of a unit of code: a jump or an exception leads there; a jump leads back over it, from behind a loop or from an exception's handler behind everything. */
+enum { ENTERED = 1, PASSED = 2 };
 
 struct step {
 	uint32_t begin, next;	/* with its EXTENDED_ARGs, and with its caches */
@@ -67,9 +67,13 @@ struct flow {
 	uint32_t units, steps;
 	struct step *step;
 	uint32_t *step_at;	/* of each unit; NOWHERE: none begins there */
+	uint32_t *handler;	/* of each unit: where an exception leads; NOWHERE: out of the code */
 	uint32_t *todo;
-	uint8_t *mark;		/* of each unit: COVERED by the exception table; LOOPED: it may be met again; ENTERED by a jump or an exception */
+	uint32_t *seen;		/* of each step: the last search that met it */
+	uint8_t *mark;		/* of each unit */
 	uint32_t waiting;	/* in todo */
+	uint32_t searches;
+	uint32_t effort;	/* spent on them */
 	bool odd;		/* not what the compiler makes: its depths are not to be relied on */
 };
 
@@ -218,7 +222,7 @@ static void take_handlers(struct flow *flow)
 			return;
 		}
 		for (uint32_t unit = start; unit < start + size; unit++)
-			flow->mark[unit] |= COVERED;
+			flow->handler[unit] = target;
 		/* With the exception, and below it where it came from if the lowest bit says so. */
 		lead(flow, target, (int)(depth >> 1) + (int)(depth & 1) + 1);
 		if (target < flow->units)
@@ -234,8 +238,36 @@ static void mark_jumps(struct flow *flow)
 			continue;
 		flow->mark[step->target] |= ENTERED;
 		for (uint32_t unit = step->target; unit < step->next && jump_of(step->op) == BACKWARD; unit++)
-			flow->mark[unit] |= LOOPED;
+			flow->mark[unit] |= PASSED;
 	}
+}
+
+static void search(struct flow *flow, uint32_t unit)
+{
+	uint32_t number = unit < flow->units ? flow->step_at[unit] : NOWHERE;
+	if (number == NOWHERE || flow->seen[number] == flow->searches)
+		return;
+	flow->seen[number] = flow->searches;
+	flow->todo[flow->waiting++] = number;
+}
+
+/* Whether code goes on from FROM to TO, by exceptions too; true as well if that takes too long to find out. */
+static bool reaches(struct flow *flow, uint32_t from, uint32_t to)
+{
+	flow->searches++;
+	flow->waiting = 0;
+	search(flow, from);
+	while (flow->waiting) {
+		const struct step *step = &flow->step[flow->todo[--flow->waiting]];
+		if (step->begin == to || flow->effort == EFFORT_MAX)
+			return true;
+		flow->effort++;
+		search(flow, step->target);
+		search(flow, flow->handler[step->begin]);
+		if (!ends(step->op))
+			search(flow, step->next);
+	}
+	return false;
 }
 
 static void flow_clear(struct flow *flow)
@@ -243,7 +275,6 @@ static void flow_clear(struct flow *flow)
 	Py_XDECREF(flow->bytes);
 	PyMem_Free(flow->step);
 	PyMem_Free(flow->step_at);
-	PyMem_Free(flow->todo);
 	PyMem_Free(flow->mark);
 }
 
@@ -257,14 +288,17 @@ static int flow_read(struct flow *flow, PyCodeObject *code)
 	flow->odd = units == 0 || units > UNITS_MAX;
 	flow->units = flow->odd ? 0 : (uint32_t)units;
 	flow->step = PyMem_Malloc(room * sizeof(*flow->step));
-	flow->step_at = PyMem_Malloc(room * sizeof(*flow->step_at));
-	flow->todo = PyMem_Malloc(room * sizeof(*flow->todo));
+	flow->step_at = PyMem_Malloc(4 * room * sizeof(*flow->step_at));
 	flow->mark = PyMem_Calloc(room, 1);
-	if (!flow->step || !flow->step_at || !flow->todo || !flow->mark) {
+	if (!flow->step || !flow->step_at || !flow->mark) {
 		PyErr_NoMemory();
 		return -1;
 	}
-	memset(flow->step_at, 0xff, room * sizeof(*flow->step_at));
+	flow->handler = flow->step_at + room;
+	flow->todo = flow->handler + room;
+	flow->seen = flow->todo + room;
+	memset(flow->step_at, 0xff, 2 * room * sizeof(*flow->step_at));
+	memset(flow->seen, 0, room * sizeof(*flow->seen));
 	decode(flow);
 	lead(flow, 0, 0);
 	take_handlers(flow);
@@ -303,6 +337,13 @@ static PyObject *name_of(const struct flow *flow, uint32_t number, uint8_t op)
 {
 	const struct step *step = step_number(flow, number);
 	return step->op == op ? str_at(flow->code->co_names, step->arg) : NULL;
+}
+
+/* The name that step NUMBER, of a module's own code, binds. STORE_GLOBAL: a function says `global`. Borrowed, or NULL. */
+static PyObject *stored_name(const struct flow *flow, uint32_t number)
+{
+	PyObject *name = name_of(flow, number, STORE_NAME);
+	return name ? name : name_of(flow, number, STORE_GLOBAL);
 }
 
 /* The global name that it binds or unbinds, wherever it is; in the code of a MODULE names are global. Borrowed, or NULL. */
@@ -418,7 +459,7 @@ static int take_from(const struct flow *flow, uint32_t number, PyObject *fromlis
 {
 	const uint32_t count = (uint32_t)PyTuple_GET_SIZE(fromlist);
 	for (uint32_t i = 0; i < count; i++) {
-		PyObject *attribute = name_of(flow, number + 2 * i, IMPORT_FROM), *name = name_of(flow, number + 2 * i + 1, STORE_NAME);
+		PyObject *attribute = name_of(flow, number + 2 * i, IMPORT_FROM), *name = stored_name(flow, number + 2 * i + 1);
 		if (!attribute || !name || PyUnicode_Compare(attribute, PyTuple_GET_ITEM(fromlist, i)) != 0)
 			return 0;
 		if (add_pair(list, attribute, name) < 0)
@@ -433,7 +474,7 @@ static int take_path(const struct flow *flow, uint32_t number, PyObject *list)
 	uint32_t at = number;
 	while (step_number(flow, at)->op == IMPORT_FROM && step_number(flow, at + 1)->op == SWAP && step_number(flow, at + 2)->op == POP_TOP)
 		at += 3;
-	PyObject *name = name_of(flow, at + 1, STORE_NAME);
+	PyObject *name = stored_name(flow, at + 1);
 	if (step_number(flow, at)->op != IMPORT_FROM || !name || step_number(flow, at + 2)->op != POP_TOP)
 		return 0;
 	return add_pair(list, NULL, name) < 0 ? -1 : (int)(at + 3 - number);
@@ -442,7 +483,7 @@ static int take_path(const struct flow *flow, uint32_t number, PyObject *list)
 /* `import a`, `import a.b`, `import a as c`: as above. */
 static int take_plain(const struct flow *flow, uint32_t number, PyObject *list)
 {
-	PyObject *name = name_of(flow, number, STORE_NAME);
+	PyObject *name = stored_name(flow, number);
 	return !name ? 0 : add_pair(list, NULL, name) < 0 ? -1 : 1;
 }
 
@@ -505,14 +546,17 @@ static bool names_may_wait(const struct lw_lazy_statement *statement)
 }
 
 /* The place where it stands allows it to wait. */
-static bool place_may_wait(const struct flow *flow, const struct lw_lazy_statement *statement)
+static bool place_may_wait(struct flow *flow, const struct lw_lazy_statement *statement)
 {
-	if (flow->step[flow->step_at[statement->begin]].depth != 0 || (flow->mark[statement->begin] & (COVERED | LOOPED)))
+	bool passed = false;
+	if (flow->step[flow->step_at[statement->begin]].depth != 0)
 		return false;
-	for (uint32_t unit = statement->begin + 1; unit < statement->end; unit++)
-		if (flow->mark[unit])
+	for (uint32_t unit = statement->begin; unit < statement->end; unit++) {
+		if (flow->handler[unit] != NOWHERE || (unit > statement->begin && (flow->mark[unit] & ENTERED)))
 			return false;
-	return true;
+		passed |= (flow->mark[unit] & PASSED) != 0;
+	}
+	return !passed || !reaches(flow, statement->end, statement->begin);
 }
 
 static int add_statement(struct statements *statements, const struct lw_lazy_statement *statement, bool waits)
@@ -535,7 +579,7 @@ static int add_statement(struct statements *statements, const struct lw_lazy_sta
 }
 
 /* All import statements of a module; names that it binds otherwise are put into BOUND. 0, -1. */
-static int take_statements(const struct flow *flow, struct statements *statements, PyObject *bound)
+static int take_statements(struct flow *flow, struct statements *statements, PyObject *bound)
 {
 	struct lw_lazy_statement statement;
 	for (uint32_t number = 0; number < flow->steps; ) {
@@ -703,7 +747,7 @@ static int take_sites(const struct flow *flow, PyObject *names, struct lw_lazy_p
 }
 
 /* As lw_lazy_analyse(), of code that is decoded; UNSETTLED and USES are empty. */
-static int analyse(const struct flow *flow, struct statements *statements, struct uses *uses, struct lw_lazy_plan *plan, PyObject *names)
+static int analyse(struct flow *flow, struct statements *statements, struct uses *uses, struct lw_lazy_plan *plan, PyObject *names)
 {
 	if (take_statements(flow, statements, uses->bound) < 0 || collect_names(statements, false, uses->bound) < 0 ||
 	    collect_names(statements, true, uses->candidates) < 0)
