@@ -4,7 +4,8 @@
  * keeps its bytes: jumps, line numbers and exception handlers stay as they are. All else comes behind the code:
  *
  *     statement:   JUMP_FORWARD block, in its first bytes; NOPs in the others
- *     block:       LOAD_CONST <statement>; (TO_BOOL); if true, over the next; the statement, as it was; JUMP_BACKWARD_NO_INTERRUPT behind where it was
+ *     block:       LOAD_CONST <statement>; (TO_BOOL); if true, over the next; the statement, as it was;
+ *                  the same of statements that follow it at once; JUMP_BACKWARD_NO_INTERRUPT behind where they were
  *     handler:     COPY 1; LOAD_CONST <pending>; COMPARE_OP ==; if false, to the last; POP_TOP; JUMP_BACKWARD_NO_INTERRUPT to the load; RERAISE 0
  *
  * A block has the places of its statement, and a handler that of its load, so that tracebacks and tracers see no more than a line they know. Handlers are
@@ -201,10 +202,72 @@ static void put_statement(struct work *work, const struct lw_lazy_statement *sta
 			;
 		lw_places_put(&work->lines, *place, next - i, &work->last_line);
 	}
-	const uint32_t behind = here(work);
-	put(&work->out, JUMP_BACKWARD_NO_INTERRUPT, back_from(behind, statement->end), 0);
-	placed(work, behind, work->place[statement->end - 1]);
 	put_lead(work, statement, block);
+}
+
+/* The instruction at UNIT: its operation and *ARG. */
+static unsigned read_step(const struct work *work, uint32_t unit, uint32_t *arg, uint32_t *next)
+{
+	const unsigned char *code = (const unsigned char *)PyBytes_AS_STRING(work->bytes);
+	for (*arg = 0; code[2 * unit] == EXTENDED_ARG && unit + 1 < work->units; unit++)
+		*arg = (*arg | code[2 * unit + 1]) << 8;
+	*arg |= code[2 * unit + 1];
+	*next = unit + 1;
+	return code[2 * unit];
+}
+
+/* Where the module returns None, at UNIT: how many units that takes; 0: it does not. */
+static uint32_t return_at(const struct work *work, uint32_t unit)
+{
+	uint32_t arg, next = unit;
+	unsigned op = read_step(work, unit, &arg, &next);
+	if (op == LOAD_CONST && next < work->units)
+		op = read_step(work, next, &arg, &next);
+	else if (op == RETURN_VALUE)
+		op = NOP;
+#ifdef RETURN_CONST
+	if (op == RETURN_CONST)
+		return next - unit;
+#endif
+	return op == RETURN_VALUE ? next - unit : 0;
+}
+
+/*
+ * Behind the last statement of a block, to where the module goes on. To go back to the line that one is on is an event of that line (3.11): what can be on it without
+ * another statement is followed, or copied.
+ */
+static void put_way_back(struct work *work, const struct lw_lazy_statement *statement)
+{
+	const struct lw_place *place = &work->place[statement->end - 1];
+	const uint32_t from = here(work);
+	uint32_t to = statement->end, arg, next;
+	while (to < work->units && work->place[to].line == place->line && read_step(work, to, &arg, &next) == JUMP_FORWARD)
+		to = next + arg;
+	if (to >= work->units) {
+		work->unusual = true;
+		return;
+	}
+	const bool same_line = work->place[to].line == place->line;
+	const uint32_t returns = same_line ? return_at(work, to) : 0;
+	if (returns)
+		lw_bytes_copy(&work->out, PyBytes_AS_STRING(work->bytes) + 2 * (size_t)to, 2 * (size_t)returns);
+	else
+		put(&work->out, JUMP_BACKWARD_NO_INTERRUPT, back_from(from, to), 0);
+	placed(work, from, *place);
+	if (same_line && !returns && PY_VERSION_HEX < 0x030c0000)
+		work->unusual = true;
+}
+
+/* Statements that follow each other have one block. */
+static void put_statements(struct work *work)
+{
+	const struct lw_lazy_plan *plan = work->plan;
+	const uint32_t first = work->slot + (plan->sites > 0);
+	for (uint32_t i = 0; i < plan->statements && !work->unusual; i++) {
+		put_statement(work, &plan->statement[i], first + i);
+		if (!work->unusual && (i + 1 == plan->statements || plan->statement[i + 1].begin != plan->statement[i].end))
+			put_way_back(work, &plan->statement[i]);
+	}
 }
 
 /* --- loads --- */
@@ -361,9 +424,7 @@ static PyObject *emit(PyCodeObject *code, const struct lw_lazy_plan *plan, PyObj
 		work_clear(&work);
 		return NULL;
 	}
-	const uint32_t first = work.slot + (plan->sites > 0);
-	for (uint32_t i = 0; i < plan->statements && !work.unusual; i++)
-		put_statement(&work, &plan->statement[i], first + i);
+	put_statements(&work);
 	if (!work.unusual)
 		put_handlers(&work);
 	if (!work.unusual)
