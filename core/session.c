@@ -27,6 +27,7 @@ struct lw_session {
 	lw_session *next;		/* sessions_mutex */
 	struct lw_suffixes suffixes;	/* constant */
 	uint32_t pyc_magic;		/* constant */
+	bool makes;			/* constant: see the configuration */
 	lw_artifact *artifact;		/* constant; NULL: none was asked for */
 	lw_registry *registry;		/* thread-safe by itself */
 	pthread_mutex_t mutex;		/* protects everything below */
@@ -311,6 +312,7 @@ int lw_session_open(const struct lw_session_config *config, lw_session **out, ch
 	pthread_mutex_init(&session->mutex, NULL);
 	session->suffixes = config->suffixes;
 	session->pyc_magic = config->pyc_magic;
+	session->makes = config->makes;
 	session->window_ns = config->window_ns;
 	lw_learner_init(&session->learner, true);
 
@@ -708,7 +710,8 @@ static int by_pyc(lw_session *session, const struct lw_hit *hit, const char *pyc
 	code->data = (const char *)data + LW_PYC_HEADER;
 	code->len = size - LW_PYC_HEADER;
 	session->stats.code_pyc++;
-	if (!lw_stat_racy(&hit->stat, hit->asked_ns) && still_there(hit))
+	code->learnable = !lw_stat_racy(&hit->stat, hit->asked_ns) && still_there(hit);
+	if (code->learnable && !session->makes)
 		learn(session, hit, 0, code->data, code->len);
 	return LW_OK;
 }

@@ -37,6 +37,7 @@ struct lw_session_config {
 	int64_t window_ns;		/* see view.h */
 	uint32_t pyc_magic;		/* first four bytes of a .pyc, little-endian */
 	uint64_t entry;			/* of this process, see hot.h; 0: none */
+	bool makes;			/* what is stored is not what .pyc files hold: the caller makes it of that, and learns it (lw_code.learnable) */
 };
 
 struct lw_session_stats {
@@ -110,6 +111,7 @@ struct lw_code {
 	size_t len;
 	const struct lw_snapshot *snapshot;	/* where DATA lies, or ... */
 	void *owned;				/* ... the buffer it lies in */
+	bool learnable;				/* from a .pyc, and what the caller makes of it may be learnt */
 };
 
 /** Inside. The code of source file HIT from an index whose stamp agrees. LW_OK or LW_ABSENT. */
