@@ -4,6 +4,7 @@
  *
  * Several interpreters of a process share the session (it knows no Python object); each has its own finder and its own replacement.
  */
+#include "lazy.h"
 #include "observe.h"
 #include "told.h"
 
@@ -14,6 +15,7 @@
 static pthread_mutex_t session_mutex = PTHREAD_MUTEX_INITIALIZER;
 static lw_session *process_session;		/* session_mutex; made once, lives until exit */
 static char session_reason[LW_STORE_REASON];	/* session_mutex */
+static bool session_makes;			/* session_mutex; its store is that of lazy imports */
 
 static int refuse(lw_state *state, const char *format, const char *detail)
 {
@@ -135,6 +137,8 @@ static PyObject *describe(lw_state *state)
 	PyObject *text = PyUnicode_FromFormat("python %s\ntag %U\nmagic %ld\noptimize %ld\ndebug_ranges %d\nsuffixes%U\nformat %d\n", Py_GetVersion(),
 		state->cache_tag, PyImport_GetMagicNumber(), flag("optimize"), !debug_ranges_off(), suffixes, LW_INDEX_FORMAT);
 	Py_DECREF(suffixes);
+	if (text && lw_lazy_is_on(&state->lazy))
+		Py_SETREF(text, PyUnicode_FromFormat("%Ulazy %d\n", text, LW_LAZY_FORMAT));
 	return text;
 }
 
@@ -293,6 +297,7 @@ static int open_session(lw_state *state, const struct options *options, enum lw_
 	struct lw_session_config config = { .freshness = freshness, .daemon = daemon, .pyc_magic = (uint32_t)PyImport_GetMagicNumber(),
 		.entry = hash_entry_point(state), .artifact = variable(options, "LADEWERK_INDEX") };
 	config.window_ns = window_ns(options);
+	config.makes = lw_lazy_is_on(&state->lazy);
 	PyObject *about = NULL;
 	int result = take_suffixes(state, &config.suffixes);
 	if (!result)
@@ -303,6 +308,9 @@ static int open_session(lw_state *state, const struct options *options, enum lw_
 	bool there = process_session != NULL;
 	int error = there ? 0 : lw_session_open(&config, &process_session, session_reason);
 	state->session = process_session;
+	if (!there)
+		session_makes = config.makes;
+	bool other = config.makes && !session_makes;
 	if (error || *session_reason)
 		result = refuse(state, "%s", *session_reason ? session_reason : strerror(-error));
 	if (!error && result > 0)
@@ -310,6 +318,8 @@ static int open_session(lw_state *state, const struct options *options, enum lw_
 	pthread_mutex_unlock(&session_mutex);
 	if (there)
 		set_freshness(state, freshness, daemon, config.window_ns);
+	if (other && result == 0)
+		result = lw_lazy_refuse(state, "this process has opened the cache for eager imports");
 done:
 	Py_XDECREF(about);
 	return result;
@@ -479,6 +489,8 @@ static int install_unheard(lw_state *state, const struct options *options)
 	if (!result)
 		result = verify(state);
 	if (!result)
+		result = lw_lazy_begin(state, options->use_env);
+	if (!result)
 		result = open_session(state, options, freshness, daemon);
 	if (!result && state->installed)
 		return 0; /* by another thread, while the GIL was released */
@@ -499,12 +511,15 @@ static int install_unheard(lw_state *state, const struct options *options)
 	lw_told_unplace(state); /* of a listener that came meanwhile: other threads run while this one waits for the session */
 	state->installed = true;
 	result = replace_functions(state);
+	if (!result && lw_lazy_is_on(&state->lazy) && lw_lazy_hooks_begin)
+		result = lw_lazy_hooks_begin(state);
 	return result ? result : lw_report_if_asked(state, variable(options, "LADEWERK_REPORT"));
 }
 
 static void uninstall_unheard(lw_state *state)
 {
 	state->installed = state->fast = false;
+	lw_lazy_end(state);
 	PyObject *meta_path = state->sys_dict ? PyDict_GetItemString(state->sys_dict, "meta_path") : NULL;
 	Py_ssize_t at = meta_path && PyList_CheckExact(meta_path) && state->finder ? PySequence_Index(meta_path, state->finder) : -1;
 	PyErr_Clear();
@@ -606,7 +621,7 @@ int lw_find_parts(lw_state *state)
 
 static int prepare(lw_state *state, const struct options *options, struct lw_store_config *config, PyObject **about)
 {
-	return lw_find_parts(state) < 0 || store_config(state, options, config, about) < 0 ? -1 : 0;
+	return lw_find_parts(state) < 0 || (!state->installed && lw_lazy_begin(state, options->use_env) < 0) || store_config(state, options, config, about) < 0 ? -1 : 0;
 }
 
 int lw_store_settings(lw_state *state, const char *cache, struct lw_suffixes *suffixes, struct lw_store_config *config, PyObject **about)

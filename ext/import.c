@@ -18,6 +18,7 @@
  *
  * No lock of ours is held while a finder, a loader or a module body runs.
  */
+#include "lazy.h"
 #include "observe.h"
 
 /* How many of our imports are under way on this thread: the outermost one's return is when imports fall quiet. */
@@ -87,8 +88,7 @@ int lw_modules_del(lw_state *state, PyObject *modules, PyObject *name)
 	return is_plain(state, modules) ? PyDict_DelItem(modules, name) : PyObject_DelItem(modules, name);
 }
 
-/* spec._initializing of MODULE is true: 1, 0, -1. */
-static int is_initializing(lw_state *state, PyObject *module)
+int lw_is_initializing(lw_state *state, PyObject *module)
 {
 	PyObject *spec, *flag;
 	int found = lw_attr_get(module, LW_STR(state, __spec__), &spec);
@@ -434,8 +434,11 @@ static int prepare_parent(lw_state *state, struct request *request, PyObject **m
 		request->parent_spec = PyObject_GetAttr(parent_module, LW_STR(state, __spec__));
 		result = request->parent_spec ? wait_for_parent(state, request) : -1;
 	}
+	bool waits = result >= 0 && PyModule_Check(parent_module) && lw_lazy_any(state, PyModule_GetDict(parent_module));
+	if (waits)
+		result = lw_lazy_before_child(state->home, PyModule_GetDict(parent_module), request->child);
 	Py_DECREF(parent_module);
-	if (result < 0 || !state->flavour.waits_for_parent)
+	if (result < 0 || !(waits || state->flavour.waits_for_parent))
 		return result < 0 ? -1 : 0;
 	return already_there(state, request, module);
 }
@@ -464,6 +467,13 @@ static int track(lw_state *state, const struct request *request, bool enter)
 	return result;
 }
 
+/* CHILD is to be bound in its PARENT; no: the name waits there for what stock would have bound over it by now. 1, 0, -1. */
+static int child_is_bound(lw_state *state, PyObject *parent, PyObject *child, PyObject *module)
+{
+	bool waits = PyModule_Check(parent) && lw_lazy_any(state, PyModule_GetDict(parent));
+	return waits ? lw_lazy_binds_child(state->home, PyModule_GetDict(parent), child, module) : 1;
+}
+
 static int bind_in_parent(lw_state *state, const struct request *request, PyObject *module)
 {
 	PyObject *modules = lw_modules(state); /* the body may have put another one there */
@@ -471,7 +481,9 @@ static int bind_in_parent(lw_state *state, const struct request *request, PyObje
 	Py_XDECREF(modules);
 	if (!parent_module)
 		return -1;
-	int result = PyObject_SetAttr(parent_module, request->child, module);
+	int result = child_is_bound(state, parent_module, request->child, module);
+	if (result > 0)
+		result = PyObject_SetAttr(parent_module, request->child, module);
 	Py_DECREF(parent_module);
 	if (result < 0 && PyErr_ExceptionMatches(PyExc_AttributeError)) {
 		PyErr_Clear();
@@ -807,7 +819,7 @@ PyObject *lw_find_and_load(lw_state *state, PyObject *const *args, Py_ssize_t na
 		return NULL;
 	int there = modules ? lw_dict_get(modules, name, &module) : 0;
 	if (there > 0) {
-		int busy = module == Py_None ? 1 : is_initializing(state, module);
+		int busy = module == Py_None ? 1 : lw_is_initializing(state, module);
 		if (busy == 0 && state->flavour.looks_again)
 			busy = was_replaced(modules, name, module);
 		Py_DECREF(modules);

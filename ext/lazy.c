@@ -1,5 +1,293 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * lazy: names that wait: registered by statements, resolved by loads.
+ * lazy: names that wait: where they are kept, and what switches all of it on.
  */
-#include "lazy.h"
+#include "lazy_scope.h"
+
+
+/* --- modules --- */
+
+static lw_scope *create_scope(lw_state *state, PyObject *module, PyObject *name, PyObject *file)
+{
+	PyTypeObject *type = (PyTypeObject *)state->lazy.pending_type;
+	PyObject *dict = PyModule_GetDict(module), *spec = PyDict_GetItemWithError(dict, LW_STR(state, __spec__));
+	lw_scope *scope = spec ? (lw_scope *)type->tp_alloc(type, 0) : NULL;
+	if (!scope)
+		return NULL;
+	scope->dict = dict;
+	scope->name = Py_NewRef(name);
+	scope->file = Py_NewRef(file);
+	scope->module = PyWeakref_NewRef(module, NULL);
+	scope->spec = scope->module ? PyWeakref_NewRef(spec, NULL) : NULL;
+	scope->waiting = scope->spec ? PyDict_New() : NULL;
+	if (!scope->waiting)
+		Py_CLEAR(scope);
+	return scope;
+}
+
+static void put_constant(PyObject *code, Py_ssize_t slot, PyObject *constant)
+{
+	PyObject *constants = ((PyCodeObject *)code)->co_consts, *before = PyTuple_GET_ITEM(constants, slot);
+	PyTuple_SET_ITEM(constants, slot, Py_NewRef(constant));
+	Py_DECREF(before);
+}
+
+static bool is_slot(PyObject *code, Py_ssize_t slot)
+{
+	return slot >= 0 && slot < PyTuple_GET_SIZE(((PyCodeObject *)code)->co_consts);
+}
+
+/* The loads of CODE and of what is within it, as TREE describes them. 0 or -1. */
+static int arm_loads(PyObject *code, PyObject *tree, lw_scope *scope)
+{
+	Py_ssize_t slot, at;
+	PyObject *within, *below;
+	if (!PyArg_ParseTuple(tree, "nO!", &slot, &PyTuple_Type, &within))
+		return -1;
+	if (is_slot(code, slot))
+		put_constant(code, slot, (PyObject *)scope);
+	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(within); i++) {
+		if (!PyArg_ParseTuple(PyTuple_GET_ITEM(within, i), "nO!", &at, &PyTuple_Type, &below))
+			return -1;
+		PyObject *inner = is_slot(code, at) ? PyTuple_GET_ITEM(((PyCodeObject *)code)->co_consts, at) : NULL;
+		if (inner && PyCode_Check(inner) && arm_loads(inner, below, scope) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int arm_statements(lw_state *state, PyObject *code, PyObject *statements, lw_scope *scope)
+{
+	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(statements); i++) {
+		PyObject *description = PyTuple_GET_ITEM(statements, i);
+		Py_ssize_t slot = PyLong_AsSsize_t(PyTuple_GET_ITEM(description, 0));
+		PyObject *statement = is_slot(code, slot) ? lw_statement_create(state, scope, description) : NULL;
+		if (!statement)
+			return PyErr_Occurred() ? -1 : 0;
+		put_constant(code, slot, statement);
+		Py_DECREF(statement);
+	}
+	return 0;
+}
+
+/* The description in CODE, borrowed, or NULL: it was not made ready. */
+static PyObject *description_of(PyObject *code)
+{
+	PyObject *constants = ((PyCodeObject *)code)->co_consts;
+	Py_ssize_t count = PyTuple_GET_SIZE(constants);
+	PyObject *last = count ? PyTuple_GET_ITEM(constants, count - 1) : NULL;
+	if (!last || !PyTuple_CheckExact(last) || PyTuple_GET_SIZE(last) != 4)
+		return NULL;
+	PyObject *kind = PyTuple_GET_ITEM(last, 0);
+	return PyUnicode_Check(kind) && !PyUnicode_CompareWithASCIIString(kind, "ladewerk.lazy")
+		&& PyLong_AsLong(PyTuple_GET_ITEM(last, 1)) == LW_LAZY_FORMAT ? last : NULL;
+}
+
+bool lw_lazy_is_ready(PyObject *code)
+{
+	bool ready = description_of(code) != NULL;
+	PyErr_Clear();
+	return ready;
+}
+
+bool lw_lazy_is_traced(const lw_state *state)
+{
+	return state->home->lazy.traced || PyThreadState_Get()->c_tracefunc;
+}
+
+/* The policy's word on module NAME. False: it has none. */
+static bool ask_policy(lw_state *state, lw_scope *scope)
+{
+	const char *name = PyUnicode_AsUTF8(scope->name), *file = name ? PyUnicode_AsUTF8(scope->file) : NULL;
+	PyErr_Clear();
+	if (!file || !state->lazy.policy)
+		return false;
+	scope->what = lw_lazy_policy_importer(state->lazy.policy, name, file);
+	return !scope->what.never;
+}
+
+int lw_lazy_arm(lw_state *state, PyObject *code, PyObject *module, PyObject *name, PyObject *file)
+{
+	PyObject *description = lw_lazy_is_on(&state->lazy) && state->home == state && state->lazy.table ? description_of(code) : NULL;
+	if (!description || lw_lazy_is_traced(state))
+		return 0;
+	PyObject *statements = PyTuple_GET_ITEM(description, 2), *tree = PyTuple_GET_ITEM(description, 3);
+	lw_scope *scope = create_scope(state, module, name, file);
+	int result = scope ? 0 : PyErr_Occurred() ? -1 : 0;
+	if (scope && ask_policy(state, scope))
+		result = arm_loads(code, tree, scope) < 0 || arm_statements(state, code, statements, scope) < 0 ? -1 : 0;
+	Py_XDECREF(scope);
+	return result;
+}
+
+/* --- questions --- */
+
+int lw_lazy_waits(lw_state *state, PyObject *dict, PyObject *name)
+{
+	lw_scope *scope = lw_scope_of(state, dict);
+	return scope && lw_scope_targets(state, scope, dict, name) ? 1 : 0;
+}
+
+PyObject *lw_lazy_names_in(lw_state *state, PyObject *dict)
+{
+	lw_scope *scope = lw_scope_of(state, dict);
+	PyObject *all = scope ? PyDict_Keys(scope->waiting) : NULL, *names = PyList_New(0);
+	for (Py_ssize_t i = 0; names && all && i < PyList_GET_SIZE(all); i++)
+		if (lw_scope_targets(state, scope, dict, PyList_GET_ITEM(all, i)) && PyList_Append(names, PyList_GET_ITEM(all, i)) < 0)
+			Py_CLEAR(names);
+	Py_XDECREF(all);
+	return names;
+}
+
+/* --- life --- */
+
+static struct lw_lazy_table *create_table(lw_state *state)
+{
+	struct lw_lazy_table *table = PyMem_Calloc(1, sizeof(*table));
+	if (!table) {
+		PyErr_NoMemory();
+		return NULL;
+	}
+	table->found = PyDict_New();
+	table->census = PyList_New(0);
+	PyObject *import;
+	if (lw_dict_get(state->builtins, LW_STR(state, __import__), &import) > 0 && PyCFunction_CheckExact(import))
+		table->import = Py_NewRef(import);
+	Py_XDECREF(import);
+	if (table->found && table->census && !PyErr_Occurred())
+		return table;
+	Py_XDECREF(table->found);
+	Py_XDECREF(table->census);
+	Py_XDECREF(table->import);
+	PyMem_Free(table);
+	return NULL;
+}
+
+static int create_types(lw_state *state)
+{
+	if (!state->lazy.pending_type)
+		state->lazy.pending_type = PyType_FromModuleAndSpec(state->module, &lw_scope_spec, NULL);
+	if (state->lazy.pending_type && !state->lazy.statement_type)
+		state->lazy.statement_type = PyType_FromModuleAndSpec(state->module, &lw_statement_spec, NULL);
+	return state->lazy.statement_type ? 0 : -1;
+}
+
+bool lw_lazy_any(const lw_state *state, PyObject *dict)
+{
+	return lw_scope_of(state, dict) != NULL;
+}
+
+/* Why nothing waits here, whatever is asked for; NULL: it can. */
+static const char *unable(void)
+{
+#if !LW_LAZY_BUILT
+#if defined(Py_GIL_DISABLED)
+	return "this is a free-threaded build, whose threads have code of their own";
+#else
+	return "this version of Python has lazy imports of its own";
+#endif
+#else
+	return lw_lazy_verified() ? NULL : "the bytecode of this interpreter is not one that Ladewerk was verified with";
+#endif
+}
+
+/* Nothing waits: WHY. 0 or -1. */
+static int refuse(lw_state *state, const char *why)
+{
+	char *text = strdup(why);
+	if (!text) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	free(state->lazy.said);
+	state->lazy.mode = LW_LAZY_OFF;
+	state->lazy.reason = state->lazy.said = text;
+	return 0;
+}
+
+/* SETTINGS' policy is the state's from now on. */
+static int begin(lw_state *state, struct lw_lazy_settings *settings)
+{
+	if (!state->lazy.table)
+		state->lazy.table = create_table(state);
+	if (!state->lazy.table || create_types(state) < 0)
+		return -1;
+	lw_lazy_policy_destroy(state->lazy.policy);
+	state->lazy.policy = settings->policy;
+	settings->policy = NULL;
+	state->lazy.mode = settings->mode;
+	return 0;
+}
+
+int lw_lazy_begin(lw_state *state, bool use_env)
+{
+	struct lw_lazy_settings *settings = PyMem_Calloc(1, sizeof(*settings));
+	if (!settings) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	state->lazy.mode = LW_LAZY_OFF;
+	state->lazy.reason = NULL;
+	int result = lw_lazy_settings_find(state, use_env, settings);
+	const char *why = settings->mode == LW_LAZY_OFF ? settings->reason : unable();
+	if (result == 0 && why && *why)
+		result = refuse(state, why);
+	else if (result == 0 && settings->mode != LW_LAZY_OFF)
+		result = begin(state, settings);
+	lw_lazy_policy_destroy(settings->policy);
+	PyMem_Free(settings);
+	return result;
+}
+
+int lw_lazy_refuse(lw_state *state, const char *why)
+{
+	return lw_lazy_is_on(&state->lazy) ? refuse(state, why) : 0;
+}
+
+void lw_lazy_end(lw_state *state)
+{
+	state->lazy.mode = LW_LAZY_OFF;
+}
+
+void lw_lazy_clear(lw_state *state)
+{
+	struct lw_lazy_table *table = state->lazy.table;
+	if (lw_lazy_hooks_end)
+		lw_lazy_hooks_end(state);
+	state->lazy.mode = LW_LAZY_OFF;
+	state->lazy.table = NULL;
+	lw_lazy_policy_destroy(state->lazy.policy);
+	state->lazy.policy = NULL;
+	state->lazy.reason = NULL;
+	free(state->lazy.said);
+	state->lazy.said = NULL;
+	Py_CLEAR(state->lazy.pending_type);
+	Py_CLEAR(state->lazy.statement_type);
+	if (!table)
+		return;
+	lw_scope_clear(table);
+	Py_XDECREF(table->found);
+	Py_XDECREF(table->census);
+	Py_XDECREF(table->import);
+	PyMem_Free(table);
+}
+
+int lw_lazy_traverse(lw_state *state, visitproc visit, void *arg)
+{
+	Py_VISIT(state->lazy.pending_type);
+	Py_VISIT(state->lazy.statement_type);
+	if (state->lazy.table) {
+		Py_VISIT(state->lazy.table->found);
+		Py_VISIT(state->lazy.table->census);
+		Py_VISIT(state->lazy.table->import);
+	}
+	return 0;
+}
+
+PyObject *lw_lazy_stats(lw_state *state)
+{
+	static const char *const modes[] = { [LW_LAZY_OFF] = "off", [LW_LAZY_DEFAULT] = "default", [LW_LAZY_OWN] = "own", [LW_LAZY_ALL] = "all" };
+	const struct lw_lazy *lazy = &state->lazy;
+	return Py_BuildValue("{sssNsKsKsK}", "mode", modes[lazy->mode], "reason", lazy->reason ? PyUnicode_DecodeFSDefault(lazy->reason) : Py_NewRef(Py_None), "registered",
+		(unsigned long long)lazy->registered, "resolved", (unsigned long long)lazy->resolved, "eager", (unsigned long long)lazy->eager);
+}

@@ -170,9 +170,16 @@ PyObject *lw_lazy_describe(PyObject *module, PyObject *use_env);
 /* --- at run time: lazy.c --- */
 
 /** What the environment asks for (LADEWERK_LAZY and the rules): at install(). 0 or -1; what cannot be done is said by state->lazy.reason. */
-int lw_lazy_begin(lw_state *state);
+int lw_lazy_begin(lw_state *state, bool use_env);
+/** Once begun: nothing waits after all, WHY. 0 or -1. */
+int lw_lazy_refuse(lw_state *state, const char *why);
 /** uninstall(): names that wait go on to do so; nothing new waits. */
 void lw_lazy_end(lw_state *state);
+/** The state goes. */
+void lw_lazy_clear(lw_state *state);
+int lw_lazy_traverse(lw_state *state, visitproc visit, void *arg);
+/** For stats(): a dict, or NULL. */
+PyObject *lw_lazy_stats(lw_state *state);
 /** Transformed code is wanted: the key of the store says so. */
 static inline bool lw_lazy_is_on(const struct lw_lazy *lazy) { return lazy->mode != LW_LAZY_OFF; }
 
@@ -181,6 +188,10 @@ static inline bool lw_lazy_is_on(const struct lw_lazy *lazy) { return lazy->mode
  * imports eagerly. 0 or -1.
  */
 int lw_lazy_arm(lw_state *state, PyObject *code, PyObject *module, PyObject *name, PyObject *file);
+/** CODE was made ready by lw_lazy_transform(), and in the form of today. */
+bool lw_lazy_is_ready(PyObject *code);
+/** This thread is traced, or somebody has asked for tracing. */
+bool lw_lazy_is_traced(const lw_state *state);
 
 /** NAME waits in DICT, and is not in it: 1, 0, -1. */
 int lw_lazy_waits(lw_state *state, PyObject *dict, PyObject *name);
@@ -201,6 +212,8 @@ PyObject *lw_lazy_names_in(lw_state *state, PyObject *dict);
  * by now. 1: yes (a name that waits for this very module waits no longer). -1.
  */
 int lw_lazy_binds_child(lw_state *state, PyObject *dict, PyObject *child, PyObject *module);
+/** The same submodule is about to be loaded: what CHILD waits for, and stock would have imported by now, is imported first, so that the submodule is bound over it. 0 or -1. */
+int lw_lazy_before_child(lw_state *state, PyObject *dict, PyObject *child);
 /**
  * Method of _native: every name that was registered, in order: list of (importer, file, line, module, attribute or None, name, state, user's file or None, user's
  * line, ns), state one of "waits", "resolved", "overwritten", "failed". While lazy.recording.
@@ -215,5 +228,7 @@ PyObject *lw_lazy_census(PyObject *module, PyObject *unused);
  */
 int lw_lazy_hooks_begin(lw_state *state);
 void lw_lazy_hooks_end(lw_state *state);
+#pragma weak lw_lazy_hooks_begin
+#pragma weak lw_lazy_hooks_end
 
 #endif

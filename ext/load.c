@@ -4,6 +4,7 @@
  *
  * Everything a program can see of them is stock: types, attributes, their order, sys.modules while the body runs and after it failed.
  */
+#include "lazy.h"
 #include "observe.h"
 
 #include "hash.h"
@@ -174,6 +175,14 @@ static PyObject *unmarshal(lw_state *state, const struct lw_code *packed, PyObje
 	return code;
 }
 
+/* CODE, as it is stored, made ready for lazy imports where these are on: a new reference to it or to other code in its place. Steals CODE. */
+static PyObject *make_ready(lw_state *state, PyObject *code)
+{
+	if (lw_lazy_is_on(&state->home->lazy))
+		Py_SETREF(code, lw_lazy_transform(code));
+	return code;
+}
+
 static void learn(lw_state *state, const struct lw_hit *hit, PyObject *code, uint64_t content)
 {
 	PyObject *bytes = PyMarshal_WriteObjectToString(code, Py_MARSHAL_VERSION);
@@ -244,8 +253,13 @@ static PyObject *from_disk(lw_state *state, const struct code_request *request, 
 	Py_XDECREF(pyc);
 	if (result == LW_OK) {
 		PyObject *code = unmarshal(state, &packed, request->path);
+		bool makes = packed.learnable && lw_lazy_is_on(&state->home->lazy);
 		lw_session_release(state->session, &packed);
 		*how = LW_SERVED_PYC;
+		if (code && !lw_lazy_is_ready(code))
+			code = make_ready(state, code);
+		if (code && makes)
+			learn(state, request->hit, code, 0);
 		if (code || !is_unreadable())
 			return code;
 		PyErr_Clear(); /* stock says what is wrong with it */
@@ -257,8 +271,11 @@ static PyObject *from_disk(lw_state *state, const struct code_request *request, 
 	phase = lw_phase(LW_PHASE_COMPILE);
 	PyObject *code = compile_source(state, request->loader, request->name, request->path, request->cached, request->hit, &content);
 	lw_phase(phase);
-	if (code && PyCode_Check(code))
-		learn(state, request->hit, code, content);
+	if (code && PyCode_Check(code)) {
+		code = make_ready(state, code);
+		if (code)
+			learn(state, request->hit, code, content);
+	}
 	if (code || !PyErr_ExceptionMatches(PyExc_OSError))
 		return code;
 	PyErr_Clear(); /* a source that may not be read: stock may run the .pyc, or says so */
@@ -349,7 +366,9 @@ static int run_body(lw_state *state, struct code_request *request, PyObject *mod
 	lw_served(state, how);
 	lw_span_how(how == LW_SERVED_PACK ? LW_HOW_PACK : how == LW_SERVED_PYC ? LW_HOW_PYC : how == LW_SERVED_COMPILED ? LW_HOW_COMPILED : LW_HOW_STOCK_LOADER);
 	enum lw_phase phase = lw_phase(LW_PHASE_EXECUTE);
-	int result = execute(state, code, module);
+	int result = lw_lazy_is_on(&state->lazy) && PyCode_Check(code) ? lw_lazy_arm(state, code, module, request->name, request->path) : 0;
+	if (result == 0)
+		result = execute(state, code, module);
 	lw_phase(phase);
 	Py_DECREF(code);
 	return result;

@@ -172,11 +172,12 @@ static PyObject *stats(PyObject *module, PyObject *unused)
 		Py_XDECREF(watch);
 		goto done;
 	}
-	result = Py_BuildValue("{sOsOszsNsOsOsOsOsOsOsNsNsN}", "active", state->installed ? Py_True : Py_False, "fast_path", state->fast ? Py_True : Py_False,
+	PyObject *lazy = lw_lazy_stats(state);
+	result = !lazy ? NULL : Py_BuildValue("{sOsOszsNsOsOsOsOsOsOsNsNsNsN}", "active", state->installed ? Py_True : Py_False, "fast_path", state->fast ? Py_True : Py_False,
 		"freshness", freshness_name(state),
 		"cache", state->session && lw_session_path(state->session) ? PyUnicode_DecodeFSDefault(lw_session_path(state->session)) : Py_NewRef(Py_None),
 		"reason", state->reason ? state->reason : Py_None, "served", served, "aside", aside, "session", session, "collector", collector,
-		"unmarshal", unmarshal, "index", index, "watch", watch, "engines", engines);
+		"unmarshal", unmarshal, "index", index, "watch", watch, "engines", engines, "lazy", lazy);
 done:
 	Py_XDECREF(served);
 	Py_XDECREF(aside);
@@ -186,6 +187,9 @@ done:
 	return result;
 }
 
+PyDoc_STRVAR(lazy_census_doc, "lazy_census()\n--\n\n"
+	"Private: what was registered to be imported lazily while imports were recorded: a list of (importer, file, line, module, attribute or None, name, state,\n"
+	"user's file or None, user's line, ns), STATE one of waits, resolved, overwritten, failed.");
 PyDoc_STRVAR(flush_doc, "flush()\n--\n\nStore what has been learnt so far. Raises OSError when that fails.");
 
 static PyObject *flush(PyObject *module, PyObject *unused)
@@ -356,6 +360,7 @@ static PyMethodDef methods[] = {
 	{ "routed", lw_routed, METH_O, routed_doc },
 	{ "_lazy_settings", lw_lazy_describe, METH_O, lazy_settings_doc },
 	{ "_lazy_project", lw_lazy_read_project, METH_O, lazy_project_doc },
+	{ "lazy_census", lw_lazy_census, METH_NOARGS, lazy_census_doc },
 	{ "_lazy_ask", lw_lazy_ask, METH_VARARGS, lazy_ask_doc },
 	{ "_lazy_plan", lw_lazy_plan_of, METH_O, lazy_plan_doc },
 	{ "_lazy_transform", lw_lazy_transform_method, METH_O, lazy_transform_doc },
@@ -422,13 +427,15 @@ static int native_traverse(PyObject *module, visitproc visit, void *arg)
 #undef X
 	for (unsigned i = 0; i < LW_WATCHED; i++)
 		Py_VISIT(state->watched[i]);
-	return lw_bootstrap_traverse(state, visit, arg);
+	int stopped = lw_lazy_traverse(state, visit, arg);
+	return stopped ? stopped : lw_bootstrap_traverse(state, visit, arg);
 }
 
 static int native_clear(PyObject *module)
 {
 	lw_state *state = lw_state_of(module);
 	state->installed = false;
+	lw_lazy_clear(state);
 	lw_watch_end(state);
 	atomic_store_explicit(&state->told_events, 0, memory_order_relaxed);
 	lw_record_clear(state);

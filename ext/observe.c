@@ -323,6 +323,7 @@ static int begin_record(lw_state *state)
 		recorder->callback = PyCFunction_New(&on_collection_def, NULL);
 		result = recorder->callback ? PyList_Append(callbacks, recorder->callback) : -1;
 		state->recorder = recorder;
+		state->lazy.recording = true;
 	}
 	Py_XDECREF(callbacks);
 	if (result < 0)
@@ -344,6 +345,7 @@ static void end_record(lw_state *state)
 void lw_record_clear(lw_state *state)
 {
 	struct lw_recorder *recorder = state->recorder;
+	state->lazy.recording = false;
 	if (!recorder)
 		return; /* nor need there be a module */
 	Py_BEGIN_CRITICAL_SECTION(state->module);

@@ -107,7 +107,8 @@ typedef struct lw_lazy_policy lw_lazy_policy;
 struct lw_lazy {
 	enum lw_lazy_mode mode;		/* (once) OFF: nothing of this happens, */
 	const char *reason;		/* (once) and why, if it was asked for */
-	lw_lazy_policy *policy;		/* (once) of the process */
+	char *said;			/* the text of it, owned */
+	lw_lazy_policy *policy;		/* (once) */
 	PyObject *pending_type, *statement_type;
 	struct lw_lazy_table *table;	/* the dictionaries in which names wait, by their addresses; see lazy.c */
 	bool traced;			/* somebody traces or debugs: what is imported from now on is eager */
@@ -425,6 +426,8 @@ PyObject *lw_finder_create(lw_state *state);
 int lw_import_lock(lw_state *state);
 /** Gives it back. A pending exception survives. */
 void lw_import_unlock(lw_state *state);
+/** spec._initializing of MODULE is true: 1, 0, -1. */
+int lw_is_initializing(lw_state *state, PyObject *module);
 /** sys.modules, whatever it is by now. A new reference or NULL with an exception. */
 PyObject *lw_modules(lw_state *state);
 /** MODULES[name], and its changes, with KeyError: of a dict that routes (see routed below), what it stores itself. As the mapping protocol. */

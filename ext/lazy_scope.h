@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * lazy_scope: the names that wait in one dictionary, that of a module.
+ *
+ * A scope is made when a module is armed, and is the object in the place of <pending> in its code. Who keeps it: that code; and, while names wait, the table of the
+ * interpreter, by the address of the dictionary, until the module is gone and nobody else has the scope. It keeps neither the module nor the dictionary: code is not
+ * traversed by the garbage collector, so that what refers back to them from there would keep them for ever. So the address alone does not say that it is still
+ * the dictionary it was: the module is asked, if it lives, else the __spec__ that the dictionary had (lw_scope_is_of()).
+ *
+ * No object here takes part in garbage collection: they refer to strings, tuples of these, and weak references.
+ *
+ * Threads: the GIL. Whoever calls something that runs code of others looks again afterwards.
+ */
+#ifndef LW_EXT_LAZY_SCOPE_H
+#define LW_EXT_LAZY_SCOPE_H
+
+#include "lazy.h"
+
+/* A target: what a name waits for. A tuple, and what is at these places in it. */
+enum {
+	LW_TARGET_MODULE,	/* its absolute name */
+	LW_TARGET_ATTRIBUTE,	/* of it, str; None: the module itself, */
+	LW_TARGET_AS,		/* True: itself indeed (`import a.b as c`); False: the first part of its name (`import a.b`) */
+	LW_TARGET_LINE,		/* of the statement */
+	LW_TARGET_RECORD,	/* its place in the census, or -1 */
+	LW_TARGET_SIZE
+};
+
+/* A name that is being resolved, and by whom. A name whose resolution asks for it again is not waited for. */
+struct lw_busy {
+	PyObject *name;		/* strong */
+	unsigned long thread;
+	struct lw_busy *next;
+};
+
+typedef struct {
+	PyObject_HEAD
+	PyObject *dict;		/* of the module: an address */
+	PyObject *module, *spec;	/* weak references */
+	PyObject *name, *file;	/* of the module */
+	PyObject *waiting;	/* dict, in the order of registration: name -> tuple of targets, all of which are to be imported; the last is what is bound */
+	PyObject *children;	/* dict: name -> address of a submodule that was bound under it while it was being resolved; or NULL */
+	struct lw_busy *busy;
+	struct lw_lazy_importer what;	/* the policy's word on the module */
+} lw_scope;
+
+/* What waits in an interpreter. */
+struct lw_lazy_table {
+	lw_scope **slot;	/* strong: the scopes in which names wait, by the addresses of their dictionaries */
+	size_t room, used;	/* slots: a power of two, or none yet */
+	PyObject *found;	/* dict: absolute name of a module that is there, though not loaded -> list of paths for its submodules, or None */
+	PyObject *import;	/* builtins.__import__, the stock one; NULL: it was not there any more */
+	PyObject *census;	/* list of lists, see lw_lazy_census() */
+};
+
+extern PyType_Spec lw_scope_spec, lw_statement_spec;
+
+/** The state behind an instance of ours; NULL (no exception): the extension has been torn down. */
+lw_state *lw_scope_state(PyObject *self);
+/** DICT is, still, the dictionary that the scope is of. STATE may be NULL. */
+bool lw_scope_is_of(const lw_state *state, const lw_scope *scope, PyObject *dict);
+/** That of its module, borrowed; NULL: the module has gone. */
+PyObject *lw_scope_dict(const lw_scope *scope);
+/** Its module is still there. */
+bool lw_scope_lives(const lw_scope *scope);
+/** The scope of DICT in which names wait, or NULL: borrowed. No exception, a pending one stays. */
+lw_scope *lw_scope_of(const lw_state *state, PyObject *dict);
+/** Let go of all of them. */
+void lw_scope_clear(struct lw_lazy_table *table);
+/** NAME waits, and is not in DICT: its targets, borrowed; NULL: it does not. What was bound by others meanwhile waits no longer. No exception. */
+PyObject *lw_scope_targets(lw_state *state, lw_scope *scope, PyObject *dict, PyObject *name);
+/** From now on NAME waits for TARGETS. 0 or -1. */
+int lw_scope_register(lw_state *state, lw_scope *scope, PyObject *name, PyObject *targets);
+/** It does not wait any more; HOW: for the census, or NULL. */
+void lw_scope_forget(lw_state *state, lw_scope *scope, PyObject *name, const char *how);
+
+/** What both kinds of constants are to marshal (a buffer is written as bytes), and to pickle and its kin: b"", as they are stored. */
+int lw_scope_buffer(PyObject *self, Py_buffer *view, int flags);
+PyObject *lw_scope_reduce(PyObject *self, PyObject *unused);
+/** The statement, as a constant for the code of SCOPE's module: a new reference or NULL. DESCRIPTION as in lw_lazy_transform(). */
+PyObject *lw_statement_create(lw_state *state, lw_scope *scope, PyObject *description);
+
+/** A load of NAME has failed in a frame whose globals are DICT: 1: it is there now; 0: it does not wait; -1. */
+int lw_scope_load(lw_scope *scope, PyObject *dict, PyObject *name);
+/** Import all that NAME waits for, and bind it, whoever else is at it. What it is now: a new reference or NULL with an exception. */
+PyObject *lw_scope_resolve(lw_state *state, lw_scope *scope, PyObject *dict, PyObject *name);
+
+/* --- the census, while it is wanted: lazy_census.c --- */
+
+/** A new record: its place, or -1. No exception. */
+Py_ssize_t lw_census_registered(lw_state *state, const lw_scope *scope, long line, PyObject *module, PyObject *attribute, PyObject *name);
+/** What became of TARGET. BEGAN: time of lw_monotonic_ns() or 0. Keeps a pending exception. */
+void lw_census_ended(lw_state *state, PyObject *target, const char *how, int64_t began);
+
+#endif
