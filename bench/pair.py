@@ -69,7 +69,8 @@ def own_peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _empty(directory: Path) -> None:
+def empty(directory: Path) -> None:
+    """Makes it, or takes away what is in it."""
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(mode=0o700, parents=True)
 
@@ -84,7 +85,7 @@ def _why(status: int, err: str, timed_out: bool) -> str:
 def run(command: Command, timeout: float = 120.0) -> Sample:
     """Runs one command to its end. Standard output is handed back, standard error is quoted when it fails."""
     if command.fresh is not None:
-        _empty(command.fresh)
+        empty(command.fresh)
     with _output(command) as out, tempfile.TemporaryFile() as err:
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

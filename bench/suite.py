@@ -25,6 +25,7 @@ import contention.section
 import engines
 import environments
 import graph
+import lazy.section
 import machine
 import pythons
 import registry
@@ -40,6 +41,7 @@ import workloads
 from drawing import Drawer
 from environments import Environments, Unavailable
 from importing import figures, goals, measuring, tables
+from lazy.programs import TOOLS
 from rows import say
 from sections import EFFORTS, Effort, Interpreter, Place, Section, why_failed
 from tables import Row
@@ -102,6 +104,7 @@ SECTIONS: list[Section] = [
     engines.SECTION,
     graph.SECTION,
     registry.SECTION,
+    lazy.section.SECTION,
 ]
 
 
@@ -121,7 +124,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help=f"these sections, with the effort that has them: {', '.join(keys)}; may be given more than once. Parts: "
         + ", ".join(f"{section.key}/{part}" for section in SECTIONS for part in section.parts))
     parser.add_argument(
-        "--program", action="append", choices=[program.key for program in workloads.PROGRAMS], help="of the programs, this one; may be given more than once")
+        "--program", action="append", choices=sorted({*(program.key for program in workloads.PROGRAMS), *(tool.key for tool in TOOLS)}),
+        metavar="PROGRAM", help=f"of the programs, this one; may be given more than once: {', '.join(program.key for program in workloads.PROGRAMS)}; "
+        f"with --only lazy {', '.join(tool.key for tool in TOOLS)}")
     parser.add_argument(
         "--python", action="append", metavar="PYTHON",
         help="an interpreter; may be given more than once, the first is the main one (default: `python3`, then every other CPython from 3.11 on)")
@@ -141,6 +146,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options.only = list(options.parts)
     if options.runs is not None and options.runs < 1:
         parser.error("-n needs a positive number")
+    if not options.only and set(options.program or ()) - {program.key for program in workloads.PROGRAMS}:
+        parser.error("that program is one of the section lazy: --only lazy with it")
     if options.venv and options.python:
         parser.error("--venv has a Python of its own: no --python with it")
     for name, value in vars(options).items():

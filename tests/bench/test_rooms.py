@@ -268,7 +268,7 @@ def test_a_section_is_a_command(given: tuple[str, ...], wanted: str, tmp_path: P
     assert done.stdout.strip() == wanted
 
 
-@pytest.mark.parametrize("name", ["trace", "engines", "reload", "graph", "registry"])
+@pytest.mark.parametrize("name", ["trace", "engines", "reload", "lazy", "graph", "registry"])
 def test_help_of_a_section(name: str) -> None:
     """Of its own, which names its parts."""
     done = subprocess.run([Path(suite.HERE, f"{name}.sh"), "--help"], capture_output=True, text=True, check=True)

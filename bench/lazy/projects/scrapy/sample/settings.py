@@ -1,0 +1,2 @@
+BOT_NAME = "sample"
+SPIDER_MODULES = ["sample.spiders"]

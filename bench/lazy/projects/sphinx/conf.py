@@ -1,0 +1,2 @@
+project = "Sample"
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode"]

@@ -1,0 +1,1 @@
+select a, b from items where a>1
