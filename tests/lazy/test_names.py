@@ -474,7 +474,7 @@ def installed() -> Iterator[Path]:
         for path in sorted(root.rglob("*.py")):
             inner = path.relative_to(root).as_posix()
             own = "site-packages" in inner or "dist-packages" in inner or "/bad" in inner
-            if not own and is_mine(inner) and (LONG or len(inner) % (3 if root == standard else 16) == 0):
+            if not own and is_mine(inner) and (LONG or len(inner) % (4 if root == standard else 32) == 0):
                 yield path
 
 
