@@ -6,6 +6,7 @@
  *   lazy_emit.c    the code of a module with what these need: nothing in it is moved, all is appended; lazy_tables.c: its tables
  *   lazy.c         names that wait: registered by statements, resolved by loads; threads; errors
  *   lazy_hooks.c   readers from outside: attributes of modules, dir(), globals(), eval(), frames; tracing
+ *   lazy_asker.c   what they want of the dictionary of a module: the instructions that follow, or functions of the standard library that are known
  *   lazy_policy.c  whether an import may wait: modes, rules
  *   lazy_project.c   what a project's pyproject.toml says of it
  *   lazy_settings.c  what is asked for, by whom
@@ -219,6 +220,18 @@ int lw_lazy_before_child(lw_state *state, PyObject *dict, PyObject *child);
  * line, ns), state one of "waits", "resolved", "overwritten", "failed". While lazy.recording.
  */
 PyObject *lw_lazy_census(PyObject *module, PyObject *unused);
+
+/* --- lazy_asker.c --- */
+
+/** How the dictionary of a module gets to Python code. */
+enum lw_door { LW_DOOR_DICT, LW_DOOR_FUNCTION, LW_DOOR_FRAME, LW_DOOR_LOCALS, LW_DOOR_CALL };	/* m.__dict__, f.__globals__, frame.f_globals, frame.f_locals, globals() and locals() */
+/** What the running code wants of it. */
+struct lw_asked {
+	enum { LW_ASKED_ALL, LW_ASKED_STAR, LW_ASKED_NOTHING, LW_ASKED_NAME, LW_ASKED_TEXT } what;	/* STAR: all, and what cannot be had is an error */
+	PyObject *of;	/* strong; NAME: the name; TEXT: the names are in this str; else NULL or anything */
+};
+/** Asked from within what is called by the running code. Raises nothing. */
+struct lw_asked lw_lazy_asked(enum lw_door door);
 
 /* --- lazy_hooks.c --- */
 
