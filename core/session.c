@@ -598,6 +598,7 @@ static int hand_out(lw_session *session, const struct lw_snapshot *snapshot, con
 		return LW_ABSENT;
 	lw_registry_hold_on(session->registry, snapshot); /* the caller may let go on another thread */
 	code->snapshot = snapshot;
+	code->artifact = lw_index_is_relative(index);
 	session->stats.code_pack++;
 	note_windows(session, code);
 	return LW_OK;

@@ -112,6 +112,7 @@ struct lw_code {
 	const struct lw_snapshot *snapshot;	/* where DATA lies, or ... */
 	void *owned;				/* ... the buffer it lies in */
 	bool learnable;				/* from a .pyc, and what the caller makes of it may be learnt */
+	bool artifact;				/* from an artifact, which is made elsewhere, as it is */
 };
 
 /** Inside. The code of source file HIT from an index whose stamp agrees. LW_OK or LW_ABSENT. */

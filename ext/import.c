@@ -564,7 +564,8 @@ static PyObject *finders(lw_state *state, const struct request *request, enum lw
 static PyObject *stock_unlocked(lw_state *state, const struct request *request, enum lw_aside why)
 {
 	lw_stepped_aside(state, why);
-	return call_bootstrap(state, LW_STR(state, _find_and_load_unlocked), request->name, request->import);
+	PyObject *module = call_bootstrap(state, LW_STR(state, _find_and_load_unlocked), request->name, request->import);
+	return lw_lazy_after_stock(state->home, request->name, module);
 }
 
 /* importlib._bootstrap._find_and_load_unlocked(). */
@@ -705,7 +706,7 @@ static int acquire(lw_state *state, PyObject *lock, PyObject *modules, PyObject 
 static PyObject *stock(lw_state *state, PyObject *name, PyObject *import)
 {
 	PyObject *args[] = { name, import };
-	return PyObject_Vectorcall(state->original, args, 2, NULL);
+	return lw_lazy_after_stock(state->home, name, PyObject_Vectorcall(state->original, args, 2, NULL));
 }
 
 /*

@@ -90,6 +90,25 @@ bool lw_lazy_is_ready(PyObject *code)
 	return ready;
 }
 
+/* Somebody among NAMES (of modules, as IMPORT_NAME has them, and of other things, which does no harm) is one whose importers are wholly eager. */
+static bool taints(const lw_lazy_policy *policy, PyObject *names)
+{
+	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); i++) {
+		const char *name = PyUnicode_AsUTF8(PyTuple_GET_ITEM(names, i));
+		if (name && lw_lazy_policy_taints(policy, name, NULL))
+			return true;
+	}
+	return false;
+}
+
+bool lw_lazy_is_tainted(const lw_state *state, PyObject *code)
+{
+	const lw_lazy_policy *policy = state->lazy.policy;
+	bool tainted = policy && taints(policy, ((PyCodeObject *)code)->co_names);
+	PyErr_Clear();
+	return tainted;
+}
+
 bool lw_lazy_is_traced(const lw_state *state)
 {
 	return state->home->lazy.traced || PyThreadState_Get()->c_tracefunc;

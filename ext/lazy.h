@@ -191,6 +191,8 @@ static inline bool lw_lazy_is_on(const struct lw_lazy *lazy) { return lazy->mode
 int lw_lazy_arm(lw_state *state, PyObject *code, PyObject *module, PyObject *name, PyObject *file);
 /** CODE was made ready by lw_lazy_transform(), and in the form of today. */
 bool lw_lazy_is_ready(PyObject *code);
+/** CODE, that of module NAME, imports something whose importers are wholly eager, down to their bytecode. */
+bool lw_lazy_is_tainted(const lw_state *state, PyObject *code);
 /** This thread is traced, or somebody has asked for tracing. */
 bool lw_lazy_is_traced(const lw_state *state);
 
@@ -215,6 +217,8 @@ PyObject *lw_lazy_names_in(lw_state *state, PyObject *dict);
 int lw_lazy_binds_child(lw_state *state, PyObject *dict, PyObject *child, PyObject *module);
 /** The same submodule is about to be loaded: what CHILD waits for, and stock would have imported by now, is imported first, so that the submodule is bound over it. 0 or -1. */
 int lw_lazy_before_child(lw_state *state, PyObject *dict, PyObject *child);
+/** importlib itself has imported NAME, MODULE (stolen; NULL: it failed), and bound it in its parent, whatever waits there: put right. MODULE, or NULL with an exception. */
+PyObject *lw_lazy_after_stock(lw_state *state, PyObject *name, PyObject *module);
 /**
  * Method of _native: every name that was registered, in order: list of (importer, file, line, module, attribute or None, name, state, user's file or None, user's
  * line, ns), state one of "waits", "resolved", "overwritten", "failed". While lazy.recording.

@@ -425,3 +425,29 @@ int lw_lazy_binds_child(lw_state *state, PyObject *dict, PyObject *child, PyObje
 	Py_DECREF(full);
 	return result;
 }
+
+/* MODULE was bound as CHILD in DICT: not if that waits for what stock would have bound over it by now. */
+static int put_right(lw_state *state, PyObject *dict, PyObject *child, PyObject *module)
+{
+	PyObject *full, *rival = rival_of(state, dict, child, &full);
+	bool over = rival && !is_the_child(rival, full) && is_within(PyTuple_GET_ITEM(rival, LW_TARGET_MODULE), full);
+	Py_XDECREF(full);
+	if (!over || PyDict_GetItemWithError(dict, child) != module || is_resolving(lw_scope_of(state, dict), child, false))
+		return PyErr_Occurred() ? -1 : 0;
+	return PyDict_DelItem(dict, child);
+}
+
+PyObject *lw_lazy_after_stock(lw_state *state, PyObject *name, PyObject *module)
+{
+	Py_ssize_t len = PyUnicode_GET_LENGTH(name), dot = module && state->lazy.table && state->lazy.table->used ? PyUnicode_FindChar(name, '.', 0, len, -1) : -1;
+	if (dot <= 0)
+		return module;
+	PyObject *above = PyUnicode_Substring(name, 0, dot), *child = PyUnicode_Substring(name, dot + 1, len);
+	PyObject *parent = above && child ? PyImport_GetModule(above) : NULL;
+	if (PyErr_Occurred() || (parent && PyModule_Check(parent) && put_right(state, PyModule_GetDict(parent), child, module) < 0))
+		Py_CLEAR(module);
+	Py_XDECREF(parent);
+	Py_XDECREF(above);
+	Py_XDECREF(child);
+	return module;
+}

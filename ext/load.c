@@ -178,9 +178,9 @@ static PyObject *unmarshal(lw_state *state, const struct lw_code *packed, PyObje
 /* CODE, as it is stored, made ready for lazy imports where these are on: a new reference to it or to other code in its place. Steals CODE. */
 static PyObject *make_ready(lw_state *state, PyObject *code)
 {
-	if (lw_lazy_is_on(&state->home->lazy))
-		Py_SETREF(code, lw_lazy_transform(code));
-	return code;
+	PyObject *ready = lw_lazy_is_on(&state->home->lazy) && !lw_lazy_is_ready(code) ? lw_lazy_transform(code) : Py_NewRef(code);
+	Py_DECREF(code);
+	return ready;
 }
 
 static void learn(lw_state *state, const struct lw_hit *hit, PyObject *code, uint64_t content)
@@ -231,6 +231,16 @@ static PyObject *compile_source(lw_state *state, PyObject *loader, PyObject *nam
 	return code;
 }
 
+/* CODE is in the store as somebody else has left it: made ready, and the store has that from now on. Steals CODE. */
+static PyObject *replace_stored(lw_state *state, const struct lw_hit *hit, PyObject *code)
+{
+	PyObject *ready = lw_lazy_transform(code);
+	if (ready && ready != code)
+		learn(state, hit, ready, 0);
+	Py_DECREF(code);
+	return ready;
+}
+
 struct code_request {
 	PyObject *name, *path, *loader, *cached;
 	struct lw_hit *hit;	/* freed before the body runs: imports nest deep */
@@ -256,7 +266,7 @@ static PyObject *from_disk(lw_state *state, const struct code_request *request, 
 		bool makes = packed.learnable && lw_lazy_is_on(&state->home->lazy);
 		lw_session_release(state->session, &packed);
 		*how = LW_SERVED_PYC;
-		if (code && !lw_lazy_is_ready(code))
+		if (code)
 			code = make_ready(state, code);
 		if (code && makes)
 			learn(state, request->hit, code, 0);
@@ -294,8 +304,11 @@ static PyObject *get_code(lw_state *state, const struct code_request *request, e
 	lw_session_leave(state->session);
 	if (result == LW_OK) {
 		PyObject *code = unmarshal(state, &packed, request->path);
+		bool makes = lw_lazy_is_on(&state->home->lazy) && !packed.artifact;
 		lw_session_release(state->session, &packed);
 		*how = LW_SERVED_PACK;
+		if (code && makes && !lw_lazy_is_ready(code))
+			code = replace_stored(state, request->hit, code);
 		if (code || !is_unreadable())
 			return code;
 		PyErr_Clear();
@@ -350,6 +363,16 @@ static int execute(lw_state *state, PyObject *code, PyObject *module)
 	return result ? 0 : -1;
 }
 
+/* CODE is about to be executed as the body of MODULE: so that its imports may wait, or other code in its place (steals it); NULL with an exception. */
+static PyObject *arm(lw_state *state, const struct code_request *request, PyObject *code, PyObject *module)
+{
+	if (lw_lazy_is_ready(code) && lw_lazy_is_tainted(state, code))
+		Py_SETREF(code, PyObject_CallMethodOneArg(request->loader, LW_STR(state, get_code), request->name));
+	else if (lw_lazy_arm(state, code, module, request->name, request->path) < 0)
+		Py_CLEAR(code);
+	return code;
+}
+
 static int run_body(lw_state *state, struct code_request *request, PyObject *module)
 {
 	enum lw_served how;
@@ -366,11 +389,10 @@ static int run_body(lw_state *state, struct code_request *request, PyObject *mod
 	lw_served(state, how);
 	lw_span_how(how == LW_SERVED_PACK ? LW_HOW_PACK : how == LW_SERVED_PYC ? LW_HOW_PYC : how == LW_SERVED_COMPILED ? LW_HOW_COMPILED : LW_HOW_STOCK_LOADER);
 	enum lw_phase phase = lw_phase(LW_PHASE_EXECUTE);
-	int result = lw_lazy_is_on(&state->lazy) && PyCode_Check(code) ? lw_lazy_arm(state, code, module, request->name, request->path) : 0;
-	if (result == 0)
-		result = execute(state, code, module);
+	code = lw_lazy_is_on(&state->lazy) && PyCode_Check(code) ? arm(state, request, code, module) : code;
+	int result = code ? execute(state, code, module) : -1;
 	lw_phase(phase);
-	Py_DECREF(code);
+	Py_XDECREF(code);
 	return result;
 }
 
@@ -492,7 +514,7 @@ PyObject *lw_source_code(PyObject *module, PyObject *args)
 	enum lw_served how;
 	if (!PyArg_ParseTuple(args, "UUUOO:source_code", &request.name, &entry, &request.path, &request.loader, &request.cached))
 		return NULL;
-	int known = state->installed && (PyObject *)Py_TYPE(request.loader) == state->source_loader ? lw_bootstrap_intact(state, &why) : 0;
+	int known = state->installed && !lw_lazy_is_on(&state->lazy) && (PyObject *)Py_TYPE(request.loader) == state->source_loader ? lw_bootstrap_intact(state, &why) : 0;
 	PyObject *prefix = known > 0 ? lw_pycache_prefix(state) : NULL, *code = NULL;
 	if (known < 0 || (known && !prefix))
 		return NULL;
