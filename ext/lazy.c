@@ -271,8 +271,7 @@ void lw_lazy_end(lw_state *state)
 void lw_lazy_clear(lw_state *state)
 {
 	struct lw_lazy_table *table = state->lazy.table;
-	if (lw_lazy_hooks_end)
-		lw_lazy_hooks_end(state);
+	lw_lazy_hooks_end(state);
 	state->lazy.mode = LW_LAZY_OFF;
 	state->lazy.table = NULL;
 	lw_lazy_policy_destroy(state->lazy.policy);

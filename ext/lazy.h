@@ -245,7 +245,5 @@ struct lw_asked lw_lazy_asked(enum lw_door door);
  */
 int lw_lazy_hooks_begin(lw_state *state);
 void lw_lazy_hooks_end(lw_state *state);
-#pragma weak lw_lazy_hooks_begin
-#pragma weak lw_lazy_hooks_end
 
 #endif
