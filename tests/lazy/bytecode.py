@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import dis
 import opcode
+import site
+import sysconfig
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from types import CodeType
 from typing import NamedTuple
+
+from harness import LONG
+from interpreters import is_mine
 
 _by_name = opcode._inline_cache_entries  # type: ignore[attr-defined]
 CACHES = {number: (_by_name.get(name, 0) if isinstance(_by_name, dict) else _by_name[number]) for name, number in opcode.opmap.items() if number < 256}
@@ -73,3 +80,24 @@ def within(code: CodeType) -> Iterator[CodeType]:
 def loaded(code: CodeType, step: Step) -> str | None:
     """The global name that it may load."""
     return code.co_names[step.arg >> LOADS[step.name]] if step.name in LOADS else None
+
+
+def installed() -> Iterator[Path]:
+    """Files of the standard library and of what is installed: this interpreter's share, and of that a part unless LADEWERK_LONG says all."""
+    standard = Path(sysconfig.get_path("stdlib"))
+    for root in [standard, *map(Path, site.getsitepackages())]:
+        for path in sorted(root.rglob("*.py")):
+            inner = path.relative_to(root).as_posix()
+            own = "site-packages" in inner or "dist-packages" in inner or "/bad" in inner
+            if not own and is_mine(inner) and (LONG or len(inner) % (4 if root == standard else 32) == 0):
+                yield path
+
+
+def compiled(path: Path) -> tuple[bytes, CodeType] | None:
+    source = path.read_bytes()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return source, compile(source, str(path), "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError):
+        return None

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import ast
 import random
-import site
 import symtable
 import sys
-import sysconfig
 import textwrap
-import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from types import CodeType
 from typing import NamedTuple
 
 import bytecode
 import pytest
-from harness import LONG
-from interpreters import is_mine
 
 from ladewerk import _native
 
@@ -467,31 +461,10 @@ def judge(plan: Plan) -> int:
     return judge_loads(plan)
 
 
-def installed() -> Iterator[Path]:
-    """Files of the standard library and of what is installed: this interpreter's share, and of that a part unless LADEWERK_LONG says all."""
-    standard = Path(sysconfig.get_path("stdlib"))
-    for root in [standard, *map(Path, site.getsitepackages())]:
-        for path in sorted(root.rglob("*.py")):
-            inner = path.relative_to(root).as_posix()
-            own = "site-packages" in inner or "dist-packages" in inner or "/bad" in inner
-            if not own and is_mine(inner) and (LONG or len(inner) % (4 if root == standard else 32) == 0):
-                yield path
-
-
-def compiled(path: Path) -> tuple[bytes, CodeType] | None:
-    source = path.read_bytes()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return source, compile(source, str(path), "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError):
-        return None
-
-
 def test_all_that_is_installed():
     modules = sites = statements = 0
-    for path in installed():
-        if found := compiled(path):
+    for path in bytecode.installed():
+        if found := bytecode.compiled(path):
             source, code = found
             plan = Plan(code)
             judge_source(plan, source, str(path))
