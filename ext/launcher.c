@@ -80,7 +80,7 @@ static bool beside(char *path, size_t size)
 }
 
 struct options {
-	const char *freshness, *report, *file, *index;	/* NULL: not given */
+	const char *freshness, *report, *file, *index, *lazy;	/* NULL: not given */
 	bool reload;	/* that is Python's: run --reload, and what goes with it */
 };
 
@@ -109,6 +109,16 @@ static bool is_report(const char *form)
 		if (strcmp(form, forms[i]) == 0)
 			return true;
 	fprintf(stderr, "ladewerk: run: --report takes text, importtime, json or chrome, not '%s'\n", form);
+	return false;
+}
+
+static bool is_lazy(const char *mode)
+{
+	static const char *const modes[] = { "default", "own", "all", "0" };
+	for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++)
+		if (strcmp(mode, modes[i]) == 0)
+			return true;
+	fprintf(stderr, "ladewerk: run: --lazy takes default, own, all or 0, not '%s'\n", mode);
 	return false;
 }
 
@@ -152,6 +162,10 @@ static int take_option(struct options *options, int argc, char **argv, int *at)
 		return options->report = "text", 1;
 	if (strcmp(argv[*at], "--importtime") == 0)
 		return options->report = "importtime", 1;
+	if (strncmp(argv[*at], "--lazy=", 7) == 0)
+		return is_lazy(options->lazy = argv[*at] + 7) ? 1 : -1;
+	if (strcmp(argv[*at], "--lazy") == 0)
+		return options->lazy = "1", 1;
 	return 0;
 }
 
@@ -220,6 +234,8 @@ static int switch_on(const struct options *options)
 	if (options->freshness && setenv("LADEWERK_FRESHNESS", options->freshness, 1))
 		return -1;
 	if (options->index && use_index(options->index))
+		return -1;
+	if (options->lazy && setenv("LADEWERK_LAZY", options->lazy, 1))
 		return -1;
 	if (!options->report && !options->file)
 		return 0;

@@ -103,9 +103,9 @@ static void mode_of_environment(lw_state *state, char *mode, size_t size, struct
 
 /* --- the project --- */
 
-static int distrust(struct lw_lazy_settings *settings, const char *path, const char *why)
+static int distrust(struct lw_lazy_settings *settings, const char *format, const char *path, const char *why)
 {
-	snprintf(settings->reason, sizeof(settings->reason), "%s, %s", path, why);
+	snprintf(settings->reason, sizeof(settings->reason), format, path, why);
 	return -1;
 }
 
@@ -117,12 +117,14 @@ static int read_project(const char *path, struct lw_lazy_project *project, struc
 	if (!text && (errno == ENOENT || errno == ENOTDIR || errno == EISDIR))
 		return 0;
 	if (!text)
-		return distrust(settings, path, strerror(errno));
+		return distrust(settings, "%s cannot be read (%s); make it readable, or start elsewhere", path, strerror(errno));
 	int result = 0;
 	if (memmem(text, size, "ladewerk", 8)) {
 		lw_lazy_project_parse(text, project);
-		result = strlen(text) != size ? distrust(settings, path, "there is a null character in it")
-			: *project->reason ? distrust(settings, path, project->reason) : project->there;
+		if (strlen(text) != size)
+			result = distrust(settings, "%s, line %s", path, "?: there is a null character in it");
+		else
+			result = *project->reason ? distrust(settings, "%s, %s", path, project->reason) : project->there;
 		if (result <= 0)
 			lw_lazy_project_clear(project);
 	}

@@ -13,17 +13,18 @@ import stat
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ladewerk import _enable, _native, _trace, _watch, _why
-from ladewerk.cli import FAILED, FRESHNESS, OK, REPORTS, Failure
+from ladewerk.cli import FAILED, FRESHNESS, LAZY, OK, REPORTS, Failure
 
 GOOD, NOTE, PROBLEM = "ok", "note", "problem"
 
 VARIABLES = {"LADEWERK", "LADEWERK_FRESHNESS", "LADEWERK_CACHE", "LADEWERK_READONLY", "LADEWERK_STAT_WINDOW", "LADEWERK_TRUST_UID", "LADEWERK_GC", "LADEWERK_WATCH",
-             "LADEWERK_UNMARSHAL", "LADEWERK_REPORT", "LADEWERK_INDEX"}
+             "LADEWERK_UNMARSHAL", "LADEWERK_REPORT", "LADEWERK_INDEX", "LADEWERK_LAZY", "LADEWERK_LAZY_RULES"}
 NETWORK = ("nfs", "cifs", "smb", "9p", "ceph", "fuse", "lustre", "afs", "gpfs", "beegfs")
 TIGHT = 64 << 20  # bytes free
 
@@ -114,6 +115,8 @@ def _wrong_value(name: str, value: str) -> str | None:
         return "is not stat, watch or frozen, so Ladewerk does not start; unset it, or use one of them"
     if name in ("LADEWERK_STAT_WINDOW", "LADEWERK_TRUST_UID") and not _is_number(value):
         return "is not a whole number and is ignored"
+    if name == "LADEWERK_LAZY" and value not in (*LAZY, "1"):
+        return "is not default, own, all or 0, so imports are eager; unset it, or use one of them"
     if name == "LADEWERK_CACHE" and not value.startswith("/"):
         return "is not an absolute path, so nothing is kept"
     if name == "LADEWERK_WATCH" and value != "0" and not value.startswith("/"):
@@ -216,6 +219,60 @@ def _index(trial: dict[str, Any] | None) -> Iterator[Finding]:
         yield Finding(GOOD, "index", f"{index['path']}: code of {index['files']} files below {roots}, {mode}")
     if index["reason"]:
         yield Finding(PROBLEM, "index", index["reason"])
+
+
+# --- lazy imports -------------------------------------------------------------------------------------------------------
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _mend_project(path: str, reason: str) -> str:
+    """What tomllib says of a pyproject.toml that was not understood: its words are better than ours, where it refuses the file."""
+    try:
+        with open(path, "rb") as file:
+            tomllib.load(file)
+    except (OSError, ValueError) as error:
+        return f"{path} cannot be read ({error}); mend it"
+    return f"{reason}; mend [tool.ladewerk.lazy] there, of which LAZY.md has an example"
+
+
+def _rules(settings: dict[str, str]) -> str:
+    """How many rules apply, and from where."""
+    found = [_count(settings["shipped"].count("\n"), "rule") + f" of {os.path.join(os.path.dirname(_native.__file__), 'lazy_rules.txt')}"]
+    if settings["project"]:
+        with open(settings["project"], encoding="utf-8") as file:
+            rules = _native._lazy_project(file.read())[2]
+        found.append(f"{rules.count(chr(10))} of {settings['project']}")
+    if extra := not sys.flags.ignore_environment and os.environ.get("LADEWERK_LAZY_RULES"):
+        found.append(f"{len([line for line in extra.splitlines() if line.partition('#')[0].strip()])} of LADEWERK_LAZY_RULES")
+    return ", ".join(found)
+
+
+_LAZY_MEANS = {
+    "default": "imports of other packages wait until they are used",
+    "own": "imports of the project, and of other packages everywhere, wait until they are used",
+    "all": "all imports wait until they are used",
+}
+
+
+def _lazy(trial: dict[str, Any] | None) -> Iterator[Finding]:
+    """Whether a start in this directory imports lazily, by whose word and which rules."""
+    try:
+        settings = _native._lazy_settings(not sys.flags.ignore_environment)
+    except RuntimeError:
+        return  # told already
+    if settings["reason"]:
+        path, _, line = settings["reason"].partition(", line ")
+        yield Finding(PROBLEM, "lazy", "imports are eager: " + (_mend_project(path, settings["reason"]) if line else settings["reason"]))
+    elif settings["mode"] == "0":
+        yield Finding(NOTE, "lazy", f"no, says {settings['by']}" if settings["by"] else "no: `ladewerk run --lazy`, or `ladewerk enable --lazy`, would import lazily")
+    elif why := (trial or {}).get("lazy", {}).get("reason"):
+        yield Finding(NOTE, "lazy", f"{settings['mode']}, says {settings['by']}; imports are eager all the same: {why}")
+    else:
+        yield Finding(GOOD, "lazy", f"{settings['mode']}, says {settings['by']}: {_LAZY_MEANS[settings['mode']]}")
+        yield Finding(GOOD, "lazy", _rules(settings))
 
 
 # --- a start ------------------------------------------------------------------------------------------------------------
@@ -414,7 +471,7 @@ def _kernel() -> Iterator[Finding]:
 
 def examine() -> list[Finding]:
     trial, verdict = _trial()
-    return [*_interpreter(), *_probes(), *_tracing(), *_start_up(), *_environment(), *verdict, *_freshness(trial), *_watchers(trial), *_daemon(), *_reloads(), *_index(trial), *_cache(trial), *_finders(), *_kernel()]
+    return [*_interpreter(), *_probes(), *_tracing(), *_start_up(), *_environment(), *verdict, *_freshness(trial), *_watchers(trial), *_daemon(), *_reloads(), *_index(trial), *_lazy(trial), *_cache(trial), *_finders(), *_kernel()]
 
 
 def _reset() -> str:

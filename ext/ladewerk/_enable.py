@@ -9,7 +9,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 
-from ladewerk.cli import OK, Failure
+from ladewerk.cli import LAZY_MODES, OK, Failure
 
 PTH = "ladewerk_enabled.pth"
 
@@ -18,6 +18,7 @@ PTH = "ladewerk_enabled.pth"
 # A .start file, which is to replace .pth files that execute something from Python 3.18 on, would load pkgutil and re at every start: twice
 # the time of an empty program on 3.15, where the one line of ladewerk.pth is neither refused nor warned about.
 _LINE = "# This environment starts with Ladewerk (ladewerk_start.py looks for this file). `ladewerk disable` removes it.\n"
+_LAZY = "# lazy="  # and a mode: lazy_settings.c looks for that line
 
 
 def site_directories() -> list[str]:
@@ -51,9 +52,13 @@ def _content(path: str) -> str | None:
         return None
 
 
+def _text(lazy: str | None) -> str:
+    return _LINE + (f"{_LAZY}{lazy}\n" if lazy else "")
+
+
 def is_current(directory: str) -> bool:
     """Whether what is in DIRECTORY is what enable() would write."""
-    return _content(os.path.join(directory, PTH)) == _LINE
+    return _content(os.path.join(directory, PTH)) in [_text(lazy) for lazy in (None, "1", *LAZY_MODES)]
 
 
 def _write(path: str, text: str) -> None:
@@ -76,17 +81,20 @@ def _cannot(doing: str, path: str, error: OSError) -> Failure:
     return Failure(f"cannot {doing} {path} ({error.strerror}); {remedy}")
 
 
-def enable() -> int:
+def enable(lazy: str | None = None) -> int:
+    """LAZY: the mode of lazy imports, "1" to leave it to the project; None: none."""
     path = os.path.join(_target(), PTH)
-    if _content(path) == _LINE:
+    if _content(path) == _text(lazy):
         print(f"enabled already ({path})")
         return OK
     try:
-        _write(path, _LINE)
+        _write(path, _text(lazy))
     except OSError as error:
         raise _cannot("write", path, error) from None
-    print(f"enabled: every start of {sys.executable} is accelerated from now on ({path})")
+    print(f"enabled: every start of {sys.executable} is accelerated from now on{', and imports lazily' if lazy else ''} ({path})")
     print("LADEWERK=0 in the environment of a program switches it off; `ladewerk disable` undoes this.")
+    if lazy:
+        print("LADEWERK_LAZY=0 keeps a program's imports eager; `ladewerk lazy-check COMMAND` finds out whether one needs that.")
     return OK
 
 

@@ -23,6 +23,7 @@ REPORTS = ("text", "importtime", "json", "chrome")
 GRAPHS = ("text", "json", "dot")
 RELOADS = ("restart", "live")
 LAZY_MODES = ("default", "own", "all")
+LAZY = (*LAZY_MODES, "0")
 LAZY_KINDS = ("status", "stdout", "stderr", "processes", "codecs", "atexit", "warnings", "abc", "singledispatch", "tables", "mimetypes", "logging", "signals", "hooks",
               "environment", "settings", "modules", "patches")
 
@@ -86,6 +87,11 @@ def _take_options(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
             del rest[0]
         elif rest[0].startswith("--reload="):
             options["reload"] = _one_of(RELOADS, "--reload", rest.pop(0).partition("=")[2])
+        elif rest[0] == "--lazy":
+            options["lazy"] = "1"
+            del rest[0]
+        elif rest[0].startswith("--lazy="):
+            options["lazy"] = _one_of(LAZY, "--lazy", rest.pop(0).partition("=")[2])
         elif rest[0] == "--quiet":
             options["quiet"] = rest.pop(0)
         else:
@@ -98,6 +104,8 @@ def _misuse_of_run(options: dict[str, str], rest: list[str]) -> str | None:
         return "--reload-root and --quiet are for --reload"
     if "reload" in options and options.keys() & {"report", "file"}:
         return "--report is for one start of a program, --reload makes many"
+    if "reload" in options and options.get("lazy", "0") != "0":
+        return "--lazy is not for --reload, which has to know what the program depends on"
     if not rest:
         return "nothing to run: give a script, -m MODULE or -c CODE"
     return None
@@ -128,6 +136,8 @@ def _switch_on(options: dict[str, str]) -> None:
         os.environ["LADEWERK_FRESHNESS"] = options["freshness"]
     if "index" in options:
         os.environ["LADEWERK_INDEX"] = _absolute(options["index"])
+    if "lazy" in options:
+        os.environ["LADEWERK_LAZY"] = options["lazy"]
     if "report" in options or "file" in options:
         _ask_for_report(options.get("report", "text"), options.get("file"))
 
@@ -135,6 +145,7 @@ def _switch_on(options: dict[str, str]) -> None:
 def _run_again_and_again(options: dict[str, str], words: list[str]) -> int:
     from ladewerk import _rerun
 
+    os.environ["LADEWERK_LAZY"] = "0"  # what depends on what is only known when it is imported
     try:
         _rerun.main(words, roots=options.get("roots", "").split("\0")[:-1], live=options["reload"] == "live", quiet="quiet" in options)
     except ValueError as error:
@@ -203,6 +214,8 @@ environment:
                             watch: rely on the kernel's events, the daemon's or the program's own
                             frozen: nothing changes, as in a container image; do not even look
   LADEWERK_INDEX=DIR        use what `ladewerk index --frozen` has written into DIR, as `run --index` does
+  LADEWERK_LAZY=MODE        import lazily, as `run --lazy=MODE` does: default, own or all; 1 leaves it to
+                            the project; 0: eagerly, in an environment that was enabled with --lazy, too
   LADEWERK_WATCH=PATH       where the socket of `ladewerk watch` is; 0: do not attach to it
   LADEWERK_CACHE=DIR        where the cache is (default: ~/.cache/ladewerk)
   LADEWERK_READONLY=1       use the cache, but never write to it
@@ -234,6 +247,12 @@ arguments:
                             watch: rely on the kernel's events, a daemon's or the program's own
                             frozen: nothing changes, as in a container image; do not even look
   --index DIR               use what `ladewerk index --frozen` has written into DIR; frozen is the default then
+  --lazy[=MODE]             import when what is imported is first used; MODE is
+                            default: imports of other packages; those within a package are eager
+                            own: all imports of your own code, too
+                            all: every import
+                            0: none, whatever the environment or the project says
+                            without MODE: what pyproject.toml says ([tool.ladewerk.lazy]), or default
   --report[=FORMAT]         at exit, say where the time of the imports went; FORMAT is
                             text (default): tables, on stderr
                             importtime: lines as of python -X importtime, on stderr
@@ -258,6 +277,7 @@ examples:
   ladewerk run --index .ladewerk -m gunicorn shop.wsgi
   ladewerk run --report manage.py check
   ladewerk run --report=chrome --report-file trace.json -m pytest tests
+  ladewerk run --lazy -m shop --help
   ladewerk run --reload app.py --port 8000
   ladewerk run --reload=live --reload-root src -m shop
 
@@ -267,6 +287,10 @@ under stock Python. So it does with -E, -I or -S, which ask for a start without 
 
 Only the program itself is reported on, not its child processes, and only if it ends by itself: after
 os._exit() or a signal that it does not handle there is no report.
+
+With --lazy most of what a start imports may never be imported at all; LAZY.md says what differs, and
+`ladewerk lazy-check` finds what a program needs to be imported at once. With --reload everything is
+imported eagerly.
 
 With --reload a program that has ended by itself, well or not, is started again at the next change;
 ctrl-C, SIGTERM and SIGQUIT end it for good. Before a restart it and its children get SIGTERM, and
@@ -522,10 +546,13 @@ are not affected. LADEWERK=0 in the environment of a program still switches it o
 """
 
 _ENABLE_END = """\
-example:
+examples:
   ladewerk enable
   python app.py                      is accelerated now
   LADEWERK=0 python app.py           is not
+  ladewerk enable --lazy             with imports that wait until they are needed (see LAZY.md);
+                                     without --lazy: eager again
+  LADEWERK_LAZY=0 python app.py      is accelerated, and eager
 
 exit status: 0 enabled (or it was already), 1 site-packages cannot be written, 2 wrong usage.
 """
@@ -670,7 +697,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor = add("doctor", _DOCTOR, _DOCTOR_END)
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.add_argument("--reset", action="store_true", help="remove the marks of starts that died, then look")
-    add("enable", _ENABLE, _ENABLE_END)
+    enable = add("enable", _ENABLE, _ENABLE_END)
+    enable.add_argument("--lazy", nargs="?", const="1", choices=LAZY_MODES, metavar="MODE",
+                        help="import lazily: default, own or all, as `ladewerk run --lazy` has them; without MODE: what the project says, or default")
     add("disable", _DISABLE, _DISABLE_END)
     return parser
 
@@ -741,7 +770,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         return _doctor.main(as_json=options.json, reset=options.reset)
     from ladewerk import _enable
 
-    return _enable.enable() if options.command == "enable" else _enable.disable()
+    return _enable.enable(options.lazy) if options.command == "enable" else _enable.disable()
 
 
 def _forget_output() -> None:
