@@ -698,7 +698,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.add_argument("--reset", action="store_true", help="remove the marks of starts that died, then look")
     enable = add("enable", _ENABLE, _ENABLE_END)
-    enable.add_argument("--lazy", nargs="?", const="1", choices=LAZY_MODES, metavar="MODE",
+    enable.add_argument("--lazy", nargs="?", const="1", choices=("1", *LAZY_MODES), metavar="MODE",
                         help="import lazily: default, own or all, as `ladewerk run --lazy` has them; without MODE: what the project says, or default")
     add("disable", _DISABLE, _DISABLE_END)
     return parser
