@@ -90,21 +90,44 @@ bool lw_lazy_is_ready(PyObject *code)
 	return ready;
 }
 
-/* Somebody among NAMES (of modules, as IMPORT_NAME has them, and of other things, which does no harm) is one whose importers are wholly eager. */
-static bool taints(const lw_lazy_policy *policy, PyObject *names)
+/* Whether any of a tuple of names taints who imports it; what cannot be told does. FROM: of which they are taken, as binds of a statement, or NULL. */
+static bool any_taints(const lw_lazy_policy *policy, PyObject *names, const char *from)
 {
 	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); i++) {
-		const char *name = PyUnicode_AsUTF8(PyTuple_GET_ITEM(names, i));
-		if (name && lw_lazy_policy_taints(policy, name, NULL))
+		PyObject *item = PyTuple_GET_ITEM(names, i);
+		const char *name = PyUnicode_AsUTF8(from ? PyTuple_GET_ITEM(item, 0) : item);
+		if (!name || (from ? lw_lazy_policy_taints(policy, from, name) : lw_lazy_policy_taints(policy, name, NULL)))
 			return true;
 	}
 	return false;
 }
 
-bool lw_lazy_is_tainted(const lw_state *state, PyObject *code)
+/* A from-import, as lw_lazy_transform() describes it, takes something that taints. */
+static bool takes_taint(const lw_lazy_policy *policy, PyObject *statement)
+{
+	PyObject *binds = PyTuple_GET_ITEM(statement, 3);
+	const char *module = PyUnicode_AsUTF8(PyTuple_GET_ITEM(statement, 2));
+	bool takes = PyTuple_GET_SIZE(binds) && PyTuple_GET_ITEM(PyTuple_GET_ITEM(binds, 0), 0) != Py_None;
+	return !module || (takes && any_taints(policy, binds, module));
+}
+
+/* The names in the code are those of modules, as IMPORT_NAME has them, and others: one that is none does no harm. Relative imports stay below the module's own package. */
+static bool is_tainted(const lw_lazy_policy *policy, PyObject *code, PyObject *name, PyObject *statements)
+{
+	const char *own = PyUnicode_AsUTF8(name);
+	if (!own || lw_lazy_policy_taints(policy, own, NULL) || any_taints(policy, ((PyCodeObject *)code)->co_names, NULL))
+		return true;
+	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(statements); i++)
+		if (takes_taint(policy, PyTuple_GET_ITEM(statements, i)))
+			return true;
+	return false;
+}
+
+bool lw_lazy_is_tainted(const lw_state *state, PyObject *code, PyObject *name)
 {
 	const lw_lazy_policy *policy = state->lazy.policy;
-	bool tainted = policy && taints(policy, ((PyCodeObject *)code)->co_names);
+	PyObject *description = policy ? description_of(code) : NULL;
+	bool tainted = description && is_tainted(policy, code, name, PyTuple_GET_ITEM(description, 2));
 	PyErr_Clear();
 	return tainted;
 }

@@ -191,8 +191,8 @@ static inline bool lw_lazy_is_on(const struct lw_lazy *lazy) { return lazy->mode
 int lw_lazy_arm(lw_state *state, PyObject *code, PyObject *module, PyObject *name, PyObject *file);
 /** CODE was made ready by lw_lazy_transform(), and in the form of today. */
 bool lw_lazy_is_ready(PyObject *code);
-/** CODE, that of module NAME, imports something whose importers are wholly eager, down to their bytecode. */
-bool lw_lazy_is_tainted(const lw_state *state, PyObject *code);
+/** CODE, made ready, of the module NAME (str), is below something whose importers are wholly eager, down to their bytecode, or imports it. */
+bool lw_lazy_is_tainted(const lw_state *state, PyObject *code, PyObject *name);
 /** This thread is traced, or somebody has asked for tracing. */
 bool lw_lazy_is_traced(const lw_state *state);
 

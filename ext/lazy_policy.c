@@ -33,6 +33,7 @@ struct lw_lazy_policy {
 	enum lw_lazy_mode mode;
 	struct root *root;
 	size_t roots, mask;
+	uint64_t with;		/* bits of the names that rules speak of importers `with`: see bit_of() */
 	struct said said[];	/* open addressing; then the roots, then their text and that of the rules */
 };
 
@@ -64,6 +65,14 @@ static size_t slot_of(const lw_lazy_policy *policy, const char *name, size_t len
 static int32_t line_about(const lw_lazy_policy *policy, enum kind kind, const char *name, size_t len)
 {
 	return policy->said[slot_of(policy, name, len)].line[kind];
+}
+
+/*
+ * A bit that names below the same top-level one share. Every name in the code of a module is asked for as one that may make it wholly eager, and next to none does.
+ */
+static uint64_t bit_of(const char *name)
+{
+	return UINT64_C(1) << (((unsigned char)*name * 7 + strcspn(name, ".\n\t\r #")) & 63);
 }
 
 /* The later of two lines. */
@@ -186,6 +195,8 @@ static void take_rule(lw_lazy_policy *policy, const struct rule *rule, int32_t n
 	for (int kind = 0; kind < KINDS; kind++)
 		if (rule->kinds[kind])
 			said->line[kind] = rule->eager ? number : -number;
+	if (rule->kinds[WITH])
+		policy->with |= is_word(rule->name, "*") ? UINT64_MAX : bit_of(rule->name.text);
 }
 
 static const char *end_of_line(const char *line)
@@ -334,5 +345,5 @@ bool lw_lazy_policy_allows(const lw_lazy_policy *policy, const char *importer, s
 
 bool lw_lazy_policy_taints(const lw_lazy_policy *policy, const char *target, const char *name)
 {
-	return says_eager(policy, WITH, target, name);
+	return policy->with & bit_of(target) && says_eager(policy, WITH, target, name);
 }

@@ -63,9 +63,9 @@ def _begin(root, path, arguments, out, err):
 exec(_begin(*_next()))
 """
 
-# On one line, so that the program's own lines keep their numbers but for one.
+# A module's dictionary as the collector finds it: who asks the module for it has all that waits resolved. On one line, so that the program's own lines keep their numbers but for one.
 PREAMBLE = """\
-import sys; bound = lambda name: set(object.__getattribute__(sys.modules[name], "__dict__")); loaded = lambda *names: [name for name in names if name in sys.modules]
+import gc, sys; bound = lambda name: set(next(found for found in gc.get_referents(sys.modules[name]) if type(found) is dict)); loaded = lambda *names: [name for name in names if name in sys.modules]
 """
 
 

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""Modes and rules in programs that run; LADEWERK_LAZY_RULES stands for a pyproject.toml."""
+from __future__ import annotations
+
+import pytest
+
+PACKAGES = {
+    "one/__init__.py": "from one import inner\nimport two\nfrom two import part as other\nimport json\ndef use(): return inner, two, other, json",
+    "one/inner.py": "import two.part\nfrom . import late\ndef use(): return two, late",
+    "one/late.py": "",
+    "two/__init__.py": "",
+    "two/part.py": "",
+}
+
+SHOW = """
+import one, sys
+print(*sorted(n for n in ("inner", "two", "other", "json") if n not in bound("one")))
+"""
+
+
+@pytest.fixture
+def waits(lazily):
+    def run(mode: str, rules: str = "", main: str = SHOW, files: dict[str, str] = PACKAGES) -> list[str]:
+        return lazily(files, main, mode=mode, LADEWERK_LAZY_RULES=rules).out.split()
+    return run
+
+
+def test_modes(waits):
+    # The program's directory is the user's own.
+    assert waits("default") == ["json", "other", "two"]
+    assert waits("own") == waits("all") == ["inner", "json", "other", "two"]
+    assert waits("eager") == []
+
+
+def test_rules(waits):
+    assert waits("all", "eager two") == ["inner", "json"]
+    assert waits("all", "eager in two") == ["inner", "json", "other", "two"]
+    assert waits("all", "eager of two.part") == ["inner", "json", "two"]
+    assert waits("all", "eager in one") == []
+    assert waits("all", "eager of one") == ["json", "other", "two"]
+    assert waits("all", "eager in one\nlazy in one") == ["inner", "json", "other", "two"]
+    assert waits("default", "eager in *") == []
+
+
+@pytest.mark.parametrize("rule", ["two", "json", "two.part", "one"])
+def test_importers_that_are_wholly_eager(waits, rule):
+    assert waits("all", f"eager with {rule}") == []
+
+
+@pytest.mark.parametrize("line", ["try:\n    import three\nexcept ImportError: pass", "import three", "from three import x", "import three.y as z\nz"])
+def test_importers_that_import_it_in_any_way(waits, line):
+    files = {"one.py": f"import json\n{line}\ndef use(): return json", "three/__init__.py": "x = 1", "three/y.py": ""}
+    main = "import one\nprint(*{'json'} - bound('one'))"
+    assert waits("all", "", main, files) == ["json"]
+    assert waits("all", "eager with three", main, files) == []
+    assert waits("all", "eager with three.other", main, files) == ["json"]
+
+
+def test_shipped_rules(waits):
+    """A module that protoc has written needs others to be imported although it never names them."""
+    files = {
+        "google/protobuf/__init__.py": "", "google/protobuf/descriptor_pool.py": "known = set()",
+        "google/protobuf/timestamp_pb2.py": "from google.protobuf import descriptor_pool as _pool\n_pool.known.add('timestamp')",
+        "shop_pb2.py": "from google.protobuf import descriptor_pool as _pool\nfrom google.protobuf import timestamp_pb2 as google_timestamp\n"
+                       "assert 'timestamp' in _pool.known\n",
+    }
+    main = "import shop_pb2\nprint('good')"
+    assert waits("all", "", main, files) == ["good"]
+    with pytest.raises(AssertionError, match="AssertionError"):
+        waits("all", "lazy with google.protobuf", main, files)
