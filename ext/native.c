@@ -338,6 +338,21 @@ PyDoc_STRVAR(lazy_ask_doc, "_lazy_ask(mode, rules, roots, questions, /)\n--\n\n"
 	"None): a list of (may wait, importer never waits, importer is the user's own, importers of the target never wait). ValueError for rules that make no sense.");
 PyDoc_STRVAR(reset_doc, "reset(*, cache=None)\n--\n\nRemove the marks of starts that died. Returns how many.");
 
+PyDoc_STRVAR(lazy_names_doc, "_lazy_names(namespace, /)\n--\n\nPrivate: the names that wait in the dictionary of a module.");
+
+static PyObject *lazy_names(PyObject *module, PyObject *namespace)
+{
+	return lw_lazy_names_in(lw_state_of(module), namespace);
+}
+
+PyDoc_STRVAR(lazy_stop_doc, "_lazy_stop()\n--\n\nPrivate: what is imported from now on is eager. Names that wait go on doing so.");
+
+static PyObject *lazy_stop(PyObject *module, PyObject *unused)
+{
+	lw_state_of(module)->home->lazy.traced = true;
+	Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(lazy_plan_doc, "_lazy_plan(code, /)\n--\n\nPrivate: what may wait in the code of a module (lazy.h).");
 PyDoc_STRVAR(lazy_transform_doc, "_lazy_transform(code, /)\n--\n\nPrivate: the code of a module, made ready for lazy imports (lazy.h); CODE itself where nothing may wait.");
 
@@ -360,6 +375,8 @@ static PyMethodDef methods[] = {
 	{ "routed", lw_routed, METH_O, routed_doc },
 	{ "_lazy_settings", lw_lazy_describe, METH_O, lazy_settings_doc },
 	{ "_lazy_project", lw_lazy_read_project, METH_O, lazy_project_doc },
+	{ "_lazy_stop", lazy_stop, METH_NOARGS, lazy_stop_doc },
+	{ "_lazy_names", lazy_names, METH_O, lazy_names_doc },
 	{ "lazy_census", lw_lazy_census, METH_NOARGS, lazy_census_doc },
 	{ "_lazy_ask", lw_lazy_ask, METH_VARARGS, lazy_ask_doc },
 	{ "_lazy_plan", lw_lazy_plan_of, METH_O, lazy_plan_doc },

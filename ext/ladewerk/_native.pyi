@@ -9,6 +9,10 @@ has_probes: bool
 
 # name, importer, begun, ended, thread, depth, outcome, {phase: ns}, whether it was of an engine
 _Record: TypeAlias = tuple[str, str | None, int, int, int, int, str, dict[str, int], bool]
+# importer, its file and line, module, what is taken from it, name, what became of it, file and line of the use, ns that it took
+_LazyName: TypeAlias = tuple[
+    str, str, int, str, str | None, str, Literal["waits", "resolved", "overwritten", "failed"], str | None, int | None, int,
+]
 # event, importee, importer, spec, nanoseconds, error
 _Listener: TypeAlias = Callable[[_Event, str, str | None, ModuleSpec | None, int, BaseException | None], object]
 _Event: TypeAlias = Literal["found", "loading", "loaded", "failed", "reused"]
@@ -28,6 +32,15 @@ class Stats(TypedDict):
     index: IndexStats | None
     watch: list[WatchStats]
     engines: EngineStats
+    lazy: LazyStats
+
+@type_check_only
+class LazyStats(TypedDict):
+    mode: Literal["off", "default", "own", "all"]
+    reason: str | None
+    registered: int
+    resolved: int
+    eager: int
 
 @type_check_only
 class EngineStats(TypedDict):
@@ -136,6 +149,10 @@ def _lazy_project(text: str, /) -> tuple[bool, str | None, str]: ...
 def _lazy_ask(
     mode: str, rules: str, roots: tuple[str, ...], questions: tuple[tuple[str, str, str, str | None], ...], /,
 ) -> list[tuple[bool, bool, bool, bool]]: ...
+def _lazy_plan(code: CodeType, /) -> tuple[Any, ...] | None: ...
+def _lazy_stop() -> None: ...
+def _lazy_names(namespace: dict[str, Any], /) -> list[str]: ...
+def lazy_census() -> list[_LazyName]: ...
 def _lazy_transform(code: CodeType, /) -> CodeType: ...
 def reset(*, cache: str | None = None) -> int: ...
 

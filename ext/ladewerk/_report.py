@@ -71,9 +71,10 @@ class Import:
 
 
 class Report:
-    """The imports in the order in which they ended, and what they come to."""
+    """The imports in the order in which they ended, and what they come to. LAZY: what _lazy_report.facts() says, or None."""
 
     def __init__(self, records: list[Record], ended: int) -> None:
+        self.lazy: dict[str, Any] | None = None
         self.imports = _linked(records)
         self.roots = [item for item in self.imports if item.parent is None]
         self.total = sum(item.whole for item in self.roots)
@@ -306,6 +307,9 @@ def as_text(report: Report) -> Iterator[str]:
         lines = list(table(report))
         if lines:
             yield from ("", *lines)
+    for lines in _lazy_report().tables(report.lazy) if report.lazy else ():
+        if lines:
+            yield from ("", *lines)
 
 
 # --- as Python's own -X importtime --------------------------------------------------------------------------------------
@@ -354,6 +358,7 @@ def as_json(report: Report) -> Iterator[str]:
         "stats": _native.stats(),
         "unused": [{"module": one.item.name, "importer": one.item.importer, "names": one.names, "line": one.line, "cumulative_ns": one.item.whole}
                    for one in unused(report)],
+        "lazy": report.lazy,
         "imports": [{"name": item.name, "importer": item.importer, "parent": numbers[id(item.parent)] if item.parent else None, "thread": item.thread,
                      "depth": item.depth, "begun_ns": item.begun - origin, "cumulative_ns": item.whole, "self_ns": item.own,
                      "outcome": item.outcome, "phases_ns": item.phases} for item in report.imports],
@@ -375,6 +380,27 @@ def as_chrome(report: Report) -> Iterator[str]:
 
 
 FORMATS = {"text": as_text, "importtime": as_importtime, "json": as_json, "chrome": as_chrome}
+
+
+# --- lazy imports -------------------------------------------------------------------------------------------------------
+
+
+def _lazy_report() -> Any:
+    """ladewerk._lazy_report, from beside us: `ladewerk` may be a module of the program."""
+    name = "ladewerk._lazy_report"
+    if name not in sys.modules:
+        finder, load = sys.modules["_frozen_importlib_external"].PathFinder, sys.modules["_frozen_importlib"]._load
+        load(finder.find_spec(name, [__file__.rpartition("/")[0]]))
+    return sys.modules[name]
+
+
+def _lazy(imports: list[Import]) -> dict[str, Any] | None:
+    """None: no import was to be lazy."""
+    settings = _native.stats()["lazy"]
+    if settings["mode"] == "off":
+        return None
+    census = _native.lazy_census()  # before anything else is imported here
+    return _lazy_report().facts(imports, census, settings)  # type: ignore[no-any-return]
 
 
 # --- at exit ------------------------------------------------------------------------------------------------------------
@@ -409,7 +435,10 @@ def at_exit(setting: str, records: list[Record]) -> None:
         import time
 
         _, form, path = setting.split(":", 2)
-        lines = FORMATS[form](Report(records, time.monotonic_ns()))
+        report = Report(records, time.monotonic_ns())
+        if form in ("text", "json"):
+            report.lazy = _lazy(report.imports)
+        lines = FORMATS[form](report)
         if path:
             _save(path, lines)
         else:
