@@ -70,8 +70,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 class Command:
     """What is run again and again: in this directory, with an empty standard input and output that is no terminal."""
 
-    def __init__(self, words: Sequence[str], mode: str) -> None:
-        self.words, self.mode, self.runs = words_of(words), mode, 0
+    def __init__(self, words: Sequence[str], mode: str | None) -> None:
+        asked = os.environ.get("LADEWERK_LAZY", "0")
+        self.words, self.runs = words_of(words), 0
+        self._mode = mode or ("1" if asked == "0" else asked)  # "1": the project says which
         self._given = words[0]
         self._environment = {"PYTHONHASHSEED": "0", **os.environ, "LADEWERK": "1"}
         self._rules = os.environ.get("LADEWERK_LAZY_RULES", "")
@@ -82,7 +84,7 @@ class Command:
 
     def lazily(self, eager: Sequence[str] = ()) -> Outcome:
         """With rules for what EAGER names: "NAME", "in NAME", "of NAME"."""
-        return self._run(self.mode, eager)
+        return self._run(self._mode, eager)
 
     def _run(self, mode: str, eager: Sequence[str]) -> Outcome:
         self.runs += 1
@@ -159,15 +161,10 @@ class Check:
     def find(self) -> None:
         """The smallest set that must be eager: none of it can be left out."""
         names = [name for name in self.eager.modules() if name.partition(".")[0] not in NOT_TO_BE_EXCLUDED and name.isascii()]
-        candidates = _lazy_minimal.tops(names)
-        self.doing = f"run {{}}: which of {len(candidates)} packages must be eager"
-        if not candidates or not self.will_do(candidates):
-            return
-        packages = _lazy_minimal.minimal(candidates, self.will_do)
-        self.doing = f"run {{}}: what of {', '.join(packages)} must be eager"
-        rules = _lazy_minimal.Narrow(names, self.will_do).rules(packages)
+        self.doing = f"run {{}}: which of {len(_lazy_minimal.tops(names))} packages must be eager"
+        found = _lazy_minimal.rules(names, self.will_do)
         self._tried.clear()
-        self.rules = rules if self.will_do(rules) else packages
+        self.rules = found if found is not None and self.will_do(found) else None
 
     def progress(self) -> str:
         return self.doing.format(self._command.runs)
@@ -176,20 +173,20 @@ class Check:
 # --- what is said -------------------------------------------------------------------------------------------------------
 
 
-def _inactive(run: Outcome) -> str | None:
-    """Why nothing was lazy, if that is so."""
+def _mode(run: Outcome) -> tuple[str | None, str | None]:
+    """That of RUN, or why nothing was lazy."""
     if not run.processes:
-        return "no Python of this environment came to an ordinary end in it, so it is not known whether anything was lazy, nor what was registered"
-    settings = [process.lazy for process in run.processes.values()]
-    if any(setting and setting.get("mode") and not setting.get("reason") for setting in settings):
-        return None
-    reason = next((setting["reason"] for setting in settings if setting and setting.get("reason")), None)
-    return f"nothing was lazy: {reason or 'Ladewerk was not active'}"
+        return None, "no Python of this environment came to an ordinary end in it, so it is not known whether anything was lazy, nor what was registered"
+    settings = [process.lazy for process in run.processes.values() if process.lazy]
+    if modes := [setting["mode"] for setting in settings if setting["mode"] != "off"]:
+        return modes[0], None
+    reasons = [setting["reason"] for setting in settings if setting["reason"]]
+    return None, f"nothing was lazy: {reasons[0] if reasons else 'Ladewerk was not active'}"
 
 
-def _toml(rules: Sequence[str], mode: str, given: bool) -> list[str]:
+def _toml(rules: Sequence[str], mode: str | None) -> list[str]:
     lines = ["[tool.ladewerk.lazy]"]
-    if given:
+    if mode:
         lines.append(f'mode = "{mode}"')
     return [*lines, f"exclude = [{', '.join(json.dumps(rule) for rule in rules)}]"]
 
@@ -203,43 +200,44 @@ def _print_differences(differences: Sequence[Difference]) -> None:
             print(f"  {kind:<14}  and {len(several) - SHOWN} more")
 
 
-def _print(check: Check, command: Command, given: bool, find: bool) -> None:
+def _print(check: Check, runs: int, mode: str | None, find: bool) -> None:
     for remark in check.baseline.remarks():
         print(f"note: {remark}")
+    lazily = f"lazily (mode {mode})" if mode else "lazily"
     if not check.differences:
-        print(f"the same, lazily (mode {command.mode}): {_lazy_outcome._status(check.baseline.status)}, output, and what {len(check.eager.processes)} Python "
-              f"process{'es' * (len(check.eager.processes) != 1)} registered")
+        count = len(check.eager.processes)
+        print(f"the same, {lazily}: {_lazy_outcome.said(check.baseline.status)}, output, and what {count} Python process{'es' * (count != 1)} registered")
         return
-    print(f"not the same, lazily (mode {command.mode}):")
+    print(f"not the same, {lazily}:")
     _print_differences(check.differences)
     if check.rules is not None:
-        print(f"\nthe same, with this in pyproject.toml ({command.runs} runs; none of it can be left out):\n")
-        print("\n".join(_toml(check.rules, command.mode, given)))
+        print(f"\nthe same, with this in pyproject.toml ({runs} runs; none of it can be left out):\n")
+        print("\n".join(_toml(check.rules, mode)))
     elif find:
         print("\nit is not the same either if every package is eager: no rule helps")
 
 
-def _facts(check: Check, command: Command, inactive: str | None) -> dict[str, Any]:
-    return {"format": FORMAT, "command": command.words, "mode": command.mode, "same": not check.differences, "inactive": inactive, "notes": check.baseline.remarks(),
+def _facts(check: Check, command: Command, mode: str | None, inactive: str | None) -> dict[str, Any]:
+    return {"format": FORMAT, "command": command.words, "mode": mode, "same": not check.differences, "inactive": inactive, "notes": check.baseline.remarks(),
             "differences": [one._asdict() for one in check.differences], "exclude": check.rules, "runs": command.runs}
 
 
 def main(words: Sequence[str], mode: str | None, *, allowed: Collection[str], find: bool, as_json: bool, quiet: bool) -> int:
     if os.environ.get("LADEWERK") == "0":
         raise Failure("LADEWERK=0 switches Ladewerk off, and with it lazy imports")
-    command = Command(words, mode or os.environ.get("LADEWERK_LAZY") or "default")
+    command = Command(words, mode)
     check = Check(command, allowed)
-    with _index._progress(quiet or as_json, check.progress):
+    with _index._progress(quiet, check.progress):
         check.eagerly()
         check.lazily()
         assert check.lazy
         if check.differences and find:
             check.find()
-    inactive = _inactive(check.lazy)
+    used, inactive = _mode(check.lazy)
     if as_json:
-        print(json.dumps(_facts(check, command, inactive), indent=2))
+        print(json.dumps(_facts(check, command, used, inactive), indent=2))
     else:
         if inactive:
             print(f"note: {inactive}")
-        _print(check, command, mode is not None, find)
+        _print(check, command.runs, used, find)
     return FAILED if check.differences or (inactive and check.lazy.processes) else OK

@@ -33,36 +33,43 @@ def children(name: str, names: Collection[str]) -> list[str]:
     return list(dict.fromkeys(".".join(one.split(".")[:depth]) for one in names if one.startswith(name + ".")))
 
 
-class Narrow:
-    """From packages to rules. WILL_DO is asked about lists of rules ("NAME", "of NAME", "in NAME")."""
+#: Modules below a package for which a line each is still better than one for the package.
+MANY = 4
 
-    MANY = 4  # modules below a package for which a line each is still better than one for the package
 
-    def __init__(self, names: Collection[str], will_do: Callable[[Sequence[str]], bool]) -> None:
-        self._names, self._will_do = names, will_do
+def rules(names: Collection[str], will_do: Callable[[Sequence[str]], bool]) -> list[str] | None:
+    """
+    Which imports among modules called NAMES must be eager, as few and narrow rules: "of NAME", imports of it; where these would be many, "in NAME", those that it makes.
+    None: not even all of them will do.
+    """
+    found = _of_kind("of ", names, will_do)
+    if found is not None and len(found) > MANY:
+        makers = _of_kind("in ", names, will_do)
+        found = makers if makers is not None and len(makers) < len(found) else found
+    return found
 
-    def rules(self, packages: Sequence[str]) -> list[str]:
-        """As narrow as they can be, one package after the other."""
-        found = list(packages)
-        for package in packages:
-            others = [rule for rule in found if rule != package]
-            found = others + self._one(package, others)
-        return found
 
-    def _one(self, package: str, others: Sequence[str]) -> list[str]:
-        for kind in ("of ", "in "):
-            if self._will_do([*others, kind + package]):
-                return self._below(kind, package, others)
-        return [package]
+def _of_kind(kind: str, names: Collection[str], will_do: Callable[[Sequence[str]], bool]) -> list[str] | None:
+    candidates = [kind + name for name in tops(names)]
+    if not candidates or not will_do(candidates):
+        return None
+    found = minimal(candidates, will_do)
+    for rule in list(found):
+        others = [one for one in found if one != rule]
+        found = others + _below(kind, rule.removeprefix(kind), names, lambda some: will_do([*others, *some]))
+    return found
 
-    def _below(self, kind: str, name: str, others: Sequence[str]) -> list[str]:
-        candidates = [kind + child for child in children(name, self._names)]
-        if not candidates or not self._will_do([*others, *candidates]):
-            return [kind + name]
-        few = minimal(candidates, lambda some: self._will_do([*others, *some]))
-        if len(few) > self.MANY:
-            return [kind + name]
-        found: list[str] = []
-        for at, one in enumerate(few):
-            found += self._below(kind, one.removeprefix(kind), [*others, *found, *few[at + 1:]])
-        return found if len(found) <= self.MANY else [kind + name]
+
+def _below(kind: str, name: str, names: Collection[str], will_do: Callable[[Sequence[str]], bool]) -> list[str]:
+    """NAME, or modules below it where these will do."""
+    candidates = [kind + child for child in children(name, names)]
+    if not candidates or not will_do(candidates):
+        return [kind + name]
+    few = minimal(candidates, will_do)
+    if len(few) > MANY:
+        return [kind + name]
+    found: list[str] = []
+    for at, rule in enumerate(few):
+        others = [*found, *few[at + 1:]]
+        found += _below(kind, rule.removeprefix(kind), names, lambda some: will_do([*others, *some]))
+    return found if len(found) <= MANY else [kind + name]

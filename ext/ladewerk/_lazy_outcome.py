@@ -29,7 +29,7 @@ class Process:
 
     argv: list[str]
     lazy: dict[str, Any] | None
-    bound: dict[str, list[str]]
+    bound: dict[str, list[str]]  # names in its modules, with a question mark those that wait
     entries: dict[str, list[tuple[str, str, tuple[str, ...]]]]
 
 
@@ -68,9 +68,17 @@ def _without_numbers(line: bytes) -> bytes:
     return re.sub(rb"0x[0-9a-fA-F]+|\d+", b"#", line)
 
 
-def _cut(line: bytes) -> str:
+def _cut(line: bytes | None) -> str:
+    if line is None:
+        return "no such line"
     text = line.decode("utf-8", "backslashreplace")
     return repr(text if len(text) <= SHOWN else text[:SHOWN] + "...")
+
+
+def _end_of(lines: Sequence[bytes]) -> str:
+    """Of a traceback the last line says most."""
+    last = next((line for line in reversed(lines) if line), None)
+    return f", which ends with {_cut(last)}" if last else ""
 
 
 class Output:
@@ -107,9 +115,7 @@ class Output:
         for at in range(max(len(lines), len(self._lines))):
             eager, lazy = (some[at] if at < len(some) else None for some in (self._lines, lines))
             if at not in self._skipped and eager != (_without_numbers(lazy) if self._numbers and lazy is not None else lazy):
-                def said(line: bytes | None) -> str:
-                    return "no such line" if line is None else _cut(line)
-                return f"line {at + 1}: {said(eager)} eagerly, {said(lines[at] if at < len(lines) else None)} lazily"
+                return f"line {at + 1}: {_cut(eager)} eagerly, {_cut(lines[at] if at < len(lines) else None)} lazily{_end_of(lines[at + 1:])}"
         return None
 
 
@@ -143,21 +149,18 @@ class Registry:
         found = [self._difference(key, values, lazy.get(key, ((),))[0]) for key, (values, about) in self._entries.items()
                  if values != lazy.get(key, ((),))[0] and self._matters(key, about, key in lazy, process)]
         return found + [self._difference(key, (), values) for key, (values, _) in lazy.items()
-                        if key not in self._entries and key not in self._unsteady and (self._kind != "patches" or self._is_bound(key, self._eager))]
+                        if key not in self._entries and key not in self._unsteady]
 
     def _matters(self, key: str, about: tuple[str, ...], is_there: bool, process: Process) -> bool:
         if any(name in self._eager and name not in process.bound for name in about):
             return False  # nobody can miss it
-        return is_there or self._kind != "patches" or self._is_bound(key, process.bound)
+        return is_there or self._kind != "patches" or not self._waits(key, process.bound)
 
     @staticmethod
-    def _is_bound(key: str, bound: dict[str, list[str]]) -> bool:
-        """A name of a module that is not bound waits for what it will be; one that is has something else."""
-        module, _, name = key.rpartition(".")
-        if module in bound:
-            return name in bound[module]
-        module, _, name = module.rpartition(".")
-        return name in bound.get(module, ())
+    def _waits(key: str, bound: dict[str, list[str]]) -> bool:
+        """KEY is a name in a module, or one in a class in a module, that is not imported yet."""
+        parts = key.split(".")
+        return any(f"?{parts[at]}" in bound.get(".".join(parts[:at]), ()) for at in range(1, len(parts)))
 
     def _difference(self, key: str, eager: tuple[str, ...], lazy: tuple[str, ...]) -> Difference:
         return Difference(self._kind, key, self._said(key, eager, lazy))
@@ -186,13 +189,13 @@ class Baseline:
         self._registries = {key: {kind: Registry(kind, samples) for kind in kinds} for key, samples in self._processes.items()}
 
     def remarks(self) -> list[str]:
-        return [f"{kind} {said}" for kind, output in self._output.items() if (said := output.remark())]
+        return [f"{kind} {text}" for kind, output in self._output.items() if (text := output.remark())]
 
     def differences(self, run: Outcome, allowed: Collection[str]) -> list[Difference]:
         found = []
         if run.status != self.status:
-            found.append(Difference("status", "", f"{_status(self.status)} eagerly, {_status(run.status)} lazily"))
-        found += [Difference(kind, "", said) for kind, output in self._output.items() if (said := output.difference(run.wrote(kind)))]
+            found.append(Difference("status", "", f"{said(self.status)} eagerly, {said(run.status)} lazily"))
+        found += [Difference(kind, "", text) for kind, output in self._output.items() if (text := output.difference(run.wrote(kind)))]
         for key, registries in self._registries.items():
             if (process := run.processes.get(key)) is not None:
                 found += [one for registry in registries.values() for one in registry.differences(process)]
@@ -201,5 +204,6 @@ class Baseline:
         return [one for one in found if one.kind not in allowed]
 
 
-def _status(status: int | None) -> str:
+def said(status: int | None) -> str:
+    """STATUS in words."""
     return "it does not end" if status is None else f"exit status {status}" if status >= 0 else f"signal {-status}"

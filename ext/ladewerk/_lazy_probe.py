@@ -287,7 +287,10 @@ def _entries(kind: str) -> list[Entry] | None:
 
 
 def _bound() -> dict[str, list[str]]:
-    return {module: [str(name) for name in _namespace(module)] for module in list(sys.modules) if isinstance(module, str)}
+    """What is in the namespaces of modules, and, with a question mark, what waits there."""
+    waiting = _namespace("ladewerk._native").get("_lazy_names", lambda namespace: [])
+    modules = {module: _namespace(module) for module in list(sys.modules) if isinstance(module, str)}
+    return {module: [*map(str, own), *(f"?{name}" for name in waiting(own))] for module, own in modules.items()}
 
 
 def _lazy() -> dict[str, Any] | None:

@@ -688,7 +688,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     check.add_argument("--quiet", action="store_true", help="print findings only: no progress, no summary")
     lazy = add("lazy-check", _LAZY_CHECK, _LAZY_CHECK_END, "ladewerk lazy-check [--mode MODE] [--allow KIND] [--no-search] [--json] [--quiet] [--] COMMAND ...")
-    lazy.add_argument("--mode", choices=LAZY_MODES, help="the mode to check (default: LADEWERK_LAZY, or default)")
+    lazy.add_argument("--mode", choices=LAZY_MODES, help="the mode to check (default: what LADEWERK_LAZY or pyproject.toml says)")
     lazy.add_argument("--allow", action="append", default=[], choices=LAZY_KINDS, metavar="KIND", help="do not compare this; may be repeated")
     lazy.add_argument("--no-search", action="store_false", dest="find", help="say what differs, but do not look for what must be eager")
     lazy.add_argument("--json", action="store_true", help="print what was found as JSON")

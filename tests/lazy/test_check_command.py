@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: MIT
+"""`ladewerk lazy-check` from outside: programs that are the same lazily, programs that are not, and what then has to be eager, which is tried."""
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "cli"))
+
+from shell import Shell  # noqa: E402
+
+# app (the program, whose own imports are eager) -> shop -> plugins, odds, pure. Nobody uses what `plugins.codec` binds: it is imported for what it registers.
+FILES = {
+    "app.py": "import sys\nimport shop.main\nshop.main.main(sys.argv[1:])\n",
+    "shop/__init__.py": "",
+    "shop/__main__.py": "import sys\nimport shop.main\nshop.main.main(sys.argv[1:])\n",
+    "shop/main.py": """\
+import sys
+import time
+from plugins.codec import NAME
+from plugins.hook import install
+from pure.numbers import value
+from shop.inner import Base, implementations
+from shop.late import Implementation
+
+def used():
+    return NAME, install, Implementation, Base
+
+def main(words):
+    for word in words:
+        globals()[word]()
+
+def codec():
+    print("one" if "odd".encode("odd") == b"one" else "other")
+
+def clean():
+    print(value())
+
+def classes():
+    print(implementations())
+
+def clock():
+    print("took", time.perf_counter_ns(), "ns")
+
+def count():
+    with open("count", "a+") as file:
+        file.write("x")
+        file.seek(0)
+        return len(file.read())
+
+def lines():
+    print("line\\n" * count())
+
+def status():
+    sys.exit(count())
+""",
+    "shop/inner.py": "class Base: pass\ndef implementations(): return [one.__name__ for one in Base.__subclasses__()]\n",
+    "shop/late.py": "from shop.inner import Base\nclass Implementation(Base): pass\n",
+    "plugins/__init__.py": "",
+    "plugins/codec.py": """\
+import codecs
+NAME = "odd"
+def search(name):
+    return codecs.CodecInfo(lambda text, errors="strict": (b"one", len(text)), None) if name == NAME else None
+codecs.register(search)
+""",
+    "plugins/hook.py": "import atexit\ndef install(): atexit.register(print, 'bye')\n",
+    "plugins/other.py": "",
+    "pure/__init__.py": "",
+    "pure/numbers.py": "def value(): return 42\n",
+}
+
+
+class Project(Shell):
+    def check(self, *words, status, mode="all", **options):
+        done = self.ladewerk("lazy-check", *(["--mode", mode] if mode else []), *words, **options)
+        assert done.returncode == status, (done.stdout, done.stderr)
+        return done
+
+    def facts(self, *words, status, **options):
+        return json.loads(self.check("--json", *words, status=status, **options).stdout)
+
+
+@pytest.fixture
+def project(tmp_path):
+    project = Project(tmp_path)
+    for name, text in FILES.items():
+        project.write(name, text)
+    project.settle()
+    return project
+
+
+@pytest.mark.parametrize("command", [["app.py", "clean"], ["--", "-m", "shop", "clean"], ["python", "app.py", "clean"]], ids=" ".join)
+def test_the_same(project, command):
+    facts = project.facts("--allow", "codecs", *command, status=0)
+    assert facts["same"] and facts["mode"] == "all" and facts["inactive"] is None and facts["exclude"] is None and facts["runs"] == 3
+
+
+def test_what_must_be_eager_is_found_and_will_do(project):
+    done = project.check("app.py", "codec", status=1)
+    assert "LookupError" in done.stdout and "plugins.codec.search: eagerly only" in done.stdout
+    lines = done.stdout[done.stdout.index("[tool.ladewerk.lazy]"):]
+    assert lines == '[tool.ladewerk.lazy]\nmode = "all"\nexclude = ["of plugins.codec"]\n'
+    project.write("pyproject.toml", lines)
+    facts = project.facts("app.py", "codec", status=0, mode=None)
+    assert facts["same"] and facts["mode"] == "all"
+
+
+def test_several_packages(project):
+    """`Base` has the subclass only if that was loaded, which is within one package: another mode than the default."""
+    facts = project.facts("app.py", "codec", "classes", status=1)
+    assert sorted(facts["exclude"]) == ["of plugins.codec", "of shop.late"]
+    assert {"status", "stdout", "stderr", "codecs"} <= {one["kind"] for one in facts["differences"]}
+    assert project.facts("app.py", "classes", status=1, mode="default")["exclude"] == ["of plugins.codec"]
+
+
+def test_what_is_allowed_is_not_compared(project):
+    assert project.facts("app.py", "clean", status=1)["differences"][0]["kind"] == "codecs"
+    assert project.facts("--allow", "codecs", "app.py", "clean", status=0)["same"]
+
+
+def test_not_searched_for(project):
+    facts = project.facts("--no-search", "app.py", "codec", status=1)
+    assert facts["differences"] and facts["exclude"] is None and facts["runs"] == 4
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("word, note", [("clock", "stdout has other numbers each time"), ("lines", "stdout has more or fewer lines each time")])
+def test_what_is_not_the_same_twice_is_said(project, word, note):
+    facts = project.facts("--allow", "codecs", "app.py", "clean", word, status=0)
+    assert facts["notes"][0].startswith(note)
+
+
+@pytest.mark.once
+def test_a_status_that_is_not_the_same_twice(project):
+    done = project.check("--allow", "codecs", "app.py", "status", status=1)
+    assert done.stderr.startswith("ladewerk: lazy-check: run eagerly, it does not end the same way twice: ") and not done.stdout
+
+
+@pytest.mark.once
+def test_nothing_is_lazy(project):
+    done = project.check("echo", "x", status=0)
+    assert done.stdout.startswith("note: no Python of this environment came to an ordinary end in it")
+    assert project.check("--", "-E", "app.py", "clean", status=1).stdout.startswith("note: nothing was lazy: Ladewerk was not active\nthe same, lazily: ")
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("words, status, text", [
+    ([], 2, "ladewerk: lazy-check: which command?"),
+    (["--"], 2, "ladewerk: lazy-check: which command?"),
+    (["--mode", "some", "app.py"], 2, "invalid choice: 'some'"),
+    (["--allow", "some", "app.py"], 2, "invalid choice: 'some'"),
+    (["no-such-command"], 1, "ladewerk: lazy-check: there is no command no-such-command"),
+])
+def test_misuse(project, words, status, text):
+    done = project.ladewerk("lazy-check", *words)
+    assert (done.returncode, done.stdout) == (status, "") and text in done.stderr
+
+
+@pytest.mark.once
+def test_switched_off(project):
+    assert "LADEWERK=0 switches Ladewerk off" in project.check("app.py", status=1, env={"LADEWERK": "0"}).stderr
+
+
+@pytest.mark.once
+def test_kinds_are_those_of_the_command_line():
+    from ladewerk import _lazy_check, cli
+
+    assert _lazy_check.KINDS == cli.LAZY_KINDS and all(f"  {kind}" in cli._LAZY_CHECK_END or kind in ("stderr",) for kind in cli.LAZY_KINDS)
