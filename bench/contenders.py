@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pair
@@ -283,7 +282,10 @@ class Floor(Contender):
         assert isinstance(workload, ImportLoop)
         file = bench.state / f"floor-{workload.key}.marshal"
         if not file.exists():
-            file.write_bytes(marshal.dumps(floor_blobs(workload)))
+            listing = file.with_suffix(".sources")
+            listing.write_bytes(marshal.dumps([(name, str(source)) for name, source in workload.sources()]))
+            record = f"import floorrecord; floorrecord.write({str(listing)!r}, {str(file)!r})"
+            pair.run(Command((str(bench.python), "-c", record), bench.quiet()))
         return Command((str(bench.python), "-c", workload.floor_code(file)), bench.quiet())
 
 
@@ -330,7 +332,7 @@ def dictfinder_table(path: list[str]) -> dict[str, tuple[str, str | None] | None
             inner = os.path.relpath(top, entry)
             prefix = "" if inner == "." else inner.replace(os.sep, ".") + "."
             dirs[:] = [name for name in dirs if name.isidentifier() and _add_package(table, prefix + name, f"{top}/{name}")]
-            extensions = {name.partition(".")[0] for name in files if name.endswith(tuple(EXTENSION_SUFFIXES))}
+            extensions = {name.partition(".")[0] for name in files if name.endswith(".so")}  # any interpreter's
             for stem in extensions - {"__init__"}:
                 table.setdefault(prefix + stem, None)
             for stem in (name[:-3] for name in files if name.endswith(".py") and name != "__init__.py"):
@@ -364,11 +366,6 @@ def pycds_archive(bench: Bench, workload: Workload) -> Path:
     dump = f"import sys; sys.path.insert(0, {str(directory)!r}); import cds.dump; cds.dump.run_dump({str(listing)!r}, {str(archive)!r})"
     pair.run(Command((python, "-c", dump), env))
     return archive
-
-
-def floor_blobs(loop: ImportLoop) -> list[tuple[str, bytes]]:
-    """(name, marshalled code) of every module of the loop."""
-    return [(name, marshal.dumps(compile(file.read_bytes(), str(file), "exec"))) for name, file in loop.sources()]
 
 
 _STOCK = Stock("stock", "stock")

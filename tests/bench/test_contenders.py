@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import contenders
@@ -12,7 +13,7 @@ from contenders import Contender
 from importing import measuring
 from rows import Cell, cells, row_json
 from sections import Effort, Interpreter, Place
-from workloads import Program
+from workloads import ImportLoop, Program, inside
 
 LOAD = Program("pluggy", "pluggy", "import pluggy\nassert pluggy.PluginManager('x').get_plugins() == set()\n", "pluggy")
 WHERE = "print('@file', pluggy.__file__, type(pluggy.__spec__.loader).__name__)\n"
@@ -84,3 +85,19 @@ def test_interpreter_without_programs_says_so(place: Place) -> None:
     cell = next(iter(cells(measuring.session(place, absent), "pythons", [LOAD], contenders.PYTHONS)))
     assert cell.skipped == "pluggy is not installed (no network)"
     assert row_json(cell)["skipped"] == cell.skipped
+
+
+def test_the_floor_has_code_of_the_interpreter_that_is_measured(place: Place, tmp_path: Path) -> None:
+    """With -O, which no other here has, there is no assert in it."""
+    (tmp_path / "entry").mkdir()
+    (tmp_path / "entry/floor_0.py").write_text("assert False\n")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -O "$@"\n')
+    python.chmod(0o755)
+    loop = ImportLoop("one", "one", str(tmp_path / "entry"), 0, 1, "floor_{}", 1)
+    bench = replace(measuring.session(place).bench, python=python, state=tmp_path)
+    floor = next(contender for contender in contenders.PATHS if contender.key == "floor")
+    assert inside(pair.run(floor.command(bench, loop)).out)
+    (tmp_path / "floor-one.marshal").unlink()
+    with pytest.raises(pair.Failed, match="AssertionError"):
+        pair.run(floor.command(replace(bench, python=Path(sys.executable)), loop))
