@@ -21,10 +21,11 @@ import machine
 import pair
 import running
 from app import analysis, command, outcome, overlay, page
-from app.analysis import Analysis, Shown, Times
+from app.analysis import Analysis, Shown
 from app.command import Program, Refused
 from app.outcome import Alike, Outcome
 from app.overlay import Overlay, Way
+from app.times import Times
 from environments import Environments, Unavailable, directory
 from pair import Command, Failed
 from rows import say
@@ -101,25 +102,26 @@ class App:
         outcomes = [self.stock, *(outcome.observe(Command(self.program.argv(), self.overlay.stock()), self.timeout) for _ in range(CHECKS))]
         self.alike = outcome.looser(self.alike, outcome.how_alike(outcomes) or self.alike)
 
-    def probed(self, env: Mapping[str, str], file: Path) -> str:
-        """One run with a probe in it, which leaves FILE. Why it did not, or nothing."""
+    def probed(self, env: Mapping[str, str], file: Path) -> tuple[Outcome, str]:
+        """One run with a probe in it, which leaves FILE; and why it did not, or nothing."""
         file.unlink(missing_ok=True)
         try:
             found = outcome.observe(Command(self.program.argv(), env), self.timeout)
         except (Failed, OSError) as failure:
-            return str(failure)
+            return self.stock, str(failure)
         if found.status != self.stock.status:
-            return f"with the probe {found.words()}, without {self.stock.words()}"
-        return "" if file.exists() else "nothing was written: the program ends by os._exit(), a signal or another program, or imports nothing"
+            return found, f"with the probe {found.words()}, without {self.stock.words()}"
+        return found, "" if file.exists() else "nothing was written: the program ends by os._exit(), a signal or another program, or imports nothing"
 
     def probe(self, kind: str, effort: Effort) -> tuple[list[dict[str, Any]], str]:
         """What runs with the probe have written, or why there is nothing."""
         say(f"  probe {kind}: {effort.rounds} runs")
         file, records, deadline = self.overlay.state / f"{kind}.marshal", [], time.monotonic() + effort.seconds
         for done in range(effort.rounds):
-            if why := self.probed(self.overlay.environment(f"probe:{kind}:{file}"), file):
+            found, why = self.probed(self.overlay.environment(f"probe:{kind}:{file}"), file)
+            if why:
                 return [], why
-            if (record := analysis.read_record(file)) is None:
+            if (record := analysis.read_record(file, found.ended)) is None:
                 return [], "what the probe wrote cannot be read"
             records.append(record)
             if done + 1 >= pair.MINIMUM and time.monotonic() > deadline:
@@ -202,7 +204,7 @@ def _reported(app: App, way: Way) -> Row:
     if way.skipped:
         return {"skipped": way.skipped}
     for _ in range(SPLITS):
-        if why := app.probed(way.report, file):
+        if why := app.probed(way.report, file)[1]:
             return {"skipped": why}
         if (report := analysis.read_report(file)) is None:
             return {"skipped": "Ladewerk's report cannot be read"}

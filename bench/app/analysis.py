@@ -14,7 +14,8 @@ from importlib.machinery import BYTECODE_SUFFIXES, SOURCE_SUFFIXES
 from pathlib import Path
 from typing import Any
 
-from app.graph import Graph, Node, Statement, Used, needed, summed
+from app.graph import Graph, Node, Statement, Used, needed
+from app.times import Times
 from tables import Row
 
 PHASES = ("find", "validate", "read", "unmarshal", "compile", "execute", "collect", "wait", "rest")
@@ -41,11 +42,13 @@ class Shown:
         return next((str(Path(file).relative_to(root)) for root in above if Path(file).is_relative_to(root)), Path(file).name)
 
 
-def read_record(file: Path) -> dict[str, Any] | None:
-    """What the probe wrote; None if it did not."""
+def read_record(file: Path, ended: tuple[int, int]) -> dict[str, Any] | None:
+    """What the probe wrote, and as `end` what came after that: wall and CPU ns, up to the moment and the CPU time with which the process ENDED. None if the probe wrote
+    nothing."""
     try:
         with open(file, "rb") as stream:
             record: dict[str, Any] = marshal.load(stream)
+            record["end"] = [max(0, then - said) for then, said in zip(ended, marshal.load(stream), strict=True)]
         return record
     except (OSError, EOFError, ValueError):
         return None
@@ -80,33 +83,7 @@ def served(report: Mapping[str, Any]) -> tuple[int, int]:
     return sum(counts.values()) - counts.get("stock", 0) - counts.get("finder", 0), sum(counts.values())
 
 
-# --- what modules take -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Times:
-    """ms that each module took by itself, a list with an item for each run."""
-
-    wall: Mapping[str, Sequence[float]]
-    cpu: Mapping[str, Sequence[float]]
-    rounds: int
-
-    @classmethod
-    def of(cls, records: Sequence[Mapping[str, Any]]) -> Times:
-        wall: dict[str, list[float]] = {}
-        cpu: dict[str, list[float]] = {}
-        for n, record in enumerate(records):
-            for name, wall_ns, cpu_ns in reversed(record["imports"]):  # importers before what they import
-                wall.setdefault(name, [0.0] * len(records))[n] += wall_ns / 1e6
-                cpu.setdefault(name, [0.0] * len(records))[n] += cpu_ns / 1e6
-        return cls(wall, cpu, len(records))
-
-    def both(self, names: Sequence[str], prefix: str) -> dict[str, list[float]]:
-        rounded = ((f"{prefix}ms", self.wall), (f"{prefix}cpu_ms", self.cpu))
-        return {key: [round(ms, 4) for ms in summed(names, times, self.rounds)] for key, times in rounded}
-
-    def total(self) -> list[float]:
-        return summed(self.wall, self.wall, self.rounds)
+# --- the graph ---------------------------------------------------------------------------------------------------------------
 
 
 def graph_of(record: Mapping[str, Any], times: Times) -> Graph:
@@ -129,6 +106,8 @@ class Analysis:
 
     def __init__(self, record: Mapping[str, Any], times: Times, shown: Shown, common: Row) -> None:
         self.times, self.shown, self.common = times, shown, common
+        self.blocks: Mapping[str, int] = record["blocks"]
+        self.all_blocks: int = record["all_blocks"]
         self.graph = graph_of(record, times)
         self.dominated = self.graph.dominated()
         self.used = used_of(record)
@@ -142,15 +121,18 @@ class Analysis:
         text = linecache.getline(statement.file, statement.line).strip() or "import " + ", ".join(statement.names)
         return text if len(text) <= _STATEMENT_WIDTH else text[:_STATEMENT_WIDTH - 3] + "..."
 
+    def _saves(self, names: Sequence[str]) -> dict[str, list[float]]:
+        share = sum(self.blocks.get(name, 0) for name in names) / max(self.all_blocks, 1)
+        return self.times.saved(names, min(max(share, 0.0), 1.0))
+
     def _statement_row(self, section: str, statement: Statement, names: Sequence[str]) -> Row:
         return {
             **self.common, "section": section, "contender": self._named(statement), "label": self._said(statement), "base": False,
-            "importer": statement.importer, "own": self.shown.is_own(statement.file), "inside": statement.inside, "modules": len(names),
-            **self.times.both(names, "saves_"),
+            "importer": statement.importer, "own": self.shown.is_own(statement.file), "inside": statement.inside, "modules": len(names), **self._saves(names),
         }
 
     def _dearest(self, rows: list[Row], field: str, count: int) -> list[Row]:
-        """By the least that a row took: what others do with the machine makes runs longer, never shorter."""
+        """By the least that a row's modules took themselves: what others do with the machine makes runs longer, never shorter, and collections are chance."""
         found = [row for row in rows if min(row[field]) >= self.least]
         return sorted(found, key=lambda row: -min(row[field]))[:count]
 
@@ -167,7 +149,7 @@ class Analysis:
         importers = self.graph.importers()
         rows = [{
             **self.common, "section": "app-imports", "contender": name, "label": name, "base": False,
-            "statement": self._named(importers[name][0]) if importers[name] else "", **self.times.both([name], "self_"),
+            "statement": self._named(importers[name][0]) if importers[name] else "", **self.times.themselves([name], "self_"),
         } for name in self.times.wall]
         return self._dearest(rows, "self_ms", DEAREST)
 
@@ -175,7 +157,7 @@ class Analysis:
         """What goes with each statement alone."""
         statements = {self._named(s): s for s in self.graph.statements}
         rows = [self._statement_row("app-drop", s, names) for s in statements.values() if (names := self.dominated[s])]
-        kept = self._dearest(rows, "saves_ms", STATEMENTS)
+        kept = self._dearest(rows, "own_ms", STATEMENTS)
         kept_names = {row["contender"] for row in kept}
         for row in kept:
             above = (self._named(node) for node in self.graph.dominators(statements[row["contender"]]) if isinstance(node, Statement))
@@ -191,6 +173,6 @@ class Analysis:
         rows = [self._statement_row("app-lazy", s, [name for name in self.dominated[s] if name not in wanted]) for s in topmost]
         whole = {
             **self.common, "section": "app-lazy", "contender": "all", "label": "all imports that could wait", "base": True, "modules": len(spared),
-            "of": len(self.times.wall), **self.times.both(spared, "saves_"),
+            "of": len(self.times.wall), **self._saves(spared),
         }
-        return [whole, *self._dearest(rows, "saves_ms", STATEMENTS)]
+        return [whole, *self._dearest(rows, "own_ms", STATEMENTS)]

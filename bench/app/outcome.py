@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import resource
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from pair import Command, Failed, kill_group
@@ -17,6 +19,7 @@ class Outcome:
     status: int  # negative: the signal
     out: bytes
     err: bytes
+    ended: tuple[int, int] = field(default=(0, 0), compare=False)  # ns: when it was over (monotonic), and its CPU time, children included
 
     def words(self) -> str:
         return f"exit status {self.status}" if self.status >= 0 else f"killed by {signal.Signals(-self.status).name}"
@@ -36,8 +39,15 @@ _TIME = re.compile(rb"\b[0-9]+(?:\.[0-9]+)? ?(?:s|sec|secs|seconds?|ms|us|ns|mil
 _LEVELS = list(Alike)
 
 
+def _cpu_ns() -> int:
+    """Of our children that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return round(1e9 * (usage.ru_utime + usage.ru_stime))
+
+
 def observe(command: Command, timeout: float) -> Outcome:
-    """Failed when the time is up."""
+    """Failed when the time is up. Nothing else that we have started may end meanwhile: its CPU time would count."""
+    before = _cpu_ns()
     process = subprocess.Popen(
         command.argv, env=dict(command.env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0)
     try:
@@ -49,7 +59,7 @@ def observe(command: Command, timeout: float) -> Outcome:
             raise Failed(f"did not end within {timeout:.0f} s; give it an option that makes it end (a server: check its configuration and exit), "
                          "or more time with --timeout") from None
         raise
-    return Outcome(process.returncode, out, err)
+    return Outcome(process.returncode, out, err, (time.monotonic_ns(), _cpu_ns() - before))
 
 
 def _compared(text: bytes, level: Alike) -> bytes:

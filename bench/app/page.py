@@ -17,6 +17,7 @@ from stats import Median
 from tables import Row, Rows, count_text, escaped, number, rss_text, table, why
 
 SHOWN = 15  # lines of a table of statements
+CHANCE = 0.1  # of what is saved: less is not worth a word
 Document = dict[str, Any]
 
 
@@ -113,14 +114,26 @@ def imports_part(rows: Sequence[Row]) -> str:
         ("module", "first asked for at", "wall ms", "CPU ms"), lines, text=True)
 
 
+def parts_text(row: Row) -> str:
+    """Of CPU time, the medians: the modules themselves + collections + end."""
+    return " + ".join(number(statistics.median(row[field])) for field in ("own_cpu_ms", "collected_cpu_ms", "end_cpu_ms"))
+
+
+def chance_text(row: Row) -> str:
+    """What is worth a word, if it is."""
+    chance, saves = statistics.median(row["chance_cpu_ms"]), statistics.median(row["saves_cpu_ms"])
+    return f"{number(chance)} ms by chance" if chance > CHANCE * saves else ""
+
+
 def _statements(rows: Sequence[Row]) -> str:
     lines = []
     for row in rows[:SHOWN]:
         notes = [f"part of {row['within']}"] if row.get("within") else []
         notes += ["in a function"] if row["inside"] else []
-        lines.append((row["contender"], code(row["label"]), interval(row["saves_ms"]), interval(row["saves_cpu_ms"]), str(row["modules"]), "; ".join(notes)))
+        notes += filter(None, [chance_text(row)])
+        lines.append((row["contender"], code(row["label"]), interval(row["saves_ms"]), interval(row["saves_cpu_ms"]), parts_text(row), str(row["modules"]), "; ".join(notes)))
     more = f"\n{len(rows) - SHOWN} more are in report.json.\n" if len(rows) > SHOWN else ""
-    return table(("at", "statement", "wall ms", "CPU ms", "modules", ""), lines, text=True) + more
+    return table(("at", "statement", "wall ms", "CPU ms", "of which", "modules", ""), lines, text=True) + more
 
 
 def drop_part(rows: Sequence[Row]) -> str:
@@ -129,8 +142,10 @@ def drop_part(rows: Sequence[Row]) -> str:
     if skipped := why_not(rows, "app-drop"):
         return skipped
     own, others = [row for row in found if row["own"]], [row for row in found if not row["own"]]
-    parts = ["If this one statement went, the modules that nothing else leads to would not be imported. Their own times, added up for each run. The garbage "
-             "collections that they set off, and taking them down at the end of the program, come on top. An extension module that imports from C what is there already is not seen to.\n"]
+    parts = ["If this one statement went, the modules that nothing else leads to would not be imported. Of the CPU time: their own, added up for each run + the garbage collections of the "
+             "whole program that fewer objects would not set off + their share in taking everything down at its end. By chance: that much one collection takes of "
+             "which cannot be told whether it goes. An extension module that imports from C what is "
+             "there already is not seen to.\n"]
     for name, some in (("In the program's own files", own), ("In packages", others)):
         if some:
             parts += [f"### {name}\n", _statements(some)]

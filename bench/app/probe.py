@@ -18,7 +18,8 @@ import sys
 from _frozen_importlib import ModuleSpec
 from _thread import get_ident
 from posix import getpid
-from time import monotonic_ns, thread_time_ns
+from posix import times as times_of_processes
+from time import monotonic_ns, process_time_ns, thread_time_ns
 
 import _frozen_importlib as bootstrap
 import _frozen_importlib_external as external
@@ -38,6 +39,8 @@ def begin(kind, file):
         record.update(kind=kind, elapsed_ns=monotonic_ns() - begun)
         with open(file, "wb") as stream:
             marshal.dump(record, stream)
+            children = times_of_processes()
+            marshal.dump((monotonic_ns(), process_time_ns() + int(1e9 * (children[2] + children[3]))), stream)
 
     atexit.register(write)  # the first to be registered is the last to be called
 
@@ -46,40 +49,50 @@ def begin(kind, file):
 
 
 def times():
-    """imports: (name, wall ns, CPU ns), both without what was imported within, in the order in which they ended; failed ones too. Garbage collections are
-    nobody's: which import sets one off is chance. collect: wall ns of those within imports."""
+    """imports: (name, wall ns, CPU ns, objects), all without what was imported within, in the order in which they ended; failed ones too. Objects are what the
+    collector counts: containers allocated, less those given back. Garbage collections are nobody's: which import sets one off is chance. They are told apart:
+    collections: (objects since the beginning, wall ns, CPU ns, whether the count set it off, not the program), and the wall ns of those within imports."""
     original = bootstrap._find_and_load
-    imports, stacks, collected = [], {}, [0]
+    imports, collections = [], []  # flat: what is kept here is not counted
+    stacks, collected, before = {}, [0], [0]
+
+    def count():
+        return gc.get_count()[0] + before[0]
 
     def _find_and_load(name, import_):
         stack = stacks.setdefault(get_ident(), [])
-        inner = [0, 0]
+        inner = [0, 0, 0]
         stack.append(inner)
-        cpu, wall = thread_time_ns(), monotonic_ns()
+        objects, cpu, wall = count(), thread_time_ns(), monotonic_ns()
         try:
             return original(name, import_)
         finally:
-            wall, cpu = monotonic_ns() - wall, thread_time_ns() - cpu
+            wall, cpu, objects = monotonic_ns() - wall, thread_time_ns() - cpu, count() - objects
             stack.pop()
-            imports.append((name, wall - inner[0], cpu - inner[1]))
+            imports.extend((name, wall - inner[0], cpu - inner[1], objects - inner[2]))
             if stack:
-                stack[-1][0] += wall
-                stack[-1][1] += cpu
+                add(stack[-1], wall, cpu, objects)
+
+    def add(inner, wall, cpu, objects):
+        inner[0] += wall
+        inner[1] += cpu
+        inner[2] += objects
 
     begun = []
 
     def collecting(phase, info):
-        stack = stacks.get(get_ident())
-        if not stack:
-            return
         now = monotonic_ns(), thread_time_ns()
         if phase == "start":
-            begun[:] = now
+            young = gc.get_count()[0]  # which is nought afterwards
+            before[0] += young
+            begun[:] = (*now, gc.isenabled() and young > gc.get_threshold()[0])
         elif begun:
-            wall, cpu = now[0] - begun[0], now[1] - begun[1]
-            stack[-1][0] += wall
-            stack[-1][1] += cpu
-            collected[0] += wall
+            wall, cpu, automatic = now[0] - begun[0], now[1] - begun[1], begun[2]
+            collections.extend((before[0], wall, cpu, automatic))
+            stack = stacks.get(get_ident())
+            if stack:
+                add(stack[-1], wall, cpu, 0)
+                collected[0] += wall
             begun.clear()
 
     bootstrap._find_and_load = _find_and_load
@@ -87,7 +100,10 @@ def times():
 
     def result():
         gc.callbacks.remove(collecting)
-        return {"imports": list(imports), "collect": collected[0]}
+        return {"objects": count(), "imports": in_fours(imports), "collections": in_fours(collections), "collect": collected[0]}
+
+    def in_fours(values):
+        return list(zip(*[iter(values)] * 4))
 
     return result
 
@@ -262,8 +278,10 @@ class Statements:
 def graph():
     """statements: (importer, file, line, within a function, names). modules: name -> file or ''. needed: used outside of any import. helped: (module,
     for whom): used while another module was being imported. Used is a module whose code runs, or which is asked for where it cannot wait: by a
-    function (or a class), or by importlib.import_module()."""
+    function (or a class), or by importlib.import_module(). blocks: of memory, name -> how many more there were after its import, without what was imported
+    within; and how many there are in the end."""
     statements, stacks = Statements(), {}
+    blocks, inner_blocks = {}, {}
     needed, helped = set(), set()
     original, import_statement, gcd_import = bootstrap._find_and_load, builtins.__import__, bootstrap._gcd_import
 
@@ -327,9 +345,15 @@ def graph():
         if above is not None and not above.startswith(name + "."):
             statements.add(user_frame(1), [name])
         stack.append(name)
+        within = inner_blocks.setdefault(get_ident(), [0])
+        within.append(0)
+        before = sys.getallocatedblocks()
         try:
             return original(name, import_)
         finally:
+            more = sys.getallocatedblocks() - before
+            blocks[name] = blocks.get(name, 0) + more - within.pop()
+            within[-1] += more
             stack.pop()
             if name == "threading" and profile is not None and name in sys.modules:
                 sys.modules[name].setprofile(profile)
@@ -377,6 +401,7 @@ def graph():
         sys.setprofile(profile)
 
     def result():
+        all_blocks = sys.getallocatedblocks()
         stop()
         builtins.__import__ = import_statement
         modules = {name: file_of(module) for name, module in list(sys.modules.items()) if name not in loaded_before}
@@ -386,6 +411,8 @@ def graph():
             "modules": modules,
             "needed": sorted(known & needed),
             "helped": sorted(pair for pair in helped if pair[0] in known),
+            "blocks": dict(blocks),
+            "all_blocks": all_blocks,
         }
 
     return result
