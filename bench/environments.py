@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,13 +29,14 @@ from sections import Place
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PYCDS = "code-data-share==0.1.0"
+_PATIENCE = ("--disable-pip-version-check", "--retries", "1", "--timeout", "20")  # of pip
 
 
 class Unavailable(Exception):
     """What cannot be made or installed here; str() is one line for a report, without a path of this machine."""
 
 
-_TELLS = re.compile("error|not found|neither", re.IGNORECASE)
+_TELLS = re.compile("error|not found|neither|no module named", re.IGNORECASE)
 _TELLS_NOTHING = re.compile("subprocess|encountered error|generation-failed|group|failed to build|hint:|note:|retrying", re.IGNORECASE)
 
 
@@ -94,19 +96,38 @@ class Environments:
         with open(self.build / "install.log", "a") as log:
             log.write(f"$ {' '.join(map(str, argv))}\n{done.stdout}")
         if done.returncode != 0:
-            raise Unavailable(f"{what}: {self._without_paths(last_error(done.stdout))}")
+            raise Unavailable(f"{what}: {last_error(self._without_paths(done.stdout))}")
 
     def _without_paths(self, text: str) -> str:
         """Where things lie here is nobody's business."""
-        for path, name in ((self.build, "the build directory"), (self.checkout, "the checkout")):
+        for path, name in ((self.python, self.python.name), (self.build, "the build directory"), (self.checkout, "the checkout")):
             text = text.replace(str(path), name)
         return text
 
-    def _pip(self, what: str, *arguments: str | Path) -> None:
-        tools = self.build / "tools/bin/python"
-        if not (self.build / "tools/bin/pip").exists():
-            self.run([self.python, "-m", "venv", self.build / "tools"], "it has no venv or no ensurepip (Debian: python3-venv)")
-        self.run([tools, "-m", "pip", "--disable-pip-version-check", "--retries", "1", "--timeout", "20", *arguments], what)
+    def _pip(self, what: str, python: Path, *arguments: str | Path) -> None:
+        """pip for PYTHON, an environment's."""
+        self.run([self._tools(), "-m", "pip", *_PATIENCE, "--python", python, *arguments], what)
+
+    def _tools(self) -> Path:
+        """An interpreter with pip: of our own kind, or, where that has no ensurepip, the one that runs the benchmark, with a pip that knows newer ones."""
+        own, lent = self.build / "tools", self.build / "tools-lent"
+        for tools in (own, lent):
+            if (tools / "bin/pip").exists():
+                return tools / "bin/python"
+        with suppress(Unavailable):
+            self.run([self.python, "-m", "venv", own], "no ensurepip")
+        return own / "bin/python" if (own / "bin/pip").exists() else self._lent(lent)
+
+    def _lent(self, tools: Path) -> Path:
+        say(f"no pip for {self.build.name}: that of the Python that runs the benchmark is used")
+        python = tools / "bin/python"
+        try:
+            self.run([sys.executable, "-m", "venv", tools], "none of the Python that runs the benchmark either")
+            self.run([python, "-m", "pip", *_PATIENCE, "install", "--quiet", "--upgrade", "pip"], "none can be fetched for it")
+        except Unavailable as failure:
+            shutil.rmtree(tools, ignore_errors=True)
+            raise Unavailable(f"this Python has no pip, and {failure}; install its ensurepip (Debian: python3-venv)") from None
+        return python
 
     # --- environments ---------------------------------------------------------------------------------------------
 
@@ -114,12 +135,12 @@ class Environments:
         """The interpreter of the environment NAME, which is made unless it is there."""
         python = self.build / name / "bin/python"
         if not python.exists():
-            self.run([self.python, "-m", "venv", "--without-pip", self.build / name], "no environment can be made")
+            self.run([self.python, "-m", "venv", "--without-pip", self.build / name], "no environment can be made (Debian: python3-venv)")
         return python
 
     def install(self, name: str, *what: str | Path) -> None:
         """Into NAME, which is there, whatever pip takes."""
-        self._pip("pip", "--python", self.build / name / "bin/python", "install", "--quiet", *what)
+        self._pip("pip", self.build / name / "bin/python", "install", "--quiet", *what)
 
     def wheel(self) -> Path:
         """The wheel of the checkout as it is now."""
@@ -130,7 +151,7 @@ class Environments:
             stamp.unlink(missing_ok=True)
             shutil.rmtree(directory, ignore_errors=True)
             settings = [f"--config-settings={name}={value}" for name, value in self.settings.items()]
-            self._pip("it cannot be built", "wheel", "--quiet", "--no-deps", *settings, "-w", directory, self.checkout)
+            self._pip("it cannot be built", self.empty("bare"), "wheel", "--quiet", "--no-deps", *settings, "-w", directory, self.checkout)
             stamp.write_text(made_from)
         return next(directory.glob("*.whl"))
 

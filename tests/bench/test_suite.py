@@ -8,8 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pair
@@ -253,6 +253,60 @@ def test_no_environments(tmp_path: Path) -> None:
     assert python.failures == {"sympy": "no venv today"} and python.facts["packages"] == {} and not python.beside
     with pytest.raises(SystemExit, match="no venv today"):
         suite.main_one(python)
+
+
+@dataclass(frozen=True)
+class Piped(Environments):
+    """Environments whose tools do nothing but leave what they would; only the interpreters of LENDERS have ensurepip."""
+
+    lenders: tuple[str, ...] = ()
+    ran: list[list[str]] = field(default_factory=list)
+
+    def run(self, argv: Sequence[str | Path], what: str) -> None:
+        words = [str(word) for word in argv]
+        self.ran.append(words)
+        if words[1:3] == ["-m", "venv"]:
+            made = Path(words[-1], "bin")
+            made.mkdir(parents=True, exist_ok=True)
+            (made / "python").touch()
+            if "--without-pip" not in words:
+                if words[0] not in self.lenders:
+                    raise Unavailable(f"{what}: no ensurepip")
+                (made / "pip").touch()
+
+
+def test_pip_is_lent(tmp_path: Path) -> None:
+    """By the interpreter that runs the benchmark, to one without ensurepip: then it must be told whom it is for, and know it."""
+    home = Piped(Path("/opt/poor/bin/python3"), tmp_path, tmp_path, lenders=(sys.executable,))
+    assert home.packages("programs", ["sympy", "django"]) == {}
+    lent, mine = str(tmp_path / "tools-lent/bin/python"), str(tmp_path / "programs/bin/python")
+    assert [words[0] for words in home.ran] == ["/opt/poor/bin/python3", sys.executable, lent, lent, lent]
+    assert home.ran[2][-2:] == ["--upgrade", "pip"]
+    assert all(words[words.index("--python") + 1] == mine for words in home.ran[3:])
+
+
+def test_pip_of_its_own(tmp_path: Path) -> None:
+    """The control."""
+    home = Piped(Path("/opt/rich/bin/python3"), tmp_path, tmp_path, lenders=("/opt/rich/bin/python3", sys.executable))
+    assert home.packages("programs", ["sympy"]) == {}
+    assert [words[0] for words in home.ran] == ["/opt/rich/bin/python3", str(tmp_path / "tools/bin/python")]
+
+
+def test_no_pip_at_all(tmp_path: Path) -> None:
+    """The reason has the remedy, and another run looks again."""
+    home = Piped(Path("/opt/poor/bin/python3"), tmp_path, tmp_path)
+    for _ in range(2):
+        assert "no pip" in (why := home.packages("programs", ["sympy"])["sympy"]) and "python3-venv" in why
+    assert not (tmp_path / "tools-lent").exists()
+
+
+def test_errors_have_no_paths(tmp_path: Path) -> None:
+    python = tmp_path / "secret/python3"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\necho "$0: No module named venv"; exit 1\n')
+    python.chmod(0o755)
+    with pytest.raises(Unavailable, match=r"python3-venv\): python3: No module named venv$"):
+        Environments(python, tmp_path / "build", tmp_path).empty("bare")
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
