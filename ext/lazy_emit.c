@@ -33,7 +33,8 @@ enum { IF_TRUE = POP_JUMP_IF_TRUE, IF_FALSE = POP_JUMP_IF_FALSE, IF_CACHES = PY_
 enum { EQUAL = PY_VERSION_HEX < 0x030d0000 ? Py_EQ << 4 | 8 : Py_EQ << 5 | 16 | 8, EQUAL_CACHES = 1 };
 #endif
 
-enum { TO_BOOL_CACHES = 3, HIDDEN = 0x10 };
+/* Of a variable: local, cell, free. Below: which arguments it takes (3.14), whether it is a comprehension's. */
+enum { TO_BOOL_CACHES = 3, VARIABLE = 0xe0 };
 
 /* Units of an instruction with ARG, without caches. */
 static uint32_t units_of(uint32_t arg)
@@ -378,8 +379,8 @@ static int stack_size(const PyCodeObject *code, const struct lw_lazy_plan *plan)
 }
 
 /*
- * The maker of code objects is not told which variables are those of an inlined comprehension, and takes them for others: its names are to be the same, and are
- * told by what OLD says of them. False: they are not.
+ * The maker of code objects is not told all of what is known of variables, such as which are those of an inlined comprehension. They are to be the same in the
+ * same order, and then what OLD says of them is right. False: they are not.
  */
 static bool keep_variables(const PyCodeObject *old, PyCodeObject *made)
 {
@@ -388,7 +389,7 @@ static bool keep_variables(const PyCodeObject *old, PyCodeObject *made)
 		return false;
 	const char *was = PyBytes_AS_STRING(old->co_localspluskinds), *is = PyBytes_AS_STRING(made->co_localspluskinds);
 	for (Py_ssize_t i = 0; i < count; i++)
-		if ((was[i] & ~HIDDEN) != (is[i] & ~HIDDEN))
+		if ((was[i] ^ is[i]) & VARIABLE)
 			return false;
 	Py_SETREF(made->co_localspluskinds, Py_NewRef(old->co_localspluskinds));
 	return true;
