@@ -345,6 +345,14 @@ static PyObject *lazy_names(PyObject *module, PyObject *namespace)
 	return lw_lazy_names_in(lw_state_of(module), namespace);
 }
 
+PyDoc_STRVAR(namespace_doc, "_namespace(module, /)\n--\n\nPrivate: the dictionary of a module as it is. Who asks the module for it has all that waits in it resolved.");
+
+static PyObject *namespace_of(PyObject *module, PyObject *asked)
+{
+	PyObject *dict = PyModule_Check(asked) ? PyModule_GetDict(asked) : NULL;
+	return dict ? Py_NewRef(dict) : PyErr_Format(PyExc_TypeError, "a module is wanted, not %.100s", Py_TYPE(asked)->tp_name);
+}
+
 PyDoc_STRVAR(lazy_stop_doc, "_lazy_stop()\n--\n\nPrivate: what is imported from now on is eager. Names that wait go on doing so.");
 
 static PyObject *lazy_stop(PyObject *module, PyObject *unused)
@@ -375,6 +383,7 @@ static PyMethodDef methods[] = {
 	{ "routed", lw_routed, METH_O, routed_doc },
 	{ "_lazy_settings", lw_lazy_describe, METH_O, lazy_settings_doc },
 	{ "_lazy_project", lw_lazy_read_project, METH_O, lazy_project_doc },
+	{ "_namespace", namespace_of, METH_O, namespace_doc },
 	{ "_lazy_stop", lazy_stop, METH_NOARGS, lazy_stop_doc },
 	{ "_lazy_names", lazy_names, METH_O, lazy_names_doc },
 	{ "lazy_census", lw_lazy_census, METH_NOARGS, lazy_census_doc },

@@ -36,9 +36,10 @@ TABLES = (
 
 def _namespace(name: str) -> dict[str, Any]:
     """That of the module NAME as it is: names that wait are not in it. Empty: it is not loaded."""
-    module = sys.modules.get(name)
-    found = object.__getattribute__(module, "__dict__") if isinstance(module, ModuleType) else {}
-    return found if isinstance(found, dict) else {}
+    module, native = sys.modules.get(name), sys.modules.get("ladewerk._native")
+    if not isinstance(module, ModuleType):
+        return {}
+    return native._namespace(module) if native else vars(module)
 
 
 def _home(thing: Any) -> str:

@@ -33,7 +33,7 @@ KILLED = 9
 def _namespace(name: str) -> dict[str, Any]:
     """That of a module as it is: looking resolves nothing."""
     module = sys.modules.get(name)
-    return object.__getattribute__(module, "__dict__") if isinstance(module, ModuleType) else {}
+    return _native._namespace(module) if isinstance(module, ModuleType) else {}
 
 
 # --- what was never materialised ----------------------------------------------------------------------------------------

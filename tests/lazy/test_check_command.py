@@ -31,7 +31,7 @@ def used():
 
 def main(words):
     for word in words:
-        globals()[word]()
+        COMMANDS[word]()
 
 def codec():
     print("one" if "odd".encode("odd") == b"one" else "other")
@@ -56,6 +56,8 @@ def lines():
 
 def status():
     sys.exit(count())
+
+COMMANDS = {"codec": codec, "clean": clean, "classes": classes, "clock": clock, "lines": lines, "status": status}
 """,
     "shop/inner.py": "class Base: pass\ndef implementations(): return [one.__name__ for one in Base.__subclasses__()]\n",
     "shop/late.py": "from shop.inner import Base\nclass Implementation(Base): pass\n",
