@@ -241,7 +241,7 @@ struct lw_asked lw_lazy_asked(enum lw_door door);
 
 /**
  * Put in place what readers from outside meet. 0, or -1 with an exception; an interpreter with other parts than those known: 0, the mode is OFF and
- * lazy.reason says why. Once per interpreter until lw_lazy_hooks_end(), which takes them out: when nothing waits any more, or the state goes. May be called at any time.
+ * lazy.reason says why. Once per interpreter until lw_lazy_hooks_end(), which takes them out: when the state goes, since names go on waiting after uninstall().
  */
 int lw_lazy_hooks_begin(lw_state *state);
 void lw_lazy_hooks_end(lw_state *state);

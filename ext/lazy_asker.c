@@ -88,13 +88,18 @@ static bool is_subscript(const struct reader *reader)
 #endif
 }
 
-static bool is_constant(PyCodeObject *code, const struct reader *reader)
+/* Something that is pushed, and does nothing else. */
+static bool is_plain(PyCodeObject *code, const struct reader *reader)
 {
-#if PY_VERSION_HEX >= 0x030e0000
-	if (reader->op == LOAD_SMALL_INT)
+#if PY_VERSION_HEX >= 0x030c0000
+	if (reader->op == LOAD_FAST_CHECK)
 		return true;
 #endif
-	return constant(code, reader) != NULL;
+#if PY_VERSION_HEX >= 0x030e0000
+	if (reader->op == LOAD_SMALL_INT || reader->op == LOAD_FAST_BORROW)
+		return true;
+#endif
+	return reader->op == LOAD_FAST || constant(code, reader) != NULL;
 }
 
 static struct lw_asked one(PyObject *name)
@@ -107,7 +112,7 @@ static bool is(PyObject *name, const char *text)
 	return PyUnicode_CompareWithASCIIString(name, text) == 0;
 }
 
-/* .get("name"), .get("name", constant) and their like; .update(...), which looks for nothing. */
+/* .get("name"), .get("name", otherwise) and their like; .update(...), which looks for nothing. */
 static struct lw_asked used_by_method(PyCodeObject *code, struct reader *reader, PyObject *method)
 {
 	const struct lw_asked all = { LW_ASKED_ALL, NULL };
@@ -118,7 +123,7 @@ static struct lw_asked used_by_method(PyCodeObject *code, struct reader *reader,
 	PyObject *name = next(reader) ? constant(code, reader) : NULL;
 	if (!name || !next(reader))
 		return all;
-	unsigned count = is_constant(code, reader) ? 2 : 1;
+	unsigned count = is_plain(code, reader) ? 2 : 1;
 	if ((count == 2 && !next(reader)) || !is_call(reader, count))
 		return all;
 	return one(name);

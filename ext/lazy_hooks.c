@@ -583,11 +583,7 @@ int lw_lazy_hooks_begin(lw_state *state)
 	forget_state(hooks);
 	PyMem_Free(hooks);
 	state->lazy.hooks = NULL;
-	if (result > 0) {
-		state->lazy.mode = LW_LAZY_OFF;
-		state->lazy.reason = "a built-in function or type that reads names of modules is not the stock one";
-	}
-	return result > 0 ? 0 : -1;
+	return result > 0 ? lw_lazy_refuse(state, "a built-in function or type that reads names of modules is not the stock one") : -1;
 }
 
 void lw_lazy_hooks_end(lw_state *state)
@@ -600,6 +596,17 @@ void lw_lazy_hooks_end(lw_state *state)
 	lead_functions_back(hooks);
 	forget_state(hooks);
 	PyMem_Free(hooks);
+}
+
+#else /* nothing waits */
+
+int lw_lazy_hooks_begin(lw_state *state)
+{
+	return 0;
+}
+
+void lw_lazy_hooks_end(lw_state *state)
+{
 }
 
 #endif
