@@ -151,9 +151,9 @@ static bool ask_policy(lw_state *state, lw_scope *scope)
 int lw_lazy_arm(lw_state *state, PyObject *code, PyObject *module, PyObject *name, PyObject *file)
 {
 	PyObject *description = lw_lazy_is_on(&state->lazy) && state->home == state && state->lazy.table ? description_of(code) : NULL;
-	if (!description || lw_lazy_is_traced(state))
+	PyObject *statements = description ? PyTuple_GET_ITEM(description, 2) : NULL, *tree = description ? PyTuple_GET_ITEM(description, 3) : NULL;
+	if (!description || PyTuple_GET_SIZE(statements) == 0 || lw_lazy_is_traced(state))
 		return 0;
-	PyObject *statements = PyTuple_GET_ITEM(description, 2), *tree = PyTuple_GET_ITEM(description, 3);
 	lw_scope *scope = create_scope(state, module, name, file);
 	int result = scope ? 0 : PyErr_Occurred() ? -1 : 0;
 	if (scope && ask_policy(state, scope))

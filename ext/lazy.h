@@ -107,7 +107,8 @@ PyObject *lw_lazy_plan_of(PyObject *module, PyObject *code);
  *     statements: tuple of (slot, level, module, binds, as, line), slot an index into the module's co_consts, whose item is b""
  *     tree: (slot of <pending> or -1, ((index into co_consts, tree of that code), ...)): of the module's code and, within it, those that have sites
  *
- * or CODE itself (a new reference) where nothing may wait, or something about it is unusual. NULL with an exception: MemoryError, and nothing else.
+ * both of nothing (an empty tuple, -1) where nothing may wait, or something about it is unusual. CODE itself (a new reference) if it is ready, or cannot be made so.
+ * NULL with an exception: MemoryError, and nothing else.
  */
 PyObject *lw_lazy_transform(PyObject *code);
 /** Method of _native, for tests and tools: the same. */

@@ -11,7 +11,7 @@
  * A block has the places of its statement, and a handler that of its load, so that tracebacks and tracers see no more than a line they know. Handlers are
  * covered by what covers their load: an exception that they pass on goes where it would have gone.
  *
- * What cannot be done in this way (no entry of the exception table may begin or end within a load, say) is done to none of a module: it stays as it is.
+ * What cannot be done in this way (no entry of the exception table may begin or end within a load, say) is done to none of a module: it gets a description, of nothing.
  */
 #include "lazy.h"
 
@@ -556,21 +556,44 @@ static PyObject *transform_module(PyCodeObject *code, const struct lw_lazy_plan 
 	return made;
 }
 
+/* CODE with a description that says that nothing of it waits, so that nobody asks again. NULL as above. */
+static PyObject *mark(PyCodeObject *code)
+{
+	const struct lw_lazy_plan none = { .site = NULL };
+	PyObject *within = PyList_New(0), *consts = PySequence_List(code->co_consts), *made = NULL;
+	PyObject *description = within && consts ? describe(code, &none, within) : NULL;
+	if (description && PyList_Append(consts, description) == 0)
+		made = emit_with(code, &none, consts);
+	Py_XDECREF(description);
+	Py_XDECREF(consts);
+	Py_XDECREF(within);
+	return made;
+}
+
+/* What could not be done, other than for want of memory, is no error. */
+static bool forgive(void)
+{
+	const bool forgiven = !PyErr_ExceptionMatches(PyExc_MemoryError);
+	if (forgiven)
+		PyErr_Clear();
+	return forgiven;
+}
+
 PyObject *lw_lazy_transform(PyObject *code)
 {
 	struct lw_lazy_plan plan;
 	lw_lazy_names *names;
 	PyObject *made = NULL;
-	int waits = lw_lazy_verified() ? lw_lazy_analyse((PyCodeObject *)code, &plan, &names) : 0;
-	if (waits > 0) {
+	if (!lw_lazy_verified() || lw_lazy_is_ready(code))
+		return Py_NewRef(code);
+	if (lw_lazy_analyse((PyCodeObject *)code, &plan, &names) > 0) {
 		made = transform_module((PyCodeObject *)code, &plan, names);
 		lw_lazy_plan_clear(&plan);
 		Py_DECREF(names);
 	}
-	if (made || PyErr_ExceptionMatches(PyExc_MemoryError))
-		return made;
-	PyErr_Clear();
-	return Py_NewRef(code);
+	if (!made && forgive())
+		made = mark((PyCodeObject *)code);
+	return made || !forgive() ? made : Py_NewRef(code);
 }
 
 #else

@@ -362,7 +362,7 @@ static PyObject *lazy_stop(PyObject *module, PyObject *unused)
 }
 
 PyDoc_STRVAR(lazy_plan_doc, "_lazy_plan(code, /)\n--\n\nPrivate: what may wait in the code of a module (lazy.h).");
-PyDoc_STRVAR(lazy_transform_doc, "_lazy_transform(code, /)\n--\n\nPrivate: the code of a module, made ready for lazy imports (lazy.h); CODE itself where nothing may wait.");
+PyDoc_STRVAR(lazy_transform_doc, "_lazy_transform(code, /)\n--\n\nPrivate: the code of a module, made ready for lazy imports (lazy.h).");
 
 static PyMethodDef methods[] = {
 	{ "install", (PyCFunction)(void (*)(void))lw_install, METH_FASTCALL | METH_KEYWORDS, install_doc },
