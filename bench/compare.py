@@ -44,7 +44,7 @@ CHECKOUT = suite.CHECKOUT
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     keys = [part.key for part in PARTS]
-    parser = argparse.ArgumentParser(prog="bench/run.sh --compare" if "--compare" in argv else "compare.py", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="bench/run.sh" if "--compare" in argv else "compare.py", description=__doc__.partition("\n")[0])
     parser.add_argument("reports", nargs="*", metavar="REPORT.json", help="two reports of bench/run.sh, or one of a comparison")
     parser.add_argument("--compare", metavar="REV", help="any name that git has for a revision of this repository")
     parser.add_argument("--fail-on-slower", action="store_true", help="exit status 1 when a figure is slower beyond the noise")

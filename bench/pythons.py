@@ -54,7 +54,8 @@ def look(command: str | Path) -> Found:
         facts = json.loads(done.stdout)
     except ValueError:
         lines = done.stderr.strip().splitlines() or ["no message"]
-        raise Unfit(f"it does not run: {lines[-1]}") from None
+        telling = 0 if done.returncode == 127 else -1  # a shim that finds nothing says so first, a traceback last
+        raise Unfit(f"it does not run: {lines[telling].strip()}") from None
     version = tuple(facts["version"])
     if facts["implementation"] != "cpython":
         raise Unfit(f"it is {facts['implementation']}; CPython is needed")

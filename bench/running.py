@@ -76,8 +76,8 @@ def alone(build: Path) -> int:
 
 def check_output(output: Path) -> None:
     """SystemExit: no report can be written into OUTPUT, which is better known before a quarter of an hour than after it."""
-    new = not output.exists()
     try:
+        new = not output.exists()
         output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=output) as file:
             file.write(b"\n")

@@ -174,6 +174,8 @@ def interpreters(options: argparse.Namespace) -> list[pythons.Found]:
     """The main one first."""
     try:
         if options.venv:
+            if not (options.venv / "bin/python").exists():
+                sys.exit(f"run.sh: {options.venv} is no environment: it has no bin/python")
             return [pythons.look(options.venv / "bin/python")]
         if options.python:
             return pythons.named(options.python)
@@ -260,6 +262,8 @@ def make_place(options: argparse.Namespace, needs: frozenset[str]) -> Place:
     ready = [main_one(prepare(main, home_of(main, options), needs, mine, as_it_is=bool(options.venv)))]
     if needs & {"pythons", "everywhere"} and (options.effort != "quick" or options.python):
         ready += [prepare(other, home_of(other, options), frozenset(), everywhere) for other in others]
+    elif options.python and others:
+        say(f"these sections are of one interpreter: Python {main.key} alone takes part")
     programs, no_programs = micro(options, needs)
     state = options.build / "state"
     fresh_state(state, ready)

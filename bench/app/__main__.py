@@ -60,6 +60,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options = running.parsed(parser, list(argv) if argv is not None else None)
     if options.runs is not None and options.runs < 1:
         parser.error("-n needs a positive number")
+    if not options.timeout > 0:
+        parser.error("--timeout needs a positive number")
+    if options.ladewerk and not (options.ladewerk / "ladewerk").is_dir():
+        parser.error(f"--ladewerk: {options.ladewerk} has no package ladewerk")
     options.root = [_root(root) for root in options.root]
     return options
 
@@ -279,6 +283,7 @@ def ladewerk(program: Program, options: argparse.Namespace) -> tuple[Path | None
 
 def run(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     program = command.parse(options.app, environ)
+    command.check_file(program)
     options.output = options.output or HERE / "results" / f"{datetime.now(timezone.utc):%Y-%m-%dT%H%M%SZ}-app"
     running.end_in_order()
     with ExitStack() as stack:

@@ -91,6 +91,13 @@ def parse(text: str, environ: Mapping[str, str] = os.environ) -> Program:
     return Program(text, ask(python, environ), options, arguments)
 
 
+def check_file(program: Program) -> None:
+    """Refused: a slip of the pen, before anything is built for it."""
+    first = program.arguments[0]
+    if not first.startswith("-") and not Path(first).exists():
+        raise Refused(f"there is no file {first} here")
+
+
 def _interpreter_and_rest(words: list[str], environ: Mapping[str, str]) -> tuple[str, list[str]]:
     """The Python that WORDS lead to, and what it is given."""
     found = shutil.which(words[0], path=environ.get("PATH"))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pair
 import pytest
 from app import command, outcome, overlay, page
-from app.__main__ import App, check, look, notes
+from app.__main__ import App, check, look, notes, parse
 from app.analysis import PHASES, Shown, read_record, stock_split
 from app.command import Interpreter, Program, Refused
 from app.graph import Graph, Statement
@@ -94,6 +94,17 @@ def test_refused_with_a_remedy(bin_directory: Path, given: str, says: str) -> No
     script(bin_directory, "shell", "#!/bin/sh\nexec python3.12\n")
     with pytest.raises(Refused, match=says):
         command.parse(given, {"PATH": f"{bin_directory}:/bin:/usr/bin"})
+
+
+def test_what_cannot_be_is_said_before_anything_is_built(bin_directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for argv, says in (["--timeout", "-1"], "positive"), (["--ladewerk", str(tmp_path)], "no package ladewerk"):
+        with pytest.raises(SystemExit):
+            parse(["--app", "x", *argv])
+        assert says in capsys.readouterr().err
+    with pytest.raises(Refused, match="no file nowhere.py"):
+        command.check_file(command.parse("python3.12 nowhere.py", {"PATH": str(bin_directory)}))
+    for there in (f"{bin_directory}/python3.12", "-c pass", "-m nowhere"):
+        command.check_file(command.parse(f"python3.12 {there}", {"PATH": str(bin_directory)}))
 
 
 def test_interpreters_are_asked(tmp_path: Path) -> None:

@@ -69,13 +69,17 @@ def test_nonsense_is_refused(argv: list[str], capsys: pytest.CaptureFixture[str]
     assert "error" in capsys.readouterr().err
 
 
-def test_places_that_cannot_be_written_are_said_first(tmp_path: Path) -> None:
+def test_places_that_cannot_be_written_are_said_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is measured, and without leaving anything behind."""
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit, match="--build"):
         running.alone(tmp_path / "file/build")
     with pytest.raises(SystemExit, match="-o another"):
         running.check_output(tmp_path / "file/out")
+    monkeypatch.setattr(Path, "exists", lambda path: os.stat("/nowhere/at/all") is None)  # as where nobody may look
+    with pytest.raises(SystemExit, match="-o another"):
+        running.check_output(tmp_path / "out")
+    monkeypatch.undo()
     running.check_output(tmp_path / "new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -153,6 +157,21 @@ def test_named_interpreters(tmp_path: Path, interpreter: Callable[..., Path]) ->
     for commands, why in (([new, again], "second"), ([old], "3.11 or newer"), ([tmp_path / "none"], "does not run")):
         with pytest.raises(Unfit, match=why):
             pythons.named(map(str, commands))
+
+
+def test_who_does_not_run_is_quoted_where_it_tells(tmp_path: Path) -> None:
+    """A shim says what it misses in its first line, a traceback in its last."""
+    python = tmp_path / "python3"
+    for status, says in ((127, "first"), (1, "last")):
+        python.write_text(f"#!/bin/sh\nprintf ' first\\nmiddle\\nlast\\n' >&2\nexit {status}\n")
+        python.chmod(0o755)
+        with pytest.raises(Unfit, match=f"run: {says}$"):
+            pythons.look(python)
+
+
+def test_an_environment_has_an_interpreter(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="no bin/python"):
+        suite.interpreters(suite.parse(["--venv", str(tmp_path)]))
 
 
 def test_this_interpreter() -> None:
