@@ -108,7 +108,9 @@ def ways(overlay: Overlay, program: Program, no_watch: str, no_artifact: str) ->
         found.append(Way(key, f"Ladewerk, {mode}{label}", overlay.ladewerk(mode, mode), skipped=overlay.why_not or why, report=report))
     first = overlay.cache("first")
     found.append(Way("ladewerk-first", "Ladewerk, first run (empty cache)", overlay.ladewerk("stat", "first"), fresh=first, skipped=overlay.why_not))
-    found.append(Way("ladewerk-lazy", "Ladewerk, lazy", {}, skipped="Ladewerk has no lazy imports yet"))
+    for mode, key in (("default", "ladewerk-lazy"), ("own", "ladewerk-lazy-own"), ("all", "ladewerk-lazy-all")):
+        env = {**overlay.ladewerk("stat", key), "LADEWERK_LAZY": mode}
+        found.append(Way(key, f"Ladewerk, stat, --lazy={mode}", env, skipped=overlay.why_not))
     return found
 
 

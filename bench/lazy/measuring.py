@@ -2,11 +2,13 @@
 """One program: what it does in each way is compared with stock, then the ways take turns."""
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pair
 from app import outcome
@@ -41,17 +43,17 @@ class Work:
         script = self.python.with_name(first)
         return [str(script if script.exists() else first), *(word.replace("{out}", str(self.out)) for word in rest)]
 
-    def command(self, way: Way) -> Command:
+    def command(self, way: Way, report: Path | None = None) -> Command:
         """It ends as stock does, or fails."""
         env = {**self.site.env(self.python), **self.tool.env}
         cache = self.site.state / "cache" / f"{way.key}-{self.tool.key}"
-        return replace(way.command(self.python, self.argv(), env, cache, self.out), expected=self.tool.status)
+        return replace(way.command(self.python, self.argv(), env, cache, self.out, report), expected=self.tool.status)
 
-    def observe(self, way: Way) -> Outcome:
+    def observe(self, way: Way, report: Path | None = None) -> Outcome:
         """Failed: the time is up."""
         pair.empty(self.out)
         with chdir(self.cwd):
-            return outcome.observe(self.command(way), TIMEOUT)
+            return outcome.observe(self.command(way, report), TIMEOUT)
 
     def look(self) -> None:
         """What stock Python does, and how far it repeats itself. The first run writes byte code, and whatever the program keeps. Unavailable."""
@@ -77,6 +79,17 @@ class Work:
             if why := outcome.difference(self.stock, found, self.alike):
                 return f"{why}: {_last(found)}" if found.status != self.stock.status else why
         return ""
+
+    def reported(self, way: Way) -> dict[str, Any]:
+        """What Ladewerk says of a run: how many modules it imported, and names that wait. Nothing where it did not get to say anything: programs execute others."""
+        file = self.site.state / "report.json"
+        file.unlink(missing_ok=True)
+        try:
+            self.observe(way, file)
+            report = json.loads(file.read_text())
+        except (Failed, OSError, ValueError):
+            return {}
+        return {"modules": len(report["imports"]), "lazy": report["stats"].get("lazy")}
 
 
 def _last(found: Outcome) -> str:
@@ -104,6 +117,11 @@ def prepare(site: Site, tool: Tool, python: Path) -> Work:
     return work
 
 
+def off(check: Mapping[str, Any], way: Way) -> str:
+    """Why nothing was lazy that should have been; what is eager in truth is not timed as lazy."""
+    return str(check["lazy"]["reason"] or "") if way.mode and check.get("lazy") else ""
+
+
 def measure(site: Site, home: Environments, tool: Tool, ways: list[Way], seed: int, effort: Effort) -> list[Row]:
     """A row for each way that there is for this interpreter."""
     say(f"  Python {site.key}: {tool.key}")
@@ -117,6 +135,10 @@ def measure(site: Site, home: Environments, tool: Tool, ways: list[Way], seed: i
                 rows[way.key]["skipped"] = site.missing
             elif why := work.differs(way):
                 rows[way.key].update(skipped=why, check={"differs": True})
+            else:
+                rows[way.key]["check"] = {"compared": work.alike.value, **(work.reported(way) if way.ladewerk else {})}
+                if why := off(rows[way.key]["check"], way):
+                    rows[way.key]["skipped"] = why
     except (Unavailable, Failed, OSError) as failure:
         return [{**row, "skipped": str(failure)} for row in rows.values()]
     commands = {way.key: work.command(way) for way in ways if "skipped" not in rows[way.key]}
@@ -128,5 +150,4 @@ def measure(site: Site, home: Environments, tool: Tool, ways: list[Way], seed: i
     for key, found in samples.items():
         rows[key]["cpu_ms"] = [round(sample.cpu_ms, 4) for sample in found]
         rows[key]["wall_ms"] = [round(sample.wall_ms, 4) for sample in found]
-        rows[key]["check"] = {"compared": work.alike.value}
     return list(rows.values())

@@ -71,15 +71,16 @@ def _programs(rows: Rows, group: list[Row], ways: dict[str, str]) -> str:
     for load in dict.fromkeys(row["workload"] for row in group):
         base = rows.base("lazy", load)
         if "cpu_ms" not in base:
-            lines.append([f"`{base['title']}`", why(base), *[""] * (len(ways) - 1)])
+            lines.append([f"`{base['title']}`", why(base), *[""] * len(ways)])
             continue
+        imported = " → ".join(str(count) for key in (EAGER.key, ALL.key) if (count := rows.get("lazy", load, key).get("check", {}).get("modules")))
         cells = [_short(rows.get("lazy", load, key), base, "cpu_ms") for key in ways if key != STOCK.key]
-        lines.append([f"`{escaped(base['title'])}`", number(statistics.median(base["cpu_ms"])), *cells])
+        lines.append([f"`{escaped(base['title'])}`", number(statistics.median(base["cpu_ms"])), *cells, imported])
     for text, of in (("median, of stock", STOCK.key), ("median, of eager Ladewerk", EAGER.key)):
         found = [middle(group, key, of) for key in ways if key != STOCK.key]
         if any(found):
-            lines.append([f"**{text}**", "", *(ratio_text(one) if one else "" for one in found)])
-    return table(("", "stock, CPU ms", *_titles(ways)), lines)
+            lines.append([f"**{text}**", "", *(ratio_text(one) if one else "" for one in found), ""])
+    return table(("", "stock, CPU ms", *_titles(ways), "modules: eager → all"), lines)
 
 
 def _wall(group: list[Row], ways: dict[str, str]) -> str:

@@ -24,13 +24,16 @@ class Way:
     options: tuple[str, ...] = ()
     oldest: tuple[int, int] = (3, 11)
 
-    def command(self, python: Path, argv: Sequence[str], env: Mapping[str, str], cache: Path, fresh: Path | None = None) -> Command:
-        """ARGV, a script and its arguments, by the interpreter PYTHON; CACHE is Ladewerk's, of this way and this program alone."""
+    def command(self, python: Path, argv: Sequence[str], env: Mapping[str, str], cache: Path, fresh: Path | None = None, report: Path | None = None) -> Command:
+        """ARGV, a script and its arguments, by the interpreter PYTHON; CACHE is Ladewerk's, of this way and this program alone. REPORT: where Ladewerk is to write
+        one."""
         if not self.ladewerk:
             return Command((str(python), *self.options, *argv), {**env, "LADEWERK": "0"}, fresh=fresh)
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lazy = (f"--lazy={self.mode}",) if self.mode else ()
-        ours = (str(python.with_name("ladewerk")), "run", "--freshness", self.freshness, *lazy)
+        options = ("--freshness", self.freshness, *([f"--lazy={self.mode}"] if self.mode else []))
+        if report:
+            options += ("--report=json", "--report-file", str(report))
+        ours = (str(python.with_name("ladewerk")), "run", *options)
         return Command((*ours, *argv), {**env, "LADEWERK_CACHE": str(cache), "LADEWERK_WATCH": "0"}, fresh=fresh)
 
 

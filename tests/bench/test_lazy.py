@@ -27,7 +27,7 @@ def program(load: str, group: str = "cli", **factors: float) -> list[dict[str, A
         factor = {STOCK.key: 1.0, AGAIN.key: 1.01, EAGER.key: 0.8, **{name.replace("_", "-"): value for name, value in factors.items()}}.get(way.key)
         if factor is None:
             return {**about, "skipped": "exit status 1, with stock Python exit status 0", "check": {"differs": True}}
-        return {**about, "check": {}, "cpu_ms": [factor * value for value in TEN], "wall_ms": [factor * value for value in TEN]}
+        return {**about, "check": {"modules": 90 if way is EAGER else 30}, "cpu_ms": [factor * value for value in TEN], "wall_ms": [factor * value for value in TEN]}
 
     return [row(way) for way in (STOCK, AGAIN, EAGER, DEFAULT, ALL)]
 
@@ -49,9 +49,9 @@ def rows() -> list[dict[str, Any]]:
 def test_tables() -> None:
     """The middle program, of stock and of eager Ladewerk; what differs is no figure, and its reason is said below."""
     text = tables.part(rows())
-    assert "Command-line tools, n = 9" in text and "| `one --help` | 11.0 | 1.01 [1.01, 1.01] | 0.80 [0.80, 0.80] | 0.70 [0.70, 0.70] | 0.40 [0.40, 0.40] |" in text
-    assert "| **median, of stock** |  | 1.010 [1.010, 1.010] | 0.800 [0.800, 0.800] | 0.750 [0.750, 0.750] | 0.400 [0.400, 0.400] |" in text
-    assert "| `site --help` | 11.0 | 1.01 [1.01, 1.01] | 0.80 [0.80, 0.80] | 0.70 [0.70, 0.70] | *differs* |" in text
+    assert "Command-line tools, n = 9" in text and "| `one --help` | 11.0 | 1.01 [1.01, 1.01] | 0.80 [0.80, 0.80] | 0.70 [0.70, 0.70] | 0.40 [0.40, 0.40] | 90 → 30 |" in text
+    assert "| **median, of stock** |  | 1.010 [1.010, 1.010] | 0.800 [0.800, 0.800] | 0.750 [0.750, 0.750] | 0.400 [0.400, 0.400] |  |" in text
+    assert "| `site --help` | 11.0 | 1.01 [1.01, 1.01] | 0.80 [0.80, 0.80] | 0.70 [0.70, 0.70] | *differs* | 90 |" in text
     assert "| `site --help` | --lazy=all | *exit status 1, with stock Python exit status 0* |" in text
     assert "| nbody | 11.0 | 1.004 [1.004, 1.004] ±0.000 |" in text and "| **median** |  | 1.004 [1.004, 1.004] ±0.000 |" in text
 
@@ -136,7 +136,12 @@ def test_the_same_program_is_timed(site: Site, monkeypatch: pytest.MonkeyPatch) 
     source = "import os, sys, beside\nprint(os.listdir(sys.argv[1]), beside.value, sorted(os.listdir()))\nopen(sys.argv[1] + '/written', 'w').close()\nsys.exit(3)\n"
     found = run(site, monkeypatch, source, 3)
     assert list(found) == ["stock", "again", "ladewerk-stat"] and all(len(row["cpu_ms"]) == 1 for row in found.values()), found
-    assert found["stock"]["check"] == {"compared": "byte for byte, times such as 0.12s apart"}
+    assert found["stock"]["check"] == {"compared": "byte for byte, times such as 0.12s apart"} and found["ladewerk-stat"]["check"]["modules"] >= 1
+
+
+def test_what_is_eager_is_not_timed_as_lazy() -> None:
+    assert measuring.off({"lazy": {"mode": "all", "reason": "the interpreter is not known"}}, ALL) == "the interpreter is not known"
+    assert not measuring.off({"lazy": {"mode": "all", "reason": None}}, ALL) and not measuring.off({"lazy": {"reason": "off"}}, EAGER) and not measuring.off({}, ALL)
 
 
 def test_another_program_is_not_timed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
