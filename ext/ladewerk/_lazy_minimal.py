@@ -35,6 +35,8 @@ def children(name: str, names: Collection[str]) -> list[str]:
 
 #: Modules below a package for which a line each is still better than one for the package.
 MANY = 4
+#: How often a command may be run to find these, for each time that their number can be halved: two of four take some 20 in all.
+RUNS = 6
 
 
 def rules(names: Collection[str], will_do: Callable[[Sequence[str]], bool]) -> list[str] | None:
@@ -60,13 +62,28 @@ def _of_kind(kind: str, names: Collection[str], will_do: Callable[[Sequence[str]
     return found
 
 
+class _TooDear(Exception):
+    pass
+
+
+def _at_most(runs: int, will_do: Callable[[Sequence[str]], bool]) -> Callable[[Sequence[str]], bool]:
+    def counted(some: Sequence[str]) -> bool:
+        nonlocal runs
+        runs -= 1
+        if runs < 0:
+            raise _TooDear
+        return will_do(some)
+    return counted
+
+
 def _below(kind: str, name: str, names: Collection[str], will_do: Callable[[Sequence[str]], bool]) -> list[str]:
-    """NAME, or modules below it where these will do."""
+    """NAME, or modules below it where few of these will do: many take many runs to find, and are given up before."""
     candidates = [kind + child for child in children(name, names)]
     if not candidates or not will_do(candidates):
         return [kind + name]
-    few = minimal(candidates, will_do)
-    if len(few) > MANY:
+    try:
+        few = minimal(candidates, _at_most(RUNS * len(candidates).bit_length(), will_do))
+    except _TooDear:
         return [kind + name]
     found: list[str] = []
     for at, rule in enumerate(few):

@@ -108,7 +108,8 @@ def _at_exit() -> Iterator[Entry]:
 
 
 def _warnings() -> Iterator[Entry]:
-    for action, message, category, module, line in _namespace("warnings").get("filters", ()):
+    own = _namespace("warnings")
+    for action, message, category, module, line in (own if "filters" in own else _namespace("_warnings")).get("filters", ()):
         words = [action, getattr(message, "pattern", message), _name(category), getattr(module, "pattern", module), line]
         yield " ".join(str(word) for word in words if word), "", (_home(category),)
 
@@ -230,9 +231,11 @@ def _settings() -> Iterator[Entry]:
     yield "the switch interval", str(sys.getswitchinterval()), ()
     yield "the garbage collector", f"{gc.isenabled()} {gc.get_threshold()}", ()
     yield "sys.dont_write_bytecode", str(sys.dont_write_bytecode), ()
-    if locale := _namespace("_locale"):
-        for name in [name for name in locale if name.startswith("LC_") and name != "LC_ALL"]:
-            yield f"the locale {name}", str(locale["setlocale"](locale[name])), ()
+    if "_locale" in sys.builtin_module_names:  # the C library's, which is asked by others, too
+        import _locale
+
+        for name in [name for name in vars(_locale) if name.startswith("LC_") and name != "LC_ALL"]:
+            yield f"the locale {name}", str(_locale.setlocale(getattr(_locale, name))), ()
     if timeout := _namespace("_socket"):
         yield "the default timeout of sockets", str(timeout["getdefaulttimeout"]()), ("_socket",)
     if context := _namespace("multiprocessing.context"):
