@@ -511,7 +511,7 @@ static int install_unheard(lw_state *state, const struct options *options)
 	lw_told_unplace(state); /* of a listener that came meanwhile: other threads run while this one waits for the session */
 	state->installed = true;
 	result = replace_functions(state);
-	if (!result && lw_lazy_is_on(&state->lazy))
+	if (!result && state->lazy.mode != LW_LAZY_OFF)
 		result = lw_lazy_hooks_begin(state);
 	return result ? result : lw_report_if_asked(state, variable(options, "LADEWERK_REPORT"));
 }

@@ -90,44 +90,28 @@ bool lw_lazy_is_ready(PyObject *code)
 	return ready;
 }
 
-/* Whether any of a tuple of names taints who imports it; what cannot be told does. FROM: of which they are taken, as binds of a statement, or NULL. */
-static bool any_taints(const lw_lazy_policy *policy, PyObject *names, const char *from)
+/* The name A, or a name among NAMES where it is one that is taken from A, makes a module that imports it wholly eager. What cannot be told does. */
+static bool taints(const lw_lazy_policy *policy, PyObject *a, PyObject *names)
 {
-	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); i++) {
-		PyObject *item = PyTuple_GET_ITEM(names, i);
-		const char *name = PyUnicode_AsUTF8(from ? PyTuple_GET_ITEM(item, 0) : item);
-		if (!name || (from ? lw_lazy_policy_taints(policy, from, name) : lw_lazy_policy_taints(policy, name, NULL)))
+	const char *target = PyUnicode_AsUTF8(a);
+	if (!target || lw_lazy_policy_taints(policy, target, NULL))
+		return true;
+	for (Py_ssize_t i = 0; lw_lazy_policy_may_taint(policy, target) && i < PyTuple_GET_SIZE(names); i++) {
+		const char *name = PyUnicode_AsUTF8(PyTuple_GET_ITEM(names, i));
+		if (!name || lw_lazy_policy_taints(policy, target, name))
 			return true;
 	}
 	return false;
 }
 
-/* A from-import, as lw_lazy_transform() describes it, takes something that taints. */
-static bool takes_taint(const lw_lazy_policy *policy, PyObject *statement)
+/* The names in its code are those of modules, as IMPORT_NAME has them, and others: one that is none does no harm. Relative imports stay below the module's own package. */
+bool lw_lazy_is_tainted(const lw_lazy_policy *policy, PyObject *code, PyObject *name)
 {
-	PyObject *binds = PyTuple_GET_ITEM(statement, 3);
-	const char *module = PyUnicode_AsUTF8(PyTuple_GET_ITEM(statement, 2));
-	bool takes = PyTuple_GET_SIZE(binds) && PyTuple_GET_ITEM(PyTuple_GET_ITEM(binds, 0), 0) != Py_None;
-	return !module || (takes && any_taints(policy, binds, module));
-}
-
-/* The names in the code are those of modules, as IMPORT_NAME has them, and others: one that is none does no harm. Relative imports stay below the module's own package. */
-static bool is_tainted(const lw_lazy_policy *policy, PyObject *code, PyObject *name, PyObject *statements)
-{
+	PyObject *names = ((PyCodeObject *)code)->co_names;
 	const char *own = PyUnicode_AsUTF8(name);
-	if (!own || lw_lazy_policy_taints(policy, own, NULL) || any_taints(policy, ((PyCodeObject *)code)->co_names, NULL))
-		return true;
-	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(statements); i++)
-		if (takes_taint(policy, PyTuple_GET_ITEM(statements, i)))
-			return true;
-	return false;
-}
-
-bool lw_lazy_is_tainted(const lw_state *state, PyObject *code, PyObject *name)
-{
-	const lw_lazy_policy *policy = state->lazy.policy;
-	PyObject *description = policy ? description_of(code) : NULL;
-	bool tainted = description && is_tainted(policy, code, name, PyTuple_GET_ITEM(description, 2));
+	bool tainted = !own || lw_lazy_policy_taints(policy, own, NULL);
+	for (Py_ssize_t i = 0; !tainted && i < PyTuple_GET_SIZE(names); i++)
+		tainted = taints(policy, PyTuple_GET_ITEM(names, i), names);
 	PyErr_Clear();
 	return tainted;
 }
@@ -222,12 +206,10 @@ bool lw_lazy_any(const lw_state *state, PyObject *dict)
 /* Why nothing waits here, whatever is asked for; NULL: it can. */
 static const char *unable(void)
 {
-#if !LW_LAZY_BUILT
-#if defined(Py_GIL_DISABLED)
+#if PY_VERSION_HEX >= 0x030f0000
+	return NULL; /* it has lazy imports of its own: lazy_language.c */
+#elif !LW_LAZY_BUILT
 	return "this is a free-threaded build, whose threads have code of their own";
-#else
-	return "this version of Python has lazy imports of its own";
-#endif
 #else
 	return lw_lazy_verified() ? NULL : "the bytecode of this interpreter is not one that Ladewerk was verified with";
 #endif
@@ -289,6 +271,8 @@ int lw_lazy_refuse(lw_state *state, const char *why)
 void lw_lazy_end(lw_state *state)
 {
 	state->lazy.mode = LW_LAZY_OFF;
+	if (!LW_LAZY_BUILT)
+		lw_lazy_hooks_end(state); /* what waits there is the language's */
 }
 
 void lw_lazy_clear(lw_state *state)

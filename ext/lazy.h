@@ -5,6 +5,7 @@
  *   lazy_names.c   which import statements of a module may wait, and which loads may meet a name that waits
  *   lazy_emit.c    the code of a module with what these need: nothing in it is moved, all is appended; lazy_tables.c: its tables
  *   lazy.c         names that wait: registered by statements, resolved by loads; threads; errors
+ *   lazy_language.c  the lazy imports that the language has from 3.15 on
  *   lazy_hooks.c   readers from outside: attributes of modules, dir(), globals(), eval(), frames; tracing
  *   lazy_asker.c   what they want of the dictionary of a module: the instructions that follow, or functions of the standard library that are known
  *   lazy_policy.c  whether an import may wait: modes, rules
@@ -134,6 +135,8 @@ struct lw_lazy_importer lw_lazy_policy_importer(const lw_lazy_policy *policy, co
 bool lw_lazy_policy_allows(const lw_lazy_policy *policy, const char *importer, struct lw_lazy_importer what, const char *target, const char *name);
 /** TARGET, of which a from-import takes NAME (or NULL), is one whose importers are wholly eager: they have their bytecode read, or register what they import. */
 bool lw_lazy_policy_taints(const lw_lazy_policy *policy, const char *target, const char *name);
+/** Next to never true: TARGET, or something below it, may be one. */
+bool lw_lazy_policy_may_taint(const lw_lazy_policy *policy, const char *target);
 /** A rule without its comment, LEN bytes: NULL, or what is wrong with it. */
 const char *lw_lazy_wrong_rule(const char *line, size_t len);
 
@@ -183,7 +186,7 @@ int lw_lazy_traverse(lw_state *state, visitproc visit, void *arg);
 /** For stats(): a dict, or NULL. */
 PyObject *lw_lazy_stats(lw_state *state);
 /** Transformed code is wanted: the key of the store says so. */
-static inline bool lw_lazy_is_on(const struct lw_lazy *lazy) { return lazy->mode != LW_LAZY_OFF; }
+static inline bool lw_lazy_is_on(const struct lw_lazy *lazy) { return LW_LAZY_BUILT && lazy->mode != LW_LAZY_OFF; }
 
 /**
  * Before CODE (transformed, fresh from its stored form, and nobody else's) is executed as the body of MODULE: put objects into its constants. Without it the body
@@ -192,8 +195,8 @@ static inline bool lw_lazy_is_on(const struct lw_lazy *lazy) { return lazy->mode
 int lw_lazy_arm(lw_state *state, PyObject *code, PyObject *module, PyObject *name, PyObject *file);
 /** CODE was made ready by lw_lazy_transform(), and in the form of today. */
 bool lw_lazy_is_ready(PyObject *code);
-/** CODE, made ready, of the module NAME (str), is below something whose importers are wholly eager, down to their bytecode, or imports it. */
-bool lw_lazy_is_tainted(const lw_state *state, PyObject *code, PyObject *name);
+/** The module NAME (str) with CODE is below something whose importers are wholly eager, down to their bytecode, or imports it. No exception. */
+bool lw_lazy_is_tainted(const lw_lazy_policy *policy, PyObject *code, PyObject *name);
 /** This thread is traced, or somebody has asked for tracing. */
 bool lw_lazy_is_traced(const lw_state *state);
 
@@ -238,7 +241,7 @@ struct lw_asked {
 /** Asked from within what is called by the running code. Raises nothing. */
 struct lw_asked lw_lazy_asked(enum lw_door door);
 
-/* --- lazy_hooks.c --- */
+/* --- lazy_hooks.c; from 3.15 on lazy_language.c: the language's own lazy imports, led by the same rules --- */
 
 /**
  * Put in place what readers from outside meet. 0, or -1 with an exception; an interpreter with other parts than those known: 0, the mode is OFF and

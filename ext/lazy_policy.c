@@ -343,7 +343,12 @@ bool lw_lazy_policy_allows(const lw_lazy_policy *policy, const char *importer, s
 	return !what.never && mode_allows(policy->mode, importer, what.own, target) && !says_eager(policy, OF, target, name);
 }
 
+bool lw_lazy_policy_may_taint(const lw_lazy_policy *policy, const char *target)
+{
+	return policy->with & bit_of(target);
+}
+
 bool lw_lazy_policy_taints(const lw_lazy_policy *policy, const char *target, const char *name)
 {
-	return policy->with & bit_of(target) && says_eager(policy, WITH, target, name);
+	return lw_lazy_policy_may_taint(policy, target) && says_eager(policy, WITH, target, name);
 }

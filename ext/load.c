@@ -366,7 +366,7 @@ static int execute(lw_state *state, PyObject *code, PyObject *module)
 /* CODE is about to be executed as the body of MODULE: so that its imports may wait, or other code in its place (steals it); NULL with an exception. */
 static PyObject *arm(lw_state *state, const struct code_request *request, PyObject *code, PyObject *module)
 {
-	if (lw_lazy_is_ready(code) && lw_lazy_is_tainted(state, code, request->name))
+	if (lw_lazy_is_ready(code) && state->lazy.policy && lw_lazy_is_tainted(state->lazy.policy, code, request->name))
 		Py_SETREF(code, PyObject_CallMethodOneArg(request->loader, LW_STR(state, get_code), request->name));
 	else if (lw_lazy_arm(state, code, module, request->name, request->path) < 0)
 		Py_CLEAR(code);

@@ -2,6 +2,10 @@
 """Modes and rules in programs that run; LADEWERK_LAZY_RULES stands for a pyproject.toml."""
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 PACKAGES = {
@@ -30,6 +34,19 @@ def test_modes(waits):
     assert waits("default") == ["json", "other", "two"]
     assert waits("own") == waits("all") == ["inner", "json", "other", "two"]
     assert waits("eager") == []
+
+
+def test_the_users_own(tmp_path):
+    """Where the program is started says what is the user's own; so this one is not forked from another."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "one/__init__.py").write_text("import one.inner\ndef use(): return one")
+    (tmp_path / "one/inner.py").write_text("")
+    env = {**os.environ, "LADEWERK": "1", "LADEWERK_LAZY": "own", "LADEWERK_CACHE": str(tmp_path / "cache")}
+    loaded = "import sys, one; print('one.inner' in sys.modules)"
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {loaded}"
+    for cwd, eager in (tmp_path, False), (tmp_path / "other", True):
+        assert subprocess.run([sys.executable, "-P", "-c", program], env=env, cwd=cwd, capture_output=True, text=True).stdout == f"{eager}\n"
 
 
 def test_rules(waits):

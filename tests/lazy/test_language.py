@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""From 3.15 on: the language's own lazy imports, led by the same modes and rules."""
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 15), reason="lazy imports of its own since 3.15")
+
+PACKAGES = {
+    "one/__init__.py": "import one.inner\nimport two\nfrom two import part as other\nimport json\ndef use(): return one, two, other, json",
+    "one/inner.py": "",
+    "two/__init__.py": "",
+    "two/part.py": "",
+    "protocol/__init__.py": "", "protocol/descriptor_pool.py": "",
+    "generated.py": "from protocol import descriptor_pool as _pool\nimport two",
+}
+
+
+@pytest.fixture
+def loads(lazily):
+    """What MAIN has loaded of the packages."""
+    def run(mode: str, rules: str = "", main: str = "import one", files: dict[str, str] = PACKAGES) -> list[str]:
+        show = "\nprint(*sorted(loaded('one.inner', 'two', 'two.part', 'protocol', 'three')))"
+        return lazily(files, main + show, mode=mode, LADEWERK_LAZY_RULES=rules).out.split()
+    return run
+
+
+def test_modes(loads):
+    assert loads("eager") == loads("stock") == ["one.inner", "two", "two.part"]
+    assert loads("default") == ["one.inner"]
+    assert loads("all") == []
+    assert loads("default", main="import one; one.use()") == ["one.inner", "two", "two.part"]
+
+
+def test_rules(loads):
+    assert loads("all", "eager two") == ["two", "two.part"]
+    assert loads("all", "eager of two.part") == ["two", "two.part"]
+    assert loads("all", "eager in one") == ["one.inner", "two", "two.part"]
+    assert loads("all", "eager in *\nlazy in one") == []
+    assert loads("all", main="import generated") == []
+    assert loads("all", "eager with protocol.descriptor_pool", "import generated") == ["protocol", "two"]
+
+
+def test_statements_that_say_so_wait(loads):
+    files = {**PACKAGES, "one/__init__.py": "lazy import one.inner\nlazy from two import part\nimport two"}
+    assert loads("default", "eager in *", files=files) == ["two"]
+
+
+def test_the_program_itself_is_eager(loads):
+    assert loads("all", main="import two.part") == ["two", "two.part"]
+
+
+def test_uninstall(loads):
+    main = "import sys, ladewerk\nassert sys.get_lazy_imports() == 'all' and sys.get_lazy_imports_filter()\nladewerk.uninstall()\n" \
+           "assert sys.get_lazy_imports() == 'normal' and not sys.get_lazy_imports_filter()\nimport one"
+    assert loads("all", main=main) == ["one.inner", "two", "two.part"]
+
+
+def test_filter_of_somebody_else_stays(loads):
+    main = "import sys, ladewerk\nladewerk.uninstall()\nkept = lambda *names: True\nsys.set_lazy_imports_filter(kept)\nladewerk.install()\n" \
+           "assert sys.get_lazy_imports_filter() is kept and sys.get_lazy_imports() == 'normal'\n" \
+           "assert 'has set a filter' in ladewerk.stats()['lazy']['reason']\nimport one"
+    assert loads("all", main=main) == ["one.inner", "two", "two.part"]
+
+
+def test_stats(lazily):
+    assert lazily({}, "import ladewerk\nprint(ladewerk.stats()['lazy']['mode'])", mode="own").out == "own\n"
