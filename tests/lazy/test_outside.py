@@ -404,7 +404,7 @@ import inspect, io, pydoc, sub, m
 print([(name, type(value).__name__) for name, value in inspect.getmembers(m) if name not in ("__builtins__", "__cached__", "__loader__", "__spec__")])
 print([(name, type(value).__name__) for name, value in inspect.getmembers_static(m) if name not in ("__builtins__", "__cached__", "__loader__", "__spec__")])
 closure = inspect.getclosurevars(m.use)
-print(closure.globals, closure.builtins, sorted(closure.unbound), inspect.signature(m.use), inspect.getsource(m.use), inspect.getsourcelines(m.Thing), inspect.getfile(sub))
+print(sorted(closure.globals.items(), key=str), closure.builtins, sorted(closure.unbound), inspect.signature(m.use), inspect.getsource(m.use), inspect.getsourcelines(m.Thing), inspect.getfile(sub))
 print(inspect.getmodule(m.use), inspect.getmodule(sub.Child), inspect.getattr_static(m, "delta"), inspect.getattr_static(sub, "renamed"), inspect.getmro(sub.Child))
 print(pydoc.render_doc(m), pydoc.render_doc(sub), pydoc.resolve("m.delta"), pydoc.locate("sub.renamed"))
 print(inspect.unwrap(m.use) is m.use, inspect.isfunction(m.use), inspect.getdoc(sub.Child), inspect.classify_class_attrs(sub.Child)[0])
