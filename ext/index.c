@@ -3,8 +3,10 @@
  * index: the Builder behind `ladewerk index`: scan roots, take code from .pyc files that can be believed, let Python compile the rest, store.
  *
  * Code is held in memory up to a bound; beyond it, what there is goes to the cache as a segment, which the last write merges.
+ *
+ * The cache of lazy imports has code that is made ready for these (lazy.h), which takes Python.
  */
-#include "state.h"
+#include "lazy.h"
 
 #include "gather.h"
 #include "revalidate.h"
@@ -54,6 +56,7 @@ typedef struct {
 	uint64_t from_pyc, compiled, skipped, code_bytes;
 	uint64_t known;			/* sources whose code is in the cache, under the stamps that they have */
 	bool news;			/* there is anything that the cache does not hold */
+	bool lazy;			/* the cache is that of lazy imports */
 	bool partial;			/* what is not in BUILD is not gone: it was not looked at, and stays in the cache as it is */
 	struct path_list found[2];	/* directories that revalidate() has met and nobody has read; [1]: behind a link */
 	struct lw_revalidate_stats checked;
@@ -462,6 +465,34 @@ static int keep_code(builder *self, const struct source *source, const void *cod
 	return self->held > self->held_max ? spill(self) : 0;
 }
 
+/* CODE, marshalled, made ready for lazy imports: bytes, or NULL with an exception. */
+static PyObject *make_ready(const void *code, size_t len)
+{
+	PyObject *object = PyMarshal_ReadObjectFromString(code, (Py_ssize_t)len), *ready = NULL;
+	if (object && PyCode_Check(object))
+		ready = lw_lazy_transform(object);
+	else if (object)
+		PyErr_SetString(PyExc_ValueError, "not a code object");
+	PyObject *bytes = ready ? PyMarshal_WriteObjectToString(ready, Py_MARSHAL_VERSION) : NULL;
+	Py_XDECREF(object);
+	Py_XDECREF(ready);
+	return bytes;
+}
+
+/* keep_code(), of code made ready where that is wanted. What cannot be read is for whoever imports it. */
+static int keep_ready(builder *self, const struct source *source, const void *code, size_t len)
+{
+	PyObject *ready = self->lazy ? make_ready(code, len) : NULL;
+	if (!ready && PyErr_ExceptionMatches(PyExc_MemoryError)) {
+		PyErr_Clear();
+		return -ENOMEM;
+	}
+	PyErr_Clear();
+	int error = ready ? keep_code(self, source, PyBytes_AS_STRING(ready), (size_t)PyBytes_GET_SIZE(ready)) : keep_code(self, source, code, len);
+	Py_XDECREF(ready);
+	return error;
+}
+
 static int take_gathered(void *arg, const struct lw_gather_result *result)
 {
 	builder *self = arg;
@@ -477,7 +508,12 @@ static int take_gathered(void *arg, const struct lw_gather_result *result)
 	if (source->compile)
 		return 0;
 	self->from_pyc++;
-	return keep_code(self, source, result->code, result->code_size);
+	if (!self->lazy)
+		return keep_code(self, source, result->code, result->code_size);
+	reclaim(self);	/* we are the caller's thread */
+	int error = PyErr_CheckSignals() < 0 ? -EINTR : keep_ready(self, source, result->code, result->code_size);
+	self->released = PyEval_SaveThread();
+	return error;
 }
 
 static int gather_all(builder *self)
@@ -579,6 +615,7 @@ static PyObject *builder_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 	}
 	if (lw_store_settings(state, cache, &self->suffixes, &config, &about) < 0)
 		goto fail;
+	self->lazy = lw_lazy_is_on(&state->lazy);
 	snprintf(self->pyc_tail, sizeof(self->pyc_tail), "%s", PyUnicode_AsUTF8(state->pyc_tail));
 	if (copy_pyc_prefix(self) < 0)
 		goto fail;
@@ -803,9 +840,11 @@ static PyObject *builder_gather(PyObject *object, PyObject *unused)
 	int error;
 	if (need_store(self) < 0)
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS
+	release(self);
 	error = gather_all(self);
-	Py_END_ALLOW_THREADS
+	reclaim(self);
+	if (PyErr_Occurred())
+		return NULL; /* a signal's */
 	if (error)
 		return os_error(error, NULL);
 	PyObject *list = PyList_New(0);
@@ -836,7 +875,7 @@ static PyObject *builder_add(PyObject *object, PyObject *args)
 		self->skipped++; /* it changed while we compiled */
 		Py_RETURN_FALSE;
 	}
-	int error = keep_code(self, &self->source[i], code, (size_t)len);
+	int error = keep_ready(self, &self->source[i], code, (size_t)len);
 	self->compiled++;
 	if (error)
 		return os_error(error, NULL);
@@ -869,6 +908,11 @@ static PyObject *builder_progress(PyObject *object, void *unused)
 	return PyLong_FromUnsignedLongLong(atomic_load_explicit(&((builder *)object)->progress, memory_order_relaxed));
 }
 
+static PyObject *builder_lazy(PyObject *object, void *unused)
+{
+	return PyBool_FromLong(((builder *)object)->lazy);
+}
+
 static PyObject *builder_stats(PyObject *object, PyObject *unused)
 {
 	return stats_dict((builder *)object);
@@ -899,6 +943,7 @@ static PyMethodDef builder_methods[] = {
 
 static PyGetSetDef builder_getset[] = {
 	{ "progress", builder_progress, NULL, "Entries scanned or sources gathered so far; may be read from another thread.", NULL },
+	{ "lazy", builder_lazy, NULL, "Whether the cache is that of lazy imports.", NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 

@@ -169,15 +169,26 @@ def _bad_root(root: str, error: OSError, otherwise: str = "nothing was stored") 
 # --- the command --------------------------------------------------------------------------------------------------------
 
 
-def _open(dry_run: bool) -> _native.Builder:
+def _ask_for_lazy() -> None:
+    """The cache is that of lazy imports: of any mode, since all have the same code."""
+    if os.environ.get("LADEWERK_LAZY", "0") in ("", "0"):
+        os.environ["LADEWERK_LAZY"] = "1"
+
+
+def _open(dry_run: bool, lazy: bool = False) -> _native.Builder:
+    if lazy:
+        _ask_for_lazy()
     if dry_run:
         return _native.Builder(dry=True)
     if not sys.flags.ignore_environment and os.environ.get("LADEWERK_READONLY", "0") not in ("", "0"):
         raise Failure("LADEWERK_READONLY is set, so nothing may be written; unset it for this command")
     try:
-        return _native.Builder()
+        builder = _native.Builder()
     except (OSError, RuntimeError) as error:
         raise Failure(str(error)) from None
+    if lazy and not builder.lazy:
+        raise Failure(f"imports cannot be lazy here ({_native.stats()['lazy']['reason']}); nothing was stored")
+    return builder
 
 
 def _cannot_write(error: OSError) -> Failure:
@@ -262,7 +273,7 @@ def _report_stats(stats: _native.BuildStats) -> None:
 def _report(facts: dict[str, object], stats: _native.BuildStats, bad: list[tuple[str, str]], roots: list[str]) -> None:
     _report_scan(stats, roots)
     print(f"code       {_size(stats['code_bytes'])}: {stats['from_pyc']:,} from .pyc files, {stats['compiled']:,} compiled")
-    print(f"stored     {_size(stats['index_bytes'])} in {facts['cache']}")
+    print(f"stored     {_size(stats['index_bytes'])} in {facts['cache']}{', for lazy imports' if facts['lazy'] else ''}")
     print(f"took       {facts['seconds']:.1f} s")
     if stats["skipped"]:
         print(f"left out   {_count(stats['skipped'], 'source', 'sources')} (being changed, unreadable, or with a hash-based .pyc)")
@@ -321,9 +332,9 @@ def _report_check(checked: _native.CheckStats, stats: _native.BuildStats, stored
     print(stored)
 
 
-def _revalidate(roots: list[str], *, quiet: bool, as_json: bool, threads: int, backend: str, dry_run: bool, with_stats: bool) -> int:
+def _revalidate(roots: list[str], *, quiet: bool, as_json: bool, threads: int, backend: str, dry_run: bool, with_stats: bool, lazy: bool) -> int:
     begun = time.perf_counter()
-    builder = _open(dry_run)
+    builder = _open(dry_run, lazy)
     bad: list[tuple[str, str]] = []
     checked = _check(builder, roots, quiet, threads, backend)
     cache = None
@@ -346,14 +357,15 @@ def _revalidate(roots: list[str], *, quiet: bool, as_json: bool, threads: int, b
 
 
 def main(given: Sequence[str], *, quiet: bool, as_json: bool, threads: int, backend: str, dry_run: bool, with_stats: bool,
-         revalidate: bool) -> int:
+         revalidate: bool, lazy: bool = False) -> int:
     begun = time.perf_counter()
     if revalidate:
-        return _revalidate(_given_roots(given), quiet=quiet, as_json=as_json, threads=threads, backend=backend, dry_run=dry_run, with_stats=with_stats)
+        return _revalidate(_given_roots(given), quiet=quiet, as_json=as_json, threads=threads, backend=backend, dry_run=dry_run, with_stats=with_stats,
+                           lazy=lazy)
     roots = _given_roots(given) if given else _default_roots()
     if dry_run:
         return _dry_run(roots, quiet=quiet, as_json=as_json, threads=threads, backend=backend, with_stats=with_stats)
-    builder = _open(dry_run=False)
+    builder = _open(dry_run=False, lazy=lazy)
     try:
         bad = _build(builder, roots, quiet, threads, backend)
         with _progress(quiet, lambda: "storing"):
@@ -361,7 +373,7 @@ def main(given: Sequence[str], *, quiet: bool, as_json: bool, threads: int, back
     except OSError as error:
         raise _cannot_write(error) from None
     stats = builder.stats()
-    facts: dict[str, object] = {"cache": cache, "roots": roots, "seconds": time.perf_counter() - begun}
+    facts: dict[str, object] = {"cache": cache, "lazy": builder.lazy, "roots": roots, "seconds": time.perf_counter() - begun}
     if as_json:
         faults = [{"file": path, "error": wrong} for path, wrong in bad]
         print(json.dumps({**stats, **(_per_module(stats) if with_stats else {}), "scan_seconds": stats["seconds"], **facts, "not_compiled": faults}, indent=2))
