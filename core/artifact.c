@@ -33,7 +33,7 @@ struct opening {
 	unsigned spellings;
 };
 
-static const char REBUILD[] = "build it again with `ladewerk index --frozen`";
+static const char REBUILD[] = "build it again with `ladewerk index --frozen`, and --lazy for programs that import lazily";
 
 /* --- the file --- */
 

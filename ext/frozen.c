@@ -6,7 +6,7 @@
  * __pycache__ directories, and the artifact itself, if it lies in one of the roots. Code does not come from .pyc files, which another
  * patch level may have written, and is kept in a file without a name until the artifact is written.
  */
-#include "state.h"
+#include "lazy.h"
 
 #include "publish.h"
 #include "scan.h"
@@ -40,6 +40,7 @@ typedef struct {
 	PyObject_HEAD
 	struct lw_suffixes suffixes;	/* constant, as what follows */
 	struct lw_hash128 key;
+	bool lazy;			/* for programs that import lazily */
 	PyObject *about;
 	char **root;
 	unsigned roots;
@@ -379,6 +380,7 @@ static PyObject *frozen_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 	if (take_roots(self, roots) < 0 || take_place(self, path) < 0 || lw_store_settings(state, NULL, &self->suffixes, &config, &self->about) < 0)
 		goto fail;
 	self->key = config.key;
+	self->lazy = lw_lazy_is_on(&state->lazy);
 	self->build = lw_build_create();
 	self->spool = open_spool(self->path);
 	if (self->build && self->spool >= 0)
@@ -511,6 +513,11 @@ static PyObject *frozen_progress(PyObject *object, void *unused)
 	return PyLong_FromUnsignedLongLong(atomic_load_explicit(&((frozen_builder *)object)->progress, memory_order_relaxed));
 }
 
+static PyObject *frozen_lazy(PyObject *object, void *unused)
+{
+	return PyBool_FromLong(((frozen_builder *)object)->lazy);
+}
+
 static PyObject *frozen_stats(PyObject *object, PyObject *unused)
 {
 	return stats_dict((frozen_builder *)object);
@@ -534,6 +541,7 @@ static PyMethodDef frozen_methods[] = {
 
 static PyGetSetDef frozen_getset[] = {
 	{ "progress", frozen_progress, NULL, "Entries scanned so far; may be read from another thread.", NULL },
+	{ "lazy", frozen_lazy, NULL, "Whether it is for programs that import lazily: CODE is to be ready for that.", NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 

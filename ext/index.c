@@ -13,6 +13,7 @@
 #include "scan.h"
 
 #include <fcntl.h>
+#include <marshal.h>
 #include <pthread.h>
 #include <sys/stat.h>
 

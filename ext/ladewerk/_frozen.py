@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from importlib.machinery import SourceFileLoader
 
 from ladewerk import _index, _native
@@ -18,8 +19,8 @@ from ladewerk.cli import OK, Failure
 Job = tuple[int, str, str]  # number, path, what the index calls it
 
 
-def compile_one(job: Job) -> _index.Compiled:
-    """Compiled under the name in the index, which is the same everywhere; importing it puts the path in its place."""
+def compile_one(job: Job, lazy: bool = False) -> _index.Compiled:
+    """Compiled under the name in the index, which is the same everywhere; importing it puts the path in its place. LAZY: made ready for lazy imports."""
     number, path, name = job
     source = b""
     # How long a literal may be is a matter of the environment, too.
@@ -30,7 +31,8 @@ def compile_one(job: Job) -> _index.Compiled:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             code = SourceFileLoader("", name).source_to_code(source, name)
-        return number, path, source, _native.canonical(marshal.dumps(code)), ""
+        ready = _native._lazy_transform(code) if lazy else code
+        return number, path, source, _native.canonical(marshal.dumps(ready)), ""
     except Exception as error:  # see _index
         return number, path, source, None, _index._describe(error)
 
@@ -44,18 +46,23 @@ def _roots(given: Sequence[str]) -> list[str]:
     return roots
 
 
-def _open(out: str, roots: list[str]) -> _native.FrozenBuilder:
+def _open(out: str, roots: list[str], lazy: bool) -> _native.FrozenBuilder:
     if (encoding := sys.getfilesystemencoding()) != "utf-8":
         raise Failure(f"file names are {encoding} here, so code would not be the same as elsewhere; set PYTHONUTF8=1")
     path = os.path.abspath(out)
     if not os.path.isdir(above := os.path.dirname(path)):
         raise Failure(f"there is no directory {above} to put {os.path.basename(path)} into; make it first")
+    if lazy:
+        _index.ask_for_lazy()
     try:
-        return _native.FrozenBuilder(path, roots)
+        builder = _native.FrozenBuilder(path, roots)
     except (ValueError, RuntimeError) as error:
         raise Failure(str(error)) from None
     except OSError as error:
         raise _cannot_write(path, error) from None
+    if lazy:
+        _index.demand_lazy(builder)
+    return builder
 
 
 def _cannot_write(path: str, error: OSError) -> Failure:
@@ -73,25 +80,25 @@ def _build(builder: _native.FrozenBuilder, quiet: bool, threads: int, backend: s
             if error.filename is None and error.errno is None:
                 raise Failure(f"{error}; --backend pool does without") from None
             raise _index._bad_root(os.fsdecode(error.filename or "?"), error) from None
-    return _index.compile_into(builder, jobs, compile_one, quiet, threads)
+    return _index.compile_into(builder, jobs, partial(compile_one, lazy=builder.lazy), quiet, threads)
 
 
 def _report(facts: dict[str, object], stats: _native.FrozenStats, bad: list[tuple[str, str]], roots: list[str]) -> None:
     count = _index._count
     print(f"read       {count(stats['directories'], 'directory', 'directories')}, {count(stats['sources'], 'source', 'sources')} "
           f"in {count(len(roots), 'root', 'roots')}")
-    print(f"written    {_index._size(stats['index_bytes'])} in {facts['index']}")
+    print(f"written    {_index._size(stats['index_bytes'])} in {facts['index']}{', for lazy imports' if facts['lazy'] else ''}")
     for i, root in enumerate(roots):
         print(f"  root{i}    {root}")
     print(f"took       {facts['seconds']:.1f} s")
     _index._report_left_out(stats, bad)
 
 
-def main(given: Sequence[str], out: str, *, quiet: bool, as_json: bool, threads: int, backend: str) -> int:
+def main(given: Sequence[str], out: str, *, quiet: bool, as_json: bool, threads: int, backend: str, lazy: bool = False) -> int:
     begun = time.perf_counter()
     roots = _roots(given)
     path = os.path.abspath(out)
-    builder = _open(out, roots)
+    builder = _open(out, roots, lazy)
     try:
         bad = _build(builder, quiet, threads, backend)
         with _index._progress(quiet, lambda: "writing"):
@@ -101,7 +108,7 @@ def main(given: Sequence[str], out: str, *, quiet: bool, as_json: bool, threads:
     except OSError as error:
         raise _cannot_write(path, error) from None
     stats = builder.stats()
-    facts: dict[str, object] = {"index": path, "roots": roots, "seconds": time.perf_counter() - begun}
+    facts: dict[str, object] = {"index": path, "lazy": builder.lazy, "roots": roots, "seconds": time.perf_counter() - begun}
     if as_json:
         faults = [{"file": file, "error": wrong} for file, wrong in bad]
         print(json.dumps({**stats, "scan_seconds": stats["seconds"], **facts, "not_compiled": faults}, indent=2))

@@ -169,15 +169,20 @@ def _bad_root(root: str, error: OSError, otherwise: str = "nothing was stored") 
 # --- the command --------------------------------------------------------------------------------------------------------
 
 
-def _ask_for_lazy() -> None:
-    """The cache is that of lazy imports: of any mode, since all have the same code."""
+def ask_for_lazy() -> None:
+    """What is built from now on is for programs that import lazily: in any mode, since all have the same code."""
     if os.environ.get("LADEWERK_LAZY", "0") in ("", "0"):
         os.environ["LADEWERK_LAZY"] = "1"
 
 
+def demand_lazy(builder: _native.Builder | _native.FrozenBuilder) -> None:
+    if not builder.lazy:
+        raise Failure(f"imports cannot be lazy here ({_native.stats()['lazy']['reason']}); nothing was stored")
+
+
 def _open(dry_run: bool, lazy: bool = False) -> _native.Builder:
     if lazy:
-        _ask_for_lazy()
+        ask_for_lazy()
     if dry_run:
         return _native.Builder(dry=True)
     if not sys.flags.ignore_environment and os.environ.get("LADEWERK_READONLY", "0") not in ("", "0"):
@@ -186,8 +191,8 @@ def _open(dry_run: bool, lazy: bool = False) -> _native.Builder:
         builder = _native.Builder()
     except (OSError, RuntimeError) as error:
         raise Failure(str(error)) from None
-    if lazy and not builder.lazy:
-        raise Failure(f"imports cannot be lazy here ({_native.stats()['lazy']['reason']}); nothing was stored")
+    if lazy:
+        demand_lazy(builder)
     return builder
 
 

@@ -648,7 +648,7 @@ def _parser() -> argparse.ArgumentParser:
     index.add_argument("--dry-run", action="store_true", help="read the directories and say what there is; store nothing, read no file")
     index.add_argument("--revalidate", action="store_true",
                        help="ask every directory that the cache knows (below the ROOTs) whether it has changed, and read those that have")
-    index.add_argument("--lazy", action="store_true", help="for programs that import lazily (run --lazy), whose code is kept apart; so does LADEWERK_LAZY")
+    index.add_argument("--lazy", action="store_true", help="for programs that import lazily (run --lazy), which have a cache and artifacts of their own")
     index.add_argument("--stats", action="store_true", help="say what reading took, and what the index takes for each module")
     index.add_argument("--threads", type=_thread_count, default=0, metavar="N",
                        help="threads that read and processes that compile (default: one per processor; more that read while they wait for a disk)")
@@ -713,8 +713,6 @@ def _misuse_of_frozen(options: argparse.Namespace) -> str | None:
         return "--frozen needs the ROOTs to be read: what is in sys.path differs from machine to machine"
     if options.frozen and (options.revalidate or options.dry_run):
         return "--frozen reads and writes all of it: it goes with neither --revalidate nor --dry-run"
-    if options.frozen and options.lazy:
-        return "--frozen goes without --lazy: an artifact is for all programs, and those that import lazily make its code ready as they load it"
     if options.out and not options.frozen:
         return "-o is for --frozen; what is stored otherwise goes to the cache (LADEWERK_CACHE)"
     return None
@@ -750,7 +748,7 @@ def _dispatch(options: argparse.Namespace) -> int:
             from ladewerk import _frozen
 
             return _frozen.main(options.roots, options.out, quiet=options.quiet, as_json=options.json, threads=options.threads,
-                                backend=options.backend)
+                                backend=options.backend, lazy=options.lazy)
         from ladewerk import _index
 
         return _index.main(options.roots, quiet=options.quiet, as_json=options.json, threads=options.threads, backend=options.backend,
