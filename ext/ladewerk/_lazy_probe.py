@@ -261,10 +261,13 @@ def _modules() -> Iterator[Entry]:
 
 
 def _patches() -> Iterator[Entry]:
-    """Names of modules, and of classes in them, that hold what comes from elsewhere. Most are imports, as they should be, and the same in both runs."""
+    """
+    Names of modules, and of classes in them, that hold what comes from elsewhere. Most are imports, as they should be, and the same in both runs. (sys.last_type
+    and its like are what has become of the program.)
+    """
     for module in list(sys.modules):
         for name, value in list(_namespace(module).items()):
-            if isinstance(value, (type, *FUNCTIONS)) and isinstance(name, str):
+            if isinstance(value, (type, *FUNCTIONS)) and isinstance(name, str) and not (module == "sys" and name.startswith("last_")):
                 if _home(value) != module:
                     yield f"{module}.{name}", _name(value), (module,)
                 elif isinstance(value, type):

@@ -258,8 +258,9 @@ def _eager_table(rows: Sequence[Facts]) -> Iterator[str]:
         yield f"{_report._ms(one['cumulative_ns']):>10}  {_report._cut(one['module'], 30):<30}  {importer:<26}  {one['why'][:28]}"
 
 
-def tables(lazy: Facts) -> Iterator[list[str]]:
+def tables(lazy: Facts, total: int) -> Iterator[list[str]]:
+    """TOTAL: ns of all imports; what took less than a hundredth of it is not shown among what was eager."""
     yield [f"lazy imports, mode {lazy['mode']}: {lazy['registered']} names waited; used: {lazy['resolved']}"]
     yield list(_never_table(lazy["never"]))
     yield list(_materialised_table(lazy["materialised"]))
-    yield list(_eager_table(lazy["eager_imports"]))
+    yield list(_eager_table([one for one in lazy["eager_imports"] if one["cumulative_ns"] * 100 >= total]))

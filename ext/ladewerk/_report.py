@@ -307,7 +307,7 @@ def as_text(report: Report) -> Iterator[str]:
         lines = list(table(report))
         if lines:
             yield from ("", *lines)
-    for lines in _lazy_report().tables(report.lazy) if report.lazy else ():
+    for lines in _lazy_report().tables(report.lazy, report.total) if report.lazy else ():
         if lines:
             yield from ("", *lines)
 

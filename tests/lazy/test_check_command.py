@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -57,7 +59,11 @@ def lines():
 def status():
     sys.exit(count())
 
-COMMANDS = {"codec": codec, "clean": clean, "classes": classes, "clock": clock, "lines": lines, "status": status}
+def child():
+    import subprocess
+    print(subprocess.run([sys.executable, "-m", "shop", "codec", "clean"], stderr=subprocess.PIPE).returncode)
+
+COMMANDS = {"child": child, "codec": codec, "clean": clean, "classes": classes, "clock": clock, "lines": lines, "status": status}
 """,
     "shop/inner.py": "class Base: pass\ndef implementations(): return [one.__name__ for one in Base.__subclasses__()]\n",
     "shop/late.py": "from shop.inner import Base\nclass Implementation(Base): pass\n",
@@ -119,6 +125,12 @@ def test_several_packages(project):
     assert project.facts("app.py", "classes", status=1, mode="default")["exclude"] == ["of plugins.codec"]
 
 
+def test_children(project):
+    """One that differs is seen by what it has registered, whatever its parent makes of it."""
+    facts = project.facts("--allow", "stdout", "--no-search", "--", "-c", "import shop.main as m; m.main(['child']); m.NAME", status=1)
+    assert [(one["kind"], one["key"]) for one in facts["differences"]] == [("codecs", "the search function plugins.codec.search")]
+
+
 def test_what_is_allowed_is_not_compared(project):
     assert project.facts("app.py", "clean", status=1)["differences"][0]["kind"] == "codecs"
     assert project.facts("--allow", "codecs", "app.py", "clean", status=0)["same"]
@@ -165,6 +177,31 @@ def test_misuse(project, words, status, text):
 @pytest.mark.once
 def test_switched_off(project):
     assert "LADEWERK=0 switches Ladewerk off" in project.check("app.py", status=1, env={"LADEWERK": "0"}).stderr
+
+
+@pytest.mark.once
+def test_what_takes_too_long_is_ended_with_its_children(tmp_path, monkeypatch):
+    from ladewerk._lazy_check import Command
+
+    (tmp_path / "child.py").write_text("import os, pathlib, time\npathlib.Path(__file__).with_name('new').write_text(str(os.getpid()))\n"
+                                       "os.rename(pathlib.Path(__file__).with_name('new'), pathlib.Path(__file__).with_name('pid'))\ntime.sleep(600)\n")
+    wait = subprocess.Popen.wait
+
+    def late(process, timeout=None):
+        """The time is up when the child runs."""
+        while timeout and not (tmp_path / "pid").exists():
+            time.sleep(0.01)
+        if timeout:
+            raise subprocess.TimeoutExpired(process.args, timeout)
+        return wait(process)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", late)
+    command = Command(["-c", f"import subprocess, sys\nsubprocess.run([sys.executable, {str(tmp_path / 'child.py')!r}])"], "all")
+    command.patience = 1.0
+    assert command.eagerly().status is None
+    state, deadline = Path("/proc", (tmp_path / "pid").read_text(), "stat"), time.monotonic() + 60
+    while state.exists() and ") Z" not in state.read_text():
+        assert time.monotonic() < deadline
 
 
 @pytest.mark.once
