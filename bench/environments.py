@@ -101,7 +101,8 @@ class Environments:
     def _without_paths(self, text: str) -> str:
         """Where things lie here is nobody's business."""
         for path, name in ((self.python, self.python.name), (self.build, "the build directory"), (self.checkout, "the checkout")):
-            text = text.replace(str(path), name)
+            if path.is_absolute():
+                text = text.replace(str(path), name)
         return text
 
     def _pip(self, what: str, python: Path, *arguments: str | Path) -> None:
@@ -158,7 +159,8 @@ class Environments:
     def ladewerk(self, name: str) -> Path:
         """The interpreter of the environment NAME with this checkout's Ladewerk in it, whatever else it has."""
         python, wheel = self.empty(name), self.wheel()
-        stamp, made_from = self.build / f"{name}.ladewerk", (self.build / "wheel.fingerprint").read_text()
+        # Its command begins with the path of the environment, which somebody may have moved.
+        stamp, made_from = self.build / f"{name}.ladewerk", f"{(self.build / 'wheel.fingerprint').read_text()} {self.build}"
         if not stamp.exists() or stamp.read_text() != made_from:
             self.install(name, "--force-reinstall", "--no-deps", wheel)
             stamp.write_text(made_from)
@@ -209,12 +211,25 @@ class Environments:
         return found
 
 
+def forget_another(build: Path, checkout: Path) -> None:
+    """What CMake has made in BUILD it goes on with only where both lay before."""
+    try:
+        cache = (build / "CMakeCache.txt").read_text()
+    except OSError:
+        return
+    for name, place in (("CMAKE_HOME_DIRECTORY", checkout), ("CMAKE_CACHEFILE_DIR", build)):
+        found = re.search(f"^{name}:INTERNAL=(.*)$", cache, re.MULTILINE)
+        if found is None or os.path.realpath(found[1]) != os.path.realpath(place):
+            shutil.rmtree(build, ignore_errors=True)
+
+
 def bench_programs(checkout: Path, build: Path) -> Path:
     """The directory with the programs of bench/micro, built. Unavailable: why not."""
     if shutil.which("cmake") is None:
         raise Unavailable("no cmake (Debian: cmake)")
     say("building the programs of bench/micro")
     tools = Environments(Path(), build, checkout)
+    forget_another(build / "c", checkout)
     tools.run(["cmake", "-S", checkout, "-B", build / "c", "-DLADEWERK_BUILD_BENCH=ON", "-DLADEWERK_BUILD_EXTENSION=OFF"], "not configured")
     tools.run(["cmake", "--build", build / "c"], "not built")
     return build / "c/bench/micro"

@@ -65,15 +65,20 @@ def look(command: str | Path) -> Found:
     return Found("{}.{}".format(*version) + "t" * facts["free_threaded"], Path(facts["executable"]), Path(facts["base"]))
 
 
+def _listed(directory: Path) -> list[str]:
+    """Nothing where there is none, or where we may not look."""
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
+
+
 _NAME = re.compile(r"python3(\.\d+t?)?")
 
 
 def _named(directory: Path) -> list[Path]:
     """The interpreters of a directory, the newest first."""
-    try:
-        names = [name for name in os.listdir(directory) if _NAME.fullmatch(name)]
-    except OSError:
-        return []
+    names = [name for name in _listed(directory) if _NAME.fullmatch(name)]
 
     def newest(name: str) -> tuple[int, str]:
         return -int("0" + name.removeprefix("python3").strip(".t")), name
@@ -89,8 +94,8 @@ def candidates(environ: Mapping[str, str] = os.environ) -> Iterator[Path]:
     for directory in filter(None, path.split(os.pathsep)):
         yield from _named(Path(directory))
     home = Path(environ.get("PYENV_ROOT") or Path(environ.get("HOME", "/"), ".pyenv"))
-    for version in sorted(home.glob("versions/*"), reverse=True):
-        yield version / "bin/python3"
+    for version in sorted(_listed(home / "versions"), reverse=True):
+        yield home / "versions" / version / "bin/python3"
     for other in ("/usr/local/bin", "/usr/bin"):
         yield from _named(Path(other))
 

@@ -19,7 +19,7 @@ import report
 import running
 import suite
 import workloads
-from environments import Environments, Unavailable, directory, fingerprint, last_error
+from environments import Environments, Unavailable, directory, fingerprint, forget_another, last_error
 from pythons import Found, Unfit
 from sections import EFFORTS, NEEDS, Effort, Interpreter, Place, Section
 from tables import Row
@@ -146,6 +146,10 @@ def test_one_of_each_kind(tmp_path: Path, interpreter: Callable[..., Path]) -> N
     assert found[0].python == tmp_path / "a/python3"
 
 
+def test_a_home_where_nobody_may_look_has_no_interpreters(tmp_path: Path) -> None:
+    assert list(pythons.candidates({"PATH": str(tmp_path), "PYENV_ROOT": "/" + 300 * "x"})) == list(pythons.candidates({"PATH": "", "HOME": str(tmp_path)}))
+
+
 def test_others_are_in_order() -> None:
     found = [Found(key, Path(), Path()) for key in ("3.13t", "3.9", "3.12", "3.13")]
     assert [python.key for python in sorted(found, key=pythons.age)] == ["3.9", "3.12", "3.13", "3.13t"]
@@ -209,6 +213,16 @@ def test_fingerprint_changes_with_what_is_built(tmp_path: Path) -> None:
     assert fingerprint(tmp_path, {"cmake.define.X": "1"}) != first
     source.write_text("int b;")
     assert fingerprint(tmp_path) != first
+
+
+def test_what_was_built_elsewhere_is_built_again(tmp_path: Path) -> None:
+    cache = tmp_path / "build/CMakeCache.txt"
+    for home, place, stays in ((tmp_path, cache.parent, True), (tmp_path / "x", cache.parent, False), (tmp_path, tmp_path / "x", False)):
+        cache.parent.mkdir(exist_ok=True)
+        cache.write_text(f"A:STRING=b\nCMAKE_HOME_DIRECTORY:INTERNAL={home}\nCMAKE_CACHEFILE_DIR:INTERNAL={place}\n")
+        forget_another(cache.parent, tmp_path)
+        assert cache.exists() is stays
+    forget_another(tmp_path / "none", tmp_path)
 
 
 # --- what cannot be had -----------------------------------------------------------------------------------------------
