@@ -60,6 +60,7 @@ struct lw_lazy_site {
 	uint32_t begin;		/* of the load, its EXTENDED_ARGs included; the handler jumps back to it. LOAD_FROM_DICT_OR_GLOBALS: of the load of the dictionary before it */
 	uint32_t end;		/* behind its inline caches */
 	uint32_t depth;		/* of the value stack before it, as in the exception table */
+	bool sure;		/* another load of the name has come before it, whatever way led here: it finds what that one has, and needs no handler */
 };
 
 /** A statement that may wait. */
@@ -97,7 +98,7 @@ int lw_lazy_sites(PyCodeObject *code, lw_lazy_names *names, struct lw_lazy_plan 
 void lw_lazy_plan_clear(struct lw_lazy_plan *plan);
 /**
  * Method of _native, for tests: what may wait in the code of a module. None: nothing; else (names, statements as (begin, import, end, level, module, binds, as), a list
- * of (code, its sites as (begin, end, depth)), the module's own first, others where they have any).
+ * of (code, its sites as (begin, end, depth, sure)), the module's own first, others where they have any).
  */
 PyObject *lw_lazy_plan_of(PyObject *module, PyObject *code);
 

@@ -443,6 +443,16 @@ static PyObject *emit(PyCodeObject *code, const struct lw_lazy_plan *plan, PyObj
 
 /* --- a module, and the code within it --- */
 
+/* Loads that cannot fail need nothing. */
+static void drop_sure(struct lw_lazy_plan *plan)
+{
+	uint32_t kept = 0;
+	for (uint32_t i = 0; i < plan->sites; i++)
+		if (!plan->site[i].sure)
+			plan->site[kept++] = plan->site[i];
+	plan->sites = kept;
+}
+
 static PyObject *transform_inner(PyCodeObject *code, lw_lazy_names *names, PyObject **tree);
 
 /*
@@ -504,6 +514,7 @@ static PyObject *transform_inner(PyCodeObject *code, lw_lazy_names *names, PyObj
 	PyObject *within = PyList_New(0), *consts = NULL, *made = NULL;
 	if (!within || lw_lazy_sites(code, names, &plan) < 0 || !(consts = transform_constants(code, names, within)))
 		goto done;
+	drop_sure(&plan);
 	if (!plan.sites && PyList_GET_SIZE(within) == 0) {
 		made = Py_NewRef((PyObject *)code);
 		goto done;
@@ -587,6 +598,7 @@ PyObject *lw_lazy_transform(PyObject *code)
 	if (!lw_lazy_verified() || lw_lazy_is_ready(code))
 		return Py_NewRef(code);
 	if (lw_lazy_analyse((PyCodeObject *)code, &plan, &names) > 0) {
+		drop_sure(&plan);
 		made = transform_module((PyCodeObject *)code, &plan, names);
 		lw_lazy_plan_clear(&plan);
 		Py_DECREF(names);

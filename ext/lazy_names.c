@@ -74,6 +74,7 @@ struct flow {
 	uint32_t waiting;	/* in todo */
 	uint32_t searches;
 	uint32_t effort;	/* spent on them */
+	bool is_module;		/* its names are global */
 	bool odd;		/* not what the compiler makes: its depths are not to be relied on */
 };
 
@@ -728,22 +729,59 @@ static int keep_waiting(struct statements *statements, struct lw_lazy_plan *plan
 	return 0;
 }
 
-/* The loads of NAMES, into PLAN. 0, -1. */
-static int take_sites(const struct flow *flow, PyObject *names, struct lw_lazy_plan *plan)
+/*
+ * Whether NAME, that is loaded by STEP, is in MET, the names loaded since the last place that code may come to from elsewhere; from now on it is. Of global names: those of
+ * a class may be deleted from its own. 1, 0, -1.
+ */
+static int is_sure(const struct flow *flow, const struct step *step, PyObject *name, PyObject *met)
 {
-	plan->site = PyMem_Malloc(((size_t)flow->steps + 1) * sizeof(*plan->site));
-	if (!plan->site) {
-		PyErr_NoMemory();
-		return -1;
-	}
+	const bool global = step->op == LOAD_GLOBAL || (step->op == LOAD_NAME && flow->is_module);
+	int sure = global ? PySet_Contains(met, name) : 0;
+	return sure < 0 || (global && !sure && PySet_Add(met, name) < 0) ? -1 : sure;
+}
+
+/* A statement that begins at UNIT may have a name wait. */
+static bool begins_statement(const struct lw_lazy_plan *plan, uint32_t unit, uint32_t *next)
+{
+	while (*next < plan->statements && plan->statement[*next].begin < unit)
+		(*next)++;
+	return *next < plan->statements && plan->statement[*next].begin == unit;
+}
+
+/* The loads of NAMES, into PLAN. 0, -1. */
+static int take_sites_met(const struct flow *flow, PyObject *names, struct lw_lazy_plan *plan, PyObject *met)
+{
+	uint32_t statement = 0;
 	for (uint32_t number = 0; number < flow->steps; number++) {
+		const struct step *step = &flow->step[number];
+		if (((flow->mark[step->begin] & ENTERED) || begins_statement(plan, step->begin, &statement)) && PySet_GET_SIZE(met) && PySet_Clear(met) < 0)
+			return -1;
 		PyObject *name = loaded_name(flow, number);
+		struct lw_lazy_site *site = &plan->site[plan->sites];
 		int wanted = name ? PySet_Contains(names, name) : 0;
 		if (wanted < 0)
 			return -1;
-		plan->sites += wanted && site_of(flow, number, &plan->site[plan->sites]);
+		if (!wanted || !site_of(flow, number, site))
+			continue;
+		int sure = is_sure(flow, step, name, met);
+		if (sure < 0)
+			return -1;
+		site->sure = sure;
+		plan->sites++;
 	}
 	return 0;
+}
+
+/* The same, into PLAN, which has its statements. */
+static int take_sites(const struct flow *flow, PyObject *names, struct lw_lazy_plan *plan)
+{
+	PyObject *met = PySet_New(NULL);
+	plan->site = PyMem_Malloc(((size_t)flow->steps + 1) * sizeof(*plan->site));
+	if (!plan->site)
+		PyErr_NoMemory();
+	int result = met && plan->site ? take_sites_met(flow, names, plan, met) : -1;
+	Py_XDECREF(met);
+	return result;
 }
 
 /* As lw_lazy_analyse(), of code that is decoded; UNSETTLED and USES are empty. */
@@ -758,6 +796,7 @@ static int analyse(struct flow *flow, struct statements *statements, struct uses
 		return -1;
 	if (PySet_GET_SIZE(names) == 0)
 		return 0;
+	flow->is_module = true;
 	return keep_waiting(statements, plan) < 0 || take_sites(flow, names, plan) < 0 ? -1 : 1;
 }
 
@@ -822,7 +861,7 @@ static PyObject *sites_tuple(const struct lw_lazy_plan *plan)
 {
 	PyObject *tuple = PyTuple_New(plan->sites);
 	for (uint32_t i = 0; tuple && i < plan->sites; i++) {
-		PyObject *site = Py_BuildValue("(III)", plan->site[i].begin, plan->site[i].end, plan->site[i].depth);
+		PyObject *site = Py_BuildValue("(IIIO)", plan->site[i].begin, plan->site[i].end, plan->site[i].depth, plan->site[i].sure ? Py_True : Py_False);
 		if (!site)
 			Py_CLEAR(tuple);
 		else
