@@ -7,6 +7,7 @@
  *   lazy.c         names that wait: registered by statements, resolved by loads; threads; errors
  *   lazy_language.c  the lazy imports that the language has from 3.15 on
  *   lazy_hooks.c   readers from outside: attributes of modules, dir(), globals(), eval(), frames; tracing
+ *   lazy_below.c   submodules that would be attributes of their package by now
  *   lazy_asker.c   what they want of the dictionary of a module: the instructions that follow, or functions of the standard library that are known
  *   lazy_policy.c  whether an import may wait: modes, rules
  *   lazy_project.c   what a project's pyproject.toml says of it
@@ -230,6 +231,16 @@ PyObject *lw_lazy_after_stock(lw_state *state, PyObject *name, PyObject *module)
  */
 PyObject *lw_lazy_census(PyObject *module, PyObject *unused);
 
+/* --- lazy_statement.c, lazy_below.c --- */
+
+/** Module NAME, by its absolute name, can be imported: as far as can be told without executing anything. Raises nothing. */
+bool lw_lazy_is_there(lw_state *state, PyObject *name);
+/**
+ * MODULE has no attribute NAME: if it is a package, and its own imports, which wait, would have loaded a submodule of that name by now, that is loaded: a new reference. NULL,
+ * perhaps with an exception that is no Exception. May run any code.
+ */
+PyObject *lw_lazy_submodule(lw_state *state, PyObject *module, PyObject *name);
+
 /* --- lazy_asker.c --- */
 
 /** How the dictionary of a module gets to Python code. */
@@ -241,6 +252,8 @@ struct lw_asked {
 };
 /** Asked from within what is called by the running code. Raises nothing. */
 struct lw_asked lw_lazy_asked(enum lw_door door);
+/** importlib asks whether a package has an attribute: if not, it imports it. */
+bool lw_lazy_asked_by_importlib(void);
 
 /* --- lazy_hooks.c; from 3.15 on lazy_language.c: the language's own lazy imports, led by the same rules --- */
 

@@ -294,4 +294,13 @@ struct lw_asked lw_lazy_asked(enum lw_door door)
 	return asked;
 }
 
+bool lw_lazy_asked_by_importlib(void)
+{
+	PyFrameObject *frame = PyEval_GetFrame();
+	PyCodeObject *code = frame ? PyFrame_GetCode(frame) : NULL;
+	bool asks = code && is(code->co_name, "_handle_fromlist") && comes_from(code, "<frozen importlib._bootstrap>");
+	Py_XDECREF(code);
+	return asks;
+}
+
 #endif

@@ -3,6 +3,7 @@
  * lazy_hooks: names that wait, and readers from outside: those that find a name in the dictionary of a module in another way than by running its code.
  *
  *   module.name, getattr, from-import    the slot of the module type, before the module's own __getattr__. Loads of attributes that are there go on specialising
+ *                                        where a package has no such attribute: a submodule that it would have by now (lazy_below.c)
  *   module.__dict__, vars(module), func.__globals__    the slot of member descriptors, for these two of them
  *   frame.f_globals, frame.f_locals      their getters
  *   dir(module), module.__dir__()        the method: lists what waits, and imports nothing
@@ -141,14 +142,33 @@ static PyMethodDef *stock_dir_place;
 static PyGetSetDef *stock_frame_globals_place, *stock_frame_locals_place;
 static PyMemberDef own_function_globals, *stock_function_globals_place;
 
+/* MODULE has no attribute NAME, and the exception says so: a submodule, of which a package is about to have it, or NULL. */
+static PyObject *submodule(lw_state *state, PyObject *module, PyObject *name)
+{
+	struct lw_error error;
+	if (!PyErr_ExceptionMatches(PyExc_AttributeError))
+		return NULL;
+	lw_error_save(&error);
+	PyObject *value = lw_lazy_asked_by_importlib() ? NULL : lw_lazy_submodule(state, module, name);
+	if (value || PyErr_Occurred())
+		lw_error_drop(&error);
+	else
+		lw_error_restore(&error);
+	return value;
+}
+
 static PyObject *module_getattr(PyObject *self, PyObject *name)
 {
-	PyObject *dict = PyModule_GetDict(self);
-	lw_state *state = state_here();
-	if (!state || !dict || !lw_lazy_any(state, dict) || !PyUnicode_Check(name))
+	PyObject *dict = PyModule_GetDict(self), *value = NULL;
+	lw_state *state = dict && PyUnicode_Check(name) ? state_here() : NULL;
+	if (!state)
 		return stock_getattr(self, name);
-	PyObject *value = lw_lazy_resolve(state, dict, name);
-	return value || PyErr_Occurred() ? value : stock_getattr(self, name);
+	if (lw_lazy_any(state, dict))
+		value = lw_lazy_resolve(state, dict, name);
+	if (value || PyErr_Occurred())
+		return value;
+	value = stock_getattr(self, name);
+	return value ? value : submodule(state, self, name);
 }
 
 static bool is_module_dict(PyMemberDescrObject *descriptor)

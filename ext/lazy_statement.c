@@ -225,7 +225,7 @@ static PyObject *locate(lw_state *state, PyObject *name)
 	return result;
 }
 
-static bool is_there(lw_state *state, PyObject *name)
+bool lw_lazy_is_there(lw_state *state, PyObject *name)
 {
 	PyObject *paths = locate(state, name);
 	Py_XDECREF(paths);
@@ -236,7 +236,7 @@ static bool is_there(lw_state *state, PyObject *name)
 static bool is_submodule(lw_state *state, PyObject *package, PyObject *name)
 {
 	PyObject *full = PyUnicode_FromFormat("%U.%U", package, name);
-	bool result = full && is_there(state, full);
+	bool result = full && lw_lazy_is_there(state, full);
 	Py_XDECREF(full);
 	return result;
 }
@@ -290,7 +290,7 @@ static enum answer decide(const struct question *question)
 	if (PyErr_Occurred())
 		answer = IMPORT_NOW;
 	else if (!module)
-		answer = is_there(question->state, question->absolute) ? WAIT : IMPORT_NOW;
+		answer = lw_lazy_is_there(question->state, question->absolute) ? WAIT : IMPORT_NOW;
 	else if (is_from(statement))
 		answer = about_attributes(question, module);
 	else

@@ -857,3 +857,70 @@ del references
 after = [len(gc.get_objects()), [sys.getrefcount(each) for each in (types.ModuleType.__dict__["__dict__"], globals, dir, eval, types.FunctionType.__globals__, None.__class__)]]
 assert after[0] - before[0] < 60 and before[1] == after[1], (before, after)
 """)
+
+
+# --- submodules of packages ---------------------------------------------------------------------------------------------
+
+PACKAGE = {
+    "shop/__init__.py": "from .api import buy\nfrom . import money\n__all__ = ['buy']",
+    "shop/api.py": "from . import cart\ndef buy(): return cart.Cart",
+    "shop/cart.py": "from .shelf import Shelf\nfrom .money.coin import Coin\nclass Cart:\n    def use(self): return Shelf, Coin",
+    "shop/shelf.py": "class Shelf: pass",
+    "shop/spare.py": "print('nobody imports this')",
+    "shop/money/__init__.py": "",
+    "shop/money/coin.py": "class Coin: pass",
+    "other.py": "import shop.spare\nimport shop\ndef use(): return shop.spare",
+    "broken/__init__.py": "from .bad import x\ndef use(): return x",
+    "broken/bad.py": "from . import good\n1 / 0\nx = good",
+    "broken/good.py": "",
+}
+
+
+def test_submodules_that_the_packages_own_imports_load(alike, lazily):
+    """`import shop` is enough for shop.shelf, which shop.cart imports."""
+    alike(PACKAGE, """
+import shop
+print(shop.shelf.Shelf.__name__, shop.money.coin.Coin.__name__, shop.cart.Cart.__name__, shop.api.buy.__name__)
+for missing in "spare", "nothing", "__nothing__", "_nothing", "no thing":
+    print(missing, hasattr(shop, missing), getattr(shop, missing, None))
+try:
+    shop.spare
+except AttributeError as error:
+    print(error)
+""")
+    alike(PACKAGE, """
+import shop
+print(hasattr(shop, "spare"))
+import other
+print(hasattr(shop, "spare"), shop.spare is other.use())
+""", modes=("default", "all"))
+    alike(PACKAGE, """
+import shop
+from shop import shelf, spare
+import shop.money.coin as coin
+print(shelf.Shelf is shop.shelf.Shelf, coin.Coin, shop.money.coin is coin)
+del shop.shelf
+print(hasattr(shop, "shelf"))
+""")
+    lazily(PACKAGE, """
+import sys, shop
+assert not loaded("shop.api", "shop.cart", "shop.shelf", "shop.money")
+assert not hasattr(shop, "nothing") and not hasattr(shop, "__wrapped__")
+assert not loaded("shop.api", "shop.cart", "shop.shelf", "shop.money")   # there is no such file, so nobody would have loaded it
+assert shop.api and not loaded("shop.cart", "shop.money")
+import other
+assert shop.spare and loaded("shop.spare") and not loaded("shop.cart", "shop.money")   # a name waits for this one
+from shop import money   # importlib asks first whether the package has it
+assert not loaded("shop.cart", "shop.shelf")
+assert shop.shelf and loaded("shop.cart", "shop.shelf")
+""")
+    lazily(PACKAGE, """
+import sys
+try:
+    import broken
+    broken.good
+except ZeroDivisionError:
+    sys.exit("an error that nobody asked for")
+except AttributeError:
+    pass
+""")

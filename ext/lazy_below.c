@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * lazy_below: submodules that would be attributes of their package by now.
+ *
+ * `import requests` is enough for requests.adapters, since modules of requests import it: as it is imported, it becomes an attribute. While imports wait it is none.
+ * So before a package has no attribute of the name of a submodule that is there, but not loaded:
+ *
+ *   a name waits for it, anywhere     the statement has been executed: the submodule is imported
+ *   names wait in the package         they are resolved, then those in the modules below it, until the submodule is loaded, or nothing waits there any more: that is how far
+ *                                     the package's own imports would have come
+ *
+ * If it is not loaded then, the package has no such attribute, as in stock Python.
+ */
+#include "lazy_scope.h"
+
+/* This thread is at it: attributes that are missing meanwhile are missing. */
+static _Thread_local bool looking;
+
+struct request {
+	lw_state *state;
+	PyObject *package, *name, *full;	/* full: package.name */
+	PyObject *dict;				/* of the package */
+};
+
+/* NAME is ABOVE's, or that of a module below it. */
+static bool is_within(PyObject *name, PyObject *above)
+{
+	Py_ssize_t len = PyUnicode_GET_LENGTH(above);
+	return PyUnicode_Tailmatch(name, above, 0, len, -1) > 0 && (PyUnicode_GET_LENGTH(name) == len || PyUnicode_READ_CHAR(name, len) == '.');
+}
+
+/* To import TARGET is to import the submodule. */
+static bool aims_at(const struct request *request, PyObject *target)
+{
+	PyObject *module = PyTuple_GET_ITEM(target, LW_TARGET_MODULE), *attribute = PyTuple_GET_ITEM(target, LW_TARGET_ATTRIBUTE);
+	return is_within(module, request->full)
+		|| (attribute != Py_None && PyUnicode_Compare(attribute, request->name) == 0 && PyUnicode_Compare(module, request->package) == 0);
+}
+
+static bool waits_in(const struct request *request, const lw_scope *scope)
+{
+	PyObject *name, *targets;
+	for (Py_ssize_t at = 0; PyDict_Next(scope->waiting, &at, &name, &targets);)
+		for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(targets); i++)
+			if (aims_at(request, PyTuple_GET_ITEM(targets, i)))
+				return true;
+	return false;
+}
+
+static bool waits_anywhere(const struct request *request)
+{
+	const struct lw_lazy_table *table = request->state->lazy.table;
+	for (size_t i = 0; i < table->room; i++)
+		if (table->slot[i] && waits_in(request, table->slot[i]))
+			return true;
+	return false;
+}
+
+/* The submodule, if it is loaded and bound in its package: a new reference, or NULL. */
+static PyObject *bound(const struct request *request)
+{
+	return Py_XNewRef(PyDict_GetItemWithError(request->dict, request->name));
+}
+
+/* Exceptions that a module may end with are let go of; others stay: false. */
+static bool forgive(void)
+{
+	if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception))
+		return false;
+	PyErr_Clear();
+	return true;
+}
+
+/* The dictionaries of the package and of modules below it in which names wait: a list, the package's first. */
+static PyObject *dictionaries(const struct request *request)
+{
+	const struct lw_lazy_table *table = request->state->lazy.table;
+	PyObject *list = PyList_New(0);
+	for (size_t i = 0; list && i < table->room; i++) {
+		const lw_scope *scope = table->slot[i];
+		PyObject *dict = scope && is_within(scope->name, request->package) ? lw_scope_dict(scope) : NULL;
+		if (dict && PyList_Insert(list, dict == request->dict ? 0 : PyList_GET_SIZE(list), dict) < 0)
+			Py_CLEAR(list);
+	}
+	return list;
+}
+
+/* Resolve what waits in DICT until the submodule is bound. False with an exception. */
+static bool resolve_in(const struct request *request, PyObject *dict)
+{
+	PyObject *names = lw_lazy_names_in(request->state, dict);
+	bool good = names != NULL;
+	for (Py_ssize_t i = 0; good && i < PyList_GET_SIZE(names) && !PyDict_Contains(request->dict, request->name); i++) {
+		PyObject *value = lw_lazy_resolve(request->state, dict, PyList_GET_ITEM(names, i));
+		Py_XDECREF(value);
+		good = forgive();
+	}
+	Py_XDECREF(names);
+	return good;
+}
+
+/* One round; what is imported may make more names wait. False: nothing has been resolved, or there is an exception. */
+static bool resolve_below(const struct request *request)
+{
+	uint64_t before = request->state->lazy.resolved;
+	PyObject *list = dictionaries(request);
+	bool good = list != NULL;
+	for (Py_ssize_t i = 0; good && i < PyList_GET_SIZE(list) && !PyDict_Contains(request->dict, request->name); i++)
+		good = resolve_in(request, PyList_GET_ITEM(list, i));
+	Py_XDECREF(list);
+	return good && request->state->lazy.resolved != before;
+}
+
+static PyObject *look(const struct request *request)
+{
+	if (waits_anywhere(request)) {
+		PyObject *module = PyImport_Import(request->full);
+		Py_XDECREF(module);
+		return forgive() ? bound(request) : NULL;
+	}
+	while (!PyDict_Contains(request->dict, request->name) && resolve_below(request))
+		;
+	return PyErr_Occurred() ? NULL : bound(request);
+}
+
+/* A package that is wholly there. */
+static bool is_package(lw_state *state, PyObject *module, PyObject *dict)
+{
+	return PyDict_GetItemWithError(dict, LW_STR(state, __path__)) && lw_is_initializing(state, module) == 0;
+}
+
+/* Nobody's __name__; a name that a file may have. */
+static bool may_be_submodule(PyObject *name)
+{
+	return PyUnicode_IsIdentifier(name) > 0 && !(PyUnicode_GET_LENGTH(name) > 1 && PyUnicode_READ_CHAR(name, 0) == '_' && PyUnicode_READ_CHAR(name, 1) == '_');
+}
+
+/* It is there, and has not been loaded: whoever removed it from its package does not want it there. */
+static bool is_to_be_had(const struct request *request)
+{
+	PyObject *module = PyImport_GetModule(request->full);
+	Py_XDECREF(module);
+	return !module && !PyErr_Occurred() && lw_lazy_is_there(request->state, request->full);
+}
+
+PyObject *lw_lazy_submodule(lw_state *state, PyObject *module, PyObject *name)
+{
+	PyObject *dict = PyModule_GetDict(module), *package = PyDict_GetItemWithError(dict, LW_STR(state, __name__)), *result = NULL;
+	if (looking || !state->lazy.table || !state->lazy.table->used || !package || !PyUnicode_CheckExact(package) || !may_be_submodule(name) || !is_package(state, module, dict)) {
+		PyErr_Clear();
+		return NULL;
+	}
+	struct request request = { state, Py_NewRef(package), name, PyUnicode_FromFormat("%U.%U", package, name), Py_NewRef(dict) };
+	looking = true;
+	if (request.full && is_to_be_had(&request))
+		result = look(&request);
+	looking = false;
+	Py_XDECREF(request.full);
+	Py_DECREF(request.dict);
+	Py_DECREF(request.package);
+	return result;
+}
