@@ -284,9 +284,12 @@ def fresh_state(state: Path, ready: Sequence[Interpreter]) -> None:
 # --- the run ----------------------------------------------------------------------------------------------------------
 
 def run_section(run: running.Run, section: Section, place: Place, effort: Effort) -> None:
-    """A section that fails has a row that says so, and the others go on."""
+    """A section that fails, or has nothing to measure, has a row that says so, and the others go on."""
+    before = len(run.rows)
     try:
         run.section(section.key, lambda: section.run(place, effort))
+        if len(run.rows) == before:
+            run.rows.append(why_failed(section, place.main.key, "nothing to measure: none of the programs of this run takes part here"))
     except running.Ended:
         raise
     except (Exception, SystemExit) as error:

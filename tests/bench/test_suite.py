@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import cold
 import pair
 import pytest
 import pythons
@@ -392,6 +393,19 @@ def test_failing_section_is_a_row(run: running.Run, place: Place) -> None:
     assert set(run.seconds) == {"bad", "quits", "good"}
     texts = [report.section_text(one, [row for row in run.rows if row["section"] == one.key]) for one in wanted]
     assert "by nothing" in texts[0] and "no disk" in texts[1] and texts[2] == "it ran"
+
+
+def test_a_section_with_nothing_to_measure_says_so(run: running.Run, place: Place) -> None:
+    suite.run_section(run, section("none", lambda place, effort: []), place, Effort(1, 1))
+    suite.run_section(run, section("good", good), place, Effort(1, 1))
+    assert [row["section"] for row in run.rows if "nothing to measure" in row.get("skipped", "")] == ["none"]
+
+
+@pytest.mark.parametrize(("effort", "chosen", "expected"), [
+    ("quick", (), ["sympy"]), ("headline", (), ["django"]), ("full", (), ["sympy", "django"]), ("quick", ("django",), ["django"]), ("quick", ("pandas",), [])])
+def test_who_starts_cold(place: Place, effort: str, chosen: tuple[str, ...], expected: list[str]) -> None:
+    """Whatever the effort installs."""
+    assert [load.key for load in cold._loads(replace(place, effort=effort, chosen=chosen))] == expected
 
 
 def test_tables_that_fail_cost_no_report(place: Place) -> None:
