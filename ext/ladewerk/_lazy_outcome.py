@@ -148,8 +148,8 @@ class Registry:
         lazy = _collected(process, self._kind)
         found = [self._difference(key, values, lazy.get(key, ((),))[0]) for key, (values, about) in self._entries.items()
                  if values != lazy.get(key, ((),))[0] and self._matters(key, about, key in lazy, process)]
-        return found + [self._difference(key, (), values) for key, (values, _) in lazy.items()
-                        if key not in self._entries and key not in self._unsteady]
+        return found + [self._difference(key, (), values) for key, (values, about) in lazy.items()
+                        if key not in self._entries and key not in self._unsteady and not any(name in process.bound and name not in self._eager for name in about)]
 
     def _matters(self, key: str, about: tuple[str, ...], is_there: bool, process: Process) -> bool:
         if any(name in self._eager and name not in process.bound for name in about):

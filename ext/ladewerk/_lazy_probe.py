@@ -103,8 +103,14 @@ def _codecs() -> Iterator[Entry]:
 
 
 def _at_exit() -> Iterator[Entry]:
-    for function in (*_exits, *_namespace("threading").get("_threading_atexits", ())):
+    for function in (*_exits, *map(_meant, _namespace("threading").get("_threading_atexits", ()))):
         yield _name(function), "", (_home(function),)
+
+
+def _meant(function: Any) -> Any:
+    """What threading._register_atexit() was given: 3.13 and later keep a lambda that calls it."""
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or ())) if type(function) is FunctionType else {}
+    return cells["func"].cell_contents if "func" in cells else function
 
 
 def _warnings() -> Iterator[Entry]:

@@ -107,10 +107,12 @@ def _process(entries, modules, kind="abc", argv=("python", "app.py")):
     ([("k", "v", ("left.out",))], [], []),  # nobody can miss it
     ([("k", "v", ("loaded", "left.out"))], [], []),
     ([("k", "v", ("loaded",))], [], ["k: eagerly only"]),
+    ([], [("k", "v", ("loaded",))], ["k: lazily only"]),
+    ([], [("k", "v", ("lazily.loaded",))], []),  # to print a traceback, say
 ])
 def test_entries_count_where_what_they_are_about_is_loaded(eager, lazy, expected):
     registry = Registry("abc", [_process(eager, {"loaded": [], "left.out": []})])
-    assert [one.text for one in registry.differences(_process(lazy, {"loaded": []}))] == expected
+    assert [one.text for one in registry.differences(_process(lazy, {"loaded": [], "lazily.loaded": []}))] == expected
 
 
 @pytest.mark.once
