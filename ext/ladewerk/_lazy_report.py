@@ -216,6 +216,8 @@ def facts(imports: Sequence[_report.Import], census: Sequence[Row], settings: Fa
     """For the JSON report, and the tables. CENSUS was taken before this module was loaded."""
     import warnings
 
+    if settings["reason"]:
+        return {**settings, "never": [], "materialised": [], "eager_imports": []}
     never = _never(census)
     _measure(settings["mode"], never)
     with warnings.catch_warnings():
@@ -260,6 +262,9 @@ def _eager_table(rows: Sequence[Facts]) -> Iterator[str]:
 
 def tables(lazy: Facts, total: int) -> Iterator[list[str]]:
     """TOTAL: ns of all imports; what took less than a hundredth of it is not shown among what was eager."""
+    if lazy["reason"]:
+        yield [f"lazy imports: none, because {lazy['reason']}"]
+        return
     yield [f"lazy imports, mode {lazy['mode']}: {lazy['registered']} names waited; used: {lazy['resolved']}"]
     yield list(_never_table(lazy["never"]))
     yield list(_materialised_table(lazy["materialised"]))

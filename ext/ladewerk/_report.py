@@ -395,9 +395,9 @@ def _lazy_report() -> Any:
 
 
 def _lazy(imports: list[Import]) -> dict[str, Any] | None:
-    """None: no import was to be lazy."""
+    """None: nobody has asked for lazy imports."""
     settings = _native.stats()["lazy"]
-    if settings["mode"] == "off":
+    if settings["mode"] == "off" and not settings["reason"]:
         return None
     census = _native.lazy_census()  # before anything else is imported here
     return _lazy_report().facts(imports, census, settings)  # type: ignore[no-any-return]

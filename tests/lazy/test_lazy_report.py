@@ -124,6 +124,12 @@ def test_eagerly_there_is_nothing_to_say(project):
     assert "materialised" not in run(project, "--report", "app.py", mode="0").stderr
 
 
+def test_why_there_are_none(project):
+    """Somebody has asked for them, in a way that is not understood."""
+    assert facts(project, mode="odd")["reason"]
+    assert re.search(r"^lazy imports: none, because .*odd", run(project, "--report", "app.py", mode="odd").stderr, re.M)
+
+
 def test_text(project):
     said = run(project, "--report", "app.py").stderr
     assert re.search(r"^lazy imports, mode all: \d+ names waited; used: \d+$", said, re.M)
