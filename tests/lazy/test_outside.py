@@ -592,12 +592,14 @@ assert inspect.getsource(fresh().use) and len(waiting(sys.modules["m"])) == 5
 
 def test_names_in_suggestions(alike):
     alike({**FILES, "typo.py": "import alpha\ndef f(): return alpah\ndef use(): return alpha"}, """
-import traceback, typo, m
+import sys, traceback, typo, m
 for function in typo.f, lambda: m.detla:
     try:
         function()
     except (NameError, AttributeError) as error:
         print("".join(traceback.format_exception(error)))
+if sys.version_info >= (3, 12):   # before, the interpreter reads the dictionary itself
+    typo.f()
 """)
 
 
@@ -924,3 +926,84 @@ except ZeroDivisionError:
 except AttributeError:
     pass
 """)
+
+
+# --- what CPython asks of its own lazy imports --------------------------------------------------------------------------
+
+def test_targets_that_make_their_attributes(alike):
+    """A module's __getattr__ is asked when the name is used; what it raises, and warns of, comes to the user."""
+    alike({"dynamic.py": """
+        import warnings
+        asked = []
+        def __getattr__(name):
+            if name == "__path__": raise AttributeError(name)
+            asked.append(name)
+            if name == "bad": raise ValueError(name)
+            if name == "missing": raise AttributeError(name)
+            if name == "old": warnings.warn("old is old", UserWarning)
+            return "made " + name
+        """, "pack/__init__.py": "def __getattr__(name):\n    if name == 'made': return 'made'\n    raise AttributeError(name)", "pack/real.py": "x = 1",
+        "user.py": "from dynamic import made, old\nfrom pack import made as other, real\ndef use(): return made, old, other, real.x",
+        "bad.py": "from dynamic import bad\ndef use(): return bad", "missing.py": "from dynamic import missing\ndef use(): return missing"}, """
+import warnings
+with warnings.catch_warnings(record=True) as log:
+    warnings.simplefilter("always")
+    import user
+    print(user.use(), user.made, user.other, user.real.__name__, [str(each.message) for each in log])
+for name in "bad", "missing":
+    try:
+        print(__import__(name).use())
+    except Exception as error:
+        print(type(error), error)
+import dynamic
+print(dynamic.made, dynamic.anything, sorted(set(dynamic.asked)))
+""")
+
+
+def test_names_that_clash(alike):
+    """Submodules, variables and attributes of one name; modules that were removed from sys.modules; children that were deleted."""
+    alike({
+        "first/__init__.py": "from first.bar import Bar\nbar = 'variable'\ndef use(): return Bar, bar", "first/bar.py": "Bar = 'Bar'",
+        "second/__init__.py": "bar = 'variable'\nfrom second import bar\ndef use(): return bar", "second/bar.py": "Bar = 'Bar'",
+        "versioned/__init__.py": "from versioned.__version__ import __version__, copyright\ndef use(): return copyright", "versioned/__version__.py": "__version__ = '1.0'\ncopyright = 'c'",
+        "same/__init__.py": "from .same import same\ndef use(): return same", "same/same.py": "def same(): return 'function'",
+        "deep/__init__.py": "", "deep/a/__init__.py": "", "deep/a/b.py": "x = 'b'", "deep/a/c.py": "x = 'c'", "deep/d.py": "x = 'd'",
+        "parts.py": "import deep.a.b\nimport deep.d\nimport deep.a.c as last\nfrom deep import a\ndef use(): return deep.a.b.x, deep.d.x, last.x, a.b.x, a.c.x",
+        "siblings.py": "import deep.d\nimport deep.a.c\ndef use(): return deep.a.c.x, deep.d.x",
+    }, """
+import sys, first, second, versioned, same, parts, siblings
+print(first.bar, first.use(), second.bar.Bar, second.use() is sys.modules["second.bar"], versioned.__version__, versioned.use(), same.same(), same.use()())
+print(parts.use(), siblings.use(), parts.deep is siblings.deep, sorted(n for n in vars(parts) if n[0] != "_"))
+import deep
+del deep.d
+print(hasattr(deep, "d"), "deep.d" in sys.modules)
+before = sys.modules.pop("deep.a.b")
+import deep.a.b
+print(deep.a.b is before, parts.deep.a.b is deep.a.b)
+""")
+
+
+def test_globals_that_are_changed_under_running_code(alike):
+    """Loads that have specialised meet a name that has come, gone or changed."""
+    alike({**FILES, "changing.py": """
+        import alpha
+        import beta
+        class Plain: value = 1
+        plain = Plain()
+        def run():
+            total = []
+            for _ in range(40):
+                total.append(plain.value)
+            return set(total)
+        def late(): return [beta.value for _ in range(40)][-1]
+        print(run())
+        globals()["plain"] = globals()["alpha"]
+        print(run(), late())
+        globals()["beta"] = Plain
+        print(late())
+        del globals()["beta"]
+        try:
+            late()
+        except NameError as error:
+            print(error)
+        """}, "import changing\nprint(changing.run())\nchanging.plain = changing.Plain\nprint(changing.run())")
