@@ -268,7 +268,7 @@ def _lazy(trial: dict[str, Any] | None) -> Iterator[Finding]:
         yield Finding(PROBLEM, "lazy", "imports are eager: " + (_mend_project(path, settings["reason"]) if line else settings["reason"]))
     elif settings["mode"] == "0":
         yield Finding(NOTE, "lazy", f"no, says {settings['by']}" if settings["by"] else "no: `ladewerk run --lazy`, or `ladewerk enable --lazy`, would import lazily")
-    elif why := (trial or {}).get("lazy", {}).get("reason"):
+    elif why := trial and trial["lazy"]["reason"]:
         yield Finding(NOTE, "lazy", f"{settings['mode']}, says {settings['by']}; imports are eager all the same: {why}")
     else:
         yield Finding(GOOD, "lazy", f"{settings['mode']}, says {settings['by']}: {_LAZY_MEANS[settings['mode']]}")
