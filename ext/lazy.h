@@ -27,7 +27,7 @@
  * A load (LOAD_GLOBAL, LOAD_NAME) of such a name raises NameError while the name waits: it is not in the dictionary of the module. Each of these loads has an
  * entry in the exception table of its own, whose handler lies behind the code:
  *
- *     handler:     COPY 1; LOAD_CONST <pending>; COMPARE_OP ==; if true, POP_TOP and jump to the load again; else RERAISE 0
+ *     handler:     COPY 1; LOAD_CONST <pending>; COMPARE_OP ==; if true, pop all and jump to the load again; else RERAISE 1
  *
  * <pending> is b"" as stored, which equals no exception; then an object of ours that imports what the name waits for, binds it and equals the exception, or does not
  * equal it: no name of ours. Nothing is written into code that runs, a load that succeeds costs nothing, and specialises as ever; any number of

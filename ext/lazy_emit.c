@@ -6,10 +6,12 @@
  *     statement:   JUMP_FORWARD block, in its first bytes; NOPs in the others
  *     block:       LOAD_CONST <statement>; (TO_BOOL); if true, over the next; the statement, as it was;
  *                  the same of statements that follow it at once; JUMP_BACKWARD_NO_INTERRUPT behind where they were
- *     handler:     COPY 1; LOAD_CONST <pending>; COMPARE_OP ==; if false, to the last; POP_TOP; JUMP_BACKWARD_NO_INTERRUPT to the load; RERAISE 0
+ *     handler:     COPY 1; LOAD_CONST <pending>; COMPARE_OP ==; if false, to the last; POP_TOP; POP_TOP; JUMP_BACKWARD_NO_INTERRUPT to the load; RERAISE 1
  *
  * A block has the places of its statement, and a handler that of its load, so that tracebacks and tracers see no more than a line they know. Handlers are
- * covered by what covers their load: an exception that they pass on goes where it would have gone.
+ * covered by what covers their load: an exception that they pass on goes where it would have gone. Below the exception is where it was raised (lasti), which RERAISE 1
+ * makes the place of the frame again. No line of a program begins with such a stack: who sets frame.f_lineno in an `except` is not led into a handler of ours, which
+ * has the line that he wants, and an exception on its stack.
  *
  * What cannot be done in this way (no entry of the exception table may begin or end within a load, say) is done to none of a module: it gets a description, of nothing.
  */
@@ -279,17 +281,18 @@ static void put_handler(struct work *work, const struct lw_lazy_site *site)
 	put(&work->out, COPY, 1, 0);
 	put(&work->out, LOAD_CONST, work->slot, 0);
 	put(&work->out, COMPARE_OP, EQUAL, EQUAL_CACHES);
-	/* Behind the branch, which is short: POP_TOP, the jump. */
+	/* Behind the branch, which is short: POP_TOP, POP_TOP, the jump. */
 	const uint32_t branch = here(work);
-	uint32_t jump = branch + 1 + IF_CACHES + 1;
+	uint32_t jump = branch + 1 + IF_CACHES + 2;
 #ifdef NOT_TAKEN
 	jump++;
 #endif
 	const uint32_t distance = back_from(jump, site->begin);
-	put_branch(&work->out, IF_FALSE, 1 + units_of(distance));
+	put_branch(&work->out, IF_FALSE, 2 + units_of(distance));
+	put(&work->out, POP_TOP, 0, 0);
 	put(&work->out, POP_TOP, 0, 0);
 	put(&work->out, JUMP_BACKWARD_NO_INTERRUPT, distance, 0);
-	put(&work->out, RERAISE, 0, 0);
+	put(&work->out, RERAISE, 1, 0);
 	placed(work, begin, work->place[site->end - 1]);
 }
 
@@ -356,7 +359,7 @@ static void put_table(struct work *work)
 	for (uint32_t i = 0; i < work->plan->sites; i++) {
 		const struct lw_lazy_site *site = &work->plan->site[i];
 		keep_handled(work, from, site->begin, &at);
-		lw_handled_put(&work->table, (struct lw_handled){ site->begin, site->end, work->handler[i], site->depth, false });
+		lw_handled_put(&work->table, (struct lw_handled){ site->begin, site->end, work->handler[i], site->depth, true });
 		from = site->end;
 	}
 	keep_handled(work, from, work->units, &at);
@@ -374,7 +377,7 @@ static int stack_size(const PyCodeObject *code, const struct lw_lazy_plan *plan)
 {
 	int size = code->co_stacksize;
 	for (uint32_t i = 0; i < plan->sites; i++)
-		size = Py_MAX(size, (int)plan->site[i].depth + 3);	/* the exception, twice, and <pending> */
+		size = Py_MAX(size, (int)plan->site[i].depth + 4);	/* where it was raised, the exception, twice, and <pending> */
 	return size;
 }
 
