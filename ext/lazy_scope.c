@@ -207,16 +207,24 @@ PyObject *lw_scope_targets(lw_state *state, lw_scope *scope, PyObject *dict, PyO
 	return NULL;
 }
 
+/* The load itself has raised ERROR, not something that it has called, the namespace of a class, say: to load again would be to raise again. */
+static bool is_of_this_frame(PyObject *error)
+{
+	PyObject *traceback = PyException_GetTraceback(error);
+	bool of_this = traceback && ((PyTracebackObject *)traceback)->tb_next == NULL;
+	Py_XDECREF(traceback);
+	return of_this;
+}
+
 static int is_equal(lw_scope *scope, PyObject *other)
 {
-	PyObject *name, *dict = PyEval_GetGlobals();
+	PyObject *dict = PyEval_GetGlobals();
 	if ((PyObject *)scope == other)
 		return 1;
-	if (!Py_IS_TYPE(other, (PyTypeObject *)PyExc_NameError) || !dict || !lw_scope_is_of(lw_scope_state((PyObject *)scope), scope, dict))
+	if (!Py_IS_TYPE(other, (PyTypeObject *)PyExc_NameError) || !is_of_this_frame(other) || !dict || !lw_scope_is_of(lw_scope_state((PyObject *)scope), scope, dict))
 		return 0;
-	int result = PyObject_HasAttrString(other, "name") ? 1 : 0;
-	name = result ? PyObject_GetAttrString(other, "name") : NULL;
-	result = name && PyUnicode_Check(name) ? lw_scope_load(scope, dict, name) : name || !result ? 0 : -1;
+	PyObject *name = PyObject_GetAttrString(other, "name");
+	int result = !name ? -1 : PyUnicode_Check(name) ? lw_scope_load(scope, dict, name) : 0;
 	Py_XDECREF(name);
 	return result;
 }

@@ -95,10 +95,12 @@ static PyObject *absolute_name(const struct question *question)
 	return statement->level ? in_package(package, statement->module, statement->level) : Py_NewRef(statement->module);
 }
 
-/* builtins.__import__ of the module is the stock one: who has put another in its place decides what an import statement does. */
+/* builtins.__import__ of the module is the stock one, or ours around it (told.h): who has put another in its place decides what an import statement does. */
 static bool imports_as_stock(const struct question *question, PyObject *builtins)
 {
-	return PyDict_GetItemWithError(builtins, LW_STR(question->state, __import__)) == question->state->lazy.table->import;
+	const lw_state *state = question->state;
+	PyObject *function = PyDict_GetItemWithError(builtins, LW_STR(state, __import__));
+	return function && (function == state->lazy.table->import || function == state->statement.replacement);
 }
 
 static PyObject *builtins_of(lw_state *state, PyObject *dict)

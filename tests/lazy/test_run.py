@@ -220,6 +220,73 @@ def test_code_that_runs_elsewhere(lazily):
     """)
 
 
+def test_name_errors_of_others(lazily):
+    """A NameError that a load meets, and does not raise, is not answered by loading again."""
+    lazily({**SPEAKING, "user.py": """
+        import alpha
+        class Namespace(dict):
+            def __getitem__(self, name):
+                raise NameError(name, name=name) if name == "alpha" else KeyError(name)
+        class Meta(type):
+            def __prepare__(*args): return Namespace()
+        def make():
+            class Made(metaclass=Meta):
+                alpha
+        def get(): return alpha
+    """}, """
+        import user
+        for round in range(2):
+            try:
+                user.make()
+            except NameError as error:
+                assert error.name == "alpha"
+            else:
+                raise AssertionError("no NameError")
+            user.get()
+    """)
+
+
+def test_listeners(lazily):
+    """Whoever listens to imports hears of those that waited when they are made, also while builtins.__import__ is wrapped for him."""
+    lazily({**SPEAKING, "user.py": "import alpha\ndef get(): return alpha"}, """
+        import ladewerk
+        told = []
+        with ladewerk.on_import(lambda event: told.append((event.kind, event.importee, event.importer)), kinds=["loaded", "reused"]):
+            import user
+            assert not loaded("alpha")
+            user.get()
+        assert [entry for entry in told if entry[1] in ("user", "alpha")] == [("loaded", "user", "__main__"), ("loaded", "alpha", "user")], told
+    """)
+
+
+def test_engines(lazily):
+    """Imports of an engine are eager; names of the process's modules go on waiting beside it."""
+    lazily({**SPEAKING, "user.py": "import alpha\ndef get(): return alpha"}, """
+        import ladewerk, user
+        engine = ladewerk.ImportEngine(path=sys.path, name="other")
+        inner = engine.import_module("user")
+        assert inner is not user and "alpha" in vars(inner) and inner.alpha.x == 1 and not loaded("alpha")
+        assert user.get() is sys.modules["alpha"] and user.get() is not inner.get()
+    """)
+
+
+def test_reloader(lazily):
+    """What is reloaded is executed eagerly, with names that waited in it, or in those that import it, as they were."""
+    lazily({**SPEAKING, "shop.py": "import alpha\nfrom prices import price\ndef get(): return alpha.x, price", "prices.py": "price = 1"}, """
+        import ladewerk, os, pathlib, time
+        reloader = ladewerk.Reloader(roots=[os.getcwd()], watch=False)
+        import shop
+        assert not loaded("alpha", "prices")
+        time.sleep(0.05)
+        pathlib.Path("shop.py").write_text("import alpha, beta\\nfrom prices import price\\ndef get(): return alpha.x, price, beta.x, 'again'\\n")
+        assert reloader.reload().changed == ("shop",)
+        assert shop.get() == (1, 1, 10, "again")
+        time.sleep(0.05)
+        pathlib.Path("prices.py").write_text("price = 'another'\\n")
+        assert reloader.reload().changed == ("prices",) and shop.get() == (1, "another", 10, "again")
+    """)
+
+
 def test_modules_go(lazily):
     """Nothing keeps a module, or its dictionary, that was let go of; what is kept of it goes on working."""
     lazily({**SPEAKING, "user.py": "import alpha\nfrom beta import x\nclass Mark: pass\nmark = Mark()\ndef get(): return alpha"}, """
