@@ -618,7 +618,7 @@ void lw_lazy_hooks_end(lw_state *state)
 	PyMem_Free(hooks);
 }
 
-#else /* nothing waits */
+#elif PY_VERSION_HEX < 0x030f0000 /* nothing waits; later, lazy_language.c */
 
 int lw_lazy_hooks_begin(lw_state *state)
 {

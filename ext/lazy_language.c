@@ -3,7 +3,8 @@
  * lazy_language: the lazy imports that the language has from 3.15 on (PEP 810), led by the same modes and rules.
  *
  * In its mode `all` the interpreter asks a filter about every import statement that may wait: at the top level of a module, not in a try or with, no star. Ours answers
- * with what the policy says. A statement that says `lazy` itself is its author's business: it waits. `__main__` is eager, as on the versions before.
+ * with what the policy says. A statement that says `lazy` itself is its author's business: it waits. As on the versions before `__main__` is eager, and so is `import a`
+ * whose name the module never uses: it is there for what it does, and would never be done.
  *
  * Whoever has set a filter keeps it: then there is nothing of this, and lazy.reason says so.
  *
@@ -11,9 +12,9 @@
  */
 #include "lazy.h"
 
-#if !LW_LAZY_BUILT
-
 #if PY_VERSION_HEX >= 0x030f0000
+
+#include <opcode.h>
 
 static const char POLICY[] = "ladewerk lazy policy";
 
@@ -23,6 +24,84 @@ static bool is_explicit(PyFrameObject *frame, PyCodeObject *code)
 	const int at = PyFrame_GetLasti(frame);
 	return at >= 0 && ((const unsigned char *)code->co_code_adaptive)[at + 1] & 1;
 }
+
+/* --- names that are used --- */
+
+struct reader {
+	const unsigned char *code;
+	Py_ssize_t size, at;
+	int op;
+	unsigned arg;
+};
+
+static bool next(struct reader *reader)
+{
+	for (reader->arg = 0; reader->at + 1 < reader->size; reader->arg <<= 8) {
+		reader->op = reader->code[reader->at];
+		reader->arg |= reader->code[reader->at + 1];
+		reader->at += 2;
+		if (reader->op != EXTENDED_ARG)
+			return true;
+	}
+	return false;
+}
+
+/* The name that the statement whose IMPORT_NAME stands at AT stores: an index into co_names, or -1. */
+static long stored(const struct reader *all, Py_ssize_t at)
+{
+	struct reader reader = { .code = all->code, .size = all->size, .at = at };
+	while (next(&reader))
+		if (reader.op == STORE_NAME || reader.op == STORE_GLOBAL)
+			return (long)reader.arg;
+	return -1;
+}
+
+static bool loads(struct reader reader, long name)
+{
+	while (next(&reader))
+		if ((reader.op == LOAD_NAME && reader.arg == name) || (reader.op == LOAD_GLOBAL && reader.arg >> 1 == name))
+			return true;
+	return false;
+}
+
+/* CODE, or code within it, has NAME among its names. */
+static bool mentions(PyCodeObject *code, PyObject *name)
+{
+	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_names); i++)
+		if (PyUnicode_Compare(PyTuple_GET_ITEM(code->co_names, i), name) == 0)
+			return true;
+	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_consts); i++) {
+		PyObject *constant = PyTuple_GET_ITEM(code->co_consts, i);
+		if (PyCode_Check(constant) && mentions((PyCodeObject *)constant, name))
+			return true;
+	}
+	return false;
+}
+
+static bool mentioned_within(PyCodeObject *code, PyObject *name)
+{
+	bool found = false;
+	for (Py_ssize_t i = 0; !found && i < PyTuple_GET_SIZE(code->co_consts); i++) {
+		PyObject *constant = PyTuple_GET_ITEM(code->co_consts, i);
+		found = PyCode_Check(constant) && mentions((PyCodeObject *)constant, name);
+	}
+	return found;
+}
+
+/* What the statement at AT of a module's CODE binds is loaded there, or may be within. */
+static bool is_used(PyCodeObject *code, Py_ssize_t at)
+{
+	PyObject *bytes = PyCode_GetCode(code); /* the compiler's, without the interpreter's shortcuts */
+	if (!bytes)
+		return false;
+	struct reader reader = { .code = (const unsigned char *)PyBytes_AS_STRING(bytes), .size = PyBytes_GET_SIZE(bytes) };
+	long name = stored(&reader, at);
+	bool used = name >= 0 && name < PyTuple_GET_SIZE(code->co_names) && (loads(reader, name) || mentioned_within(code, PyTuple_GET_ITEM(code->co_names, name)));
+	Py_DECREF(bytes);
+	return used;
+}
+
+/* --- the filter --- */
 
 /* __file__ of the module that FRAME executes; "" where there is none. */
 static PyObject *file_of(PyFrameObject *frame)
@@ -60,7 +139,8 @@ static bool may_wait(const lw_lazy_policy *policy, PyFrameObject *frame, PyCodeO
 		return false;
 	PyObject *file = file_of(frame);
 	const char *path = file ? PyUnicode_AsUTF8(file) : NULL;
-	bool may = path && allows(policy, importer, path, target, args[2]) && !lw_lazy_is_tainted(policy, (PyObject *)code, args[0]);
+	bool may = path && allows(policy, importer, path, target, args[2]) && !lw_lazy_is_tainted(policy, (PyObject *)code, args[0])
+		&& (args[2] != Py_None || is_used(code, PyFrame_GetLasti(frame)));
 	Py_XDECREF(file);
 	return may;
 }
@@ -127,16 +207,4 @@ void lw_lazy_hooks_end(lw_state *state)
 		PyErr_Clear();
 }
 
-#else /* free-threaded, without lazy imports of its own */
-
-int lw_lazy_hooks_begin(lw_state *state)
-{
-	return 0;
-}
-
-void lw_lazy_hooks_end(lw_state *state)
-{
-}
-
-#endif
 #endif

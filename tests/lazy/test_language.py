@@ -14,7 +14,7 @@ PACKAGES = {
     "two/__init__.py": "",
     "two/part.py": "",
     "protocol/__init__.py": "", "protocol/descriptor_pool.py": "",
-    "generated.py": "from protocol import descriptor_pool as _pool\nimport two",
+    "generated.py": "from protocol import descriptor_pool as _pool\nimport two\ndef use(): return two",
 }
 
 
@@ -41,6 +41,23 @@ def test_rules(loads):
     assert loads("all", "eager in *\nlazy in one") == []
     assert loads("all", main="import generated") == []
     assert loads("all", "eager with protocol.descriptor_pool", "import generated") == ["protocol", "two"]
+
+
+@pytest.mark.parametrize("text, waits", [
+    ("import two", False),
+    ("import two.part", False),
+    ("import two.part as p", False),
+    ("import two as p\nimport one.inner as two\ntwo", False),
+    ("import two\ndef f(): return two", True),
+    ("import two\nclass A:\n    def f(self): return lambda: two", True),
+    ("import two.part as p\ndef f(): return p", True),
+    ("import two\nif 0 == len(str()) + 1: two", True),
+    ("from two import part", True),
+    ("import two, json\n" + "; ".join(f"x{i} = 1" for i in range(400)) + "\ndef f(): return two", True),
+])
+def test_imports_for_what_they_do(loads, text, waits):
+    found = loads("all", main="import user", files={**PACKAGES, "user.py": text})
+    assert ("two" not in found) is waits
 
 
 def test_statements_that_say_so_wait(loads):
