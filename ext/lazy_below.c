@@ -6,8 +6,8 @@
  * So before a package has no attribute of the name of a submodule that is there, but not loaded:
  *
  *   a name waits for it, anywhere     the statement has been executed: the submodule is imported
- *   names wait in the package         they are resolved, then those in the modules below it, until the submodule is loaded, or nothing waits there any more: that is how far
- *                                     the package's own imports would have come
+ *   names wait in the package         they are resolved, then those in the modules below it, and those anywhere that wait for a module below it, until the submodule is loaded,
+ *                                     or nothing of that kind waits any more: that is how far these imports would have come
  *
  * If it is not loaded then, the package has no such attribute, as in stock Python.
  */
@@ -71,14 +71,36 @@ static bool forgive(void)
 	return true;
 }
 
-/* The dictionaries of the package and of modules below it in which names wait: a list, the package's first. */
+/* NAME waits in SCOPE for the package, or for a module below it. */
+static bool leads_below(const struct request *request, const lw_scope *scope, PyObject *name)
+{
+	PyObject *targets = PyDict_GetItemWithError(scope->waiting, name);
+	for (Py_ssize_t i = 0; targets && i < PyTuple_GET_SIZE(targets); i++)
+		if (is_within(PyTuple_GET_ITEM(PyTuple_GET_ITEM(targets, i), LW_TARGET_MODULE), request->package))
+			return true;
+	return false;
+}
+
+/* Names wait in SCOPE that are to be resolved. */
+static bool is_wanted(const struct request *request, const lw_scope *scope)
+{
+	PyObject *name, *targets;
+	if (is_within(scope->name, request->package))
+		return true;
+	for (Py_ssize_t at = 0; PyDict_Next(scope->waiting, &at, &name, &targets);)
+		if (leads_below(request, scope, name))
+			return true;
+	return false;
+}
+
+/* The dictionaries of the package, of modules below it, and of others in which names wait that lead there: a list, the package's first. */
 static PyObject *dictionaries(const struct request *request)
 {
 	const struct lw_lazy_table *table = request->state->lazy.table;
 	PyObject *list = PyList_New(0);
 	for (size_t i = 0; list && i < table->room; i++) {
 		const lw_scope *scope = table->slot[i];
-		PyObject *dict = scope && is_within(scope->name, request->package) ? lw_scope_dict(scope) : NULL;
+		PyObject *dict = scope && is_wanted(request, scope) ? lw_scope_dict(scope) : NULL;
 		if (dict && PyList_Insert(list, dict == request->dict ? 0 : PyList_GET_SIZE(list), dict) < 0)
 			Py_CLEAR(list);
 	}
@@ -91,7 +113,10 @@ static bool resolve_in(const struct request *request, PyObject *dict)
 	PyObject *names = lw_lazy_names_in(request->state, dict);
 	bool good = names != NULL;
 	for (Py_ssize_t i = 0; good && i < PyList_GET_SIZE(names) && !PyDict_Contains(request->dict, request->name); i++) {
-		PyObject *value = lw_lazy_resolve(request->state, dict, PyList_GET_ITEM(names, i));
+		PyObject *name = PyList_GET_ITEM(names, i);
+		const lw_scope *scope = lw_scope_of(request->state, dict); /* what was resolved before may have taken it away */
+		bool wanted = scope && (is_within(scope->name, request->package) || leads_below(request, scope, name));
+		PyObject *value = wanted ? lw_lazy_resolve(request->state, dict, name) : NULL;
 		Py_XDECREF(value);
 		good = forgive();
 	}
