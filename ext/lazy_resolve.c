@@ -261,10 +261,32 @@ PyObject *lw_lazy_resolve(lw_state *state, PyObject *dict, PyObject *name)
 	return lw_scope_resolve(state, scope, dict, name);
 }
 
-/* Exceptions that a module may end with are let go of: 0; anything else: -1. */
-static int forgive(bool strict)
+/*
+ * NAME waits for what a module will have that is being imported. In stock Python the statement would be at it as well, and would not have bound NAME yet: who takes
+ * all there is (`from package import *` in a module that the package's own import is for) goes without.
+ */
+static bool is_early(lw_state *state, PyObject *dict, PyObject *name)
 {
-	if (strict || !PyErr_ExceptionMatches(PyExc_Exception))
+	lw_scope *scope = lw_scope_of(state, dict);
+	PyObject *targets = scope ? PyDict_GetItemWithError(scope->waiting, name) : NULL;
+	PyObject *target = targets ? PyTuple_GET_ITEM(targets, PyTuple_GET_SIZE(targets) - 1) : NULL;
+	PyObject *module = target ? PyImport_GetModule(PyTuple_GET_ITEM(target, LW_TARGET_MODULE)) : NULL;
+	bool early = module && lw_is_initializing(state, module) > 0;
+	Py_XDECREF(module);
+	return early;
+}
+
+/* Exceptions that a module may end with are let go of: 0; anything else: -1. STRICT: only that of a name that is asked for too early. */
+static int forgive(lw_state *state, PyObject *dict, PyObject *name, bool strict)
+{
+	if (!PyErr_ExceptionMatches(strict ? PyExc_ImportError : PyExc_Exception))
+		return -1;
+	struct lw_error error;
+	lw_error_save(&error);
+	bool forgiven = !strict || is_early(state, dict, name);
+	PyErr_Clear();
+	lw_error_restore(&error);
+	if (!forgiven)
 		return -1;
 	PyErr_Clear();
 	return 0;
@@ -275,7 +297,7 @@ static int resolve_one(lw_state *state, PyObject *dict, PyObject *name, bool str
 	PyObject *value = lw_lazy_resolve(state, dict, name);
 	bool failed = !value && PyErr_Occurred();
 	Py_XDECREF(value);
-	return failed ? forgive(strict) : 0;
+	return failed ? forgive(state, dict, name, strict) : 0;
 }
 
 int lw_lazy_resolve_all(lw_state *state, PyObject *dict, bool strict)
