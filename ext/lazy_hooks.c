@@ -159,12 +159,10 @@ static PyObject *submodule(lw_state *state, PyObject *module, PyObject *name)
 
 static PyObject *module_getattr(PyObject *self, PyObject *name)
 {
-	PyObject *dict = PyModule_GetDict(self), *value = NULL;
-	lw_state *state = dict && PyUnicode_Check(name) ? state_here() : NULL;
+	lw_state *state = PyUnicode_Check(name) ? state_here() : NULL;
 	if (!state)
 		return stock_getattr(self, name);
-	if (lw_lazy_any(state, dict))
-		value = lw_lazy_resolve(state, dict, name);
+	PyObject *value = lw_lazy_resolve(state, PyModule_GetDict(self), name);
 	if (value || PyErr_Occurred())
 		return value;
 	value = stock_getattr(self, name);

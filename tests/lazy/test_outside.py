@@ -916,6 +916,14 @@ from shop import money   # importlib asks first whether the package has it
 assert not loaded("shop.cart", "shop.shelf")
 assert shop.shelf and loaded("shop.cart", "shop.shelf")
 """)
+    files = {"elsewhere.py": "from paint.brushes.fine import Fine\ndef use(): return Fine", "paint/__init__.py": "", "paint/brush.py": "", "paint/oil.py": "",
+             "paint/brushes/__init__.py": "", "paint/brushes/fine.py": "from paint.brush import __name__ as name\nimport paint.brush\nclass Fine: brush = paint.brush\ndef use(): return paint"}
+    alike(files, """
+import paint
+print(hasattr(paint, "brush"))
+import elsewhere   # an import of something below the package, which waits in default mode, too
+print(paint.brush.__name__, hasattr(paint, "oil"))
+""", modes=("default", "all"))
     lazily(PACKAGE, """
 import sys
 try:
