@@ -151,7 +151,8 @@ PyDoc_STRVAR(stats_doc, "stats()\n--\n\n"
 	"LADEWERK_INDEX: its path, where its roots are, files with code, why it or a root is not used, and the freshness of what lies below its roots; None\n"
 	"without it) and watch (a list of those who tell of changes, a daemon and this process: how, how often that was asked and could not be trusted,\n"
 	"changes told, directories that are not watched, and why) and engines (import engines whose imports were served so far, those whose imports were not, and\n"
-	"why the last of these was refused). What was served to engines is among the counts.");
+	"why the last of these was refused) and lazy (the mode of lazy imports; why there are none although they were asked for; names that waited, those of them that\n"
+	"were resolved, and statements that could have waited and did not). What was served to engines is among the counts.");
 
 static PyObject *stats(PyObject *module, PyObject *unused)
 {
@@ -166,14 +167,14 @@ static PyObject *stats(PyObject *module, PyObject *unused)
 	PyObject *index = index_dict(state);
 	if (!index)
 		goto done;
-	PyObject *watch = watch_list(state), *engines = watch ? engines_dict(state) : NULL;
-	if (!engines) {
+	PyObject *watch = watch_list(state), *engines = watch ? engines_dict(state) : NULL, *lazy = engines ? lw_lazy_stats(state) : NULL;
+	if (!lazy) {
 		Py_DECREF(index);
 		Py_XDECREF(watch);
+		Py_XDECREF(engines);
 		goto done;
 	}
-	PyObject *lazy = lw_lazy_stats(state);
-	result = !lazy ? NULL : Py_BuildValue("{sOsOszsNsOsOsOsOsOsOsNsNsNsN}", "active", state->installed ? Py_True : Py_False, "fast_path", state->fast ? Py_True : Py_False,
+	result = Py_BuildValue("{sOsOszsNsOsOsOsOsOsOsNsNsNsN}", "active", state->installed ? Py_True : Py_False, "fast_path", state->fast ? Py_True : Py_False,
 		"freshness", freshness_name(state),
 		"cache", state->session && lw_session_path(state->session) ? PyUnicode_DecodeFSDefault(lw_session_path(state->session)) : Py_NewRef(Py_None),
 		"reason", state->reason ? state->reason : Py_None, "served", served, "aside", aside, "session", session, "collector", collector,

@@ -287,6 +287,25 @@ def test_reloader(lazily):
     """)
 
 
+def test_the_cache(programs):
+    """Code for lazy programs is learnt at the first run, under a key of its own: the second finds it, and an eager one none of it."""
+    root, path = programs.write({**SPEAKING, "user.py": "import alpha\ndef get(): return alpha"}, """
+        import ladewerk, sys
+        from ladewerk import _native
+        import user
+        served = ladewerk.stats()["served"]
+        print("alpha" not in sys.modules, user.get().x, len(user.get.__code__.co_consts) > 1, served["pack"], served["compiled"], served["pyc"])
+        print(_native.place()[1])
+    """)
+    runs = [programs.start(mode, root, path).out.splitlines() for mode in ("all", "all", "eager", "eager", "own")]
+    lazy, eager = "True 1 True", "False 1 False"
+    assert [run[-2].rsplit(" ", 3)[0] for run in runs[:4]] == [lazy, lazy, eager, eager], runs
+    for number in 1, 3:
+        assert runs[number][-2].endswith(" 0 0") and int(runs[number][-2].split()[3]) >= 1, runs
+    keys = [run[-1] for run in runs]
+    assert keys[0] == keys[1] == keys[4] != keys[2] == keys[3]
+
+
 def test_modules_go(lazily):
     """Nothing keeps a module, or its dictionary, that was let go of; what is kept of it goes on working."""
     lazily({**SPEAKING, "user.py": "import alpha\nfrom beta import x\nclass Mark: pass\nmark = Mark()\ndef get(): return alpha"}, """
