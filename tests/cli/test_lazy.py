@@ -59,6 +59,7 @@ def test_enable(environment):
     done = environment.ladewerk("enable", "--lazy=own")
     assert done.returncode == 0 and "and imports lazily" in done.stdout and "LADEWERK_LAZY=0" in done.stdout
     assert told() == ("own", str(pth))
+    assert not LAZY_HERE or asked(environment.stock("-c", ASKED))[0] == asked(environment.ladewerk("run", "-c", ASKED))[0] == "own"
     assert told(LADEWERK_LAZY="all") == ("all", "LADEWERK_LAZY")
     assert told(LADEWERK_LAZY="0") == ("0", "LADEWERK_LAZY")
     assert environment.ladewerk("enable", "--lazy=own").stdout == f"enabled already ({pth})\n"
