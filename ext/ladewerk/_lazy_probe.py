@@ -10,6 +10,7 @@ everybody's. So a lazy program that has not loaded one of them need not have the
 from __future__ import annotations
 
 import sys
+import types
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 
 TYPE_CHECKING = False
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 Entry = tuple[str, str, tuple[str, ...]]
 
 FORMAT = 1
-FUNCTIONS = FunctionType, BuiltinFunctionType, MethodType
+FUNCTIONS: Any = FunctionType, BuiltinFunctionType, MethodType
+LANGUAGE: Any = getattr(types, "LazyImportType", ())  # what is bound where a name waits from 3.15 on
 
 #: Tables of the standard library that programs add to: dictionaries (by their keys) and lists.
 TABLES = (
@@ -303,7 +305,8 @@ def _bound() -> dict[str, list[str]]:
     """What is in the namespaces of modules, and, with a question mark, what waits there."""
     waiting = _namespace("ladewerk._native").get("_lazy_names", lambda namespace: [])
     modules = {module: _namespace(module) for module in list(sys.modules) if isinstance(module, str)}
-    return {module: [*map(str, own), *(f"?{name}" for name in waiting(own))] for module, own in modules.items()}
+    return {module: [*(f"{'?' * isinstance(value, LANGUAGE)}{name}" for name, value in list(own.items())), *(f"?{name}" for name in waiting(own))]
+            for module, own in modules.items()}
 
 
 def _lazy() -> dict[str, Any] | None:

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from ladewerk import _lazy_measure, _native, _report
     from ladewerk._native import _LazyName as Row
 
-    Facts: TypeAlias = dict[str, Any]
+    _Facts: TypeAlias = dict[str, Any]
 else:
     _native = sys.modules["ladewerk._native"]
-    _report = sys.modules["ladewerk._report"]
+    _report = sys.modules.get("ladewerk._report")  # which has loaded this
 
 TOP = 15  # lines of a table
 EDGES = 60  # imports whose importers are read
@@ -51,9 +51,9 @@ def _left_out(row: Row) -> str | None:
     return f"{module}.{attribute}"
 
 
-def _never(census: Sequence[Row]) -> list[Facts]:
+def _never(census: Sequence[Row]) -> list[_Facts]:
     """One for each module, with the first statement that would have imported it, in the order of these."""
-    found: dict[str, Facts] = {}
+    found: dict[str, _Facts] = {}
     for row in census:
         if (name := _left_out(row)) is not None:
             one = found.setdefault(name, {"module": name, "importer": row[0], "file": row[1], "line": row[2], "names": [], "ns": None, "modules": None})
@@ -112,7 +112,7 @@ def _run(mode: str, order: bytes, count: int) -> list[_lazy_measure.Answer]:
     return found
 
 
-def _measure(mode: str, never: Sequence[Facts]) -> None:
+def _measure(mode: str, never: Sequence[_Facts]) -> None:
     """Twice: the first time reads and learns code."""
     import marshal
 
@@ -129,7 +129,7 @@ def _measure(mode: str, never: Sequence[Facts]) -> None:
 # --- what was, and by whom ----------------------------------------------------------------------------------------------
 
 
-def _materialised(census: Sequence[Row]) -> list[Facts]:
+def _materialised(census: Sequence[Row]) -> list[_Facts]:
     return [{"module": module, "attribute": attribute, "name": name, "importer": importer, "file": file, "line": line, "by": {"file": user, "line": user_line}, "ns": ns}
             for importer, file, line, module, attribute, name, state, user, user_line, ns in sorted(census, key=lambda row: -row[9]) if state == "resolved"]
 
@@ -195,11 +195,11 @@ def _read(importer: str) -> dict[str, tuple[int, str]]:
     return found
 
 
-def _eager(imports: Sequence[_report.Import], census: Sequence[Row]) -> list[Facts]:
+def _eager(imports: Sequence[_report.Import], census: Sequence[Row]) -> list[_Facts]:
     """The dearest imports by statements that did not wait. What was imported at first use of a name is no such; nor what functions import when they are called."""
     used = {above for row in census if row[6] == "resolved" for above in _report._with_parents(f"{row[3]}.{row[4]}" if row[4] else row[3])}
     read: dict[str, dict[str, tuple[int, str]]] = {}
-    found: list[Facts] = []
+    found: list[_Facts] = []
     for item in sorted(imports, key=lambda item: -item.whole)[:EDGES]:
         if item.importer and not item.inside and item.outcome != "failed" and item.name not in used:
             if item.importer not in read:
@@ -212,7 +212,7 @@ def _eager(imports: Sequence[_report.Import], census: Sequence[Row]) -> list[Fac
 # --- all of it ----------------------------------------------------------------------------------------------------------
 
 
-def facts(imports: Sequence[_report.Import], census: Sequence[Row], settings: Facts) -> Facts:
+def facts(imports: Sequence[_report.Import], census: Sequence[Row], settings: _Facts) -> _Facts:
     """For the JSON report, and the tables. CENSUS was taken before this module was loaded."""
     import warnings
 
@@ -230,7 +230,7 @@ def _place(file: str | None, line: int | None, width: int) -> str:
     return _report._cut(f"{file or '?'}:{line or '?'}", width)
 
 
-def _never_table(never: Sequence[Facts]) -> Iterator[str]:
+def _never_table(never: Sequence[_Facts]) -> Iterator[str]:
     if not never:
         return
     measured = [one["ns"] for one in never if one["ns"] is not None]
@@ -243,7 +243,7 @@ def _never_table(never: Sequence[Facts]) -> Iterator[str]:
         yield f"{cost:>10} {one['modules'] if one['modules'] is not None else '?':>8}  {_report._cut(one['module'], 34):<34}  {_report._cut(one['importer'], 30)}, line {one['line']}"
 
 
-def _materialised_table(rows: Sequence[Facts]) -> Iterator[str]:
+def _materialised_table(rows: Sequence[_Facts]) -> Iterator[str]:
     if rows:
         yield f"{'total ms':>10}  {'materialised':<30}  {'imported by':<26}  by the use in"
     for one in rows[:TOP]:
@@ -252,7 +252,7 @@ def _materialised_table(rows: Sequence[Facts]) -> Iterator[str]:
         yield f"{_report._ms(one['ns']):>10}  {_report._cut(name, 30):<30}  {importer:<26}  {_place(one['by']['file'], one['by']['line'], 28)}"
 
 
-def _eager_table(rows: Sequence[Facts]) -> Iterator[str]:
+def _eager_table(rows: Sequence[_Facts]) -> Iterator[str]:
     if rows:
         yield f"{'total ms':>10}  {'eager':<30}  {'imported by':<26}  why"
     for one in rows[:TOP]:
@@ -260,12 +260,15 @@ def _eager_table(rows: Sequence[Facts]) -> Iterator[str]:
         yield f"{_report._ms(one['cumulative_ns']):>10}  {_report._cut(one['module'], 30):<30}  {importer:<26}  {one['why'][:28]}"
 
 
-def tables(lazy: Facts, total: int) -> Iterator[list[str]]:
+def tables(lazy: _Facts, total: int) -> Iterator[list[str]]:
     """TOTAL: ns of all imports; what took less than a hundredth of it is not shown among what was eager."""
     if lazy["reason"]:
         yield [f"lazy imports: none, because {lazy['reason']}"]
         return
-    yield [f"lazy imports, mode {lazy['mode']}: {lazy['registered']} names waited; used: {lazy['resolved']}"]
+    if hasattr(sys, "set_lazy_imports"):  # 3.15
+        yield [f"lazy imports, mode {lazy['mode']}: the language's own, which does not tell what waited and who used it"]
+    else:
+        yield [f"lazy imports, mode {lazy['mode']}: {lazy['registered']} names waited; used: {lazy['resolved']}"]
     yield list(_never_table(lazy["never"]))
     yield list(_materialised_table(lazy["materialised"]))
     yield list(_eager_table([one for one in lazy["eager_imports"] if one["cumulative_ns"] * 100 >= total]))
