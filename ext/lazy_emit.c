@@ -7,6 +7,7 @@
  *     block:       LOAD_CONST <statement>; (TO_BOOL); if true, over the next; the statement, as it was;
  *                  the same of statements that follow it at once; JUMP_BACKWARD_NO_INTERRUPT behind where they were
  *     handler:     COPY 1; LOAD_CONST <pending>; COMPARE_OP ==; if false, to the last; POP_TOP; POP_TOP; JUMP_BACKWARD_NO_INTERRUPT to the load; RERAISE 1
+ *                  (3.12: POP_TOP; POP_TOP; the load, JUMP_BACKWARD_NO_INTERRUPT behind it)
  *
  * A block has the places of its statement, and a handler that of its load, so that tracebacks and tracers see no more than a line they know. Handlers are
  * covered by what covers their load: an exception that they pass on goes where it would have gone. Below the exception is where it was raised (lasti), which RERAISE 1
@@ -275,22 +276,29 @@ static void put_statements(struct work *work)
 
 /* --- loads --- */
 
+/*
+ * 3.12 takes what a jump leads to for the beginning of a line, and forgets which line it was on when a call returns: a load behind a call would begin its line
+ * once more for whoever traces. There the handler has a load of its own, and leads behind the site: what runs before that is the load, always.
+ */
+enum { LOADS_ITSELF = PY_VERSION_HEX >= 0x030c0000 && PY_VERSION_HEX < 0x030d0000 };
+
 static void put_handler(struct work *work, const struct lw_lazy_site *site)
 {
-	const uint32_t begin = here(work);
+	const uint32_t begin = here(work), again = LOADS_ITSELF ? site->end - site->begin : 0;
 	put(&work->out, COPY, 1, 0);
 	put(&work->out, LOAD_CONST, work->slot, 0);
 	put(&work->out, COMPARE_OP, EQUAL, EQUAL_CACHES);
-	/* Behind the branch, which is short: POP_TOP, POP_TOP, the jump. */
+	/* Behind the branch, which is short: POP_TOP, POP_TOP, the load or nothing, the jump. */
 	const uint32_t branch = here(work);
-	uint32_t jump = branch + 1 + IF_CACHES + 2;
+	uint32_t jump = branch + 1 + IF_CACHES + 2 + again;
 #ifdef NOT_TAKEN
 	jump++;
 #endif
-	const uint32_t distance = back_from(jump, site->begin);
-	put_branch(&work->out, IF_FALSE, 2 + units_of(distance));
+	const uint32_t distance = back_from(jump, LOADS_ITSELF ? site->end : site->begin);
+	put_branch(&work->out, IF_FALSE, 2 + again + units_of(distance));
 	put(&work->out, POP_TOP, 0, 0);
 	put(&work->out, POP_TOP, 0, 0);
+	lw_bytes_copy(&work->out, PyBytes_AS_STRING(work->bytes) + 2 * (size_t)site->begin, 2 * (size_t)again);
 	put(&work->out, JUMP_BACKWARD_NO_INTERRUPT, distance, 0);
 	put(&work->out, RERAISE, 1, 0);
 	placed(work, begin, work->place[site->end - 1]);
@@ -301,7 +309,7 @@ static void put_handlers(struct work *work)
 	uint32_t behind = 0;
 	for (uint32_t i = 0; i < work->plan->sites; i++) {
 		const struct lw_lazy_site *site = &work->plan->site[i];
-		if (site->begin < behind || site->begin >= site->end || site->end > work->units) {
+		if (site->begin < behind || site->begin >= site->end || site->end >= work->units) {
 			work->unusual = true;
 			return;
 		}

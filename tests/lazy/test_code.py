@@ -130,10 +130,13 @@ def judge_handler(was: Parts, now: Parts, begin: int, end: int, depth: int, slot
     shown = [(step.name, step.arg) for step in steps if step.name not in LEFT_OUT]
     compare = {(3, 11): 2, (3, 12): 40}.get(sys.version_info[:2], 88)
     branch = "POP_JUMP_FORWARD_IF_FALSE" if sys.version_info < (3, 12) else "POP_JUMP_IF_FALSE"
-    names = ["COPY", "LOAD_CONST", "COMPARE_OP", branch, "POP_TOP", "POP_TOP", "JUMP_BACKWARD_NO_INTERRUPT", "RERAISE"]
+    loads_itself = sys.version_info[:2] == (3, 12)
+    load = [(step.name, step.arg) for step in was.steps.values() if begin <= step.begin < end and loads_itself]
+    names = ["COPY", "LOAD_CONST", "COMPARE_OP", branch, "POP_TOP", "POP_TOP", *(name for name, _ in load), "JUMP_BACKWARD_NO_INTERRUPT", "RERAISE"]
+    assert shown[6:-2] == load
     assert [name for name, _ in shown] == names and shown[:3] == [("COPY", 1), ("LOAD_CONST", slot), ("COMPARE_OP", compare)] and shown[-1][1] == 1
     by_name = {step.name: step for step in steps}
-    assert by_name[branch].target == by_name["RERAISE"].begin and by_name["JUMP_BACKWARD_NO_INTERRUPT"].target == begin
+    assert by_name[branch].target == by_name["RERAISE"].begin and by_name["JUMP_BACKWARD_NO_INTERRUPT"].target == (end if loads_itself else begin)
     assert set(now.places[target:at]) == {was.places[end - 1]} and set(now.handler[target:at]) == {was.handler[begin]}
     return target
 
