@@ -40,13 +40,17 @@ _TELLS = re.compile("error|not found|neither|no module named", re.IGNORECASE)
 _TELLS_NOTHING = re.compile("subprocess|encountered error|generation-failed|group|failed to build|hint:|note:|retrying", re.IGNORECASE)
 
 
+_UNREACHABLE = re.compile("NewConnectionError|ConnectTimeoutError|NameResolutionError")
+
+
 def last_error(log: str) -> str:
     """The line of a tool's output that tells most."""
     lines = [line for line in log.splitlines() if _TELLS.search(line) and not _TELLS_NOTHING.search(line)]
     if not lines:
         return "see install.log in the build directory"
     plain = re.sub(r"\x1b\[[0-9;]*m", "", lines[-1])
-    return re.sub(r"^\W*(ERROR: )?", "", plain).strip()
+    alone = " (the package index cannot be reached)" if _UNREACHABLE.search(log) and "No matching distribution" in plain else ""
+    return re.sub(r"^\W*(ERROR: )?", "", plain).strip() + alone
 
 
 def fingerprint(checkout: Path, settings: Mapping[str, str] = {}) -> str:

@@ -193,6 +193,8 @@ def test_last_error_is_the_one_that_tells() -> None:
     )
     assert last_error(log) == "No matching distribution: x not found"
     assert "install.log" in last_error("all is well")
+    alone = "WARNING: Retrying (...) after connection broken by 'NewConnectionError(...)': /simple/x/\nERROR: No matching distribution found for x\n"
+    assert last_error(alone) == "No matching distribution found for x (the package index cannot be reached)"
 
 
 def test_two_interpreters_of_one_kind_share_no_environments(tmp_path: Path) -> None:
