@@ -170,3 +170,30 @@ def test_random_documents():
         read += expected[0]
         assert _lazy_project(text) == expected, text
     assert read > 1500
+
+
+TOKENS = [TABLE, "[", "]", "{", "}", "=", '"', "'", '"""', "'''", "\n", "\\", "\\u00e9", "\\x41", "exclude", "include", "mode", "tool", "ladewerk", "lazy", ".", ",", " ", "#",
+          "a", "'a'", '"of b.c"', "exclude = [", "mode = 'all'\n", "\r\n", "\u00e9", "1", "[[", "]]"]
+
+
+def taken(text: str) -> tuple[bool, str | None, str] | None:
+    try:
+        return _lazy_project(text)
+    except ValueError:
+        return None
+
+
+@pytest.mark.once
+def test_documents_that_make_no_sense():
+    """What tomllib refuses may be refused or not; what it accepts is read as it reads it, unless it is none of the three settings."""
+    dice, both = random.Random(11), 0
+    for _ in range(30_000):
+        text = "".join(dice.choices(TOKENS, k=dice.randint(1, 25)))
+        found = taken(text)
+        try:
+            expected = by_tomllib(text)
+        except (tomllib.TOMLDecodeError, AttributeError, TypeError):
+            continue
+        both += found is not None
+        assert found in (None, expected), text
+    assert both > 100
