@@ -6,8 +6,8 @@
  *     statement:   JUMP_FORWARD block, in its first bytes; NOPs in the others
  *     block:       LOAD_CONST <statement>; (TO_BOOL); if true, over the next; the statement, as it was;
  *                  the same of statements that follow it at once; JUMP_BACKWARD_NO_INTERRUPT behind where they were
- *     handler:     COPY 1; LOAD_CONST <pending>; COMPARE_OP ==; if false, to the last; POP_TOP; POP_TOP; JUMP_BACKWARD_NO_INTERRUPT to the load; RERAISE 1
- *                  (3.12: POP_TOP; POP_TOP; the load, JUMP_BACKWARD_NO_INTERRUPT behind it)
+ *     handler:     COPY 1; LOAD_CONST <pending>; COMPARE_OP ==; if false, to the last; POP_TOP; POP_TOP; JUMP_BACKWARD_NO_INTERRUPT to the load (3.12: the load, and behind
+ *                  it); RERAISE 1
  *
  * A block has the places of its statement, and a handler that of its load, so that tracebacks and tracers see no more than a line they know. Handlers are
  * covered by what covers their load: an exception that they pass on goes where it would have gone. Below the exception is where it was raised (lasti), which RERAISE 1
@@ -209,7 +209,8 @@ static void put_statement(struct work *work, const struct lw_lazy_statement *sta
 	put_lead(work, statement, block);
 }
 
-/* The instruction at UNIT: its operation and *ARG. */
+#if PY_VERSION_HEX < 0x030c0000
+/* The instruction at UNIT: its operation, *ARG, and what comes behind it. */
 static unsigned read_step(const struct work *work, uint32_t unit, uint32_t *arg, uint32_t *next)
 {
 	const unsigned char *code = (const unsigned char *)PyBytes_AS_STRING(work->bytes);
@@ -220,47 +221,44 @@ static unsigned read_step(const struct work *work, uint32_t unit, uint32_t *arg,
 	return code[2 * unit];
 }
 
-/* Where the module returns None, at UNIT: how many units that takes; 0: it does not. */
-static uint32_t return_at(const struct work *work, uint32_t unit)
+/* Other imports, and constants: it does not jump, does not load a name, and has no caches. */
+static bool is_plain(unsigned op)
 {
-	uint32_t arg, next = unit;
-	unsigned op = read_step(work, unit, &arg, &next);
-	if (op == LOAD_CONST && next < work->units)
-		op = read_step(work, next, &arg, &next);
-	else if (op == RETURN_VALUE)
-		op = NOP;
-#ifdef RETURN_CONST
-	if (op == RETURN_CONST)
-		return next - unit;
-#endif
-	return op == RETURN_VALUE ? next - unit : 0;
+	static const unsigned char plain[] = { NOP, LOAD_CONST, IMPORT_NAME, IMPORT_FROM, IMPORT_STAR, STORE_NAME, STORE_GLOBAL, SWAP, POP_TOP, RETURN_VALUE };
+	return memchr(plain, (int)op, sizeof(plain));
 }
 
 /*
- * Behind the last statement of a block, to where the module goes on. To go back to the line that one is on is an event of that line (3.11): what can be on it without
- * another statement is followed, or copied.
+ * To go back to the line that one is on is an event of that line. So what the line has behind a statement is followed, and copied: until another line begins, or
+ * statement NEXT (NULL: there is none). Where it goes on; what cannot be copied is unusual. WORK->UNITS: nowhere, it has returned.
  */
-static void put_way_back(struct work *work, const struct lw_lazy_statement *statement)
+static uint32_t put_rest_of_line(struct work *work, uint32_t to, const struct lw_place *place, const struct lw_lazy_statement *next)
 {
-	const struct lw_place *place = &work->place[statement->end - 1];
-	const uint32_t from = here(work);
-	uint32_t to = statement->end, arg, next;
-	while (to < work->units && work->place[to].line == place->line && read_step(work, to, &arg, &next) == JUMP_FORWARD)
-		to = next + arg;
-	if (to >= work->units) {
-		work->unusual = true;
-		return;
+	while (to < work->units && work->place[to].line == place->line && !(next && next->begin == to)) {
+		uint32_t arg, behind;
+		const unsigned op = read_step(work, to, &arg, &behind);
+		if (op == JUMP_FORWARD) {
+			to = behind + arg;
+			continue;
+		}
+		if (!is_plain(op) || is_covered(work, to, behind)) {
+			work->unusual = true;
+			return to;
+		}
+		const uint32_t from = here(work);
+		lw_bytes_copy(&work->out, PyBytes_AS_STRING(work->bytes) + 2 * (size_t)to, 2 * (size_t)(behind - to));
+		placed(work, from, work->place[to]);
+		to = op == RETURN_VALUE ? work->units : behind;
 	}
-	const bool same_line = work->place[to].line == place->line;
-	const uint32_t returns = same_line ? return_at(work, to) : 0;
-	if (returns)
-		lw_bytes_copy(&work->out, PyBytes_AS_STRING(work->bytes) + 2 * (size_t)to, 2 * (size_t)returns);
-	else
-		put(&work->out, JUMP_BACKWARD_NO_INTERRUPT, back_from(from, to), 0);
-	placed(work, from, *place);
-	if (same_line && !returns && PY_VERSION_HEX < 0x030c0000)
-		work->unusual = true;
+	return to;
 }
+#else
+static uint32_t put_rest_of_line(struct work *work, uint32_t to, const struct lw_place *place, const struct lw_lazy_statement *next)
+{
+	(void)work, (void)place, (void)next;
+	return to;
+}
+#endif
 
 /* Statements that follow each other have one block. */
 static void put_statements(struct work *work)
@@ -268,9 +266,16 @@ static void put_statements(struct work *work)
 	const struct lw_lazy_plan *plan = work->plan;
 	const uint32_t first = work->slot + (plan->sites > 0);
 	for (uint32_t i = 0; i < plan->statements && !work->unusual; i++) {
+		const struct lw_lazy_statement *next = i + 1 < plan->statements ? &plan->statement[i + 1] : NULL;
 		put_statement(work, &plan->statement[i], first + i);
-		if (!work->unusual && (i + 1 == plan->statements || plan->statement[i + 1].begin != plan->statement[i].end))
-			put_way_back(work, &plan->statement[i]);
+		if (work->unusual)
+			return;
+		const struct lw_place *place = &work->place[plan->statement[i].end - 1];
+		const uint32_t to = put_rest_of_line(work, plan->statement[i].end, place, next), from = here(work);
+		if (to >= work->units || (next && next->begin == to))
+			continue;
+		put(&work->out, JUMP_BACKWARD_NO_INTERRUPT, back_from(from, to), 0);
+		placed(work, from, *place);
 	}
 }
 
@@ -284,21 +289,20 @@ enum { LOADS_ITSELF = PY_VERSION_HEX >= 0x030c0000 && PY_VERSION_HEX < 0x030d000
 
 static void put_handler(struct work *work, const struct lw_lazy_site *site)
 {
-	const uint32_t begin = here(work), again = LOADS_ITSELF ? site->end - site->begin : 0;
+	const uint32_t begin = here(work), load = LOADS_ITSELF ? site->end - site->begin : 0;
 	put(&work->out, COPY, 1, 0);
 	put(&work->out, LOAD_CONST, work->slot, 0);
 	put(&work->out, COMPARE_OP, EQUAL, EQUAL_CACHES);
-	/* Behind the branch, which is short: POP_TOP, POP_TOP, the load or nothing, the jump. */
-	const uint32_t branch = here(work);
-	uint32_t jump = branch + 1 + IF_CACHES + 2 + again;
+	/* Behind the branch, which is short: POP_TOP, POP_TOP, the load, the jump. */
+	uint32_t jump = here(work) + 1 + IF_CACHES + 2 + load;
 #ifdef NOT_TAKEN
 	jump++;
 #endif
 	const uint32_t distance = back_from(jump, LOADS_ITSELF ? site->end : site->begin);
-	put_branch(&work->out, IF_FALSE, 2 + again + units_of(distance));
+	put_branch(&work->out, IF_FALSE, 2 + load + units_of(distance));
 	put(&work->out, POP_TOP, 0, 0);
 	put(&work->out, POP_TOP, 0, 0);
-	lw_bytes_copy(&work->out, PyBytes_AS_STRING(work->bytes) + 2 * (size_t)site->begin, 2 * (size_t)again);
+	lw_bytes_copy(&work->out, PyBytes_AS_STRING(work->bytes) + 2 * (size_t)site->begin, 2 * (size_t)load);
 	put(&work->out, JUMP_BACKWARD_NO_INTERRUPT, distance, 0);
 	put(&work->out, RERAISE, 1, 0);
 	placed(work, begin, work->place[site->end - 1]);
