@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+"""What differs, and is said to in ext/LAZY.md: where no other test is about it, here."""
+from __future__ import annotations
+
+FILES = {
+    "loud.py": "import warnings\nwarnings.warn('old', DeprecationWarning, stacklevel=2)",
+    "user.py": "import loud\ndef use():\n    return loud",
+}
+
+
+def test_warnings_show_the_first_use(lazily):
+    for mode, line in ("stock", 1), ("all", 3):
+        assert lazily(FILES, """
+            import os, warnings
+            warnings.simplefilter("always")
+            with warnings.catch_warnings(record=True) as caught:
+                import user
+                user.use()
+            for each in caught:
+                print(os.path.basename(each.filename), each.lineno)
+        """, mode=mode).out == f"user.py {line}\n"
+
+
+def test_modules_that_are_gone_through_while_names_wait(lazily):
+    lazily(FILES, """
+        import user, sys
+        try:
+            for module in sys.modules.values():
+                vars(module)
+        except RuntimeError as error:
+            assert "changed size" in str(error)
+        else:
+            sys.exit("it did not change")
+        assert loaded("loud")
+        del sys.modules["loud"], sys.modules["user"]
+        import user
+        for module in list(sys.modules.values()):
+            vars(module)
+        assert loaded("loud")
+    """)
