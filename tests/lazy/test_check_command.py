@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ FILES = {
     "shop/__main__.py": "import sys\nimport shop.main\nshop.main.main(sys.argv[1:])\n",
     "shop/main.py": """\
 import sys
+import sysconfig
 import time
 from plugins.codec import NAME
 from plugins.hook import install
@@ -82,6 +84,10 @@ codecs.register(search)
 }
 
 
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED")) and sys.version_info < (3, 15)
+LAZY = pytest.mark.skipif(FREE_THREADED, reason="nothing is lazy in a free-threaded build")
+
+
 class Project(Shell):
     def check(self, *words, status, mode="all", **options):
         done = self.ladewerk("lazy-check", *(["--mode", mode] if mode else []), *words, **options)
@@ -101,12 +107,14 @@ def project(tmp_path):
     return project
 
 
+@LAZY
 @pytest.mark.parametrize("command", [["app.py", "clean"], ["--", "-m", "shop", "clean"], ["python", "app.py", "clean"]], ids=" ".join)
 def test_the_same(project, command):
     facts = project.facts("--allow", "codecs", *command, status=0)
     assert facts["same"] and facts["mode"] == "all" and facts["inactive"] is None and facts["exclude"] is None and facts["runs"] == 3
 
 
+@LAZY
 def test_what_must_be_eager_is_found_and_will_do(project):
     done = project.check("app.py", "codec", status=1)
     assert "LookupError" in done.stdout and "plugins.codec.search: eagerly only" in done.stdout
@@ -117,6 +125,7 @@ def test_what_must_be_eager_is_found_and_will_do(project):
     assert facts["same"] and facts["mode"] == "all"
 
 
+@LAZY
 def test_several_packages(project):
     """`Base` has the subclass only if that was loaded, which is within one package: another mode than the default."""
     facts = project.facts("app.py", "codec", "classes", status=1)
@@ -125,22 +134,32 @@ def test_several_packages(project):
     assert project.facts("app.py", "classes", status=1, mode="default")["exclude"] == ["of plugins.codec"]
 
 
+@LAZY
 def test_children(project):
     """One that differs is seen by what it has registered, whatever its parent makes of it."""
     facts = project.facts("--allow", "stdout", "--no-search", "--", "-c", "import shop.main as m; m.main(['child']); m.NAME", status=1)
     assert [(one["kind"], one["key"]) for one in facts["differences"]] == [("codecs", "the search function plugins.codec.search")]
 
 
+@LAZY
 def test_what_is_allowed_is_not_compared(project):
     assert project.facts("app.py", "clean", status=1)["differences"][0]["kind"] == "codecs"
     assert project.facts("--allow", "codecs", "app.py", "clean", status=0)["same"]
 
 
+@LAZY
 def test_not_searched_for(project):
     facts = project.facts("--no-search", "app.py", "codec", status=1)
     assert facts["differences"] and facts["exclude"] is None and facts["runs"] == 4
 
 
+@pytest.mark.skipif(not FREE_THREADED, reason="where imports may be lazy")
+def test_a_build_without_lazy_imports(project):
+    done = project.check("app.py", "clean", status=1)
+    assert done.stdout.startswith("note: nothing was lazy: this is a free-threaded build")
+
+
+@LAZY
 @pytest.mark.once
 @pytest.mark.parametrize("word, note", [("clock", "stdout has other numbers each time"), ("lines", "stdout has more or fewer lines each time")])
 def test_what_is_not_the_same_twice_is_said(project, word, note):
