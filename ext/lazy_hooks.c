@@ -363,12 +363,28 @@ FUNCTION(hook_vars)
 	return nargs ? result : revealed(result, LW_DOOR_CALL);
 }
 
+/* The names of the running code, if these are a module's in which names wait: borrowed, or NULL. (A function's are not asked for: that may keep what they refer to.) */
+static PyObject *own_module(lw_state *state)
+{
+	PyObject *globals = PyEval_GetGlobals();
+	if (!globals || !lw_lazy_any(state, globals))
+		return NULL;
+#if PY_VERSION_HEX >= 0x030d0000
+	PyObject *locals = PyEval_GetFrameLocals();
+	Py_XDECREF(locals);
+#else
+	PyObject *locals = PyEval_GetLocals();
+#endif
+	PyErr_Clear();
+	return locals == globals ? globals : NULL;
+}
+
 /* Names of the running code's own: those that wait are listed, too. */
 FUNCTION(hook_dir)
 {
-	PyObject *dict = nargs ? NULL : PyEval_GetLocals();
-	lw_state *state = dict && PyDict_Check(dict) ? state_here() : NULL;
-	if (!state || !lw_lazy_any(state, dict))
+	lw_state *state = nargs || kwnames ? NULL : state_here();
+	PyObject *dict = state ? own_module(state) : NULL;
+	if (!dict)
 		return call_stock(hook_dir, args, nargs, kwnames);
 	PyObject *names = names_of(state, dict);
 	if (names && PyList_Sort(names) < 0)

@@ -648,6 +648,29 @@ print(subprocess.run([sys.executable, "-c", "import pickle, sys; Outer, maker = 
 """)
 
 
+def test_who_asks_for_names_keeps_nothing(alike):
+    """dir(), locals() and the like do not make what local variables refer to live longer."""
+    alike({**FILES, "keeps.py": """
+        import alpha
+        import weakref
+        class Thing: pass
+        def ask(question):
+            thing = Thing()
+            alive = weakref.ref(thing)
+            question()
+            del thing
+            return alive() is None
+        def own():
+            thing = Thing()
+            alive = weakref.ref(thing)
+            dir(), eval("1"), globals()["__name__"]
+            del thing
+            return alive() is None
+        def use(): return alpha
+        print(own(), [ask(each) for each in (dir, globals, lambda: None)])
+        """}, "import keeps\nprint(keeps.own())")
+
+
 # --- tracing ------------------------------------------------------------------------------------------------------------
 
 TRACER = """
