@@ -19,6 +19,7 @@
  * that the name is not in the module yet.
  */
 #include "lazy.h"
+#include "lazy_tables.h"
 
 #include <opcode.h>
 #include <string.h>
@@ -199,35 +200,20 @@ static void follow(struct flow *flow)
 	}
 }
 
-/* A number of the exception table: groups of 6 bits, the highest first. False where there is none. */
-static bool take_number(const unsigned char **at, const unsigned char *end, uint32_t *number)
-{
-	*number = 0;
-	while (*at < end && *number < UNITS_MAX) {
-		unsigned char byte = *(*at)++;
-		*number = *number << 6 | (byte & 63);
-		if (!(byte & 64))
-			return true;
-	}
-	return false;
-}
-
 static void take_handlers(struct flow *flow)
 {
 	const unsigned char *at = (const unsigned char *)PyBytes_AS_STRING(flow->code->co_exceptiontable), *end = at + PyBytes_GET_SIZE(flow->code->co_exceptiontable);
-	uint32_t start, size, target, depth;
+	struct lw_handled entry;
 	while (at < end) {
-		if (!take_number(&at, end, &start) || !take_number(&at, end, &size) || !take_number(&at, end, &target) || !take_number(&at, end, &depth) ||
-		    start > flow->units || size > flow->units - start) {
+		if (!lw_handled_take(&at, end, flow->units, &entry)) {
 			flow->odd = true;
 			return;
 		}
-		for (uint32_t unit = start; unit < start + size; unit++)
-			flow->handler[unit] = target;
-		/* With the exception, and below it where it came from if the lowest bit says so. */
-		lead(flow, target, (int)(depth >> 1) + (int)(depth & 1) + 1);
-		if (target < flow->units)
-			flow->mark[target] |= ENTERED;
+		for (uint32_t unit = entry.begin; unit < entry.end; unit++)
+			flow->handler[unit] = entry.target;
+		/* With the exception, and below it where it came from if that is wanted. */
+		lead(flow, entry.target, (int)entry.depth + entry.lasti + 1);
+		flow->mark[entry.target] |= ENTERED;
 	}
 }
 

@@ -2,6 +2,7 @@
 """The code that is made for lazy imports (ext/lazy_emit.c): what there is of the compiler's stays where it is, and unarmed it does what the compiler's does."""
 from __future__ import annotations
 
+import collections
 import dis
 import gc
 import itertools
@@ -518,19 +519,21 @@ class Events:
         finally:
             sys.setprofile(before)
 
-    def monitoring(self, code: CodeType) -> None:
+    def monitoring(self, code: CodeType, within: tuple[str, ...] = (), anywhere: tuple[str, ...] = ()) -> None:
+        """Events of CODE and what is in it, and events that can only be had of all code."""
         monitoring = sys.monitoring
-        kinds = ("LINE", "PY_START", "PY_RETURN", "PY_YIELD", "PY_RESUME", "PY_UNWIND", "RAISE", "CALL", "C_RAISE", "C_RETURN")
+        within = within or ("LINE", "PY_START", "PY_RETURN", "PY_YIELD", "PY_RESUME", "CALL")
+        anywhere = anywhere or ("PY_UNWIND", "RAISE")
+        kinds = (*within, *anywhere)
         def note(kind: str) -> Callable[..., None]:
             return lambda code, *rest: self.events.append((code.co_name, kind, rest[0] if kind == "LINE" else None)) if code.co_filename == "module.py" else None
         tool = next(number for number in range(6) if monitoring.get_tool(number) is None)
         monitoring.use_tool_id(tool, "test")
         for kind in kinds:
             monitoring.register_callback(tool, getattr(monitoring.events, kind), note(kind))
-        # Events of single code objects: these, and those within them.
         for inner in bytecode.within(code):
-            monitoring.set_local_events(tool, inner, sum(getattr(monitoring.events, kind) for kind in ("LINE", "PY_START", "PY_RETURN", "PY_YIELD", "PY_RESUME", "CALL")))
-        monitoring.set_events(tool, sum(getattr(monitoring.events, kind) for kind in ("PY_UNWIND", "RAISE")))
+            monitoring.set_local_events(tool, inner, sum(getattr(monitoring.events, kind) for kind in within))
+        monitoring.set_events(tool, sum(getattr(monitoring.events, kind) for kind in anywhere))
         try:
             self.execute(code)
         finally:
@@ -570,6 +573,23 @@ def test_unarmed(tracer: str):
             told.append(events.events)
         assert told[0] == told[1], name
         assert len(told[0]) > (1 if tracer == "nothing" else 3) or "Error" not in source
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="sys.monitoring is new in 3.12")
+def test_what_monitoring_sees_more():
+    """Of an exception that no name waits for; the rest is the same. And jumps, at statements."""
+    left = {"PY_UNWIND", "RAISE", "RERAISE", "EXCEPTION_HANDLED"}
+    for name, source in ALL.items():
+        told = []
+        code = compile(source, "module.py", "exec", dont_inherit=True)
+        for each in code, _native._lazy_transform(code):
+            events = Events()
+            events.monitoring(each, ("JUMP",), tuple(left))
+            told.append([event[1] for event in events.events if isinstance(event, tuple)])
+        stock, lazy = map(collections.Counter, told)
+        more = lazy - stock
+        assert not stock - lazy and set(more) <= {"JUMP", "RERAISE", "EXCEPTION_HANDLED"} and more["RERAISE"] == more["EXCEPTION_HANDLED"] <= lazy["RAISE"], name
+        assert more["RERAISE"] or name not in MISSING, (name, more)
 
 
 JUMPS = """
