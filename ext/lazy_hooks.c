@@ -411,30 +411,48 @@ static int reveal_to(lw_state *state, PyObject *dict, PyObject *source)
 	return PyCode_Check(source) ? lw_lazy_resolve_mentioned(state, dict, source, NULL) : text ? lw_lazy_resolve_mentioned(state, dict, NULL, source) : 0;
 }
 
-static int reveal_to_call(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+/* The code has missed a name that waits in DICT, and was not to be had: then what its import raises is the exception. */
+static void say_why(lw_state *state, PyObject *dict)
+{
+	struct lw_error error;
+	lw_error_save(&error);
+	PyObject *name = PyObject_GetAttrString(error.value, "name");
+	PyErr_Clear();
+	if (name && PyUnicode_Check(name) && dict && PyDict_Check(dict))
+		resolve_one(state, dict, name);
+	Py_XDECREF(name);
+	if (PyErr_Occurred())
+		lw_error_drop(&error);
+	else
+		lw_error_restore(&error);
+}
+
+/* eval() or exec(): HOOK. */
+static PyObject *run(function_hook *hook, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
 	lw_state *state = nargs ? state_here() : NULL;
-	if (!state)
-		return 0;
 	PyObject *globals = argument(args, nargs, kwnames, 1, "globals"), *locals = argument(args, nargs, kwnames, 2, "locals");
-	if (!globals)
-		globals = PyEval_GetGlobals();
-	Py_XINCREF(globals);
-	int result = reveal_to(state, globals, args[0]);
-	if (!result && locals != globals)
-		result = reveal_to(state, locals, args[0]);
+	if (!state)
+		return call_stock(hook, args, nargs, kwnames);
+	globals = Py_XNewRef(globals ? globals : PyEval_GetGlobals());
+	PyObject *result = NULL;
+	if (reveal_to(state, globals, args[0]) == 0 && (locals == globals || reveal_to(state, locals, args[0]) == 0)) {
+		result = call_stock(hook, args, nargs, kwnames);
+		if (!result && PyErr_ExceptionMatches(PyExc_NameError))
+			say_why(state, globals);
+	}
 	Py_XDECREF(globals);
 	return result;
 }
 
 FUNCTION(hook_eval)
 {
-	return reveal_to_call(args, nargs, kwnames) < 0 ? NULL : call_stock(hook_eval, args, nargs, kwnames);
+	return run(hook_eval, args, nargs, kwnames);
 }
 
 FUNCTION(hook_exec)
 {
-	return reveal_to_call(args, nargs, kwnames) < 0 ? NULL : call_stock(hook_exec, args, nargs, kwnames);
+	return run(hook_exec, args, nargs, kwnames);
 }
 
 /* --- tracing --- */

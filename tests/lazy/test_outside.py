@@ -147,13 +147,18 @@ def test_errors_come_to_the_reader(lazily):
     lazily({"m.py": "import broken\nfrom empty import thing\ndef use(): return broken, thing", "broken.py": "1 / 0", "empty.py": ""}, FRESH + """
 m = fresh()
 for reader, error in ((lambda: m.broken, ZeroDivisionError), (lambda: hasattr(m, "broken"), ZeroDivisionError), (lambda: m.thing, ImportError),
-                      (lambda: getattr(m, "thing", None), ImportError), (lambda: m.__dict__["broken"], ZeroDivisionError)):
+                      (lambda: getattr(m, "thing", None), ImportError), (lambda: m.__dict__["broken"], ZeroDivisionError),
+                      (lambda: eval("broken", raw(m)), ZeroDivisionError), (lambda: exec("print(thing)", raw(m)), ImportError)):
     try:
         reader()
     except error as caught:
         assert any("m.py, line" in note for note in caught.__notes__), caught.__notes__
     else:
         sys.exit("no error")
+try:
+    eval("nothing", raw(m))
+except NameError as caught:
+    assert caught.name == "nothing"
 assert "broken" not in m.__dict__ and "broken" in dir(m)   # who wants all gets what there is
 """)
 
