@@ -113,7 +113,7 @@ class Command:
 
 
 class Check:
-    """DIFFERENCES: what a lazy run has that eager runs do not, each time. RULES: what must be eager, or None where that was not found."""
+    """DIFFERENCES: what a lazy run has that eager runs do not, each time. RULES: what must be eager, or None where that was not found; WHY_NOT says why."""
 
     def __init__(self, command: Command, allowed: Collection[str]) -> None:
         self._command, self._allowed = command, allowed
@@ -122,6 +122,7 @@ class Check:
         self.lazy: Outcome | None = None
         self.differences: list[Difference] = []
         self.rules: list[str] | None = None
+        self.why_not: str | None = None
         self._tried: dict[frozenset[str], bool] = {}
 
     def eagerly(self) -> None:
@@ -163,8 +164,14 @@ class Check:
         names = [name for name in self.eager.modules() if name.partition(".")[0] not in NOT_TO_BE_EXCLUDED and name.isascii()]
         self.doing = f"run {{}}: which of {len(_lazy_minimal.tops(names))} packages must be eager"
         found = _lazy_minimal.rules(names, self.will_do)
+        if found is None:
+            self.why_not = "it is not the same either if every package is eager: no rule helps"
+            return
         self._tried.clear()
-        self.rules = found if found is not None and self.will_do(found) else None
+        if self.will_do(found):
+            self.rules = found
+        else:
+            self.why_not = f"eager {', eager '.join(found)} did, and did not when it was tried again: what this command does is not the same each time"
 
     def progress(self) -> str:
         return self.doing.format(self._command.runs)
@@ -200,7 +207,7 @@ def _print_differences(differences: Sequence[Difference]) -> None:
             print(f"  {kind:<14}  and {len(several) - SHOWN} more")
 
 
-def _print(check: Check, runs: int, mode: str | None, find: bool) -> None:
+def _print(check: Check, runs: int, mode: str | None) -> None:
     for remark in check.baseline.remarks():
         print(f"note: {remark}")
     lazily = f"lazily (mode {mode})" if mode else "lazily"
@@ -213,13 +220,13 @@ def _print(check: Check, runs: int, mode: str | None, find: bool) -> None:
     if check.rules is not None:
         print(f"\nthe same, with this in pyproject.toml ({runs} runs; none of it can be left out):\n")
         print("\n".join(_toml(check.rules, mode)))
-    elif find:
-        print("\nit is not the same either if every package is eager: no rule helps")
+    elif check.why_not:
+        print(f"\n{check.why_not}")
 
 
 def _facts(check: Check, command: Command, mode: str | None, inactive: str | None) -> dict[str, Any]:
     return {"format": FORMAT, "command": command.words, "mode": mode, "same": not check.differences, "inactive": inactive, "notes": check.baseline.remarks(),
-            "differences": [one._asdict() for one in check.differences], "exclude": check.rules, "runs": command.runs}
+            "differences": [one._asdict() for one in check.differences], "exclude": check.rules, "why_not": check.why_not, "runs": command.runs}
 
 
 def main(words: Sequence[str], mode: str | None, *, allowed: Collection[str], find: bool, as_json: bool, quiet: bool) -> int:
@@ -239,5 +246,5 @@ def main(words: Sequence[str], mode: str | None, *, allowed: Collection[str], fi
     else:
         if inactive:
             print(f"note: {inactive}")
-        _print(check, command.runs, used, find)
+        _print(check, command.runs, used)
     return FAILED if check.differences or (inactive and check.lazy.processes) else OK

@@ -167,6 +167,27 @@ def test_what_is_not_the_same_twice_is_said(project, word, note):
     assert facts["notes"][0].startswith(note)
 
 
+@LAZY
+@pytest.mark.once
+def test_no_rule_helps(project):
+    """The program looks at the mode itself."""
+    project.write("odd.py", "import os\nprint(os.environ['LADEWERK_LAZY'])\n")
+    facts = project.facts("odd.py", status=1)
+    assert facts["exclude"] is None and facts["why_not"].endswith("no rule helps")
+    assert "no rule helps" in project.check("odd.py", status=1).stdout
+
+
+@LAZY
+@pytest.mark.once
+def test_what_helps_once_and_not_again(project):
+    """Each run counts: the search takes some, and the last one tries its result again."""
+    project.write("odd.py", "import os, json\nlazy, rules = os.environ['LADEWERK_LAZY'] != '0', os.environ.get('LADEWERK_LAZY_RULES')\n"
+                            "seen = os.path.exists('json') and 'eager of json\\n' == rules\nif rules == 'eager of json\\n': open('json', 'w')\n"
+                            "print('other' if lazy and (seen or not rules or 'eager of json\\n' not in rules) else 'one')\n")
+    facts = project.facts("odd.py", status=1)
+    assert facts["exclude"] is None and facts["why_not"].startswith("eager of json did, and did not")
+
+
 @pytest.mark.once
 def test_a_status_that_is_not_the_same_twice(project):
     done = project.check("--allow", "codecs", "app.py", "status", status=1)

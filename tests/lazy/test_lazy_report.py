@@ -104,7 +104,7 @@ def test_what_was_never_materialised(project, lazy):
 def test_what_that_would_have_cost(lazy):
     never = {one["module"]: one for one in lazy["never"]}
     assert never["slow"]["ns"] >= 70_000_000 and never["slow"]["modules"] == 2  # with `shared`, which is charged to the first
-    assert 0 < never["other"]["ns"] < never["slow"]["ns"] and never["other"]["modules"] == 1
+    assert never["other"]["ns"] > 0 and never["other"]["modules"] == 1
     assert never["failing"]["ns"] is None and never["failing"]["modules"] is None
     assert never["left.out"]["modules"] == 2 and never["left"]["modules"] == 1  # left.inner
 
