@@ -467,11 +467,14 @@ static int track(lw_state *state, const struct request *request, bool enter)
 	return result;
 }
 
-/* CHILD is to be bound in its PARENT; no: the name waits there for what stock would have bound over it by now. 1, 0, -1. */
-static int child_is_bound(lw_state *state, PyObject *parent, PyObject *child, PyObject *module)
+/* CHILD is to be bound in its PARENT; no: there is, or waits, what stock would have bound over it by now. 1, 0, -1. */
+static int child_is_bound(lw_state *state, PyObject *parent, const struct request *request, PyObject *module)
 {
-	bool waits = PyModule_Check(parent) && lw_lazy_any(state, PyModule_GetDict(parent));
-	return waits ? lw_lazy_binds_child(state->home, PyModule_GetDict(parent), child, module) : 1;
+	PyObject *dict = PyModule_Check(parent) ? PyModule_GetDict(parent) : NULL;
+	int after = dict ? lw_lazy_came_after(state->home, dict, request->name, request->child) : 0;
+	if (after)
+		return after < 0 ? -1 : 0;
+	return dict && lw_lazy_any(state, dict) ? lw_lazy_binds_child(state->home, dict, request->child, module) : 1;
 }
 
 static int bind_in_parent(lw_state *state, const struct request *request, PyObject *module)
@@ -481,7 +484,7 @@ static int bind_in_parent(lw_state *state, const struct request *request, PyObje
 	Py_XDECREF(modules);
 	if (!parent_module)
 		return -1;
-	int result = child_is_bound(state, parent_module, request->child, module);
+	int result = child_is_bound(state, parent_module, request, module);
 	if (result > 0)
 		result = PyObject_SetAttr(parent_module, request->child, module);
 	Py_DECREF(parent_module);

@@ -175,14 +175,16 @@ static struct lw_lazy_table *create_table(lw_state *state)
 		return NULL;
 	}
 	table->found = PyDict_New();
+	table->foretold = PyDict_New();
 	table->census = PyList_New(0);
 	PyObject *import;
 	if (lw_dict_get(state->builtins, LW_STR(state, __import__), &import) > 0 && PyCFunction_CheckExact(import))
 		table->import = Py_NewRef(import);
 	Py_XDECREF(import);
-	if (table->found && table->census && !PyErr_Occurred())
+	if (table->found && table->foretold && table->census && !PyErr_Occurred())
 		return table;
 	Py_XDECREF(table->found);
+	Py_XDECREF(table->foretold);
 	Py_XDECREF(table->census);
 	Py_XDECREF(table->import);
 	PyMem_Free(table);
@@ -292,6 +294,7 @@ void lw_lazy_clear(lw_state *state)
 		return;
 	lw_scope_clear(table);
 	Py_XDECREF(table->found);
+	Py_XDECREF(table->foretold);
 	Py_XDECREF(table->census);
 	Py_XDECREF(table->import);
 	PyMem_Free(table);
@@ -303,6 +306,7 @@ int lw_lazy_traverse(lw_state *state, visitproc visit, void *arg)
 	Py_VISIT(state->lazy.statement_type);
 	if (state->lazy.table) {
 		Py_VISIT(state->lazy.table->found);
+		Py_VISIT(state->lazy.table->foretold);
 		Py_VISIT(state->lazy.table->census);
 		Py_VISIT(state->lazy.table->import);
 	}

@@ -8,6 +8,7 @@
  *   lazy_language.c  the lazy imports that the language has from 3.15 on
  *   lazy_hooks.c   readers from outside: attributes of modules, dir(), globals(), eval(), frames; tracing
  *   lazy_below.c   submodules that would be attributes of their package by now
+ *   lazy_foretold.c  submodules that would be bound in their package by now, and what was bound over them
  *   lazy_asker.c   what they want of the dictionary of a module: the instructions that follow, or functions of the standard library that are known
  *   lazy_policy.c  whether an import may wait: modes, rules
  *   lazy_project.c   what a project's pyproject.toml says of it
@@ -221,6 +222,15 @@ PyObject *lw_lazy_names_in(lw_state *state, PyObject *dict);
  * by now. 1: yes (a name that waits for this very module waits no longer). -1.
  */
 int lw_lazy_binds_child(lw_state *state, PyObject *dict, PyObject *child, PyObject *module);
+/** CHILD waits in DICT, for what has nothing to do with the submodule of that name. 1, 0, -1. */
+int lw_lazy_has_rival(lw_state *state, PyObject *dict, PyObject *child);
+/**
+ * lazy_foretold.c. A statement that imports the module ABSOLUTE is about to wait: the submodules that it would bind, of packages that are loaded, are noted. 1; 0: it may
+ * not wait, since it would bind one over what is there now; -1.
+ */
+int lw_lazy_foretell(lw_state *state, PyObject *absolute);
+/** Submodule FULL, CHILD of the module with dictionary DICT, was imported: what is there under its name came after the statement that would have bound it. 1, 0, -1. */
+int lw_lazy_came_after(lw_state *state, PyObject *dict, PyObject *full, PyObject *child);
 /** The same submodule is about to be loaded: what CHILD waits for, and stock would have imported by now, is imported first, so that the submodule is bound over it. 0 or -1. */
 int lw_lazy_before_child(lw_state *state, PyObject *dict, PyObject *child);
 /** importlib itself has imported NAME, MODULE (stolen; NULL: it failed), and bound it in its parent, whatever waits there: put right. MODULE, or NULL with an exception. */

@@ -411,12 +411,18 @@ static PyObject *rival_of(lw_state *state, PyObject *dict, PyObject *child, PyOb
 	return *full ? PyTuple_GET_ITEM(targets, PyTuple_GET_SIZE(targets) - 1) : NULL;
 }
 
-int lw_lazy_before_child(lw_state *state, PyObject *dict, PyObject *child)
+int lw_lazy_has_rival(lw_state *state, PyObject *dict, PyObject *child)
 {
 	PyObject *full, *rival = rival_of(state, dict, child, &full);
 	bool first = rival && !is_the_child(rival, full) && !is_within(PyTuple_GET_ITEM(rival, LW_TARGET_MODULE), full);
 	Py_XDECREF(full);
-	return first ? resolve_one(state, dict, child, false) : PyErr_Occurred() ? -1 : 0;
+	return PyErr_Occurred() ? -1 : first;
+}
+
+int lw_lazy_before_child(lw_state *state, PyObject *dict, PyObject *child)
+{
+	int first = lw_lazy_has_rival(state, dict, child);
+	return first > 0 ? resolve_one(state, dict, child, false) : first;
 }
 
 static int note_child(lw_scope *scope, PyObject *child, PyObject *module)

@@ -49,6 +49,7 @@ struct lw_lazy_table {
 	lw_scope **slot;	/* strong: the scopes in which names wait, by the addresses of their dictionaries */
 	size_t room, used;	/* slots: a power of two, or none yet */
 	PyObject *found;	/* dict: absolute name of a module that is there, though not loaded -> list of paths for its submodules, or None */
+	PyObject *foretold;	/* dict: absolute name of a submodule -> address of its package's dictionary, in which its name was free (lazy_foretold.c) */
 	PyObject *import;	/* builtins.__import__, the stock one; NULL: it was not there any more */
 	PyObject *census;	/* list of lists, see lw_lazy_census() */
 };

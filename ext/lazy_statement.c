@@ -400,7 +400,8 @@ static int ask(statement_object *statement)
 	PyErr_Clear();
 	may = question.absolute && policy_allows(&question);
 	PyErr_Clear();
-	int result = may && decide(&question) == WAIT ? register_names(&question) : give_way(&question);
+	int waits = may && decide(&question) == WAIT ? lw_lazy_foretell(state, question.absolute) : 0;
+	int result = waits < 0 ? -1 : waits ? register_names(&question) : give_way(&question);
 	state->lazy.eager += result == 0;
 	Py_XDECREF(question.absolute);
 	return result;

@@ -77,6 +77,7 @@ class Program:
 
     def __init__(self, data: bytes, *, flat: bool = False, fault: bool = False, guarded: bool = False):
         self._choices, self._flat, self._fault, self._guarded, self._count = Choices(data), flat, fault, guarded, 0
+        self._after = ""  # what is to stand behind a statement: it hides the submodule that the statement imports
         self.circles = self._choices.chance(40) and not fault
         self.modules = self._layout()
         for number, module in enumerate(self.modules):
@@ -141,7 +142,13 @@ class Program:
             place = self._plain
         if place in (self._bound_before, self._bound_after, self._deleted, self._global) and (statement.binds[0] in COMMON or module.name + "." + statement.binds[0] == target.name):
             place = self._plain
+        if self._after:
+            place = self._plain
         place(module, statement, number)
+        if self._after:
+            module.lines.append(self._after)
+            module.bind([target.name.rpartition(".")[2]])
+            self._after = ""
 
     def _statement(self, module: Module, target: Module, number: int) -> Statement:
         choices, alias, dotted = self._choices, f"n{number}", target.name
@@ -171,6 +178,9 @@ class Program:
         form = choices.of(forms)
         if beside and module.is_package and not target.is_package and not target.wanted and not self.circles and choices.chance(25):
             target.hidden = True
+            if choices.chance(50):
+                self._after = f"def {last}(): return 'mine'"
+                return Statement(f"from .{last} import {name} as {alias}", [alias], [alias])
             return Statement(f"from .{last} import f as {last}", [last], [f"{last}(6)"])
         return form
 

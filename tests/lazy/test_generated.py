@@ -30,15 +30,21 @@ def told(value, depth=3):
         return ["method", told(value.__func__, depth)]
     if isinstance(value, types.FunctionType):
         return ["function", value.__module__, value.__qualname__, [told(item, depth - 1) for item in value.__defaults__ or ()],
-                {name: told(item, depth - 1) for name, item in value.__annotations__.items()}] if depth else "function"
+                annotations(value, depth - 1)] if depth else "function"
     if isinstance(value, type):
         return ["class", value.__module__, value.__qualname__, told({name: item for name, item in vars(value).items() if not name.startswith("__")}, depth - 1),
-                told(getattr(value, "__annotations__", None), depth - 1)] if depth else "class"
+                annotations(value, depth - 1)] if depth else "class"
     if isinstance(value, (list, tuple)):
         return [told(item, depth) for item in value]
     if isinstance(value, dict):
         return {name: told(value[name], depth) for name in sorted(value)}
     return repr(value) if value is None or type(value) in (int, str, bool) else str(type(value))
+
+def annotations(value, depth):
+    try:
+        return told(getattr(value, "__annotations__", {}), depth)
+    except Exception as error:  # from 3.14 on they are evaluated when they are asked for
+        return ["error", type(error).__name__, str(error)]
 
 def attempt(function, *args):
     try:

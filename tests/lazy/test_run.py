@@ -484,3 +484,15 @@ def test_interpreters(lazily):
         import user
         assert user.get() == 1
     """)
+
+
+@pytest.mark.parametrize("package, look", [
+    ("from .retry import base\ndef retry(): return 1", "print(p.retry(), p.base, p.retry()); import p.retry; print(p.retry())"),
+    ("retry = None\nfrom .retry import base", "print(p.retry, p.base, p.retry)"),
+    ("from .retry import base\nfrom q import retry", "p.base; print(p.retry)"),
+    ("from q import retry\nfrom .retry import base", "print(p.retry); p.base; print(p.retry)"),
+    ("import p.retry as r\ndef retry(): return 1", "r = p.r; print(r, p.retry())"),
+], ids=["function", "before", "import after", "import before", "as"])
+def test_names_of_submodules(alike, package: str, look: str):
+    """What a package binds behind the import of a submodule of that name stays, though the submodule is imported later."""
+    alike({"p/__init__.py": package + "\n", "p/retry.py": "base = 1\n", "q.py": "retry = 2\n"}, f"import p\n{look}")
