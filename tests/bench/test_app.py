@@ -275,7 +275,8 @@ import sys, time, _frozen_importlib
 main = sys.modules["__main__"]
 me = _frozen_importlib._thread.get_ident()
 main.begun.set()
-while len(sys.argv) < 2 and not any(who != me and held for who, held in list(_frozen_importlib._blocking_on.items())):
+blocking = _frozen_importlib._blocking_on  # by thread; from 3.12 on with weak references in .data
+while len(sys.argv) < 2 and not any(who != me and blocking.get(who) for who in list(getattr(blocking, "data", blocking))):
     time.sleep(0.001)
 time.sleep(0.02)
 """
