@@ -302,7 +302,8 @@ bool lw_dirs_settled(const struct lw_dirs *dirs, const struct lw_dir *dir)
 
 int lw_dirs_fresh(struct lw_dirs *dirs, struct lw_dir *dir)
 {
-	return lw_dirs_settled(dirs, dir) ? 0 : lw_dirs_compare(dirs, dir);
+	bool glanced = dirs->glance && dir->compared && dir->known && dir->epoch == dirs->epoch;
+	return glanced || lw_dirs_settled(dirs, dir) ? 0 : lw_dirs_compare(dirs, dir);
 }
 
 /* --- what others look after --- */
@@ -448,6 +449,7 @@ int lw_dirs_compare(struct lw_dirs *dirs, struct lw_dir *dir)
 	bool barred;
 	uint8_t by = arm(dirs, dir, &how);
 	int error = compare(dirs, dir, &barred);
+	dir->compared = !error;
 	/* It may have become a directory after it was none. */
 	bool fits = how != LW_ARMED_ABOVE || dir->flags & (LW_DIR_MISSING | LW_DIR_NOTDIR);
 	/* That a right was taken away is told by what holds when it is heard of: one that is back by then was never missed, but by us. */

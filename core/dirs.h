@@ -49,6 +49,7 @@ struct lw_dir {
 	uint64_t epoch;			/* lw_dirs_invalidate() calls seen when last compared */
 	uint16_t flags;			/* LW_DIR_* */
 	bool known;			/* listing and flags hold what was once true */
+	bool compared;			/* they were compared with the file system by this process */
 	bool racy;			/* compare again next time, whatever the stamp */
 	bool dirty;			/* in no index yet, and fit to be stored (not racy) */
 	bool foreign_uid;		/* facts rest on somebody else's permissions (or on ours at another time): compare once */
@@ -77,6 +78,7 @@ struct lw_dirs {
 	uint64_t changes;		/* told by them, of something known here */
 	struct lw_seen seen;		/* files that they look after */
 	bool timed;
+	bool glance;			/* this lookup is only about what is there: files are not asked, nor directories that were compared once */
 	uint64_t epoch;
 	struct lw_dir **table;
 	uint32_t count, capacity;

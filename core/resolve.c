@@ -49,7 +49,7 @@ static int try_files(struct lw_dirs *dirs, const struct lw_dir *dir, const struc
 			return error;
 		hit->asked = false;
 		hit->stamp = ask || frozen ? 0 : get_stamp(dirs, dir, entry, i, hit);
-		if (frozen || hit->stamp || ask_file(dirs, dir, doubt, hit)) {
+		if (frozen || (dirs->glance && !doubt) || hit->stamp || ask_file(dirs, dir, doubt, hit)) {
 			hit->kind = kind;
 			hit->suffix = i;
 			return 0;

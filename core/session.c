@@ -482,6 +482,16 @@ int lw_session_resolve(lw_session *session, lw_view *view, uint32_t start, const
 	return error;
 }
 
+int lw_session_glance(lw_session *session, lw_view *view, uint32_t start, const char *name, size_t len, struct lw_hit *hit)
+{
+	lock(session);
+	session->dirs.glance = true;
+	int error = resolve(session, view, start, name, len, hit);
+	session->dirs.glance = false;
+	unlock(session);
+	return error;
+}
+
 /* --- directories --- */
 
 static int no_names(const struct lw_dir *dir)

@@ -99,6 +99,9 @@ int lw_session_resolve_quickly(lw_session *session, lw_view *view, uint32_t star
 /** See lw_view_resolve(). May do I/O. */
 int lw_session_resolve(lw_session *session, lw_view *view, uint32_t start, const char *name, size_t len, struct lw_hit *hit);
 
+/** The same, where all that matters is whether there is something: HIT has no stamps, and a file that was removed since its directory was looked at may be in it. May do I/O. */
+int lw_session_glance(lw_session *session, lw_view *view, uint32_t start, const char *name, size_t len, struct lw_hit *hit);
+
 /**
  * The importable names of directory PATH (absolute, without trailing slashes), as fresh as an import would have them: *OUT is the caller's copy. May do I/O.
  * 0; -ENOENT, -ENOTDIR, -EACCES; any other -errno: it cannot be told from here.

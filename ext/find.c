@@ -36,7 +36,8 @@ static const char *tail_of(PyObject *name, size_t *len, PyObject **keep)
 	return NULL;
 }
 
-static int resolve(lw_state *state, lw_view_object *view, uint32_t start, const char *tail, size_t len, struct lw_hit *hit)
+/* GLANCE: is it there at all? */
+static int resolve(lw_state *state, lw_view_object *view, bool glance, uint32_t start, const char *tail, size_t len, struct lw_hit *hit)
 {
 	lw_enter(state->session);
 	int error = lw_session_resolve_quickly(state->session, view->view, start, tail, len, hit);
@@ -44,7 +45,7 @@ static int resolve(lw_state *state, lw_view_object *view, uint32_t start, const 
 	if (error != -EAGAIN)
 		return error;
 	Py_BEGIN_ALLOW_THREADS
-	error = lw_session_resolve(state->session, view->view, start, tail, len, hit);
+	error = (glance ? lw_session_glance : lw_session_resolve)(state->session, view->view, start, tail, len, hit);
 	Py_END_ALLOW_THREADS
 	return error;
 }
@@ -132,11 +133,11 @@ static enum lw_found aside(enum lw_aside *why, enum lw_aside reason)
 	return LW_FOUND_ASIDE;
 }
 
-static enum lw_found walk(lw_state *state, lw_view_object *view, PyObject *name, const char *tail, size_t len, struct lw_hit *hit,
+static enum lw_found walk(lw_state *state, lw_view_object *view, bool glance, PyObject *name, const char *tail, size_t len, struct lw_hit *hit,
 		PyObject **spec, PyObject **portions, enum lw_aside *why)
 {
 	for (uint32_t start = 0;; start = hit->entry + 1) {
-		int error = resolve(state, view, start, tail, len, hit);
+		int error = resolve(state, view, glance, start, tail, len, hit);
 		if (error)
 			return aside(why, LW_ASIDE_ERROR);
 		if (hit->kind == LW_HIT_MODULE || hit->kind == LW_HIT_PACKAGE) {
@@ -174,7 +175,7 @@ static enum lw_found walk(lw_state *state, lw_view_object *view, PyObject *name,
 	return *spec ? LW_FOUND_SPEC : LW_FOUND_ERROR;
 }
 
-enum lw_found lw_find(lw_state *state, PyObject *name, PyObject *path, struct lw_hit *hit, PyObject **spec, enum lw_aside *why)
+static enum lw_found find(lw_state *state, PyObject *name, PyObject *path, bool glance, struct lw_hit *hit, PyObject **spec, enum lw_aside *why)
 {
 	PyObject *keep, *portions = NULL;
 	size_t len;
@@ -185,7 +186,7 @@ enum lw_found lw_find(lw_state *state, PyObject *name, PyObject *path, struct lw
 	lw_view_object *view = lw_paths_view(state, path, why);
 	enum lw_found found;
 	if (view)
-		found = walk(state, view, name, tail, len, hit, spec, &portions, why);
+		found = walk(state, view, glance, name, tail, len, hit, spec, &portions, why);
 	else
 		found = PyErr_Occurred() ? LW_FOUND_ERROR : LW_FOUND_ASIDE;
 	if (found == LW_FOUND_ERROR)
@@ -194,6 +195,16 @@ enum lw_found lw_find(lw_state *state, PyObject *name, PyObject *path, struct lw
 	Py_XDECREF(keep);
 	Py_XDECREF(view);
 	return found;
+}
+
+enum lw_found lw_find(lw_state *state, PyObject *name, PyObject *path, struct lw_hit *hit, PyObject **spec, enum lw_aside *why)
+{
+	return find(state, name, path, false, hit, spec, why);
+}
+
+enum lw_found lw_glance(lw_state *state, PyObject *name, PyObject *path, struct lw_hit *hit, PyObject **spec, enum lw_aside *why)
+{
+	return find(state, name, path, true, hit, spec, why);
 }
 
 /* --- the finder on sys.meta_path --- */

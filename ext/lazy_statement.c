@@ -171,7 +171,7 @@ static PyObject *look_for(lw_state *state, PyObject *name, PyObject *path)
 	struct lw_hit *hit = PyMem_RawMalloc(sizeof(*hit));
 	if (!hit)
 		return NULL;
-	switch (lw_bootstrap_intact(state, &why) > 0 ? lw_find(state, name, path, hit, &spec, &why) : LW_FOUND_ASIDE) {
+	switch (lw_bootstrap_intact(state, &why) > 0 ? lw_glance(state, name, path, hit, &spec, &why) : LW_FOUND_ASIDE) {
 	case LW_FOUND_SOURCE:
 	case LW_FOUND_FILE:
 		paths = package_paths(hit);

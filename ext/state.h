@@ -408,6 +408,9 @@ enum lw_found { LW_FOUND_ERROR = -1, LW_FOUND_MISS, LW_FOUND_SOURCE, LW_FOUND_FI
  */
 enum lw_found lw_find(lw_state *state, PyObject *name, PyObject *path, struct lw_hit *hit, PyObject **spec, enum lw_aside *why);
 
+/** The same, where all that matters is whether there is something: HIT is not to be loaded from. */
+enum lw_found lw_glance(lw_state *state, PyObject *name, PyObject *path, struct lw_hit *hit, PyObject **spec, enum lw_aside *why);
+
 /** What our finder says of NAME on PATH (None: sys.path): a spec, or None. A new reference or NULL. */
 PyObject *lw_find_spec(lw_state *state, PyObject *name, PyObject *path);
 /** (fullname, path=None, target=None, engine=None), borrowed. 0 or -1. */
