@@ -308,6 +308,31 @@ def test_the_cache(programs):
     assert keys[0] == keys[1] == keys[4] != keys[2] == keys[3]
 
 
+def test_files_that_come_and_go(lazily):
+    """A file that was made a moment ago is found; one that was removed is missed at its use, or at the statement after invalidate_caches()."""
+    lazily({**SPEAKING, "first.py": "import alpha\ndef get(): return alpha", "second.py": "import fresh, beta\ndef get(): return fresh, beta", "third.py": "import beta\ndef get(): return beta"}, """
+        import importlib, os, pathlib, first
+        pathlib.Path("fresh.py").write_text("x = 'fresh'")
+        os.unlink("beta.py")
+        def misses(function, *args):
+            try:
+                function(*args)
+            except ModuleNotFoundError as error:
+                return error.name == "beta"
+        try:
+            import second
+        except ModuleNotFoundError as error:
+            assert error.name == "beta"
+        else:
+            assert misses(second.get)
+        importlib.invalidate_caches()
+        assert misses(importlib.import_module, "third")
+        pathlib.Path("beta.py").write_text("x = 'back'")
+        import third
+        assert third.get().x == "back" and importlib.import_module("fresh").x == "fresh"
+    """)
+
+
 def test_modules_go(lazily):
     """Nothing keeps a module, or its dictionary, that was let go of; what is kept of it goes on working."""
     lazily({**SPEAKING, "user.py": "import alpha\nfrom beta import x\nclass Mark: pass\nmark = Mark()\ndef get(): return alpha"}, """
