@@ -38,3 +38,24 @@ def test_modules_that_are_gone_through_while_names_wait(lazily):
             vars(module)
         assert loaded("loud")
     """)
+
+
+def test_what_a_module_binds_anew(lazily):
+    files = {"shop.py": "state = 'old'", "user.py": "from shop import state\ndef use():\n    return state"}
+    for mode, state in ("stock", "old"), ("all", "new"):
+        lazily(files, f"""
+            import user, shop
+            shop.state = "new"
+            assert user.use() == {state!r}
+        """, mode=mode)
+
+
+def test_what_a_package_binds_over_a_submodule(lazily):
+    """If its own statement imports the submodule, it stays: test_run.py."""
+    files = {"pack/__init__.py": "from .user import use\ntool = 'mine'", "pack/user.py": "from .tool import use", "pack/tool.py": "def use(): pass"}
+    for mode, kind in ("stock", "str"), ("all", "module"):
+        lazily(files, f"""
+            import pack
+            pack.use()
+            assert type(pack.tool).__name__ == {kind!r}
+        """, mode=mode)
