@@ -288,7 +288,7 @@ def test_reloader(lazily):
     """)
 
 
-def test_the_cache(programs):
+def test_the_cache(programs, tmp_path):
     """Code for lazy programs is learnt at the first run, under a key of its own: the second finds it, and an eager one none of it."""
     root, path = programs.write({**SPEAKING, "user.py": "import alpha\ndef get(): return alpha"}, """
         import ladewerk, sys
@@ -299,7 +299,9 @@ def test_the_cache(programs):
         print(_native.place()[1])
     """)
     settle()  # what is too young is not stored
-    runs = [programs.start(mode, root, path).out.splitlines() for mode in ("all", "all", "eager", "eager", "own")]
+    settle()
+    runs = [programs.start(mode, root, path, LADEWERK_CACHE=str(tmp_path), NUMBER=str(number)).out.splitlines()   # each from a process of its own
+            for number, mode in enumerate(("all", "all", "eager", "eager", "own"))]
     lazy, eager = "True 1 True", "False 1 False"
     assert [run[-2].rsplit(" ", 3)[0] for run in runs[:4]] == [lazy, lazy, eager, eager], runs
     for number in 1, 3:
