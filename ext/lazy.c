@@ -121,6 +121,13 @@ bool lw_lazy_is_traced(const lw_state *state)
 	return state->home->lazy.traced || PyThreadState_Get()->c_tracefunc;
 }
 
+bool lw_lazy_makes(const lw_state *home, PyObject *name, PyObject *path)
+{
+	const char *importer = PyUnicode_AsUTF8(name), *file = importer ? PyUnicode_AsUTF8(path) : NULL;
+	PyErr_Clear();
+	return file && lw_lazy_is_on(&home->lazy) && home->lazy.policy && !lw_lazy_policy_importer(home->lazy.policy, importer, file).never;
+}
+
 /* The policy's word on module NAME. False: it has none. */
 static bool ask_policy(lw_state *state, lw_scope *scope)
 {

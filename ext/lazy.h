@@ -200,6 +200,8 @@ int lw_lazy_arm(lw_state *state, PyObject *code, PyObject *module, PyObject *nam
 bool lw_lazy_is_ready(PyObject *code);
 /** The module NAME (str) with CODE is below something whose importers are wholly eager, down to their bytecode, or imports it. No exception. */
 bool lw_lazy_is_tainted(const lw_lazy_policy *policy, PyObject *code, PyObject *name);
+/** The code of module NAME from PATH is to be made ready: lazy imports are on, and the policy has not all of its imports eager. No exception. */
+bool lw_lazy_makes(const lw_state *home, PyObject *name, PyObject *path);
 /** This thread is traced, or somebody has asked for tracing. */
 bool lw_lazy_is_traced(const lw_state *state);
 

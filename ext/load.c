@@ -175,10 +175,10 @@ static PyObject *unmarshal(lw_state *state, const struct lw_code *packed, PyObje
 	return code;
 }
 
-/* CODE, as it is stored, made ready for lazy imports where these are on: a new reference to it or to other code in its place. Steals CODE. */
-static PyObject *make_ready(lw_state *state, PyObject *code)
+/* CODE of module NAME, as it is stored, made ready for lazy imports where that is wanted: a new reference to it or to other code in its place. Steals CODE. */
+static PyObject *make_ready(lw_state *state, PyObject *name, PyObject *path, PyObject *code)
 {
-	PyObject *ready = lw_lazy_is_on(&state->home->lazy) && !lw_lazy_is_ready(code) ? lw_lazy_transform(code) : Py_NewRef(code);
+	PyObject *ready = !lw_lazy_is_ready(code) && lw_lazy_makes(state->home, name, path) ? lw_lazy_transform(code) : Py_NewRef(code);
 	Py_DECREF(code);
 	return ready;
 }
@@ -267,7 +267,7 @@ static PyObject *from_disk(lw_state *state, const struct code_request *request, 
 		lw_session_release(state->session, &packed);
 		*how = LW_SERVED_PYC;
 		if (code)
-			code = make_ready(state, code);
+			code = make_ready(state, request->name, request->path, code);
 		if (code && makes)
 			learn(state, request->hit, code, 0);
 		if (code || !is_unreadable())
@@ -282,7 +282,7 @@ static PyObject *from_disk(lw_state *state, const struct code_request *request, 
 	PyObject *code = compile_source(state, request->loader, request->name, request->path, request->cached, request->hit, &content);
 	lw_phase(phase);
 	if (code && PyCode_Check(code)) {
-		code = make_ready(state, code);
+		code = make_ready(state, request->name, request->path, code);
 		if (code)
 			learn(state, request->hit, code, content);
 	}
@@ -307,7 +307,7 @@ static PyObject *get_code(lw_state *state, const struct code_request *request, e
 		bool makes = lw_lazy_is_on(&state->home->lazy) && !packed.artifact;
 		lw_session_release(state->session, &packed);
 		*how = LW_SERVED_PACK;
-		if (code && makes && !lw_lazy_is_ready(code))
+		if (code && makes && !lw_lazy_is_ready(code) && lw_lazy_makes(state->home, request->name, request->path))
 			code = replace_stored(state, request->hit, code);
 		if (code || !is_unreadable())
 			return code;

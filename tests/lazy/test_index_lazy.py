@@ -75,6 +75,14 @@ def test_control(shell: Shell):
     assert run(shell, "--lazy=all") == [0, ["second", "third"], 3, None]
 
 
+def test_modules_that_are_eager_by_rule(shell: Shell):
+    """Their code is the compiler's, in the cache of lazy programs, too; where the rule is not, it is made ready."""
+    consts = "import first; print(len(first.f.__code__.co_consts))"
+    for rules, count in ("eager in first", "1"), ("eager in first", "1"), ("", "2"), ("", "2"):
+        done = shell.ladewerk("run", "--lazy=all", "-c", consts, env={"LADEWERK_LAZY_RULES": rules})
+        assert (done.stdout, done.stderr) == (f"{count}\n", "")
+
+
 def test_artifacts(shell: Shell):
     """The same bytes, from processes that hash as they like; for programs that import lazily only."""
     for out, seed in ("one", "1"), ("two", "2"):
