@@ -4,7 +4,8 @@
  *
  *   lazy_names.c   which import statements of a module may wait, and which loads may meet a name that waits
  *   lazy_emit.c    the code of a module with what these need: nothing in it is moved, all is appended; lazy_tables.c: its tables
- *   lazy.c         names that wait: registered by statements, resolved by loads; threads; errors
+ *   lazy.c         what arms the code of a module, and switches all of it on and off
+ *   lazy_scope.c   the names that wait in a dictionary; lazy_statement.c: registered by statements; lazy_resolve.c: resolved by loads and others; lazy_census.c: for the report
  *   lazy_language.c  the lazy imports that the language has from 3.15 on
  *   lazy_hooks.c   readers from outside: attributes of modules, dir(), globals(), eval(), frames; tracing
  *   lazy_below.c   submodules that would be attributes of their package by now
@@ -175,7 +176,7 @@ PyObject *lw_lazy_ask(PyObject *module, PyObject *args);
 PyObject *lw_lazy_read_project(PyObject *module, PyObject *argument);
 PyObject *lw_lazy_describe(PyObject *module, PyObject *use_env);
 
-/* --- at run time: lazy.c --- */
+/* --- at run time: lazy.c, lazy_resolve.c, lazy_census.c --- */
 
 /** What the environment asks for (LADEWERK_LAZY and the rules): at install(). 0 or -1; what cannot be done is said by state->lazy.reason. */
 int lw_lazy_begin(lw_state *state, bool use_env);
