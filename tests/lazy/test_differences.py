@@ -59,3 +59,17 @@ def test_what_a_package_binds_over_a_submodule(lazily):
             pack.use()
             assert type(pack.tool).__name__ == {kind!r}
         """, mode=mode)
+
+
+def test_a_copy_of_a_module(lazily):
+    """As import_fresh_module() makes them: copies of a module and of what it imports, while those that were there are out of the way."""
+    for mode, its_own in ("stock", True), ("all", False):
+        lazily({"part.py": "", "user.py": "import part\ndef use():\n    return part"}, f"""
+            import sys, user
+            part = user.use()
+            there = {{name: sys.modules.pop(name) for name in ("user", "part")}}
+            import user as copy
+            sys.modules.update(there)
+            assert copy is not there["user"]
+            assert (copy.use() is not part) is {its_own}
+        """, mode=mode)
