@@ -661,7 +661,7 @@ def test_jumps():
 
 
 EXECUTE = """
-import importlib.util, io, os, sys, types, warnings
+import importlib.machinery, importlib.util, io, os, sys, types, warnings
 from ladewerk import _native
 is_mine, left_out = MINE, {"antigravity", "this", "idlelib", "tkinter", "turtle", "turtledemo", "lib2to3", "test", "ensurepip", "msilib", "__phello__", "__hello__", "site", "_pyrepl"}
 packages = "asyncio concurrent.futures email email.mime json http logging xml.dom xml.etree multiprocessing unittest importlib urllib encodings".split()
@@ -693,7 +693,7 @@ def outcome(spec, code):  # in a process of its own: some change what is elsewhe
 
 def look(name):
     spec = importlib.util.find_spec(name)
-    if spec is None or not (spec.origin or "").endswith(".py"):
+    if spec is None or type(spec.loader) is not importlib.machinery.SourceFileLoader:  # setuptools answers for distutils
         return 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
