@@ -96,13 +96,24 @@ def run(root, roots, looks, names):
     finally:
         leave()
 
+def first_error(name, keys):
+    "Of the import of a module, or of what it has bound."
+    told = attempt(importlib.import_module, name)
+    for key in keys:
+        if told[0] == "error":
+            return [told]
+        told = attempt(getattr, sys.modules[name], key)
+    return [told] if told[0] == "error" else []
+
 def faults(root, roots, names):
-    "Errors of imports, and of what they have bound."
+    "Each module by itself, and none after an error: which of the modules it leaves depends on the order of imports."
     enter(root)
+    found = []
     try:
-        told = [attempt(importlib.import_module, name) for name in [*roots, *names]]
-        told += [attempt(getattr, sys.modules[name], key) for name in names if name in sys.modules for key in names[name]]
-        return [error for error in told if error[0] == "error"]
+        for name in [*roots, *names]:
+            found += first_error(name, names.get(name, ()))
+            leave()
+        return found
     finally:
         leave()
 
