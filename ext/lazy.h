@@ -29,7 +29,7 @@
  * A load (LOAD_GLOBAL, LOAD_NAME) of such a name raises NameError while the name waits: it is not in the dictionary of the module. Each of these loads has an
  * entry in the exception table of its own, whose handler lies behind the code:
  *
- *     handler:     COPY 1; LOAD_CONST <pending>; COMPARE_OP ==; if true, pop all and jump to the load again; else RERAISE 1
+ *     handler:     COPY 1; LOAD_CONST <pending>; COMPARE_OP ==; if true, pop all and jump to the load again (3.12: load here, and jump behind the load); else RERAISE 1
  *
  * <pending> is b"" as stored, which equals no exception; then an object of ours that imports what the name waits for, binds it and equals the exception, or does not
  * equal it: no name of ours. Nothing is written into code that runs, a load that succeeds costs nothing, and specialises as ever; any number of
@@ -60,7 +60,7 @@ enum { LW_LAZY_FORMAT = 1 };
 
 /** A load of a name that may wait. In code units (2 bytes) from the beginning of the code. */
 struct lw_lazy_site {
-	uint32_t begin;		/* of the load, its EXTENDED_ARGs included; the handler jumps back to it. LOAD_FROM_DICT_OR_GLOBALS: of the load of the dictionary before it */
+	uint32_t begin;		/* of the load, its EXTENDED_ARGs included; the handler jumps back to it, on 3.12 to the end. LOAD_FROM_DICT_OR_GLOBALS: of the load of the dictionary before it */
 	uint32_t end;		/* behind its inline caches */
 	uint32_t depth;		/* of the value stack before it, as in the exception table */
 	bool sure;		/* another load of the name has come before it, whatever way led here: it finds what that one has, and needs no handler */

@@ -34,7 +34,8 @@ PyObject *lw_scope_dict(const lw_scope *scope)
 	return dict == scope->dict ? dict : NULL;
 }
 
-bool lw_scope_lives(const lw_scope *scope)
+/* Its module is still there. */
+static bool lives(const lw_scope *scope)
 {
 	return referent(scope->module) != NULL;
 }
@@ -89,7 +90,7 @@ static void sweep(struct lw_lazy_table *table)
 {
 	for (size_t i = 0; i < table->room; i++) {
 		lw_scope *scope = table->slot[i];
-		if (!scope || Py_REFCNT(scope) > 1 || lw_scope_lives(scope))
+		if (!scope || Py_REFCNT(scope) > 1 || lives(scope))
 			continue;
 		empty(table, &table->slot[i--]); /* what has moved here is next */
 		Py_DECREF(scope);

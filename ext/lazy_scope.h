@@ -62,8 +62,6 @@ lw_state *lw_scope_state(PyObject *self);
 bool lw_scope_is_of(const lw_state *state, const lw_scope *scope, PyObject *dict);
 /** That of its module, borrowed; NULL: the module has gone. */
 PyObject *lw_scope_dict(const lw_scope *scope);
-/** Its module is still there. */
-bool lw_scope_lives(const lw_scope *scope);
 /** The scope of DICT in which names wait, or NULL: borrowed. No exception, a pending one stays. */
 lw_scope *lw_scope_of(const lw_state *state, PyObject *dict);
 /** Let go of all of them. */
