@@ -127,7 +127,7 @@ def test_errors_at_first_use(lazily):
             error, entries = of(user.one, ZeroDivisionError)
             assert error.__notes__ == [f"imported lazily by {user.__file__}, line 2"] and error.__context__ is None, error.__notes__
             assert entries[0] == ("one", 7) and entries[-1] == ("<module>", 1), entries
-            assert not loaded("bad")
+            assert not loaded("bad") and loaded("user")
         error, _ = of(user.two, ModuleNotFoundError)
         assert error.name == "absent_module" and error.__notes__ == [f"imported lazily by {user.__file__}, line 3"]
         error, entries = of(user.three, ImportError)
