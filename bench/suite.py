@@ -25,6 +25,7 @@ import contention.section
 import engines
 import environments
 import graph
+import lazy.checking
 import lazy.section
 import machine
 import pythons
@@ -136,6 +137,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--build", type=Path, default=CHECKOUT / "build-bench", help="where environments and corpora are kept (default: build-bench/)")
     parser.add_argument("-o", "--output", type=Path, help="directory for report.md, report.json and plots (default: bench/results/DATE-pyVERSION/)")
     parser.add_argument("--no-plots", action="store_true", help="tables alone: matplotlib is not installed")
+    parser.add_argument(
+        "--check", action="store_true",
+        help="with --only lazy: only compare each program with stock Python, in each mode and with each --python; exit status 1: one of them does not do the same")
     options = parser.parse_args(argv)
     known = {*keys, *(f"{section.key}/{part}" for section in SECTIONS for part in section.parts)}
     if unknown := set(options.only or ()) - known:
@@ -148,6 +152,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("-n needs a positive number")
     if not options.only and set(options.program or ()) - {program.key for program in workloads.PROGRAMS}:
         parser.error("that program is one of the section lazy: --only lazy with it")
+    if options.check and options.only != ["lazy"]:
+        parser.error("--check is of one section: --only lazy with it")
     if options.venv and options.python:
         parser.error("--venv has a Python of its own: no --python with it")
     for name, value in vars(options).items():
@@ -312,6 +318,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     running.end_in_order()
     with ExitStack() as stack:
         stack.callback(os.close, running.alone(options.build))
+        if options.check:
+            sys.exit(lazy.checking.run(make_place(options, frozenset({"pythons"} if options.python else ()))))
         running.check_output(options.output or RESULTS)
         work = chosen(options)
         place = make_place(options, frozenset().union(*(section.needs for section, _ in work)))

@@ -24,6 +24,7 @@ from tables import Row
 CHECKS = 3  # runs of stock Python that say how far the program repeats itself
 LEARNING = 2  # runs of each way that are compared: the first one learns, the second shows what it has learnt
 TIMEOUT = 120.0
+SAME_ORDER = {"PYTHONHASHSEED": "0"}
 
 
 @dataclass
@@ -50,10 +51,11 @@ class Work:
         return replace(way.command(self.python, self.argv(), env, cache, self.out, report), expected=self.tool.status)
 
     def observe(self, way: Way, report: Path | None = None) -> Outcome:
-        """Failed: the time is up."""
+        """Failed: the time is up. Sets of strings have the same order each time: what is printed in it can be compared."""
         pair.empty(self.out)
+        command = self.command(way, report)
         with chdir(self.cwd):
-            return outcome.observe(self.command(way, report), TIMEOUT)
+            return outcome.observe(replace(command, env={**command.env, **SAME_ORDER}), TIMEOUT)
 
     def look(self) -> None:
         """What stock Python does, and how far it repeats itself. The first run writes byte code, and whatever the program keeps. Unavailable."""
@@ -122,8 +124,8 @@ def off(check: Mapping[str, Any], way: Way) -> str:
     return str(check["lazy"]["reason"] or "") if way.mode and check.get("lazy") else ""
 
 
-def measure(site: Site, home: Environments, tool: Tool, ways: list[Way], seed: int, effort: Effort) -> list[Row]:
-    """A row for each way that there is for this interpreter."""
+def compare(site: Site, home: Environments, tool: Tool, ways: list[Way]) -> tuple[Work | None, dict[str, Row]]:
+    """The program, if it could be run, and a row for each way that there is for this interpreter: whether it does the same as stock in it."""
     say(f"  Python {site.key}: {tool.key}")
     ways = [way for way in ways if site.version >= way.oldest]
     common = {"section": "lazy", "python": site.key, "workload": tool.key, "title": tool.title, "group": tool.group, "check": {}}
@@ -140,8 +142,16 @@ def measure(site: Site, home: Environments, tool: Tool, ways: list[Way], seed: i
                 if why := off(rows[way.key]["check"], way):
                     rows[way.key]["skipped"] = why
     except (Unavailable, Failed, OSError) as failure:
-        return [{**row, "skipped": str(failure)} for row in rows.values()]
-    commands = {way.key: work.command(way) for way in ways if "skipped" not in rows[way.key]}
+        return None, {key: {**row, "skipped": str(failure)} for key, row in rows.items()}
+    return work, rows
+
+
+def measure(site: Site, home: Environments, tool: Tool, ways: list[Way], seed: int, effort: Effort) -> list[Row]:
+    """The rows, with the times of the ways that do the same."""
+    work, rows = compare(site, home, tool, ways)
+    if work is None:
+        return list(rows.values())
+    commands = {way.key: work.command(way) for way in ways if "skipped" not in rows.get(way.key, {"skipped": "not there"})}
 
     def fails(key: str, failure: Failed) -> None:
         rows[key]["skipped"] = str(failure)

@@ -39,7 +39,7 @@ def sites(place: Place) -> list[tuple[Site, Environments]]:
     found = [main]
     if _version(main) < LANGUAGE:
         found += [other for other in sorted(pythons.one_of_each(pythons.candidates()), key=pythons.age) if _version(other) >= LANGUAGE and other.key[-1] != "t"][:1]
-    return [_site(place, python) for python in found]
+    return [site_of(place, python) for python in found]
 
 
 def _version(python: pythons.Found) -> tuple[int, int]:
@@ -47,11 +47,13 @@ def _version(python: pythons.Found) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def _site(place: Place, python: pythons.Found) -> tuple[Site, Environments]:
+def site_of(place: Place, python: pythons.Found) -> tuple[Site, Environments]:
+    """An interpreter, which may be none of PLACE, and where its environments are made."""
     home = Environments(python.base, environments.directory(place.build, python.key, python.base), environments.CHECKOUT)
     state = place.state / "lazy" / python.key
     (state / "home").mkdir(parents=True, exist_ok=True)
-    return Site(python.key, _version(python), state, _PATH, place.main.missing if python.key == place.main.key else _missing(home)), home
+    known = {each.key: each.missing for each in place.pythons}
+    return Site(python.key, _version(python), state, _PATH, known[python.key] if python.key in known else _missing(home)), home
 
 
 def _missing(home: Environments) -> str:

@@ -2,14 +2,16 @@
 """The section about lazy imports: what is made of its rows, whose answers are known; tiny programs that are the same, or not."""
 from __future__ import annotations
 
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import suite
 from environments import Unavailable
-from lazy import measuring, programs, section, steady, tables
+from lazy import checking, measuring, programs, section, steady, tables
 from lazy.programs import EFFORTS, GROUPS, PROJECTS, TOOLS, Tool
 from lazy.ways import AGAIN, ALL, DEFAULT, EAGER, OWN_MODE, STEADY, STOCK, WAYS, Site
 from sections import Effort, Place
@@ -96,8 +98,6 @@ def test_programs_are_sound() -> None:
 
 
 def test_chosen(place: Place) -> None:
-    from dataclasses import replace
-
     def keys(**changes: Any) -> tuple[int, int]:
         tools, loops = section.chosen(replace(place, **changes))
         return len(tools), len(loops)
@@ -149,6 +149,53 @@ def test_another_program_is_not_timed(site: Site, monkeypatch: pytest.MonkeyPatc
     found = run(site, monkeypatch, "import os\nprint('LADEWERK_CACHE' in os.environ)\n")
     assert len(found["stock"]["cpu_ms"]) == 1 and "cpu_ms" not in found["ladewerk-stat"]
     assert found["ladewerk-stat"]["skipped"] == "output differs from stock Python's (line 1)" and found["ladewerk-stat"]["check"] == {"differs": True}
+
+
+DIFFERENT = "import os, sys, beside\nprint('LADEWERK_CACHE' in os.environ, open(os.path.join(sys.argv[1], 'a'), 'x'))\n"
+
+
+def check(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **sources: str) -> int:
+    """The exit status of a check of scripts, by this interpreter."""
+    for name, source in sources.items():
+        (project := tmp_path / name).mkdir()
+        (project / "sample.py").write_text(source)
+        (project / "beside.py").write_text("")
+    monkeypatch.setattr(measuring, "PROJECTS", tmp_path)
+    monkeypatch.setattr(measuring, "installed", lambda *_: Path(sys.executable))
+    monkeypatch.setattr(section, "_missing", lambda home: "")
+    monkeypatch.setattr(section, "TOOLS", [Tool(name, "cli", ("sample.py", "{out}"), (), name, env={"SAID": "two words"}) for name in sources])
+    monkeypatch.setattr(checking, "COMPARED", [EAGER, ALL])
+    return checking.run(replace(place, chosen=list(sources)))
+
+
+def test_a_check_says_what_differs(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """And how to find out why, in a command that a shell can execute; a set of strings is printed in the same order each time."""
+    assert check(place, tmp_path, monkeypatch, same="import beside\nprint(set('abcdef'))\n") == 0
+    assert "the same (byte for byte, times such as 0.12s apart); names that waited to the end: all " in capfd.readouterr().out
+    assert check(place, tmp_path, monkeypatch, differs=DIFFERENT) == 1
+    lines = capfd.readouterr().out.splitlines()
+    assert sum("output differs from stock Python's (line 1)" in line for line in lines) == 2 and sum(line.endswith("0 of 1 programs do the same as with stock Python") for line in lines) == 2
+    (command,) = (line.partition("cd ")[2] for line in lines if "lazy-check --mode all" in line)
+    done = subprocess.run(["sh", "-c", f"cd {command}"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "the same" in done.stdout, done  # there both runs are Ladewerk's, and each begins with an empty directory
+
+
+def test_a_check_of_nothing_proves_nothing() -> None:
+    """What cannot be installed is said and counts nowhere; what was not lazy, or not the same, counts as wrong."""
+    tool = Tool("one", "cli", ("one",), ())
+    way_rows: dict[str, Any] = {way.key: {"check": {}, "skipped": "one is not installed"} for way in checking.COMPARED}
+    tally = checking.Tally()
+    assert checking.judge(tally, tool, None, way_rows) == ["not compared: one is not installed"] and not tally.proved and not tally.wrong
+    assert checking.summary(tally, 1)[-1] == "not compared: one: one is not installed" and "--lazy=all: 0 of 0 programs do the same as with stock Python" in checking.summary(tally, 1)
+    work = measuring.Work(tool, Site("3.x", (3, 11), Path("/s"), "/bin"), Path("/env/bin/python"), Path("/w"), Path("/out"))
+    eager = {**{key: {"check": {}} for key in way_rows}, ALL.key: {"check": {}, "skipped": "not known"}}
+    assert checking.judge(tally, tool, work, eager) == ["--lazy=all: nothing was lazy: not known"] and tally.wrong == 1 and not tally.proved
+
+
+def test_a_check_is_of_this_section() -> None:
+    with pytest.raises(SystemExit):
+        suite.parse(["--check"])
+    assert suite.parse(["--check", "--only", "lazy"]).check
 
 
 def test_a_program_that_fails_is_said(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
