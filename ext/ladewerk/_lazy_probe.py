@@ -37,9 +37,9 @@ TABLES = (
 
 
 def _namespace(name: str) -> dict[str, Any]:
-    """That of the module NAME as it is: names that wait are not in it. Empty: it is not loaded."""
+    """That of the module NAME as it is: names that wait are not in it. Empty: it is not loaded, or is a proxy, which may say that it is a module."""
     module, native = sys.modules.get(name), sys.modules.get("ladewerk._native")
-    if not isinstance(module, ModuleType):
+    if not issubclass(type(module), ModuleType):
         return {}
     return native._namespace(module) if native else vars(module)
 

@@ -168,7 +168,7 @@ REGISTER = {
     "environment": ("import os\nos.environ['ODD'] = '1'", ["ODD"]),
     "settings": ("import sys, socket, decimal, csv\nsys.path.append('/odd')\nsys.setrecursionlimit(1234)\nsocket.setdefaulttimeout(7)\ndecimal.getcontext().prec = 7\ncsv.field_size_limit(7)",
                  ["'/odd' in sys.path", "the recursion limit", "the default timeout of sockets", "the decimal context", "the field size limit of csv"]),
-    "modules": ("import sys, json\nsys.modules['odd.name'] = json\nsys.modules['odder'] = Odd", ["odd.name", "odder"]),
+    "modules": ("import sys, json\nsys.modules['odd.name'] = json\nsys.modules['odder'] = Odd\nclass Proxy: __class__ = type(sys)\nsys.modules['oddest'] = Proxy()", ["odd.name", "odder", "oddest"]),
     "patches": ("import json, io\njson.dumps = odd\njson.JSONEncoder.default = odd\njson.odd = odd",
                 ["json.dumps", "json.encoder.JSONEncoder.default", "json.odd"]),
 }

@@ -39,6 +39,7 @@ def unused():
 
 def main():
     if "clear" in sys.argv:
+        sys.modules["proxy"] = type("Proxy", (), {"__class__": type(sys)})()
         os.chdir("/")
         os.environ.clear()
     print(value, excluded.value,
