@@ -14,16 +14,16 @@ from environments import Environments
 from lazy import measuring, section
 from lazy.measuring import Work
 from lazy.programs import Tool
-from lazy.ways import FROZEN, WAYS, Site, Way
+from lazy.ways import ALL, DEFAULT, OWN, Site, Way
 from sections import Place
 from tables import Row
 
-COMPARED = [way for way in WAYS if way.ladewerk]
+COMPARED = [DEFAULT, OWN, ALL]
 
 
 @dataclass
 class Tally:
-    """Of one interpreter: the programs that do the same, by way; in how many cases one does not, or was not lazy; those that could not be compared, with the reason."""
+    """Of one interpreter: the programs that do the same, by mode; in how many cases one does not, or was not lazy; those that could not be compared, and why."""
 
     same: dict[str, list[str]] = field(default_factory=lambda: {way.label: [] for way in COMPARED})
     wrong: int = 0
@@ -43,7 +43,7 @@ def run(place: Place) -> int:
 def _interpreter(site: Site, home: Environments, tools: Sequence[Tool]) -> bool:
     tally = Tally()
     for tool in tools:
-        work, rows = measuring.compare(site, home, tool, COMPARED)
+        work, rows = measuring.compare(site, home, tool, COMPARED, [ALL])
         for line in judge(tally, tool, work, rows):
             print(f"Python {site.key}: {tool.key}: {line}", flush=True)
     for line in summary(tally, len(tools)):
@@ -65,15 +65,14 @@ def judge(tally: Tally, tool: Tool, work: Work | None, rows: dict[str, Row]) -> 
             tally.wrong += 1
             differs = rows[way.key]["check"].get("differs")
             lines += [f"{way.label}: {skipped[way.key]}" if differs else f"{way.label}: nothing was lazy: {skipped[way.key]}"]
-            lines += [f"  {search(work, way)}"] if differs and way.mode else []
-    return lines or [f"the same ({work.alike.value}); {_waiting(rows)}"]
+            lines += [f"  {search(work, way)}"] if differs else []
+    return lines or [f"the same ({work.alike.value}); {_waiting(rows[ALL.key])}"]
 
 
-def _waiting(rows: dict[str, Row]) -> str:
-    """That imports did wait, without which sameness says nothing."""
-    counts = {way.mode: rows[way.key]["check"].get("lazy") for way in COMPARED if way.mode and way is not FROZEN}
-    said = ", ".join(f"{mode} {lazy['registered'] - lazy['resolved']} of {lazy['registered']}" for mode, lazy in counts.items() if lazy)
-    return f"names that waited to the end: {said}" if said else "it says nothing of its imports"
+def _waiting(row: Row) -> str:
+    """That imports did wait, without which sameness says nothing. A program that ends by os._exit(), or executes another, has no report."""
+    lazy = row["check"].get("lazy")
+    return f"in {ALL.label} {lazy['registered'] - lazy['resolved']} of {lazy['registered']} names waited to its end" if lazy else "there is no report of its imports"
 
 
 def search(work: Work, way: Way) -> str:

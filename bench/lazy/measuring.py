@@ -15,7 +15,7 @@ from app import outcome
 from app.outcome import Alike, Outcome
 from environments import Environments, Unavailable
 from lazy.programs import PROJECTS, Tool
-from lazy.ways import STOCK, Site, Way
+from lazy.ways import STOCK, WAYS, Site, Way
 from pair import Command, Failed
 from rows import say
 from sections import Effort
@@ -124,8 +124,9 @@ def off(check: Mapping[str, Any], way: Way) -> str:
     return str(check["lazy"]["reason"] or "") if way.mode and check.get("lazy") else ""
 
 
-def compare(site: Site, home: Environments, tool: Tool, ways: list[Way]) -> tuple[Work | None, dict[str, Row]]:
-    """The program, if it could be run, and a row for each way that there is for this interpreter: whether it does the same as stock in it."""
+def compare(site: Site, home: Environments, tool: Tool, ways: list[Way], reported: Sequence[Way] = WAYS) -> tuple[Work | None, dict[str, Row]]:
+    """The program, if it could be run, and a row for each way that there is for this interpreter: whether it does the same as stock in it, and, of those
+    REPORTED, what Ladewerk says of it: that takes as long as some runs."""
     say(f"  Python {site.key}: {tool.key}")
     ways = [way for way in ways if site.version >= way.oldest]
     common = {"section": "lazy", "python": site.key, "workload": tool.key, "title": tool.title, "group": tool.group, "check": {}}
@@ -138,7 +139,7 @@ def compare(site: Site, home: Environments, tool: Tool, ways: list[Way]) -> tupl
             elif why := work.differs(way):
                 rows[way.key].update(skipped=why, check={"differs": True})
             else:
-                rows[way.key]["check"] = {"compared": work.alike.value, **(work.reported(way) if way.ladewerk else {})}
+                rows[way.key]["check"] = {"compared": work.alike.value, **(work.reported(way) if way.ladewerk and way in reported else {})}
                 if why := off(rows[way.key]["check"], way):
                     rows[way.key]["skipped"] = why
     except (Unavailable, Failed, OSError) as failure:

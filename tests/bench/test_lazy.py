@@ -164,14 +164,14 @@ def check(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **sourc
     monkeypatch.setattr(measuring, "installed", lambda *_: Path(sys.executable))
     monkeypatch.setattr(section, "_missing", lambda home: "")
     monkeypatch.setattr(section, "TOOLS", [Tool(name, "cli", ("sample.py", "{out}"), (), name, env={"SAID": "two words"}) for name in sources])
-    monkeypatch.setattr(checking, "COMPARED", [EAGER, ALL])
+    monkeypatch.setattr(checking, "COMPARED", [DEFAULT, ALL])
     return checking.run(replace(place, chosen=list(sources)))
 
 
 def test_a_check_says_what_differs(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     """And how to find out why, in a command that a shell can execute; a set of strings is printed in the same order each time."""
     assert check(place, tmp_path, monkeypatch, same="import beside\nprint(set('abcdef'))\n") == 0
-    assert "the same (byte for byte, times such as 0.12s apart); names that waited to the end: all " in capfd.readouterr().out
+    assert "the same (byte for byte, times such as 0.12s apart); in --lazy=all " in capfd.readouterr().out
     assert check(place, tmp_path, monkeypatch, differs=DIFFERENT) == 1
     lines = capfd.readouterr().out.splitlines()
     assert sum("output differs from stock Python's (line 1)" in line for line in lines) == 2 and sum(line.endswith("0 of 1 programs do the same as with stock Python") for line in lines) == 2
