@@ -166,7 +166,7 @@ struct lw_lazy_settings {
 	char reason[LW_LAZY_REASON];	/* and why, where it was asked for; "": it was not */
 	lw_lazy_policy *policy;		/* NULL if OFF; of whoever asked: lw_lazy_policy_destroy() */
 	char by[PATH_MAX];		/* who says the mode: a variable or a file; "": nobody */
-	char project[PATH_MAX];		/* the pyproject.toml that counts, or "" */
+	char project[PATH_MAX];		/* the pyproject.toml that counts, or cannot be understood; or "" */
 };
 /** From the environment (unless !USE_ENV), `ladewerk enable` and the project of the current directory. 0; -1 with an exception. Reads a few small files; once per process. */
 int lw_lazy_settings_find(lw_state *state, bool use_env, struct lw_lazy_settings *settings);

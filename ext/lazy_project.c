@@ -94,6 +94,24 @@ static void put_code_point(struct reader *reader, unsigned long c)
 		put(reader, (char)(0x80 | (c & 0x3f)));
 }
 
+/* Where TEXT, SIZE bytes, is no UTF-8; NULL: it is. RFC 3629: no surrogates, nothing longer than it need be. */
+static const char *find_bad_byte(const char *text, size_t size)
+{
+	const unsigned char *at = (const unsigned char *)text, *end = at + size;
+	while (at < end) {
+		unsigned char first = *at;
+		int more = first < 0x80 ? 0 : first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
+		unsigned char low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80, high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
+		if (more && (first < 0xc2 || first > 0xf4 || end - at <= more || at[1] < low || at[1] > high))
+			return (const char *)at;
+		for (int i = 2; i <= more; i++)
+			if ((at[i] & 0xc0) != 0x80)
+				return (const char *)at;
+		at += 1 + more;
+	}
+	return NULL;
+}
+
 /* --- strings --- */
 
 /* DIGITS hexadecimal ones: a character. Its UTF-8 is shorter than its escape. */
@@ -410,7 +428,11 @@ void lw_lazy_project_parse(const char *text, struct lw_lazy_project *project)
 	}
 	struct reader reader = { .begin = text, .at = text, .end = text + size, .word = other + room, .lines = { project->rules, other }, .line_at = { project->rules, other },
 		.project = project };
-	read_document(&reader);
+	const char *bad = find_bad_byte(text, size);
+	if (!bad)
+		read_document(&reader);
+	else
+		reader.at = bad, complain(&reader, "this is not UTF-8; save the file in that encoding");
 	if (reader.wrong)
 		snprintf(project->reason, sizeof(project->reason), "line %d: %s", line_of(text, reader.at), reader.wrong);
 	*reader.line_at[1] = '\0';

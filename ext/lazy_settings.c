@@ -142,10 +142,10 @@ static int find_project(char *directory, struct lw_lazy_project *project, struct
 		if ((size_t)snprintf(path, sizeof(path), "%s/pyproject.toml", here[1] ? here : "") < sizeof(path))
 			found = read_project(path, project, settings);
 	} while (!found && go_up(here, 1));
-	if (found > 0) {
+	if (found)
 		strcpy(settings->project, path);
+	if (found > 0)
 		strcpy(directory, here);
-	}
 	return found;
 }
 
@@ -336,7 +336,7 @@ static const char *const mode_names[] = { "0", "default", "own", "all" };
 PyObject *lw_lazy_read_project(PyObject *module, PyObject *argument)
 {
 	struct lw_lazy_project project;
-	const char *text = PyUnicode_AsUTF8(argument);
+	const char *text = PyBytes_Check(argument) ? PyBytes_AS_STRING(argument) : PyUnicode_AsUTF8(argument);
 	if (!text)
 		return NULL;
 	lw_lazy_project_parse(text, &project);

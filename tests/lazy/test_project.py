@@ -104,6 +104,31 @@ def test_what_is_wrong(text, line, complaint):
     assert str(caught.value).startswith(f"line {line}: ")
 
 
+def is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@pytest.mark.once
+def test_what_is_no_utf8():
+    """Of bytes that are none, and of those that are nearly some, what Python's decoder refuses is refused; with the line."""
+    dice, refused = random.Random(5), 0
+    parts = [bytes([byte]) for byte in (0x41, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc1, 0xc2, 0xdf, 0xe0, 0xed, 0xef, 0xf0, 0xf4, 0xf5, 0xff)]
+    parts += ["\u00e9".encode(), "\u20ac".encode(), "\ud7ff".encode(), "\ue000".encode(), "\U0001f600".encode(), "\U0010ffff".encode()]
+    for _ in range(5_000):
+        some = b"".join(dice.choices(parts, k=dice.randrange(4)))
+        if is_utf8(some):
+            assert _lazy_project(b"# " + some + b"\n" + TABLE.encode())[0]
+            continue
+        refused += 1
+        with pytest.raises(ValueError, match="^line 2: this is not UTF-8; save the file in that encoding$"):
+            _lazy_project(b"\n# " + some + b"\n" + TABLE.encode())
+    assert 1000 < refused < 4900
+
+
 # --- documents made at random -------------------------------------------------------------------------------------------
 
 

@@ -88,8 +88,17 @@ def test_project_that_is_wrong(project, monkeypatch, text, reason):
     monkeypatch.setenv("LADEWERK_LAZY", "all")
     toml = project / "pyproject.toml"
     toml.write_text(text)
-    assert settings() == ("0", "LADEWERK_LAZY", f"{toml}, {reason}")
+    assert settings() == ("0", "LADEWERK_LAZY", f"{toml}, {reason}") and _lazy_settings(True)["project"] == str(toml)
     toml.write_text(text.replace("ladewerk", "other"))  # none of our business
+    assert settings() == ("all", "LADEWERK_LAZY", "")
+
+
+def test_project_that_is_not_utf8(project, monkeypatch):
+    monkeypatch.setenv("LADEWERK_LAZY", "all")
+    toml = project / "pyproject.toml"
+    toml.write_bytes(b"[project]\nauthors = 'Jos\xe9'\n[tool.ladewerk.lazy]\n")
+    assert settings() == ("0", "LADEWERK_LAZY", f"{toml}, line 2: this is not UTF-8; save the file in that encoding")
+    toml.write_bytes(toml.read_bytes().replace(b"ladewerk", b"other"))
     assert settings() == ("all", "LADEWERK_LAZY", "")
 
 
