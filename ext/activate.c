@@ -587,7 +587,25 @@ PyObject *lw_uninstall(PyObject *module, PyObject *unused)
 	Py_RETURN_NONE;
 }
 
-/* What the .pth files call: never raises, says nothing. ENABLED: this environment was enabled; else only LADEWERK=1 counts. */
+/* `ladewerk run --lazy`, which somebody has typed, has become this process. */
+static bool is_run_lazily(const struct options *options)
+{
+	const char *pid = variable(options, "LADEWERK_LAZY_PID");
+	return pid && atol(pid) == (long)getpid();
+}
+
+/* One line, where imports are eager although that command asked for lazy ones. Nobody else is told: not who has LADEWERK_LAZY in the environment, nor child processes. */
+static void say_why_eager(lw_state *state)
+{
+	PyObject *file = PySys_GetObject("stderr"), *lazy = state->lazy.reason ? PyUnicode_DecodeFSDefault(state->lazy.reason) : NULL;
+	PyObject *why = !state->installed ? state->reason : lazy;
+	if (why && file && file != Py_None)
+		PySys_FormatStderr("ladewerk: run: imports are eager, despite --lazy: %U; `ladewerk doctor` says more\n", why);
+	Py_XDECREF(lazy);
+	PyErr_Clear();
+}
+
+/* What the .pth files call: never raises, says nothing but why `run --lazy` did not help. ENABLED: this environment was enabled; else only LADEWERK=1 counts. */
 PyObject *lw_boot(PyObject *module, PyObject *enabled)
 {
 	lw_state *state = lw_state_of(module);
@@ -605,6 +623,8 @@ PyObject *lw_boot(PyObject *module, PyObject *enabled)
 			lw_error_drop(&error);
 			PyErr_Clear();
 		}
+		if (is_run_lazily(&options))
+			say_why_eager(state);
 	}
 	Py_RETURN_NONE;
 }

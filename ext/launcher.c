@@ -112,14 +112,30 @@ static bool is_report(const char *form)
 	return false;
 }
 
+static bool is_mode(const char *word)
+{
+	static const char *const modes[] = { "default", "own", "all", "1", "0" };
+	for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++)
+		if (strcmp(word, modes[i]) == 0)
+			return true;
+	return false;
+}
+
 static bool is_lazy(const char *mode)
 {
-	static const char *const modes[] = { "default", "own", "all", "0" };
-	for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++)
-		if (strcmp(mode, modes[i]) == 0)
-			return true;
-	fprintf(stderr, "ladewerk: run: --lazy takes default, own, all or 0, not '%s'\n", mode);
+	if (is_mode(mode))
+		return true;
+	fprintf(stderr, "ladewerk: run: --lazy takes default, own, all, 1 or 0, not '%s'\n", mode);
 	return false;
+}
+
+/* `--lazy MODE`, where `--lazy=MODE` was meant: MODE is no program (said). WORD is what comes behind ours, or NULL; BEFORE it the last of ours. */
+static bool is_mode_apart(const char *before, const char *word)
+{
+	if (strcmp(before, "--lazy") != 0 || !word || !is_mode(word) || access(word, F_OK) == 0)
+		return false;
+	fprintf(stderr, "ladewerk: run: there is no program '%s' here; for the mode of lazy imports write --lazy=%s\n", word, word);
+	return true;
 }
 
 static bool is_file(const char *path)
@@ -175,7 +191,7 @@ static int take_options(struct options *options, int argc, char **argv)
 	int at = 2, taken = 1;
 	while (at < argc && (taken = take_option(options, argc, argv, &at)) > 0)
 		at++;
-	return taken < 0 ? -1 : at;
+	return taken < 0 || is_mode_apart(argv[at - 1], argv[at]) ? -1 : at;
 }
 
 static bool is_run(int argc, char **argv)
@@ -226,6 +242,14 @@ static int use_index(const char *path)
 	return result;
 }
 
+/* The mode, and that it was asked for here: the process that reads it is this one, and says why if it imports eagerly all the same. 0 or -1. */
+static int ask_for_lazy(const char *mode)
+{
+	char own[32];
+	snprintf(own, sizeof(own), "%ld", (long)getpid());
+	return setenv("LADEWERK_LAZY", mode, 1) || (strcmp(mode, "0") != 0 && setenv("LADEWERK_LAZY_PID", own, 1)) ? -1 : 0;
+}
+
 /* 0 or -1. */
 static int switch_on(const struct options *options)
 {
@@ -235,7 +259,7 @@ static int switch_on(const struct options *options)
 		return -1;
 	if (options->index && use_index(options->index))
 		return -1;
-	if (options->lazy && setenv("LADEWERK_LAZY", options->lazy, 1))
+	if (options->lazy && ask_for_lazy(options->lazy))
 		return -1;
 	if (!options->report && !options->file)
 		return 0;

@@ -24,7 +24,7 @@ from ladewerk.cli import FAILED, FRESHNESS, LAZY, OK, REPORTS, Failure
 GOOD, NOTE, PROBLEM = "ok", "note", "problem"
 
 VARIABLES = {"LADEWERK", "LADEWERK_FRESHNESS", "LADEWERK_CACHE", "LADEWERK_READONLY", "LADEWERK_STAT_WINDOW", "LADEWERK_TRUST_UID", "LADEWERK_GC", "LADEWERK_WATCH",
-             "LADEWERK_UNMARSHAL", "LADEWERK_REPORT", "LADEWERK_INDEX", "LADEWERK_LAZY", "LADEWERK_LAZY_RULES"}
+             "LADEWERK_UNMARSHAL", "LADEWERK_REPORT", "LADEWERK_INDEX", "LADEWERK_LAZY", "LADEWERK_LAZY_PID", "LADEWERK_LAZY_RULES"}
 NETWORK = ("nfs", "cifs", "smb", "9p", "ceph", "fuse", "lustre", "afs", "gpfs", "beegfs")
 TIGHT = 64 << 20  # bytes free
 
@@ -115,7 +115,7 @@ def _wrong_value(name: str, value: str) -> str | None:
         return "is not stat, watch or frozen, so Ladewerk does not start; unset it, or use one of them"
     if name in ("LADEWERK_STAT_WINDOW", "LADEWERK_TRUST_UID") and not _is_number(value):
         return "is not a whole number and is ignored"
-    if name == "LADEWERK_LAZY" and value not in (*LAZY, "1"):
+    if name == "LADEWERK_LAZY" and value not in LAZY:
         return "is not default, own, all or 0, so imports are eager; unset it, or use one of them"
     if name == "LADEWERK_CACHE" and not value.startswith("/"):
         return "is not an absolute path, so nothing is kept"
@@ -228,11 +228,15 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-def _mend_project(path: str, reason: str) -> str:
-    """What tomllib says of a pyproject.toml that was not understood: its words are better than ours, where it refuses the file."""
+def _mend(path: str, reason: str) -> str:
+    """REASON and a remedy. If it is that PATH, a pyproject.toml, was not understood: tomllib's words are better than ours, where it refuses the file."""
+    if not reason.startswith(f"{path}, line "):
+        return reason
     try:
         with open(path, "rb") as file:
             tomllib.load(file)
+    except UnicodeDecodeError:
+        return reason  # which has the line
     except (OSError, ValueError) as error:
         return f"{path} cannot be read ({error}); mend it"
     return f"{reason}; mend [tool.ladewerk.lazy] there, of which LAZY.md has an example"
@@ -242,7 +246,7 @@ def _rules(settings: dict[str, str]) -> str:
     """How many rules apply, and from where."""
     found = [_count(settings["shipped"].count("\n"), "rule") + f" of {os.path.join(os.path.dirname(_native.__file__), 'lazy_rules.txt')}"]
     if settings["project"]:
-        with open(settings["project"], encoding="utf-8") as file:
+        with open(settings["project"], "rb") as file:
             rules = _native._lazy_project(file.read())[2]
         found.append(f"{rules.count(chr(10))} of {settings['project']}")
     if extra := not sys.flags.ignore_environment and os.environ.get("LADEWERK_LAZY_RULES"):
@@ -264,8 +268,8 @@ def _lazy(trial: dict[str, Any] | None) -> Iterator[Finding]:
     except RuntimeError:
         return  # told already
     if settings["reason"]:
-        path, _, line = settings["reason"].partition(", line ")
-        yield Finding(PROBLEM, "lazy", "imports are eager: " + (_mend_project(path, settings["reason"]) if line else settings["reason"]))
+        told = settings["reason"].startswith(f"{settings['by']} says ")  # among the variables, or of the file that enables
+        yield Finding(NOTE if told else PROBLEM, "lazy", "imports are eager: " + _mend(settings["project"], settings["reason"]))
     elif settings["mode"] == "0":
         yield Finding(NOTE, "lazy", f"no, says {settings['by']}" if settings["by"] else "no: `ladewerk run --lazy`, or `ladewerk enable --lazy`, would import lazily")
     elif why := trial and trial["lazy"]["reason"]:

@@ -23,7 +23,7 @@ REPORTS = ("text", "importtime", "json", "chrome")
 GRAPHS = ("text", "json", "dot")
 RELOADS = ("restart", "live")
 LAZY_MODES = ("default", "own", "all")
-LAZY = (*LAZY_MODES, "0")
+LAZY = (*LAZY_MODES, "1", "0")
 LAZY_KINDS = ("status", "stdout", "stderr", "processes", "codecs", "atexit", "warnings", "abc", "singledispatch", "tables", "mimetypes", "logging", "signals", "hooks",
               "environment", "settings", "modules", "patches")
 
@@ -99,6 +99,13 @@ def _take_options(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
     return options, rest
 
 
+def _mode_apart(arguments: list[str], rest: list[str]) -> str | None:
+    """`--lazy MODE`, where `--lazy=MODE` was meant: what to say of it. REST is what is left of ARGUMENTS."""
+    if len(rest) < len(arguments) and arguments[-len(rest) - 1] == "--lazy" and rest[:1] and rest[0] in LAZY and not os.path.exists(rest[0]):
+        return f"there is no program '{rest[0]}' here; for the mode of lazy imports write --lazy={rest[0]}"
+    return None
+
+
 def _misuse_of_run(options: dict[str, str], rest: list[str]) -> str | None:
     if "reload" not in options and options.keys() & {"roots", "quiet"}:
         return "--reload-root and --quiet are for --reload"
@@ -138,6 +145,8 @@ def _switch_on(options: dict[str, str]) -> None:
         os.environ["LADEWERK_INDEX"] = _absolute(options["index"])
     if "lazy" in options:
         os.environ["LADEWERK_LAZY"] = options["lazy"]
+        if options["lazy"] != "0":
+            os.environ["LADEWERK_LAZY_PID"] = str(os.getpid())  # who says why if imports are eager all the same: this process, after exec
     if "report" in options or "file" in options:
         _ask_for_report(options.get("report", "text"), options.get("file"))
 
@@ -159,12 +168,14 @@ def run(arguments: list[str]) -> int:
     except ValueError as error:
         complain(f"run: {error}")
         return USAGE
-    if misuse := _misuse_of_run(options, rest):
+    if misuse := _mode_apart(arguments, rest) or _misuse_of_run(options, rest):
         complain(f"run: {misuse}")
         return USAGE
     if not sys.executable:
         complain("run: this Python does not know where its executable is")
         return NOT_FOUND
+    if "ladewerk_start" not in sys.modules:
+        complain("run: nothing is accelerated: ladewerk.pth is not in the site-packages of this Python, which reads it at its start; install Ladewerk there with pip")
     _switch_on(options)
     from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
 
@@ -252,7 +263,7 @@ arguments:
                             own: all imports of your own code, too
                             all: every import
                             0: none, whatever the environment or the project says
-                            without MODE: what pyproject.toml says ([tool.ladewerk.lazy]), or default
+                            1, or no MODE: what pyproject.toml says ([tool.ladewerk.lazy]), or default
   --report[=FORMAT]         at exit, say where the time of the imports went; FORMAT is
                             text (default): tables, on stderr
                             importtime: lines as of python -X importtime, on stderr
@@ -700,8 +711,8 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.add_argument("--reset", action="store_true", help="remove the marks of starts that died, then look")
     enable = add("enable", _ENABLE, _ENABLE_END)
-    enable.add_argument("--lazy", nargs="?", const="1", choices=("1", *LAZY_MODES), metavar="MODE",
-                        help="import lazily: default, own or all, as `ladewerk run --lazy` has them; without MODE: what the project says, or default")
+    enable.add_argument("--lazy", nargs="?", const="1", choices=LAZY, metavar="MODE",
+                        help="import lazily: default, own or all, as `ladewerk run --lazy` has them; 1, or no MODE: what the project says, or default; 0: eagerly")
     add("disable", _DISABLE, _DISABLE_END)
     return parser
 
@@ -772,7 +783,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         return _doctor.main(as_json=options.json, reset=options.reset)
     from ladewerk import _enable
 
-    return _enable.enable(options.lazy) if options.command == "enable" else _enable.disable()
+    return _enable.enable(None if options.lazy == "0" else options.lazy) if options.command == "enable" else _enable.disable()
 
 
 def _forget_output() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import sysconfig
 
@@ -23,14 +24,18 @@ def asked(done) -> tuple[str, str | None]:
 def test_run(shell, way):
     run = shell.ladewerk if way == "launcher" else lambda *words, **keywords: shell.stock("-m", "ladewerk", *words, **keywords)
     tell = ["-c", "import os; print(os.environ.get('LADEWERK_LAZY'))"]
-    for option, value in (("--lazy", "1"), ("--lazy=default", "default"), ("--lazy=own", "own"), ("--lazy=all", "all"), ("--lazy=0", "0")):
+    for option, value in (("--lazy", "1"), ("--lazy=default", "default"), ("--lazy=own", "own"), ("--lazy=all", "all"), ("--lazy=1", "1"), ("--lazy=0", "0")):
         assert run("run", option, *tell).stdout == value + "\n"
     assert run("run", *tell).stdout == "None\n"
     assert run("run", *tell, env={"LADEWERK_LAZY": "own"}).stdout == "own\n"
     assert run("run", "-c", "import sys; print(sys.argv)", "--lazy=all").stdout == "['-c', '--lazy=all']\n"
-    for option in "--lazy=", "--lazy=some", "--lazy=1":
+    for option in "--lazy=", "--lazy=some":
         done = run("run", option, *tell)
-        assert done.returncode == 2 and f"--lazy takes default, own, all or 0, not '{option[7:]}'" in done.stderr
+        assert done.returncode == 2 and f"--lazy takes default, own, all, 1 or 0, not '{option[7:]}'" in done.stderr
+    done = run("run", "--lazy", "own", "-c", "pass")
+    assert done.returncode == 2 and done.stderr == "ladewerk: run: there is no program 'own' here; for the mode of lazy imports write --lazy=own\n"
+    shell.write("own", "print('the program own')")
+    assert run("run", "--lazy", "own").stdout == "the program own\n"
     done = run("run", "--lazy", "--reload", "-c", "pass")
     assert done.returncode == 2 and "--lazy is not for --reload" in done.stderr
 
@@ -42,8 +47,39 @@ def test_modes_of_the_project(shell):
     assert asked(shell.ladewerk("run", "--lazy=all", "-c", ASKED)) == ("all", None)
     assert asked(shell.ladewerk("run", "-c", ASKED))[0] == "off"
     shell.write("pyproject.toml", TABLE + "mode = 'mine'\n")
-    mode, reason = asked(shell.ladewerk("run", "--lazy=all", "-c", ASKED))
+    mode, reason = asked(shell.ladewerk("run", "-c", ASKED, env={"LADEWERK_LAZY": "all"}))
     assert mode == "off" and reason == f"{shell.cwd}/pyproject.toml, line 2: mode is default, own, all or 0"
+
+
+@pytest.mark.skipif(not LAZY_HERE, reason="this interpreter imports eagerly")
+@pytest.mark.parametrize("way", ["launcher", "module"])
+def test_who_is_told_that_imports_are_eager(shell, way):
+    """Who has typed `run --lazy`, in one line; not its children, and not who has a variable in the environment."""
+    run = shell.ladewerk if way == "launcher" else lambda *words, **keywords: shell.stock("-m", "ladewerk", *words, **keywords)
+    shell.write("pyproject.toml", TABLE + "mode = 'mine'\n")
+    child = f"import json, subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', {ASKED!r}]).returncode)"
+    said = f"ladewerk: run: imports are eager, despite --lazy: {shell.cwd}/pyproject.toml, line 2: mode is default, own, all or 0; `ladewerk doctor` says more\n"
+    done = run("run", "--lazy", "-c", child)
+    assert (done.returncode, done.stderr) == (0, said) and "line 2: mode is" in done.stdout
+    assert run("run", "--lazy=0", "-c", child).stderr == run("run", "-c", child, env={"LADEWERK_LAZY": "all"}).stderr == ""
+    assert run("run", "--lazy", "-c", "import json", env={"LADEWERK": "0"}).stderr == ""
+    assert run("run", "--lazy", "-c", "import json", stderr=None, capture_output=False, preexec_fn=lambda: os.close(2)).returncode == 0  # nobody to tell
+    (shell.cwd / "pyproject.toml").unlink()
+    assert run("run", "--lazy", "-c", child, env={"LADEWERK_LAZY": "nonsense"}).stderr == ""
+    done = run("run", "--lazy", "-c", child, env={"LADEWERK_LAZY_RULES": "nonsense"})
+    assert done.stderr.startswith("ladewerk: run: imports are eager, despite --lazy: ") and 'of the rules, "nonsense"' in done.stderr
+    assert "ladewerk: run: imports are eager, despite --lazy: python -v prints" in run("run", "--lazy", "-v", "-c", "import json").stderr
+
+
+def test_a_package_that_no_start_knows(environment):
+    """The package is found, by PYTHONPATH say, and the file is not by which starts of the interpreter find it."""
+    pth = environment.site / "ladewerk.pth"
+    pth.rename(aside := pth.with_suffix(".aside"))
+    try:
+        done = environment.stock("-m", "ladewerk", "run", "--lazy", "-c", "print(1)")
+    finally:
+        aside.rename(pth)
+    assert (done.returncode, done.stdout) == (0, "1\n") and done.stderr.startswith("ladewerk: run: nothing is accelerated: ladewerk.pth is not in the site-packages")
 
 
 def test_enable(environment):
@@ -68,12 +104,14 @@ def test_enable(environment):
     toml = environment.write("pyproject.toml", TABLE + "mode = 'all'")
     assert told() == ("all", str(toml))
     toml.unlink()
-    environment.ladewerk("enable")
-    assert told() == ("0", "")
+    done = environment.ladewerk("enable", "--lazy=0")  # the same as without
+    assert done.returncode == 0 and "lazily" not in done.stdout and told() == ("0", "")
+    assert environment.ladewerk("enable").stdout == f"enabled already ({pth})\n"
     environment.ladewerk("enable", "--lazy=all")
     assert environment.ladewerk("doctor").returncode == 0
     assert environment.ladewerk("disable").returncode == 0 and not pth.exists()
     assert environment.ladewerk("enable", "--lazy=some").returncode == 2
+    assert environment.ladewerk("enable", "--lazy=1").returncode == 0 and told() == ("default", str(pth))
 
 
 def findings(shell, status=0, **env):
@@ -93,10 +131,14 @@ def test_doctor(shell):
 
 
 def test_doctor_finds_what_is_wrong(shell):
-    assert findings(shell, 1, LADEWERK_LAZY="some") == [("problem", "imports are eager: LADEWERK_LAZY says 'some', which is not default, own, all or 0")]
+    assert shell.json("doctor", status=1, env={"LADEWERK_LAZY": "some"})["problems"] == 1  # told once
+    assert findings(shell, 1, LADEWERK_LAZY="some") == [("note", "imports are eager: LADEWERK_LAZY says 'some', which is not default, own, all or 0")]
     toml = shell.write("pyproject.toml", TABLE + "exclude = 'a'\n")
     [(status, text)] = findings(shell, 1, LADEWERK_LAZY="all")
     assert status == "problem" and f"{toml}, line 2: exclude and include are arrays of strings; mend [tool.ladewerk.lazy] there" in text
     toml.write_text(TABLE + "exclude = ['a'\n")
     [(status, text)] = findings(shell, 1, LADEWERK_LAZY="all")
     assert status == "problem" and f"{toml} cannot be read (" in text and "at end of document)); mend it" in text
+    toml.write_bytes(b"# Jos\xe9\n" + TABLE.encode())
+    [(status, text)] = findings(shell, 1, LADEWERK_LAZY="all")
+    assert (status, text) == ("problem", f"imports are eager: {toml}, line 1: this is not UTF-8; save the file in that encoding")
