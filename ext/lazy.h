@@ -137,6 +137,8 @@ struct lw_lazy_importer {
 struct lw_lazy_importer lw_lazy_policy_importer(const lw_lazy_policy *policy, const char *importer, const char *file);
 /** Whether IMPORTER's import of the absolute name TARGET may wait. NAME: what a from-import takes of it, or NULL. */
 bool lw_lazy_policy_allows(const lw_lazy_policy *policy, const char *importer, struct lw_lazy_importer what, const char *target, const char *name);
+/** Of a from-import some names of which may wait and some may not, those that may do. Else none does. */
+bool lw_lazy_policy_takes_apart(const lw_lazy_policy *policy);
 /** TARGET, of which a from-import takes NAME (or NULL), is one whose importers are wholly eager: they have their bytecode read, or register what they import. */
 bool lw_lazy_policy_taints(const lw_lazy_policy *policy, const char *target, const char *name);
 /** Next to never true: TARGET, or something below it, may be one. */

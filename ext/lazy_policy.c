@@ -10,6 +10,9 @@
  * stands for itself and all below it, `*` for every name. For each of the three questions the last line that speaks of the name decides; an import waits if neither
  * who imports nor what is imported has to be eager. So `lazy B` does not take away what `eager in A` promises to A where A imports B.
  *
+ * The line `apart` is for `ladewerk lazy-check`, which looks for the name that has to be eager: of `from a import b, c` it has each wait, or not, by itself. Without it neither does if
+ * one may not.
+ *
  * One allocation, never written to after it was made: any number of threads and interpreters may ask.
  */
 #include "lazy.h"
@@ -33,6 +36,7 @@ struct lw_lazy_policy {
 	enum lw_lazy_mode mode;
 	struct root *root;
 	size_t roots, mask;
+	bool apart;
 	uint64_t with;		/* bits of the names that rules speak of importers `with`: see bit_of() */
 	struct said said[];	/* open addressing; then the roots, then their text and that of the rules */
 };
@@ -158,7 +162,7 @@ static bool parse_kind(struct word word, bool kinds[KINDS])
 }
 
 struct rule {
-	bool eager, kinds[KINDS];
+	bool eager, apart, kinds[KINDS];
 	struct word name;	/* of no length: the line says nothing */
 };
 
@@ -167,7 +171,8 @@ static const char *parse_rule(const char *line, const char *end, struct rule *ru
 {
 	struct word verb = next_word(&line, end), name = next_word(&line, end);
 	*rule = (struct rule){ .eager = is_word(verb, "eager") };
-	if (!verb.len)
+	rule->apart = is_word(verb, "apart") && !name.len;
+	if (!verb.len || rule->apart)
 		return NULL;
 	if (!rule->eager && !is_word(verb, "lazy"))
 		return "a rule begins with `eager` or `lazy`";
@@ -214,6 +219,7 @@ static bool parse_rules(lw_lazy_policy *policy, const char *text, char *reason, 
 		const char *wrong = parse_rule(line, comment ? comment : end, &rule);
 		if (rule.name.len)
 			take_rule(policy, &rule, number);
+		policy->apart |= rule.apart;
 		if (wrong) {
 			snprintf(reason, size, "line %d of the rules, \"%.*s\": %s", (int)number, (int)(end - line < 200 ? end - line : 200), line, wrong);
 			return false;
@@ -341,6 +347,11 @@ static bool says_eager(const lw_lazy_policy *policy, enum kind kind, const char 
 bool lw_lazy_policy_allows(const lw_lazy_policy *policy, const char *importer, struct lw_lazy_importer what, const char *target, const char *name)
 {
 	return !what.never && mode_allows(policy->mode, importer, what.own, target) && !says_eager(policy, OF, target, name);
+}
+
+bool lw_lazy_policy_takes_apart(const lw_lazy_policy *policy)
+{
+	return policy->apart;
 }
 
 bool lw_lazy_policy_may_taint(const lw_lazy_policy *policy, const char *target)

@@ -128,18 +128,29 @@ static bool names_may_wait(const struct question *question)
 	return true;
 }
 
-static bool policy_allows(const struct question *question)
+static bool policy_allows_name(const struct question *question, PyObject *bind)
 {
 	const lw_lazy_policy *policy = question->state->lazy.policy;
 	const char *importer = PyUnicode_AsUTF8(question->scope->name), *target = importer ? PyUnicode_AsUTF8(question->absolute) : NULL;
+	PyObject *attribute = attribute_of(bind);
+	const char *name = attribute ? PyUnicode_AsUTF8(attribute) : NULL;
+	PyErr_Clear();
+	return target && policy && (name || !attribute) && lw_lazy_policy_allows(policy, importer, question->scope->what, target, name);
+}
+
+static bool takes_apart(const struct question *question)
+{
+	return question->state->lazy.policy && lw_lazy_policy_takes_apart(question->state->lazy.policy);
+}
+
+/* Where one of several names may not wait, none does; unless they are taken apart. */
+static bool policy_allows(const struct question *question)
+{
 	PyObject *binds = question->statement->binds;
-	for (Py_ssize_t i = 0; target && policy && i < PyTuple_GET_SIZE(binds); i++) {
-		PyObject *attribute = attribute_of(PyTuple_GET_ITEM(binds, i));
-		const char *name = attribute ? PyUnicode_AsUTF8(attribute) : NULL;
-		if ((attribute && !name) || !lw_lazy_policy_allows(policy, importer, question->scope->what, target, name))
-			return false;
-	}
-	return target && policy;
+	Py_ssize_t count = PyTuple_GET_SIZE(binds), allowed = 0;
+	for (Py_ssize_t i = 0; i < count; i++)
+		allowed += policy_allows_name(question, PyTuple_GET_ITEM(binds, i));
+	return allowed == count || (allowed && takes_apart(question));
 }
 
 /* --- what is imported --- */
@@ -359,6 +370,21 @@ static int bind_now(const struct question *question, PyObject *bind)
 	return PyErr_Occurred() ? -1 : there;
 }
 
+/* All names wait: those that may not, since the statement is taken apart, are imported now. 1 or -1. */
+static int resolve_those_apart(const struct question *question)
+{
+	PyObject *binds = question->statement->binds;
+	for (Py_ssize_t i = 0; takes_apart(question) && i < PyTuple_GET_SIZE(binds); i++) {
+		PyObject *bind = PyTuple_GET_ITEM(binds, i), *name = name_of(bind);
+		bool now = !policy_allows_name(question, bind) && lw_lazy_waits(question->state, question->dict, name) > 0;
+		PyObject *resolved = now ? lw_scope_resolve(question->state, question->scope, question->dict, name) : NULL;
+		if (!resolved && PyErr_Occurred())
+			return -1;
+		Py_XDECREF(resolved);
+	}
+	return 1;
+}
+
 /* 1 or -1. */
 static int register_names(const struct question *question)
 {
@@ -369,7 +395,7 @@ static int register_names(const struct question *question)
 		if (bound < 0 || (!bound && wait_for(question, bind) < 0))
 			return -1;
 	}
-	return 1;
+	return resolve_those_apart(question);
 }
 
 /* The statement is about to bind names that wait for something else: parts of a package are imported first, as they would have been; what is replaced is not. 0 or -1. */

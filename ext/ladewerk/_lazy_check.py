@@ -82,13 +82,13 @@ class Command:
     def eagerly(self) -> Outcome:
         return self._run("0", ())
 
-    def lazily(self, eager: Sequence[str] = ()) -> Outcome:
-        """With rules for what EAGER names: "NAME", "in NAME", "of NAME"."""
-        return self._run(self._mode, eager)
+    def lazily(self, eager: Sequence[str] = (), *, apart: bool = False) -> Outcome:
+        """With rules for what EAGER names: "NAME", "in NAME", "of NAME". APART: of `from a import b, c` b waits although c may not, so that c is found to be the one."""
+        return self._run(self._mode, [f"eager {rule}" for rule in eager] + ["apart"] * apart)
 
-    def _run(self, mode: str, eager: Sequence[str]) -> Outcome:
+    def _run(self, mode: str, further: Sequence[str]) -> Outcome:
         self.runs += 1
-        rules = "".join([f"{self._rules}\n" if self._rules else "", *(f"eager {rule}\n" for rule in eager)])
+        rules = "".join(f"{rule}\n" for rule in [self._rules, *further] if rule)
         with tempfile.TemporaryDirectory(prefix="ladewerk-lazy-check-") as place, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             environment = {**self._environment, "LADEWERK_LAZY": mode, "LADEWERK_LAZY_CHECK": place, **({"LADEWERK_LAZY_RULES": rules} if rules else {})}
             status = self._wait(environment, out, err)
@@ -153,10 +153,10 @@ class Check:
         return self.baseline.differences(run, self._allowed)
 
     def will_do(self, rules: Sequence[str]) -> bool:
-        """With RULES there is no difference left."""
+        """With RULES there is no difference left, even if they are for nothing but what they name."""
         key = frozenset(rules)
         if key not in self._tried:
-            self._tried[key] = not self._of(self._command.lazily(rules))
+            self._tried[key] = not self._of(self._command.lazily(rules, apart=True))
         return self._tried[key]
 
     def find(self) -> None:
@@ -167,8 +167,7 @@ class Check:
         if found is None:
             self.why_not = "it is not the same either if every package is eager: no rule helps"
             return
-        self._tried.clear()
-        if self.will_do(found):
+        if not self._of(self._command.lazily(found)):  # as they will be in pyproject.toml
             self.rules = found
         else:
             self.why_not = f"eager {', eager '.join(found)} did, and did not when it was tried again: what this command does is not the same each time"

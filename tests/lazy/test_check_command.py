@@ -167,6 +167,15 @@ def test_what_is_not_the_same_twice_is_said(project, word, note):
     assert facts["notes"][0].startswith(note)
 
 
+@pytest.mark.skipif(FREE_THREADED or sys.version_info >= (3, 15), reason="the language's statements wait as a whole")
+@pytest.mark.parametrize("statement", ["from plugins import other, codec as odd", "from plugins import codec as odd, other"])
+def test_which_of_the_names_of_a_statement(project, statement):
+    """Both are the same statement's, and it waits for neither or both: the one that has to be eager is named, whichever comes first."""
+    project.write("shop/main.py", FILES["shop/main.py"].replace("from plugins.codec import NAME", f"{statement}\nNAME = 'odd'").replace("NAME, install,", "odd, other, install,"))
+    facts = project.facts("app.py", "codec", status=1)
+    assert facts["exclude"] == ["of plugins.codec"]
+
+
 @LAZY
 @pytest.mark.once
 def test_no_rule_helps(project):
@@ -182,7 +191,7 @@ def test_no_rule_helps(project):
 def test_what_helps_once_and_not_again(project):
     """Each run counts: the search takes some, and the last one tries its result again."""
     project.write("odd.py", "import os, json\nlazy, rules = os.environ['LADEWERK_LAZY'] != '0', os.environ.get('LADEWERK_LAZY_RULES')\n"
-                            "seen = os.path.exists('json') and 'eager of json\\n' == rules\nif rules == 'eager of json\\n': open('json', 'w')\n"
+                            "seen = os.path.exists('json') and 'eager of json\\n' == rules\nif rules == 'eager of json\\napart\\n': open('json', 'w')\n"
                             "print('other' if lazy and (seen or not rules or 'eager of json\\n' not in rules) else 'one')\n")
     facts = project.facts("odd.py", status=1)
     assert facts["exclude"] is None and facts["why_not"].startswith("eager of json did, and did not")
