@@ -188,7 +188,7 @@ def _read(importer: str) -> dict[str, tuple[int, str]]:
     found: dict[str, tuple[int, str]] = {}
     for node, why in _statements(tree.body):
         if why is None:
-            why = "in the program itself" if importer == "__main__" else "by the mode or a rule" if node.lineno in waiting else "its name is not used, or also bound otherwise"
+            why = "in the program itself" if importer == "__main__" else "by the mode or a rule" if node.lineno in waiting else "name unused, or bound otherwise"
         for base in _bases(node, own.get("__package__") or ""):
             for module in _report._with_parents(base):
                 found.setdefault(module, (node.lineno, why))
@@ -226,8 +226,10 @@ def facts(imports: Sequence[_report.Import], census: Sequence[Row], settings: _F
     return {**settings, "never": never, "materialised": _materialised(census), "eager_imports": eager}
 
 
-def _place(file: str | None, line: int | None, width: int) -> str:
-    return _report._cut(f"{file or '?'}:{line or '?'}", width)
+def _place(where: str | None, line: int | None, width: int) -> str:
+    """A module or a file, and its line, which is never cut."""
+    number = f":{line or '?'}"
+    return _report._cut(where or "?", width - len(number)) + number
 
 
 def _never_table(never: Sequence[_Facts]) -> Iterator[str]:
@@ -240,24 +242,22 @@ def _never_table(never: Sequence[_Facts]) -> Iterator[str]:
     yield f"{'cost ms':>10} {'modules':>8}  {'module':<34}  imported by"
     for one in sorted(never, key=lambda one: -(one["ns"] or 0))[:TOP]:
         cost = _report._ms(one["ns"]) if one["ns"] is not None else "?"
-        yield f"{cost:>10} {one['modules'] if one['modules'] is not None else '?':>8}  {_report._cut(one['module'], 34):<34}  {_report._cut(one['importer'], 30)}, line {one['line']}"
+        yield f"{cost:>10} {one['modules'] if one['modules'] is not None else '?':>8}  {_report._cut(one['module'], 34):<34}  {_place(one['importer'], one['line'], 43)}"
 
 
 def _materialised_table(rows: Sequence[_Facts]) -> Iterator[str]:
     if rows:
-        yield f"{'total ms':>10}  {'materialised':<30}  {'imported by':<26}  by the use in"
+        yield f"{'total ms':>10}  {'materialised':<28}  {'imported by':<24}  by the use in"
     for one in rows[:TOP]:
         name = f"{one['module']}.{one['attribute']}" if one["attribute"] else one["module"]
-        importer = _report._cut(one["importer"], 17) + f":{one['line']}"
-        yield f"{_report._ms(one['ns']):>10}  {_report._cut(name, 30):<30}  {importer:<26}  {_place(one['by']['file'], one['by']['line'], 28)}"
+        yield f"{_report._ms(one['ns']):>10}  {_report._cut(name, 28):<28}  {_place(one['importer'], one['line'], 24):<24}  {_place(one['by']['file'], one['by']['line'], 32)}"
 
 
 def _eager_table(rows: Sequence[_Facts]) -> Iterator[str]:
     if rows:
-        yield f"{'total ms':>10}  {'eager':<30}  {'imported by':<26}  why"
+        yield f"{'total ms':>10}  {'eager':<28}  {'imported by':<24}  why"
     for one in rows[:TOP]:
-        importer = _report._cut(one["importer"], 17) + f":{one['line']}"
-        yield f"{_report._ms(one['cumulative_ns']):>10}  {_report._cut(one['module'], 30):<30}  {importer:<26}  {one['why'][:28]}"
+        yield f"{_report._ms(one['cumulative_ns']):>10}  {_report._cut(one['module'], 28):<28}  {_place(one['importer'], one['line'], 24):<24}  {one['why']}"
 
 
 def tables(lazy: _Facts, total: int) -> Iterator[list[str]]:

@@ -33,6 +33,7 @@ except ImportError:
 import excluded
 from stars import *
 from left import inner
+import bound
 
 def unused():
     return thing, second, failing, left, inner
@@ -55,6 +56,7 @@ def main():
     "used.py": "import time\ntime.sleep(0.01)\nvalue = 3\n",
     "tried.py": "",
     "excluded.py": "import time\ntime.sleep(0.01)\nvalue = 4\n",
+    "bound.py": "import time\ntime.sleep(0.01)\n",
     "stars.py": "import time\ntime.sleep(0.01)\nstar = 5\n",
 }
 
@@ -150,10 +152,28 @@ def test_text(project):
     said = run(project, "--report", "app.py").stderr
     assert re.search(r"^lazy imports, mode all: \d+ names waited; used: \d+$", said, re.M)
     assert re.search(r"^never materialised: \d+ modules that would have cost \d+\.\d\d ms, 1 that could not be measured$", said, re.M)
-    assert re.search(r"^ +\d+\.\d\d +2  slow +shop, line 2$", said, re.M) and re.search(r"^ +\? +\?  failing +shop, line 4$", said, re.M)
+    assert re.search(r"^ +\d+\.\d\d +2  slow +shop:2$", said, re.M) and re.search(r"^ +\? +\?  failing +shop:4$", said, re.M)
     assert re.search(r"^ +\d+\.\d\d  used\.value +shop:6 +\S*shop\.py:\d+$", said, re.M)
     assert re.search(r"^ +\d+\.\d\d  stars +shop:12 +from \.\.\. import \*$", said, re.M)
+    assert re.search(rf"^ +\d+\.\d\d  bound +shop:{line_of('import bound')} +name unused, or bound otherwise$", said, re.M)  # the longest of reasons: whole
     assert max(map(len, said.splitlines())) <= 100
+
+
+@OURS
+@pytest.mark.once
+def test_names_that_are_long():
+    """They lose their beginnings; lines and reasons lose nothing."""
+    from ladewerk import _report  # noqa: F401, which _lazy_report takes from sys.modules
+    from ladewerk import _lazy_report
+
+    long = ".".join(["package"] * 12)
+    one = {"module": f"{long}.target", "importer": f"{long}.shop", "line": 12345, "file": f"/{long}/file.py", "names": [], "ns": 9, "modules": 1, "attribute": None,
+           "by": {"file": f"/{long}/user.py", "line": 67890}, "why": "name unused, or bound otherwise", "cumulative_ns": 9}
+    settings = {"mode": "all", "reason": None, "registered": 1, "resolved": 1}
+    lines = [line for table in _lazy_report.tables({**settings, "never": [one], "materialised": [one], "eager_imports": [one]}, 1) for line in table]
+    rows = [line for line in lines if "target" in line]
+    assert len(rows) == 3 and all("shop:12345" in row for row in rows) and rows[1].endswith("user.py:67890") and rows[2].endswith("  name unused, or bound otherwise")
+    assert max(map(len, lines)) <= 100
 
 
 @OURS
