@@ -182,12 +182,13 @@ class Check:
 def _mode(run: Outcome) -> tuple[str | None, str | None]:
     """That of RUN, or why nothing was lazy."""
     if not run.processes:
-        return None, "no Python of this environment came to an ordinary end in it, so it is not known whether anything was lazy, nor what was registered"
+        return None, "no Python of this environment came to an ordinary end in it, so nobody knows whether anything was lazy, nor what was registered"
     settings = [process.lazy for process in run.processes.values() if process.lazy]
     if modes := [setting["mode"] for setting in settings if setting["mode"] != "off"]:
         return modes[0], None
     reasons = [setting["reason"] for setting in settings if setting["reason"]]
-    return None, f"nothing was lazy: {reasons[0] if reasons else 'Ladewerk was not active'}"
+    otherwise = 'the mode of the project is "0"; --mode says another' if settings else "Ladewerk was not active"
+    return None, f"nothing was lazy: {reasons[0] if reasons else otherwise}"
 
 
 def _toml(rules: Sequence[str], mode: str | None) -> list[str]:
@@ -206,13 +207,16 @@ def _print_differences(differences: Sequence[Difference]) -> None:
             print(f"  {kind:<14}  and {len(several) - SHOWN} more")
 
 
-def _print(check: Check, runs: int, mode: str | None) -> None:
+def _print(check: Check, runs: int, mode: str | None, inactive: str | None) -> None:
     for remark in check.baseline.remarks():
         print(f"note: {remark}")
+    if inactive:
+        print(f"not checked: {inactive}")
     lazily = f"lazily (mode {mode})" if mode else "lazily"
-    if not check.differences:
+    if not check.differences and not inactive:
         count = len(check.eager.processes)
         print(f"the same, {lazily}: {_lazy_outcome.said(check.baseline.status)}, output, and what {count} Python process{'es' * (count != 1)} registered")
+    if not check.differences:
         return
     print(f"not the same, {lazily}:")
     _print_differences(check.differences)
@@ -243,7 +247,5 @@ def main(words: Sequence[str], mode: str | None, *, allowed: Collection[str], fi
     if as_json:
         print(json.dumps(_facts(check, command, used, inactive), indent=2))
     else:
-        if inactive:
-            print(f"note: {inactive}")
-        _print(check, command.runs, used)
-    return FAILED if check.differences or (inactive and check.lazy.processes) else OK
+        _print(check, command.runs, used, inactive)
+    return FAILED if check.differences or inactive else OK

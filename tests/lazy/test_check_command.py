@@ -156,7 +156,7 @@ def test_not_searched_for(project):
 @pytest.mark.skipif(not FREE_THREADED, reason="where imports may be lazy")
 def test_a_build_without_lazy_imports(project):
     done = project.check("app.py", "clean", status=1)
-    assert done.stdout.startswith("note: nothing was lazy: this is a free-threaded build")
+    assert done.stdout.startswith("not checked: nothing was lazy: this is a free-threaded build")
 
 
 @LAZY
@@ -205,9 +205,12 @@ def test_a_status_that_is_not_the_same_twice(project):
 
 @pytest.mark.once
 def test_nothing_is_lazy(project):
-    done = project.check("echo", "x", status=0)
-    assert done.stdout.startswith("note: no Python of this environment came to an ordinary end in it")
-    assert project.check("--", "-E", "app.py", "clean", status=1).stdout.startswith("note: nothing was lazy: Ladewerk was not active\nthe same, lazily: ")
+    """Whoever asks a command in vain must not take it for checked."""
+    assert project.check("--", "ls", "app.py", status=1).stdout.startswith("not checked: no Python of this environment came to an ordinary end in it")
+    assert project.facts("ls", "app.py", status=1)["inactive"].startswith("no Python of this environment")
+    assert project.check("--", "-E", "app.py", "clean", status=1).stdout == "not checked: nothing was lazy: Ladewerk was not active\n"
+    project.write("pyproject.toml", "[tool.ladewerk.lazy]\nmode = '0'\n")
+    assert 'the mode of the project is "0"; --mode says another\n' in project.check("app.py", "clean", status=1, mode=None).stdout
 
 
 @pytest.mark.once
