@@ -57,7 +57,9 @@ typedef struct {
 	uint64_t from_pyc, compiled, skipped, code_bytes;
 	uint64_t known;			/* sources whose code is in the cache, under the stamps that they have */
 	bool news;			/* there is anything that the cache does not hold */
-	bool lazy;			/* the cache is that of lazy imports */
+	bool lazy;			/* the cache is that of lazy imports: */
+	lw_lazy_policy *shipped;	/* then, the rules that hold for everybody, and */
+	PyObject *bases;		/* tuple of str: directories by which modules have their names, as sys.path has them */
 	bool partial;			/* what is not in BUILD is not gone: it was not looked at, and stays in the cache as it is */
 	struct path_list found[2];	/* directories that revalidate() has met and nobody has read; [1]: behind a link */
 	struct lw_revalidate_stats checked;
@@ -466,6 +468,41 @@ static int keep_code(builder *self, const struct source *source, const void *cod
 	return self->held > self->held_max ? spill(self) : 0;
 }
 
+/* BASE lies above PATH, and deeper than LEN bytes: how deep; else LEN. */
+static size_t deeper(PyObject *base, const char *path, size_t len)
+{
+	const char *text = PyUnicode_Check(base) ? PyUnicode_AsUTF8(base) : NULL;
+	PyErr_Clear();
+	size_t size = text ? strlen(text) : 0;
+	return size > len && strncmp(path, text, size) == 0 && path[size] == '/' ? size : len;
+}
+
+/* The name of the module whose source is PATH, below the innermost of the bases. False: below none. */
+static bool name_of_module(const builder *self, const char *path, char *name, size_t size)
+{
+	size_t base = 0;
+	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(self->bases); i++)
+		base = deeper(PyTuple_GET_ITEM(self->bases, i), path, base);
+	if (!base || (size_t)snprintf(name, size, "%s", path + base + 1) >= size)
+		return false;
+	char *end = strrchr(name, '.');
+	if (!end)
+		return false;
+	*end = '\0';
+	if (end - name > 9 && strcmp(end - 9, "/__init__") == 0)
+		end[-9] = '\0';
+	for (char *at = name; (at = strchr(at, '/')); at++)
+		*at = '.';
+	return true;
+}
+
+/* As the program does (lw_lazy_makes), but by the rules of everybody only: what a project says is for that project, and the cache is for all. */
+static bool makes_ready(const builder *self, const struct source *source)
+{
+	char name[PATH_MAX];
+	return self->lazy && !(self->shipped && name_of_module(self, source->path, name, sizeof(name)) && lw_lazy_policy_importer(self->shipped, name, source->path).never);
+}
+
 /* CODE, marshalled, made ready for lazy imports: bytes, or NULL with an exception. */
 static PyObject *make_ready(const void *code, size_t len)
 {
@@ -483,7 +520,7 @@ static PyObject *make_ready(const void *code, size_t len)
 /* keep_code(), of code made ready where that is wanted. What cannot be read is for whoever imports it. */
 static int keep_ready(builder *self, const struct source *source, const void *code, size_t len)
 {
-	PyObject *ready = self->lazy ? make_ready(code, len) : NULL;
+	PyObject *ready = makes_ready(self, source) ? make_ready(code, len) : NULL;
 	if (!ready && PyErr_ExceptionMatches(PyExc_MemoryError)) {
 		PyErr_Clear();
 		return -ENOMEM;
@@ -591,13 +628,13 @@ static int copy_pyc_prefix(builder *self)
 
 static PyObject *builder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = { "cache", "memory", "dry", NULL };
+	static char *names[] = { "cache", "memory", "dry", "bases", NULL };
 	const char *cache = NULL;
 	unsigned long long held_max = HELD_MAX;
 	int dry = false;
 	struct lw_store_config config;
-	PyObject *about = NULL;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|zK$p:Builder", names, &cache, &held_max, &dry))
+	PyObject *about = NULL, *bases = NULL;
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|zK$pO!:Builder", names, &cache, &held_max, &dry, &PyTuple_Type, &bases))
 		return NULL;
 	PyObject *module = PyType_GetModule(type);
 	lw_state *state = module ? lw_state_of(module) : NULL;
@@ -610,13 +647,15 @@ static PyObject *builder_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 	self->magic = (uint32_t)PyImport_GetMagicNumber();
 	self->held_max = held_max;
 	self->build = lw_build_create();
-	if (!self->build) {
+	self->bases = bases ? Py_NewRef(bases) : PyTuple_New(0);
+	if (!self->build || !self->bases) {
 		PyErr_NoMemory();
 		goto fail;
 	}
 	if (lw_store_settings(state, cache, &self->suffixes, &config, &about) < 0)
 		goto fail;
 	self->lazy = lw_lazy_is_on(&state->lazy);
+	self->shipped = self->lazy ? lw_lazy_shipped() : NULL;
 	snprintf(self->pyc_tail, sizeof(self->pyc_tail), "%s", PyUnicode_AsUTF8(state->pyc_tail));
 	if (copy_pyc_prefix(self) < 0)
 		goto fail;
@@ -646,6 +685,8 @@ static void builder_dealloc(PyObject *object)
 		lw_index_close(self->index[i]);
 	free(self->index);
 	lw_store_close(self->store);
+	lw_lazy_policy_destroy(self->shipped);
+	Py_XDECREF(self->bases);
 	pthread_mutex_destroy(&self->mutex);
 	type->tp_free(object);
 	Py_DECREF(type);

@@ -173,6 +173,9 @@ struct lw_lazy_settings {
 /** From the environment (unless !USE_ENV), `ladewerk enable` and the project of the current directory. 0; -1 with an exception. Reads a few small files; once per process. */
 int lw_lazy_settings_find(lw_state *state, bool use_env, struct lw_lazy_settings *settings);
 
+/** The shipped rules and no others, in the mode that allows most: for what is made for everybody. Of the caller; NULL without memory. */
+lw_lazy_policy *lw_lazy_shipped(void);
+
 /** Methods of _native, for the command line and for tests, see lazy_settings.c. */
 PyObject *lw_lazy_ask(PyObject *module, PyObject *args);
 PyObject *lw_lazy_read_project(PyObject *module, PyObject *argument);

@@ -267,6 +267,12 @@ int lw_lazy_settings_find(lw_state *state, bool use_env, struct lw_lazy_settings
 	return -1;
 }
 
+lw_lazy_policy *lw_lazy_shipped(void)
+{
+	char reason[512];
+	return lw_lazy_policy_create(LW_LAZY_ALL, lazy_shipped, (const char *const[]){ NULL }, reason, sizeof(reason));
+}
+
 /* --- for the command line and for tests --- */
 
 /* The roots in SEQUENCE, as C strings that it owns; NULL at the end. NULL with an exception. */

@@ -19,8 +19,15 @@ from ladewerk.cli import OK, Failure
 Job = tuple[int, str, str]  # number, path, what the index calls it
 
 
-def compile_one(job: Job, lazy: bool = False) -> _index.Compiled:
-    """Compiled under the name in the index, which is the same everywhere; importing it puts the path in its place. LAZY: made ready for lazy imports."""
+def _is_eager(name: str, rules: str) -> bool:
+    """RULES have all imports of the module eager that the index calls NAME: ROOT/package/module.py."""
+    module = name.partition("/")[2].rpartition(".")[0].removesuffix("/__init__").replace("/", ".")
+    [(_, never, _, _)] = _native._lazy_ask("all", rules, (), ((module, "", "", None),))
+    return never
+
+
+def compile_one(job: Job, rules: str | None = None) -> _index.Compiled:
+    """Compiled under the name in the index, which is the same everywhere; importing it puts the path in its place. RULES: made ready for lazy imports, unless all of the module's are eager by these."""
     number, path, name = job
     source = b""
     # How long a literal may be is a matter of the environment, too.
@@ -31,7 +38,7 @@ def compile_one(job: Job, lazy: bool = False) -> _index.Compiled:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             code = SourceFileLoader("", name).source_to_code(source, name)
-        ready = _native._lazy_transform(code) if lazy else code
+        ready = _native._lazy_transform(code) if rules is not None and not _is_eager(name, rules) else code
         return number, path, source, _native.canonical(marshal.dumps(ready)), ""
     except Exception as error:  # see _index
         return number, path, source, None, _index._describe(error)
@@ -80,7 +87,7 @@ def _build(builder: _native.FrozenBuilder, quiet: bool, threads: int, backend: s
             if error.filename is None and error.errno is None:
                 raise Failure(f"{error}; --backend pool does without") from None
             raise _index._bad_root(os.fsdecode(error.filename or "?"), error) from None
-    return _index.compile_into(builder, jobs, partial(compile_one, lazy=builder.lazy), quiet, threads)
+    return _index.compile_into(builder, jobs, partial(compile_one, rules=_native._lazy_settings(False)["shipped"] if builder.lazy else None), quiet, threads)
 
 
 def _report(facts: dict[str, object], stats: _native.FrozenStats, bad: list[tuple[str, str]], roots: list[str]) -> None:

@@ -180,7 +180,7 @@ def demand_lazy(builder: _native.Builder | _native.FrozenBuilder) -> None:
         raise Failure(f"imports cannot be lazy here ({_native.stats()['lazy']['reason']}); nothing was stored")
 
 
-def _open(dry_run: bool, lazy: bool = False) -> _native.Builder:
+def _open(dry_run: bool, roots: Sequence[str], lazy: bool = False) -> _native.Builder:
     if lazy:
         ask_for_lazy()
     if dry_run:
@@ -188,7 +188,7 @@ def _open(dry_run: bool, lazy: bool = False) -> _native.Builder:
     if not sys.flags.ignore_environment and os.environ.get("LADEWERK_READONLY", "0") not in ("", "0"):
         raise Failure("LADEWERK_READONLY is set, so nothing may be written; unset it for this command")
     try:
-        builder = _native.Builder()
+        builder = _native.Builder(bases=(*map(os.path.abspath, filter(None, sys.path)), *roots))
     except (OSError, RuntimeError) as error:
         raise Failure(str(error)) from None
     if lazy:
@@ -299,7 +299,7 @@ def _report_left_out(stats: _native.BuildStats | _native.FrozenStats, bad: list[
 
 
 def _dry_run(roots: list[str], *, quiet: bool, as_json: bool, threads: int, backend: str, with_stats: bool) -> int:
-    builder = _open(dry_run=True)
+    builder = _open(True, roots)
     stats = _scan(builder, quiet, lambda: builder.measure(_outermost(roots), threads, backend, with_stats))
     if as_json:
         print(json.dumps({**stats, **(_per_module(stats) if with_stats else {}), "roots": roots}, indent=2))
@@ -339,7 +339,7 @@ def _report_check(checked: _native.CheckStats, stats: _native.BuildStats, stored
 
 def _revalidate(roots: list[str], *, quiet: bool, as_json: bool, threads: int, backend: str, dry_run: bool, with_stats: bool, lazy: bool) -> int:
     begun = time.perf_counter()
-    builder = _open(dry_run, lazy)
+    builder = _open(dry_run, roots, lazy)
     bad: list[tuple[str, str]] = []
     checked = _check(builder, roots, quiet, threads, backend)
     cache = None
@@ -370,7 +370,7 @@ def main(given: Sequence[str], *, quiet: bool, as_json: bool, threads: int, back
     roots = _given_roots(given) if given else _default_roots()
     if dry_run:
         return _dry_run(roots, quiet=quiet, as_json=as_json, threads=threads, backend=backend, with_stats=with_stats)
-    builder = _open(dry_run=False, lazy=lazy)
+    builder = _open(False, roots, lazy)
     try:
         bad = _build(builder, roots, quiet, threads, backend)
         with _progress(quiet, lambda: "storing"):

@@ -83,6 +83,31 @@ def test_modules_that_are_eager_by_rule(shell: Shell):
         assert (done.stdout, done.stderr) == (f"{count}\n", "")
 
 
+def eager_by_rule() -> str:
+    """A package of which the shipped rules say that all its imports are eager."""
+    return next(line.split()[-1] for line in _native._lazy_settings(False)["shipped"].splitlines() if line.startswith("eager in ") and "." not in line)
+
+
+def test_modules_that_are_eager_by_shipped_rules(shell: Shell):
+    """As when a program learns them: the code of these is the compiler's, wherever it comes from; that of others is ready."""
+    package = eager_by_rule()
+    text = "import json\ndef f(): return json\n"
+    for name in f"src/{package}/__init__.py", f"src/{package}/below.py", f"src/{package}_not.py", f"elsewhere/{package}/__init__.py":
+        shell.write(name, text)
+    shell.write("pyproject.toml", f"[tool.ladewerk.lazy]\nexclude = ['in {package}_not']\n")  # says nothing to an index that is for all
+    shell.settle()
+    shell.stock("-m", "compileall", "-q", f"src/{package}/below.py")
+    shell.settle()
+    tell = f"import {package}, {package}.below, {package}_not as other; print(*(len(each.f.__code__.co_consts) for each in ({package}, {package}.below, other)))"
+    assert shell.json("index", "--lazy", "src", "elsewhere")["lazy"]
+    assert shell.json("index", "--frozen", "--lazy", "-o", "artifact", "src")["lazy"]
+    (shell.cwd / "pyproject.toml").unlink()
+    for options in [], ["--index", "artifact"]:
+        counted = f"{tell}; import ladewerk; print(ladewerk.stats()['served']['pack'] >= 3)"
+        done = shell.ladewerk("run", "--lazy=all", *options, "-c", counted, env={"LADEWERK_READONLY": "1"})
+        assert (done.stdout, done.stderr) == ("1 1 2\nTrue\n", ""), options
+
+
 def test_artifacts(shell: Shell):
     """The same bytes, from processes that hash as they like; for programs that import lazily only."""
     for out, seed in ("one", "1"), ("two", "2"):
