@@ -32,7 +32,7 @@ KILLED = 9
 
 def _namespace(name: str) -> dict[str, Any]:
     """That of a module as it is: looking resolves nothing. Proxies may say that they are modules, which isinstance() believes."""
-    module = sys.modules.get(name)
+    module: Any = sys.modules.get(name)
     return _native._namespace(module) if issubclass(type(module), ModuleType) else {}
 
 
