@@ -139,9 +139,22 @@ static bool ask_policy(lw_state *state, lw_scope *scope)
 	return !scope->what.never;
 }
 
+/* The body of module NAME is about to begin. 0 or -1. */
+static int note_begin(lw_state *state, PyObject *name)
+{
+	PyObject *count = PyLong_FromUnsignedLongLong(state->lazy.registered);
+	int result = count ? PyDict_SetItem(state->lazy.table->began, name, count) : -1;
+	Py_XDECREF(count);
+	return result;
+}
+
 int lw_lazy_arm(lw_state *state, PyObject *code, PyObject *module, PyObject *name, PyObject *file)
 {
-	PyObject *description = lw_lazy_is_on(&state->lazy) && state->home == state && state->lazy.table ? description_of(code) : NULL;
+	if (!lw_lazy_is_on(&state->lazy) || state->home != state || !state->lazy.table)
+		return 0;
+	if (note_begin(state, name) < 0)
+		return -1;
+	PyObject *description = description_of(code);
 	PyObject *statements = description ? PyTuple_GET_ITEM(description, 2) : NULL, *tree = description ? PyTuple_GET_ITEM(description, 3) : NULL;
 	if (!description || PyTuple_GET_SIZE(statements) == 0 || lw_lazy_is_traced(state))
 		return 0;
@@ -183,15 +196,17 @@ static struct lw_lazy_table *create_table(lw_state *state)
 	}
 	table->found = PyDict_New();
 	table->foretold = PyDict_New();
+	table->began = PyDict_New();
 	table->census = PyList_New(0);
 	PyObject *import;
 	if (lw_dict_get(state->builtins, LW_STR(state, __import__), &import) > 0 && PyCFunction_CheckExact(import))
 		table->import = Py_NewRef(import);
 	Py_XDECREF(import);
-	if (table->found && table->foretold && table->census && !PyErr_Occurred())
+	if (table->found && table->foretold && table->began && table->census && !PyErr_Occurred())
 		return table;
 	Py_XDECREF(table->found);
 	Py_XDECREF(table->foretold);
+	Py_XDECREF(table->began);
 	Py_XDECREF(table->census);
 	Py_XDECREF(table->import);
 	PyMem_Free(table);
@@ -302,6 +317,7 @@ void lw_lazy_clear(lw_state *state)
 	lw_scope_clear(table);
 	Py_XDECREF(table->found);
 	Py_XDECREF(table->foretold);
+	Py_XDECREF(table->began);
 	Py_XDECREF(table->census);
 	Py_XDECREF(table->import);
 	PyMem_Free(table);
@@ -314,6 +330,7 @@ int lw_lazy_traverse(lw_state *state, visitproc visit, void *arg)
 	if (state->lazy.table) {
 		Py_VISIT(state->lazy.table->found);
 		Py_VISIT(state->lazy.table->foretold);
+		Py_VISIT(state->lazy.table->began);
 		Py_VISIT(state->lazy.table->census);
 		Py_VISIT(state->lazy.table->import);
 	}

@@ -9,6 +9,7 @@
  *   lazy_language.c  the lazy imports that the language has from 3.15 on
  *   lazy_hooks.c   readers from outside: attributes of modules, dir(), globals(), eval(), frames; tracing
  *   lazy_below.c   submodules that would be attributes of their package by now
+ *   lazy_underway.c  but for what stock Python would have executed later, as a package is being imported
  *   lazy_foretold.c  submodules that would be bound in their package by now, and what was bound over them
  *   lazy_asker.c   what they want of the dictionary of a module: the instructions that follow, or functions of the standard library that are known
  *   lazy_policy.c  whether an import may wait: modes, rules

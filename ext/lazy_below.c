@@ -9,7 +9,8 @@
  *   names wait in the package         they are resolved, then those in the modules below it, and those anywhere that wait for a module below it, until the submodule is loaded,
  *                                     or nothing of that kind waits any more: that is how far these imports would have come
  *
- * If it is not loaded then, the package has no such attribute, as in stock Python.
+ * If it is not loaded then, the package has no such attribute, as in stock Python. Nor has it while it is being imported itself, or something of it is that stock
+ * Python would have imported before (lazy_underway.c).
  */
 #include "lazy_scope.h"
 
@@ -20,20 +21,14 @@ struct request {
 	lw_state *state;
 	PyObject *package, *name, *full;	/* full: package.name */
 	PyObject *dict;				/* of the package */
+	struct lw_underway underway;
 };
-
-/* NAME is ABOVE's, or that of a module below it. */
-static bool is_within(PyObject *name, PyObject *above)
-{
-	Py_ssize_t len = PyUnicode_GET_LENGTH(above);
-	return PyUnicode_Tailmatch(name, above, 0, len, -1) > 0 && (PyUnicode_GET_LENGTH(name) == len || PyUnicode_READ_CHAR(name, len) == '.');
-}
 
 /* To import TARGET is to import the submodule. */
 static bool aims_at(const struct request *request, PyObject *target)
 {
 	PyObject *module = PyTuple_GET_ITEM(target, LW_TARGET_MODULE), *attribute = PyTuple_GET_ITEM(target, LW_TARGET_ATTRIBUTE);
-	return is_within(module, request->full)
+	return lw_lazy_is_within(module, request->full)
 		|| (attribute != Py_None && PyUnicode_Compare(attribute, request->name) == 0 && PyUnicode_Compare(module, request->package) == 0);
 }
 
@@ -42,7 +37,7 @@ static bool waits_in(const struct request *request, const lw_scope *scope)
 	PyObject *name, *targets;
 	for (Py_ssize_t at = 0; PyDict_Next(scope->waiting, &at, &name, &targets);)
 		for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(targets); i++)
-			if (aims_at(request, PyTuple_GET_ITEM(targets, i)))
+			if (aims_at(request, PyTuple_GET_ITEM(targets, i)) && lw_lazy_counts(&request->underway, scope, PyTuple_GET_ITEM(targets, i)))
 				return true;
 	return false;
 }
@@ -71,24 +66,27 @@ static bool forgive(void)
 	return true;
 }
 
-/* NAME waits in SCOPE for the package, or for a module below it. */
-static bool leads_below(const struct request *request, const lw_scope *scope, PyObject *name)
+/* TARGETS are what a name waits in SCOPE for: one is the package, or a module below it; and all count. */
+static bool leads_below(const struct request *request, const lw_scope *scope, PyObject *targets)
 {
-	PyObject *targets = PyDict_GetItemWithError(scope->waiting, name);
-	for (Py_ssize_t i = 0; targets && i < PyTuple_GET_SIZE(targets); i++)
-		if (is_within(PyTuple_GET_ITEM(PyTuple_GET_ITEM(targets, i), LW_TARGET_MODULE), request->package))
-			return true;
-	return false;
+	bool below = false;
+	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(targets); i++) {
+		PyObject *target = PyTuple_GET_ITEM(targets, i);
+		if (!lw_lazy_counts(&request->underway, scope, target))
+			return false;
+		below |= lw_lazy_is_within(PyTuple_GET_ITEM(target, LW_TARGET_MODULE), request->package);
+	}
+	return below;
 }
 
 /* Names wait in SCOPE that are to be resolved. */
 static bool is_wanted(const struct request *request, const lw_scope *scope)
 {
 	PyObject *name, *targets;
-	if (is_within(scope->name, request->package))
+	if (lw_lazy_is_within(scope->name, request->package))
 		return true;
 	for (Py_ssize_t at = 0; PyDict_Next(scope->waiting, &at, &name, &targets);)
-		if (leads_below(request, scope, name))
+		if (leads_below(request, scope, targets))
 			return true;
 	return false;
 }
@@ -115,7 +113,8 @@ static bool resolve_in(const struct request *request, PyObject *dict)
 	for (Py_ssize_t i = 0; good && i < PyList_GET_SIZE(names) && !PyDict_Contains(request->dict, request->name); i++) {
 		PyObject *name = PyList_GET_ITEM(names, i);
 		const lw_scope *scope = lw_scope_of(request->state, dict); /* what was resolved before may have taken it away */
-		bool wanted = scope && (is_within(scope->name, request->package) || leads_below(request, scope, name));
+		PyObject *targets = scope ? PyDict_GetItemWithError(scope->waiting, name) : NULL;
+		bool wanted = targets && (lw_lazy_is_within(scope->name, request->package) || leads_below(request, scope, targets));
 		PyObject *value = wanted ? lw_lazy_resolve(request->state, dict, name) : NULL;
 		Py_XDECREF(value);
 		good = forgive();
@@ -168,6 +167,15 @@ static bool is_to_be_had(const struct request *request)
 	return !module && !PyErr_Occurred() && lw_lazy_is_there(request->state, request->full);
 }
 
+/* Nothing is half made that would not survive it. */
+static bool may_import(struct request *request)
+{
+	if (lw_lazy_underway(request->state, request->package, &request->underway) == 0)
+		return !request->underway.native;
+	forgive();
+	return false;
+}
+
 PyObject *lw_lazy_submodule(lw_state *state, PyObject *module, PyObject *name)
 {
 	PyObject *dict = PyModule_GetDict(module), *package = PyDict_GetItemWithError(dict, LW_STR(state, __name__)), *result = NULL;
@@ -175,11 +183,12 @@ PyObject *lw_lazy_submodule(lw_state *state, PyObject *module, PyObject *name)
 		PyErr_Clear();
 		return NULL;
 	}
-	struct request request = { state, Py_NewRef(package), name, PyUnicode_FromFormat("%U.%U", package, name), Py_NewRef(dict) };
+	struct request request = { .state = state, .package = Py_NewRef(package), .name = name, .full = PyUnicode_FromFormat("%U.%U", package, name), .dict = Py_NewRef(dict) };
 	looking = true;
-	if (request.full && is_to_be_had(&request))
+	if (request.full && is_to_be_had(&request) && may_import(&request))
 		result = look(&request);
 	looking = false;
+	Py_XDECREF(request.underway.top);
 	Py_XDECREF(request.full);
 	Py_DECREF(request.dict);
 	Py_DECREF(request.package);

@@ -382,14 +382,6 @@ int lw_lazy_resolve_mentioned(lw_state *state, PyObject *dict, PyObject *code, P
 
 /* --- submodules --- */
 
-/* NAME is MODULE's, or that of a module below it. */
-static bool is_within(PyObject *name, PyObject *package)
-{
-	Py_ssize_t len = PyUnicode_GET_LENGTH(package);
-	return PyUnicode_Tailmatch(name, package, 0, len, -1) > 0
-		&& (PyUnicode_GET_LENGTH(name) == len || PyUnicode_READ_CHAR(name, len) == '.');
-}
-
 /* TARGET is submodule FULL itself: `from . import child`, or `import package.child as child` */
 static bool is_the_child(PyObject *target, PyObject *full)
 {
@@ -414,7 +406,7 @@ static PyObject *rival_of(lw_state *state, PyObject *dict, PyObject *child, PyOb
 int lw_lazy_has_rival(lw_state *state, PyObject *dict, PyObject *child)
 {
 	PyObject *full, *rival = rival_of(state, dict, child, &full);
-	bool first = rival && !is_the_child(rival, full) && !is_within(PyTuple_GET_ITEM(rival, LW_TARGET_MODULE), full);
+	bool first = rival && !is_the_child(rival, full) && !lw_lazy_is_within(PyTuple_GET_ITEM(rival, LW_TARGET_MODULE), full);
 	Py_XDECREF(full);
 	return PyErr_Occurred() ? -1 : first;
 }
@@ -458,7 +450,7 @@ int lw_lazy_binds_child(lw_state *state, PyObject *dict, PyObject *child, PyObje
 static int put_right(lw_state *state, PyObject *dict, PyObject *child, PyObject *module)
 {
 	PyObject *full, *rival = rival_of(state, dict, child, &full);
-	bool over = rival && !is_the_child(rival, full) && is_within(PyTuple_GET_ITEM(rival, LW_TARGET_MODULE), full);
+	bool over = rival && !is_the_child(rival, full) && lw_lazy_is_within(PyTuple_GET_ITEM(rival, LW_TARGET_MODULE), full);
 	Py_XDECREF(full);
 	if (!over || PyDict_GetItemWithError(dict, child) != module || is_resolving(lw_scope_of(state, dict), child, false))
 		return PyErr_Occurred() ? -1 : 0;

@@ -23,6 +23,7 @@ enum {
 	LW_TARGET_AS,		/* True: itself indeed (`import a.b as c`); False: the first part of its name (`import a.b`) */
 	LW_TARGET_LINE,		/* of the statement */
 	LW_TARGET_RECORD,	/* its place in the census, or -1 */
+	LW_TARGET_ORDER,	/* how many names had been registered before */
 	LW_TARGET_SIZE
 };
 
@@ -50,6 +51,7 @@ struct lw_lazy_table {
 	size_t room, used;	/* slots: a power of two, or none yet */
 	PyObject *found;	/* dict: absolute name of a module that is there, though not loaded -> list of paths for its submodules, or None */
 	PyObject *foretold;	/* dict: absolute name of a submodule -> address of its package's dictionary, in which its name was free (lazy_foretold.c) */
+	PyObject *began;	/* dict: name of a module that may have statements that wait -> how many names had been registered when its body began */
 	PyObject *import;	/* builtins.__import__, the stock one; NULL: it was not there any more */
 	PyObject *census;	/* list of lists, see lw_lazy_census() */
 };
@@ -83,6 +85,31 @@ PyObject *lw_statement_create(lw_state *state, lw_scope *scope, PyObject *descri
 int lw_scope_load(lw_scope *scope, PyObject *dict, PyObject *name);
 /** Import all that NAME waits for, and bind it, whoever else is at it. What it is now: a new reference or NULL with an exception. */
 PyObject *lw_scope_resolve(lw_state *state, lw_scope *scope, PyObject *dict, PyObject *name);
+
+/* How many names had been registered before TARGET was. */
+static inline uint64_t lw_target_order(PyObject *target)
+{
+	return PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(target, LW_TARGET_ORDER));
+}
+
+/** Module NAME is ABOVE, or below it. */
+static inline bool lw_lazy_is_within(PyObject *name, PyObject *above)
+{
+	Py_ssize_t len = PyUnicode_GET_LENGTH(above);
+	return PyUnicode_Tailmatch(name, above, 0, len, -1) > 0 && (PyUnicode_GET_LENGTH(name) == len || PyUnicode_READ_CHAR(name, len) == '.');
+}
+
+/* --- what is being imported meanwhile: lazy_underway.c --- */
+
+struct lw_underway {
+	PyObject *top;		/* the top-level package: strong, the caller's; NULL with an exception */
+	bool native;		/* this thread initialises a module below it that is not written in Python: nothing below it is to be imported for whoever asks */
+	uint64_t from, to;	/* what modules elsewhere have registered in between, by its order, comes after the statements that what is being initialised is imported by */
+};
+/** What this thread is importing below the top-level package of PACKAGE. 0, or -1 with an exception. */
+int lw_lazy_underway(lw_state *state, PyObject *package, struct lw_underway *underway);
+/** Stock Python would have executed by now the statement that has registered TARGET in SCOPE. */
+bool lw_lazy_counts(const struct lw_underway *underway, const lw_scope *scope, PyObject *target);
 
 /* --- the census, while it is wanted: lazy_census.c --- */
 

@@ -319,7 +319,8 @@ static PyObject *target_of(const struct question *question, PyObject *bind)
 {
 	const statement_object *statement = question->statement;
 	Py_ssize_t record = lw_census_registered(question->state, question->scope, statement->line, question->absolute, PyTuple_GET_ITEM(bind, 0), name_of(bind));
-	return Py_BuildValue("(OOOln)", question->absolute, PyTuple_GET_ITEM(bind, 0), statement->as ? Py_True : Py_False, statement->line, record);
+	return Py_BuildValue("(OOOlnK)", question->absolute, PyTuple_GET_ITEM(bind, 0), statement->as ? Py_True : Py_False, statement->line, record,
+		(unsigned long long)question->state->lazy.registered);
 }
 
 /* What NAME waits for from now on: TARGET (stolen), behind those BEFORE (borrowed) if there are any. */

@@ -2,6 +2,9 @@
 """Submodules as attributes of their package, for who has not imported them: what statements of others that wait would have loaded by now."""
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 
 #: As pygments is: `formatter` is an attribute of the package because a module beside it imports it, in the midst of other things.
@@ -45,3 +48,60 @@ def test_without_such_an_import_there_is_no_attribute(alike):
         except AttributeError as error:
             print(error)
     """, modes=("default", "all"))
+
+
+#: A module of the package asks, while it is initialised, for another one, which statements elsewhere wait for.
+HALF = {
+    "half/__init__.py": "",
+    "half/core.py": "import half\nHAS = hasattr(half, 'page')\n",
+    "half/page.py": "",
+    "half/parts.py": "",
+    "half/inner.py": "from half import parts\nimport half\nHAS = hasattr(half, 'parts')\ndef use(): return parts\n",
+}
+
+
+@pytest.mark.parametrize("mode", ["default", "all"])
+@pytest.mark.parametrize("statement", ["from half import core, page", "from half import core\nfrom half import page", "from half import page, core"])
+def test_a_module_that_is_initialised_finds_what_came_before(alike, lazily, mode, statement):
+    """Whether the submodule has been imported by then is for the order of the statements to say, in whatever order they are resolved. The last one is the control."""
+    files = {**HALF, "user.py": f"{statement}\ndef use(): return core.HAS\ndef other(): return page\n"}
+    alike(files, "import user\nprint(user.use())\n", modes=(mode,))
+    lazily(files, """
+        import user
+        assert not loaded("half", "half.core", "half.page")   # or nothing is tested
+        user.use()
+    """, mode=mode)
+
+
+def test_what_it_has_imported_itself_is_there(alike, lazily):
+    """And what was registered first for a module, though another statement has it imported."""
+    files = {**HALF, "user.py": "from half import inner\ndef use(): return inner.HAS\n"}
+    alike(files, "import user\nprint(user.use())\n")
+    late = {**HALF, "first.py": "from half import core\ndef use(): return core\n", "user.py": "from half import page\ndef use(): return page\n"}
+    alike(late, "import first, user\nimport half.core\nprint(half.core.HAS, user.use().__name__)\n", modes=("default", "all"))
+
+
+@pytest.mark.parametrize("name", ["core", "deep.core"])
+def test_nothing_is_imported_for_a_module_that_is_not_python(lazily, alike, name):
+    """It imports `numbers` while it is initialised, which asks in its place: `page` would be imported, and would find it half made. First `page`, so that order does not forbid it."""
+    spec = importlib.util.find_spec("_decimal")
+    if not spec or not spec.has_location:
+        pytest.skip("built into this interpreter")
+    origin, above = Path(spec.origin), "half/" + name.rpartition(".")[0].replace(".", "/")
+    native = f"half.{name.replace('core', '_decimal')}"
+    files = {
+        "half/__init__.py": "",
+        above.rstrip("/") + "/__init__.py": "",
+        "half/page.py": "import sys\nsys.stderr.write('page\\n')\n",
+        "numbers.py": "import half\nclass Number: register = staticmethod(lambda cls: cls)\nRational = Number\nimport sys\nsys.stderr.write(f'{hasattr(half, \"page\")}\\n')\n",
+        "user.py": f"from half import page\nfrom {native.rpartition('.')[0]} import _decimal\ndef use(): return _decimal\ndef other(): return page\n",
+    }
+    main = f"""
+        import os, shutil
+        shutil.copy({str(origin)!r}, os.path.join({above!r}, {origin.name!r}))
+        import user
+        assert "numbers" not in sys.modules and not loaded("half.page", {native!r})
+        assert user.use() is sys.modules[{native!r}]
+        assert user.other().__name__ == "half.page"
+    """
+    assert lazily(files, main).err == "False\npage\n"
