@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 import statistics
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from math import comb
 
 PAIRS = 9  # a ratio of fewer claims nothing
@@ -47,19 +49,24 @@ class Median:
 
 
 def _drawn(n: int, rank: int, middle: int) -> float:
-    """Probability that the MIDDLE-th smallest of n values drawn again is among the RANK smallest of the n."""
-    share = rank / n
-    return math.fsum(comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(middle, n + 1))
+    """Probability that the MIDDLE-th smallest of n values drawn again is among the RANK smallest of the n: by logarithms, since the ways of thousands of values
+    are more than a float holds."""
+    if rank == n:
+        return 1.0
+    yes, no, ways = math.log(rank / n), math.log1p(-rank / n), math.lgamma(n + 1)
+    return math.fsum(math.exp(ways - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * yes + (n - k) * no) for k in range(middle, n + 1))
 
 
+@cache
 def _interval(n: int) -> tuple[int, int]:
     """Places in the sorted values where the interval ends."""
     if n < 6:
         return 0, n - 1
     tail = (1 - CONFIDENCE) / 2
     lower, upper = (n + 1) // 2, n // 2 + 1
-    low = next(rank for rank in range(1, n + 1) if _drawn(n, rank, lower) > tail)
-    high = next(rank for rank in range(1, n + 1) if _drawn(n, rank, upper) >= 1 - tail)
+    ranks = range(1, n + 1)  # the larger, the likelier
+    low = ranks[bisect_right(ranks, tail, key=lambda rank: _drawn(n, rank, lower))]
+    high = ranks[bisect_left(ranks, 1 - tail, key=lambda rank: _drawn(n, rank, upper))]
     while _covered(n, low, high) < CONFIDENCE:
         low, high = low - 1, high + 1
     return low - 1, high - 1
@@ -68,7 +75,7 @@ def _interval(n: int) -> tuple[int, int]:
 def _covered(n: int, low: int, high: int) -> float:
     """Probability that the true median of a continuous distribution lies between the LOW-th and the HIGH-th smallest of n values."""
     inside = sum(comb(n, k) for k in range(low, high))  # so many values are below it
-    return inside / float(2**n)
+    return inside / 2**n
 
 
 def ratios(values: Sequence[float], base: Sequence[float]) -> Median:

@@ -42,6 +42,13 @@ def test_interval_is_wider_where_the_bootstrap_is_too_sure() -> None:
     assert (Median.of(values).low, Median.of(values).high) == (1.0, 7.0)
 
 
+def test_interval_of_thousands_is_that_of_the_normal_distribution() -> None:
+    """The ranks are n/2 and 1.96 times half the root of n to either side; 2**n is no float."""
+    found = Median.of([float(value) for value in range(2_000)])
+    assert found.value == 999.5
+    assert abs(found.low - (1000 - 44)) <= 2 and abs(found.high - (1000 + 44)) <= 2
+
+
 def test_even_counts_are_not_narrower() -> None:
     values = [3.0, 1.0, 4.0, 1.5, 9.0, 2.6, 5.0, 3.5, 2.0, 8.0]
     found = Median.of(values)
