@@ -72,7 +72,7 @@ TOOLS: list[Tool] = [
     _cli("hatch", "hatch version", "hatch", "hatch"),
     _cli("alembic", "alembic history", "alembic", "alembic"),
     _cli("nbconvert", "jupyter-nbconvert --log-level=ERROR --to script --stdout sample.ipynb", "nbconvert", "nbconvert"),
-    _cli("streamlit", "streamlit config show", "streamlit"),
+    _cli("streamlit", "streamlit config show", "streamlit", STREAMLIT_SERVER_COOKIE_SECRET="sample"),
     _cli("yamllint", "yamllint sample.yml", "yamllint", "yamllint", 1),
     _cli("ipython", "ipython --quick -c print(1+1)", "ipython"),
     _cli("pipenv", "pipenv --help", "pipenv"),
