@@ -2,6 +2,10 @@
 """What differs, and is said to in ext/LAZY.md: where no other test is about it, here."""
 from __future__ import annotations
 
+import sys
+
+import pytest
+
 FILES = {
     "loud.py": "import warnings\nwarnings.warn('old', DeprecationWarning, stacklevel=2)",
     "user.py": "import loud\ndef use():\n    return loud",
@@ -72,4 +76,34 @@ def test_a_copy_of_a_module(lazily):
             sys.modules.update(there)
             assert copy is not there["user"]
             assert (copy.use() is not part) is {its_own}
+        """, mode=mode)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 15), reason="this version misses modules at the first use, too")
+def test_names_that_a_module_has_not(lazily):
+    """As PEP 810 has it: missed where they are used, so by nobody where nobody uses them. A module that is not there is missed at the statement, as is a name of one that is loaded."""
+    files = {"shop.py": "x = 1", "user.py": "from shop import absent\ndef use():\n    return absent", "idle.py": "from shop import absent", "late.py": "from shop import absent",
+             "missing.py": "import nothere\ndef use():\n    return nothere", "also.py": "from nothere import x"}
+    for mode, early in ("stock", ["user", "idle", "late", "missing", "also"]), ("all", ["late", "missing", "also"]):
+        lazily(files, f"""
+            failed = []
+            def attempt(name):
+                try:
+                    __import__(name)
+                except ImportError as error:
+                    failed.append(name)
+                    return error
+            for name in "user", "idle":
+                attempt(name)
+            import shop
+            for name in "late", "missing", "also":
+                assert ("absent" if name == "late" else "No module named 'nothere'") in str(attempt(name))
+            assert failed == {early!r}, failed
+            if "user" in sys.modules:
+                try:
+                    sys.modules["user"].use()
+                except ImportError as error:
+                    assert str(error).startswith("cannot import name 'absent' from 'shop'")
+                else:
+                    sys.exit("used, and not missed")
         """, mode=mode)
