@@ -9,15 +9,13 @@ import json
 import marshal
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Collection, Sequence
 from typing import IO, Any
 
-from ladewerk import _index, _lazy_minimal, _lazy_outcome, _lazy_probe
+from ladewerk import _index, _lazy_minimal, _lazy_outcome, _lazy_probe, _lazy_session
 from ladewerk._lazy_outcome import Baseline, Difference, Outcome, Process
 from ladewerk.cli import FAILED, OK, Failure
 
@@ -59,14 +57,6 @@ def _processes(place: str) -> list[Process]:
     return [Process(**facts) for facts in found]
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
-
-
 class Command:
     """What is run again and again: in this directory, with an empty standard input and output that is no terminal."""
 
@@ -91,22 +81,17 @@ class Command:
         rules = "".join(f"{rule}\n" for rule in [self._rules, *further] if rule)
         with tempfile.TemporaryDirectory(prefix="ladewerk-lazy-check-") as place, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             environment = {**self._environment, "LADEWERK_LAZY": mode, "LADEWERK_LAZY_CHECK": place, **({"LADEWERK_LAZY_RULES": rules} if rules else {})}
-            status = self._wait(environment, out, err)
+            status = self._status(environment, out, err)
             out.seek(0)
             err.seek(0)
             return Outcome(status, out.read(), err.read(), _lazy_outcome.keyed(_processes(place)))
 
-    def _wait(self, environment: dict[str, str], out: IO[bytes], err: IO[bytes]) -> int | None:
+    def _status(self, environment: dict[str, str], out: IO[bytes], err: IO[bytes]) -> int | None:
         try:
-            process = subprocess.Popen(self.words, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, start_new_session=True)
+            with _lazy_session.Session(self.words, environment, out, err) as session:
+                return session.wait(self.patience)
         except OSError as error:
             raise Failure(f"cannot execute {self._given}: {error.strerror}") from None
-        try:
-            return process.wait(self.patience)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            _end(process)  # what it has left behind would be in the way of the next run
 
 
 # --- the check ----------------------------------------------------------------------------------------------------------
@@ -237,7 +222,7 @@ def main(words: Sequence[str], mode: str | None, *, allowed: Collection[str], fi
         raise Failure("LADEWERK=0 switches Ladewerk off, and with it lazy imports")
     command = Command(words, mode)
     check = Check(command, allowed)
-    with _index._progress(quiet, check.progress):
+    with _index._progress(quiet, check.progress), _lazy_session.ends_with_us():
         check.eagerly()
         check.lazily()
         assert check.lazy

@@ -12,6 +12,8 @@ import os
 import select
 import signal
 
+from ladewerk import _processes
+
 ANSWER = b"\0"  # no signal's number
 _TOLD = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 _DEAF = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE)
@@ -158,18 +160,7 @@ class Group:
 
     def members(self) -> list[int]:
         """Who is in it, the keeper and the dead apart."""
-        found = []
-        for name in os.listdir("/proc"):
-            if not name.isdigit() or int(name) == self._keeper:
-                continue
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    state, _, group = file.read().rpartition(b")")[2].split()[:3]
-            except (OSError, ValueError):
-                continue
-            if int(group) == self.pid and state not in (b"Z", b"X"):
-                found.append(int(name))
-        return found
+        return [pid for pid in _processes.alive_in(self.pid) if pid != self._keeper]
 
     def kill(self) -> None:
         for pid in self.members():

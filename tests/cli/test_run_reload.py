@@ -29,7 +29,7 @@ FACTS = {
     "package": __package__, "spec": repr(__spec__).partition(" object at ")[::2][0] + repr(getattr(__spec__, "origin", None)), "main": sys.modules["__main__"].__dict__ is globals(), "names": sorted(globals()), "depth": len(sys._current_frames()),
     "cwd": os.getcwd(), "frame": str(sys._getframe().f_back and sys._getframe().f_back.f_code.co_name), "threads": len(os.listdir("/proc/self/task")),
     "signals": [str(signal.getsignal(n)) for n in signal.valid_signals()], "mask": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
-    "env": {k: v for k, v in os.environ.items() if k != "LADEWERK" and k != "_"}, "fds": sorted(int(fd) for fd in os.listdir("/proc/self/fd") if int(fd) < 100), "children": os.path.exists("/proc/self/children"),
+    "env": {k: v for k, v in os.environ.items() if k not in ("LADEWERK", "LADEWERK_LAZY", "_")}, "fds": sorted(int(fd) for fd in os.listdir("/proc/self/fd") if int(fd) < 100), "children": os.path.exists("/proc/self/children"),
     "main_thread": threading.current_thread() is threading.main_thread(), "native": threading.main_thread().native_id == os.getpid(), "excepthook": sys.excepthook is sys.__excepthook__,
     "builtins": [hasattr(__import__("builtins"), name) for name in ("exit", "quit", "copyright")], "warnings": __import__("warnings").filters.__repr__(),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -231,29 +232,56 @@ def test_switched_off(project):
     assert "LADEWERK=0 switches Ladewerk off" in project.check("app.py", status=1, env={"LADEWERK": "0"}).stderr
 
 
+def has_ended(pid: str) -> bool:
+    """In the end."""
+    state, deadline = Path("/proc", pid, "stat"), time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if state.read_text().rpartition(")")[2].split()[0] in "ZX":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
 @pytest.mark.once
 def test_what_takes_too_long_is_ended_with_its_children(tmp_path, monkeypatch):
     from ladewerk._lazy_check import Command
+    from ladewerk._lazy_session import Session
 
     (tmp_path / "child.py").write_text("import os, pathlib, time\npathlib.Path(__file__).with_name('new').write_text(str(os.getpid()))\n"
                                        "os.rename(pathlib.Path(__file__).with_name('new'), pathlib.Path(__file__).with_name('pid'))\ntime.sleep(600)\n")
-    wait = subprocess.Popen.wait
-
-    def late(process, timeout=None):
+    def late(session, seconds):
         """The time is up when the child runs."""
-        while timeout and not (tmp_path / "pid").exists():
+        while not (tmp_path / "pid").exists():
             time.sleep(0.01)
-        if timeout:
-            raise subprocess.TimeoutExpired(process.args, timeout)
-        return wait(process)
+        return False
 
-    monkeypatch.setattr(subprocess.Popen, "wait", late)
+    monkeypatch.setattr(Session, "_is_over", late)
     command = Command(["-c", f"import subprocess, sys\nsubprocess.run([sys.executable, {str(tmp_path / 'child.py')!r}])"], "all")
     command.patience = 1.0
     assert command.eagerly().status is None
-    state, deadline = Path("/proc", (tmp_path / "pid").read_text(), "stat"), time.monotonic() + 60
-    while state.exists() and ") Z" not in state.read_text():
-        assert time.monotonic() < deadline
+    assert has_ended((tmp_path / "pid").read_text())
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_what_ends_the_command_ends_what_it_runs(project, number, status):
+    """A program that hangs, with children in its process group and in one of their own."""
+    project.write("hang.py", "import os, subprocess, sys, time\nsleep = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
+                             "pids = [os.getpid(), subprocess.Popen(sleep).pid, subprocess.Popen(sleep, preexec_fn=os.setpgrp).pid]\n"
+                             "with open('new', 'w') as file: print(*pids, file=file)\nos.rename('new', 'pids')\ntime.sleep(600)\n")
+    command = subprocess.Popen([project.script, "lazy-check", "--", "hang.py"], cwd=project.cwd, env=project.env, stderr=subprocess.PIPE,
+                               preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGHUP)])
+    pids, deadline = project.cwd / "pids", time.monotonic() + 60
+    while not pids.exists():
+        assert time.monotonic() < deadline and command.poll() is None
+        time.sleep(0.01)
+    command.send_signal(number)
+    said = command.communicate(timeout=60)[1]
+    assert (command.returncode, said) == (status, b"ladewerk: interrupted\n" if number == signal.SIGINT else b"")
+    assert len(pids.read_text().split()) == 3 and all(map(has_ended, pids.read_text().split()))
 
 
 @pytest.mark.once
