@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import sysconfig
 
@@ -142,3 +143,35 @@ def test_doctor_finds_what_is_wrong(shell):
     toml.write_bytes(b"# Jos\xe9\n" + TABLE.encode())
     [(status, text)] = findings(shell, 1, LADEWERK_LAZY="all")
     assert (status, text) == ("problem", f"imports are eager: {toml}, line 1: this is not UTF-8; save the file in that encoding")
+
+
+@pytest.mark.skipif(not LAZY_HERE, reason="this interpreter imports eagerly")
+def test_modes_that_share_a_cache(shell):
+    """Programs of different modes, two at a time, while the sources change, in their length or not: each has the modules of its start."""
+    shell.env["PYTHONDONTWRITEBYTECODE"] = "1"  # stock Python believes a .pyc of the same second and size
+    shell.write("app.py", "import one, two\nprint(one.total(), two.total())\n")
+    forms = {"from": "from two import V as v\ndef total(): return [V, v]", "module": "import two\ndef total(): return [V, two.V]", "none": "import two\ndef total(): return [V]"}
+    modes = ["--lazy=all", "--lazy=0", "--lazy=own", "--lazy=default"]
+    for number, (mode, other, form) in enumerate(zip(modes * 3, (modes[1:] + modes[:1]) * 3, list(forms) * 4)):
+        shell.write("two.py", f"V = {number + 10}\ndef total(): return [V]\n")
+        if number % 2:
+            shell.write("one.py", f"V = {number + 10}\n{forms[form]}\n")
+            said = f"{[number + 10] * (1 if form == 'none' else 2)} {[number + 10]}\n"
+        else:
+            shell.write("one.py", "import json\nfrom two import total as other\ndef total(): return json.dumps(other())\n")
+            said = f"{[number + 10]} {[number + 10]}\n"
+        both = [subprocess.Popen([shell.script, "run", option, "app.py"], cwd=shell.cwd, env=shell.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for option in (mode, other)]
+        for process in both:
+            assert process.communicate(timeout=60) == (said, ""), (number, mode, other)
+
+
+@pytest.mark.skipif(not LAZY_HERE, reason="this interpreter imports eagerly")
+def test_nowhere_to_keep_code(powerless):
+    """Imports wait all the same."""
+    powerless.write("mod.py", "import json\ndef use(): return json\n")
+    tell = "import mod, sys, ladewerk; print('json' in sys.modules, ladewerk.stats()['lazy']['mode'], 'nothing is kept' in ladewerk.stats()['reason'])"
+    (powerless.root / "closed").mkdir(0o555)
+    for env in {"LADEWERK_CACHE": str(powerless.root / "closed/cache")}, {"LADEWERK_CACHE": None, "XDG_CACHE_HOME": None, "HOME": str(powerless.root / "closed")}:
+        for _ in range(2):
+            done = powerless.ladewerk("run", "--lazy=all", "-c", tell, env=env)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "False all True\n", "")
