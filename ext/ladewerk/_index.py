@@ -170,9 +170,9 @@ def _bad_root(root: str, error: OSError, otherwise: str = "nothing was stored") 
 
 
 def ask_for_lazy() -> None:
-    """What is built from now on is for programs that import lazily: in any mode, since all have the same code."""
-    if os.environ.get("LADEWERK_LAZY", "0") in ("", "0"):
-        os.environ["LADEWERK_LAZY"] = "1"
+    """What is built from now on is for programs that import lazily: in any mode, since all have the same code. A project whose mode is 0 has no say in that."""
+    if os.environ.get("LADEWERK_LAZY", "0") in ("", "0", "1"):
+        os.environ["LADEWERK_LAZY"] = "default"
 
 
 def demand_lazy(builder: _native.Builder | _native.FrozenBuilder) -> None:

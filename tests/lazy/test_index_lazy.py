@@ -94,7 +94,7 @@ def test_modules_that_are_eager_by_shipped_rules(shell: Shell):
     text = "import json\ndef f(): return json\n"
     for name in f"src/{package}/__init__.py", f"src/{package}/below.py", f"src/{package}_not.py", f"elsewhere/{package}/__init__.py":
         shell.write(name, text)
-    shell.write("pyproject.toml", f"[tool.ladewerk.lazy]\nexclude = ['in {package}_not']\n")  # says nothing to an index that is for all
+    shell.write("pyproject.toml", f"[tool.ladewerk.lazy]\nmode = '0'\nexclude = ['in {package}_not']\n")  # says nothing to an index that is for all
     shell.settle()
     shell.stock("-m", "compileall", "-q", f"src/{package}/below.py")
     shell.settle()

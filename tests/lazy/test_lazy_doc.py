@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -30,14 +31,19 @@ def test_tests_of_the_page_exist():
         assert re.search(rf"^def {name}\(", (TESTS / file).read_text(), re.MULTILINE), (file, name)
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 15), reason="the page's errors are those of 3.11 to 3.14")
-def test_the_example(tmp_path):
+def write_example(tmp_path):
+    """The sources of the page, and the environment of its commands."""
     for name, text in re.findall(r"```python\n# (\S+)\n(.*?)```", PAGE, re.DOTALL):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     env = {name: value for name, value in os.environ.items() if not name.startswith(("LADEWERK", "PYTHON"))}
-    env |= {"LADEWERK_CACHE": str(tmp_path / "cache"), "PYTHONPATH": "."}  # so that paths are short, as on the page
+    return env | {"LADEWERK_CACHE": str(tmp_path / "cache"), "PYTHONPATH": "."}  # so that paths are short, as on the page
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 15), reason="the page's errors are those of 3.11 to 3.14")
+def test_the_example(tmp_path):
+    env = write_example(tmp_path)
     excluded = re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     runs = [(run.start(), *run.groups()) for run in re.finditer(r"```console\n\$ ladewerk run (\S+) (.*?)\n(.*?)```", PAGE, re.DOTALL)]
     assert len(runs) == 4
@@ -48,3 +54,16 @@ def test_the_example(tmp_path):
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
         text = (done.stdout + done.stderr).replace(f"{tmp_path}/", "")
         assert text.endswith(said), text
+
+
+@pytest.mark.once
+@pytest.mark.skipif(sys.version_info >= (3, 15) or bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="the page's errors are those of 3.11 to 3.14")
+def test_the_example_checked(tmp_path):
+    """Word for word, but for the number of runs, which is up to the modules of the interpreter."""
+    env = write_example(tmp_path)
+    (tmp_path / "shop_xml.py").touch()
+    words, said = re.search(r"```console\n\$ ladewerk (lazy-check .*?)\n(.*?)```", PAGE, re.DOTALL).groups()
+    done = subprocess.run([sys.executable, "-m", "ladewerk", *words.split()], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert re.sub(r"\d+ runs", "runs", done.stdout) == re.sub(r"\d+ runs", "runs", said)
+    (tmp_path / "pyproject.toml").write_text(said[said.index("[tool"):])
+    assert subprocess.run([sys.executable, "-m", "ladewerk", "lazy-check", "--", "-m", "shop"], cwd=tmp_path, env=env, capture_output=True).returncode == 0
