@@ -7,7 +7,7 @@ import opcode
 import site
 import sysconfig
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import CodeType
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from harness import LONG
 from interpreters import is_mine
 
 _by_name = opcode._inline_cache_entries  # type: ignore[attr-defined]
-CACHES = {number: (_by_name.get(name, 0) if isinstance(_by_name, dict) else _by_name[number]) for name, number in opcode.opmap.items() if number < 256}
+CACHES = {number: (_by_name.get(name, 0) if isinstance(_by_name, Mapping) else _by_name[number]) for name, number in opcode.opmap.items() if number < 256}
 GOES_AWAY = {"RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT"}
 LOADS = {"LOAD_NAME": 0, "LOAD_GLOBAL": 1, "LOAD_FROM_DICT_OR_GLOBALS": 0}  # and by how much the number of the name is shifted
 
