@@ -12,6 +12,7 @@
  *     `import a` without from: the name is loaded somewhere                   else it is there for what it does
  *     no name is a dunder, or _                                               the import system looks for these; _ is put into builtins by gettext
  *     each load of its names can be given a handler                           the depth of the stack there can be told
+ *     no name is loaded by a method __del__, or within one                    it may run when the interpreter ends, and nothing can be imported any more
  *
  * If it may not, all others that bind one of its names may not either: what is bound last must be what stock binds last.
  *
@@ -594,7 +595,7 @@ static int take_statements(struct flow *flow, struct statements *statements, PyO
 /* What a module does with its names. Sets of str. */
 struct uses {
 	PyObject *candidates;	/* bound by statements that may wait so far */
-	PyObject *bound;	/* bound or unbound by anything but import statements that may wait, or of no use otherwise */
+	PyObject *bound;	/* bound or unbound by anything but import statements that may wait, loaded by a __del__, or of no use otherwise */
 	PyObject *loaded;	/* of the candidates */
 };
 
@@ -614,35 +615,39 @@ static int mentions(PyCodeObject *code, PyObject *names)
 	return found;
 }
 
+/* Whose code it is. */
+enum owner { OF_MODULE, OF_OTHER, OF_FINALISER };
+
 /* 0, -1. */
-static int take_uses(const struct flow *flow, bool module, struct uses *uses)
+static int take_uses(const struct flow *flow, enum owner owner, struct uses *uses)
 {
 	struct lw_lazy_site site;
 	for (uint32_t number = 0; number < flow->steps; number++) {
-		PyObject *bound = module ? NULL : bound_name(flow, number, false), *loaded = loaded_name(flow, number);
+		PyObject *bound = owner == OF_MODULE ? NULL : bound_name(flow, number, false), *loaded = loaded_name(flow, number);
 		int candidate = loaded ? PySet_Contains(uses->candidates, loaded) : 0;
 		if (candidate < 0 || (bound && PySet_Add(uses->bound, bound) < 0) || (candidate && PySet_Add(uses->loaded, loaded) < 0))
 			return -1;
-		if (candidate && !site_of(flow, number, &site) && PySet_Add(uses->bound, loaded) < 0)
+		if (candidate && (owner == OF_FINALISER || !site_of(flow, number, &site)) && PySet_Add(uses->bound, loaded) < 0)
 			return -1;
 	}
 	return 0;
 }
 
-/* Of CODE, which is within a module, and of all code within it. 0, -1. */
-static int take_uses_within(PyCodeObject *code, struct uses *uses)
+/* Of all code within CODE, which is OWNER's. 0, -1. */
+static int take_uses_within(PyCodeObject *code, enum owner owner, struct uses *uses)
 {
 	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_consts); i++) {
 		PyCodeObject *inner = (PyCodeObject *)PyTuple_GET_ITEM(code->co_consts, i);
 		if (!PyCode_Check(inner))
 			continue;
+		enum owner its = owner == OF_FINALISER || PyUnicode_CompareWithASCIIString(inner->co_name, "__del__") == 0 ? OF_FINALISER : OF_OTHER;
 		int result = mentions(inner, uses->candidates);
 		if (result > 0) {
 			struct flow flow;
-			result = flow_read(&flow, inner) < 0 ? -1 : take_uses(&flow, false, uses);
+			result = flow_read(&flow, inner) < 0 ? -1 : take_uses(&flow, its, uses);
 			flow_clear(&flow);
 		}
-		if (result < 0 || take_uses_within(inner, uses) < 0)
+		if (result < 0 || take_uses_within(inner, its, uses) < 0)
 			return -1;
 	}
 	return 0;
@@ -778,7 +783,7 @@ static int analyse(struct flow *flow, struct statements *statements, struct uses
 		return -1;
 	if (PySet_GET_SIZE(uses->candidates) == 0)
 		return 0;
-	if (take_uses(flow, true, uses) < 0 || take_uses_within(flow->code, uses) < 0 || settle(statements, uses) < 0 || collect_names(statements, true, names) < 0)
+	if (take_uses(flow, OF_MODULE, uses) < 0 || take_uses_within(flow->code, OF_MODULE, uses) < 0 || settle(statements, uses) < 0 || collect_names(statements, true, names) < 0)
 		return -1;
 	if (PySet_GET_SIZE(names) == 0)
 		return 0;

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import bytecode
 import pytest
+import whose
 
 from ladewerk import _native
 
-pytestmark = pytest.mark.skipif(not _native._lazy_plan(compile("import a; a", "", "exec")), reason="this interpreter's code is not known")
+pytestmark = whose.ours
 
 
 class Plan:
@@ -199,6 +200,20 @@ TABLE = {
             global a
             del a
         a
+    """,
+    "loaded by __del__": """
+        import a, b
+        from c import d, e
+        import f  # waits
+        from g import h as i  # waits
+        class C:
+            def __del__(self):
+                a.close(lambda: d)
+                class D:
+                    b.e
+            def delete(self):
+                f.close(i)
+        e
     """,
     "one name is bound otherwise": """
         from a import b, c
@@ -400,6 +415,8 @@ def judge_source(plan: Plan, source: bytes, path: str) -> None:
     compiled = {positions[step.begin][0] for step in bytecode.steps(plan.code) if step.name == "IMPORT_NAME"}
     used = {name for code in bytecode.within(plan.code) for step in bytecode.steps(code) if (name := bytecode.loaded(code, step))}
     changed = set(changed_names(symtable.symtable(source, path, "exec")))
+    finalisers = [inner for code in bytecode.within(plan.code) if code.co_name == "__del__" for inner in bytecode.within(code)]
+    changed |= {name for code in finalisers for step in bytecode.steps(code) if (name := bytecode.loaded(code, step))}
     waits = {item for item in statements_of(ast.parse(source, path).body) if item.line in compiled}
     eager: set[Statement] = set()
     while found := {item for item in waits if not item.top or "*" in item.names or len(set(item.names)) < len(item.names) or any(map(is_reserved, item.names))
