@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import whose
 
 #: As pygments is: `formatter` is an attribute of the package because a module beside it imports it, in the midst of other things.
 PACKAGE = {
@@ -17,6 +18,7 @@ PACKAGE = {
 }
 
 
+@whose.ours
 @pytest.mark.parametrize("mode", ["default", "all"])
 def test_an_import_of_another_package_leads_there(lazily, alike, mode):
     files = {**PACKAGE, "user.py": "import package\nfrom package.formats.terminal import Terminal\ndef use(): return package.formatter.Formatter\ndef other(): return Terminal\n"}

@@ -6,11 +6,11 @@ import json
 import signal
 import subprocess
 import sys
-import sysconfig
 import time
 from pathlib import Path
 
 import pytest
+import whose
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "cli"))
 
@@ -23,7 +23,6 @@ FILES = {
     "shop/__main__.py": "import sys\nimport shop.main\nshop.main.main(sys.argv[1:])\n",
     "shop/main.py": """\
 import sys
-import sysconfig
 import time
 from plugins.codec import NAME
 from plugins.hook import install
@@ -85,10 +84,6 @@ codecs.register(search)
 }
 
 
-FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED")) and sys.version_info < (3, 15)
-LAZY = pytest.mark.skipif(FREE_THREADED, reason="nothing is lazy in a free-threaded build")
-
-
 class Project(Shell):
     def check(self, *words, status, mode="all", **options):
         done = self.ladewerk("lazy-check", *(["--mode", mode] if mode else []), *words, **options)
@@ -108,14 +103,14 @@ def project(tmp_path):
     return project
 
 
-@LAZY
+@whose.some
 @pytest.mark.parametrize("command", [["app.py", "clean"], ["--", "-m", "shop", "clean"], ["python", "app.py", "clean"]], ids=" ".join)
 def test_the_same(project, command):
     facts = project.facts("--allow", "codecs", *command, status=0)
     assert facts["same"] and facts["mode"] == "all" and facts["inactive"] is None and facts["exclude"] is None and facts["runs"] == 3
 
 
-@LAZY
+@whose.some
 def test_what_must_be_eager_is_found_and_will_do(project):
     done = project.check("app.py", "codec", status=1)
     assert "LookupError" in done.stdout and "plugins.codec.search: eagerly only" in done.stdout
@@ -126,7 +121,7 @@ def test_what_must_be_eager_is_found_and_will_do(project):
     assert facts["same"] and facts["mode"] == "all"
 
 
-@LAZY
+@whose.some
 def test_several_packages(project):
     """`Base` has the subclass only if that was loaded, which is within one package: another mode than the default."""
     facts = project.facts("app.py", "codec", "classes", status=1)
@@ -135,32 +130,32 @@ def test_several_packages(project):
     assert project.facts("app.py", "classes", status=1, mode="default")["exclude"] == ["of plugins.codec"]
 
 
-@LAZY
+@whose.some
 def test_children(project):
     """One that differs is seen by what it has registered, whatever its parent makes of it."""
     facts = project.facts("--allow", "stdout", "--no-search", "--", "-c", "import shop.main as m; m.main(['child']); m.NAME", status=1)
     assert [(one["kind"], one["key"]) for one in facts["differences"]] == [("codecs", "the search function plugins.codec.search")]
 
 
-@LAZY
+@whose.some
 def test_what_is_allowed_is_not_compared(project):
     assert project.facts("app.py", "clean", status=1)["differences"][0]["kind"] == "codecs"
     assert project.facts("--allow", "codecs", "app.py", "clean", status=0)["same"]
 
 
-@LAZY
+@whose.some
 def test_not_searched_for(project):
     facts = project.facts("--no-search", "app.py", "codec", status=1)
     assert facts["differences"] and facts["exclude"] is None and facts["runs"] == 4
 
 
-@pytest.mark.skipif(not FREE_THREADED, reason="where imports may be lazy")
+@whose.none
 def test_a_build_without_lazy_imports(project):
     done = project.check("app.py", "clean", status=1)
     assert done.stdout.startswith("not checked: nothing was lazy: this is a free-threaded build")
 
 
-@LAZY
+@whose.some
 @pytest.mark.once
 @pytest.mark.parametrize("word, note", [("clock", "stdout has other numbers each time"), ("lines", "stdout has more or fewer lines each time")])
 def test_what_is_not_the_same_twice_is_said(project, word, note):
@@ -168,7 +163,7 @@ def test_what_is_not_the_same_twice_is_said(project, word, note):
     assert facts["notes"][0].startswith(note)
 
 
-@pytest.mark.skipif(FREE_THREADED or sys.version_info >= (3, 15), reason="the language's statements wait as a whole")
+@whose.ours
 @pytest.mark.parametrize("statement", ["from plugins import other, codec as odd", "from plugins import codec as odd, other"])
 def test_which_of_the_names_of_a_statement(project, statement):
     """Both are the same statement's, and it waits for neither or both: the one that has to be eager is named, whichever comes first."""
@@ -177,7 +172,7 @@ def test_which_of_the_names_of_a_statement(project, statement):
     assert facts["exclude"] == ["of plugins.codec"]
 
 
-@LAZY
+@whose.some
 @pytest.mark.once
 def test_no_rule_helps(project):
     """The program looks at the mode itself."""
@@ -187,7 +182,7 @@ def test_no_rule_helps(project):
     assert "no rule helps" in project.check("odd.py", status=1).stdout
 
 
-@LAZY
+@whose.some
 @pytest.mark.once
 def test_what_helps_once_and_not_again(project):
     """Each run counts: the search takes some, and the last one tries its result again."""

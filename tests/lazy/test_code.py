@@ -18,12 +18,13 @@ from typing import Any
 
 import bytecode
 import pytest
+import whose
 from harness import LONG, environment
 from interpreters import IS_MINE
 
 from ladewerk import _native
 
-pytestmark = pytest.mark.skipif(not _native._lazy_plan(compile("import a; a", "", "exec")), reason="this interpreter's code is not known")
+pytestmark = whose.ours
 
 LEFT_OUT = {"EXTENDED_ARG", "CACHE", "NOT_TAKEN"}
 

@@ -2,9 +2,7 @@
 """What differs, and is said to in ext/LAZY.md: where no other test is about it, here."""
 from __future__ import annotations
 
-import sys
-
-import pytest
+import whose
 
 FILES = {
     "loud.py": "import warnings\nwarnings.warn('old', DeprecationWarning, stacklevel=2)",
@@ -25,6 +23,7 @@ def test_warnings_show_the_first_use(lazily):
         """, mode=mode).out == f"user.py {line}\n"
 
 
+@whose.ours
 def test_modules_that_are_gone_through_while_names_wait(lazily):
     lazily(FILES, """
         import user, sys
@@ -79,7 +78,7 @@ def test_a_copy_of_a_module(lazily):
         """, mode=mode)
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 15), reason="this version misses modules at the first use, too")
+@whose.ours
 def test_names_that_a_module_has_not(lazily):
     """As PEP 810 has it: missed where they are used, so by nobody where nobody uses them. A module that is not there is missed at the statement, as is a name of one that is loaded."""
     files = {"shop.py": "x = 1", "user.py": "from shop import absent\ndef use():\n    return absent", "idle.py": "from shop import absent", "late.py": "from shop import absent",

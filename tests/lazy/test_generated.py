@@ -9,6 +9,7 @@ from pathlib import Path
 
 import generated
 import pytest
+import whose
 from harness import LONG, Talker, Tree
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -198,6 +199,7 @@ def examples(count: int):
     return settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate, *([Phase.shrink] if LONG else [])])
 
 
+@whose.ours
 def test_same_namespaces_and_results(judges: Judges):
     @seed(int(os.environ.get("LADEWERK_SEED", "11")))
     @examples(EXAMPLES // COUNT)
@@ -209,6 +211,7 @@ def test_same_namespaces_and_results(judges: Judges):
     check()
 
 
+@whose.some
 def test_same_errors(judges: Judges):
     @seed(12)
     @examples(EXAMPLES // COUNT // 10)
@@ -219,6 +222,7 @@ def test_same_errors(judges: Judges):
     check()
 
 
+@whose.ours
 def test_control(judges: Judges):
     """Imports that do not bind what is bound already are found to differ."""
     @seed(13)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import whose
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "cli"))
 
@@ -14,7 +15,7 @@ from shell import Shell  # noqa: E402
 
 from ladewerk import _native  # noqa: E402
 
-pytestmark = pytest.mark.skipif(not _native._lazy_plan(compile("import a; a", "", "exec")), reason="imports are not lazy on this interpreter")
+pytestmark = whose.ours
 
 FILES = {
     "first.py": "import json\nimport second, third\ndef f(): return json, second.x, third.y\n",

@@ -43,6 +43,17 @@ def test_rules(loads):
     assert loads("all", "eager with protocol.descriptor_pool", "import generated") == ["protocol", "two"]
 
 
+def test_names_of_submodules(lazily):
+    """What a package takes of a submodule by that one's name: imported later, the submodule would be bound over it."""
+    lazily({"shop/__init__.py": "from .cart import Cart\nfrom .main import Program, main\ndef use(): return Cart", "shop/cart.py": "class Cart: pass",
+            "shop/main.py": "class Program: pass\nmain = Program"}, """
+        import shop
+        assert not loaded("shop.cart")
+        import shop.main, shop.cart
+        assert shop.Program is shop.main and shop.use() is shop.Cart
+    """)
+
+
 @pytest.mark.parametrize("text, waits", [
     ("import two", False),
     ("import two.part", False),

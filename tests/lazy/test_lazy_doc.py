@@ -6,10 +6,10 @@ import os
 import re
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
+import whose
 
 from ladewerk._native import _lazy_project
 
@@ -41,7 +41,7 @@ def write_example(tmp_path):
     return env | {"LADEWERK_CACHE": str(tmp_path / "cache"), "PYTHONPATH": "."}  # so that paths are short, as on the page
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 15), reason="the page's errors are those of 3.11 to 3.14")
+@whose.ours
 def test_the_example(tmp_path):
     env = write_example(tmp_path)
     excluded = re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)
@@ -57,7 +57,7 @@ def test_the_example(tmp_path):
 
 
 @pytest.mark.once
-@pytest.mark.skipif(sys.version_info >= (3, 15) or bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="the page's errors are those of 3.11 to 3.14")
+@whose.ours
 def test_the_example_checked(tmp_path):
     """Word for word, but for the number of runs, which is up to the modules of the interpreter."""
     env = write_example(tmp_path)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import re
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
+import whose
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "cli"))
 
 from shell import Shell  # noqa: E402
-
-OURS = pytest.mark.skipif(sys.version_info >= (3, 15) or bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
-                          reason="the language's own lazy imports do not tell what waited; in a free-threaded build there are none")
 
 FILES = {
     "app.py": "import shop\nshop.main()\n",
@@ -94,7 +91,7 @@ def line_of(text):
     return FILES["shop.py"].splitlines().index(text) + 1
 
 
-@OURS
+@whose.ours
 def test_what_was_never_materialised(project, lazy):
     never = {one["module"]: one for one in lazy["never"] if one["importer"] == "shop"}
     assert list(never) == ["slow", "other", "failing", "left.out", "left"]
@@ -103,7 +100,7 @@ def test_what_was_never_materialised(project, lazy):
     assert {one["file"] for one in never.values()} == {str(project.cwd / "shop.py")} and never["left"]["names"] == ["inner"]
 
 
-@OURS
+@whose.ours
 def test_what_that_would_have_cost(lazy):
     never = {one["module"]: one for one in lazy["never"]}
     assert never["slow"]["ns"] >= 70_000_000 and never["slow"]["modules"] == 2  # with `shared`, which is charged to the first
@@ -112,7 +109,7 @@ def test_what_that_would_have_cost(lazy):
     assert never["left.out"]["modules"] == 2 and never["left"]["modules"] == 1  # left.inner
 
 
-@OURS
+@whose.ours
 def test_what_was_materialised_and_by_whom(project, lazy):
     (used,) = [one for one in lazy["materialised"] if one["importer"] == "shop" and one["module"] == "used"]
     assert (used["attribute"], used["name"], used["line"]) == ("value", "value", line_of("from used import value")) and used["ns"] >= 10_000_000
@@ -120,7 +117,7 @@ def test_what_was_materialised_and_by_whom(project, lazy):
     assert lazy["mode"] == "all" and lazy["reason"] is None and lazy["registered"] > lazy["resolved"] >= 1
 
 
-@OURS
+@whose.ours
 def test_what_was_eager_and_why(lazy):
     eager = {one["module"]: one for one in lazy["eager_imports"] if one["importer"] in ("shop", "__main__")}
     assert eager["shop"]["why"] == "in the program itself" and eager["shop"]["line"] == 1
@@ -147,7 +144,7 @@ def test_the_language_tells_less(project):
     assert "lazy imports, mode all: the language's own" in said and "never materialised" not in said
 
 
-@OURS
+@whose.ours
 def test_text(project):
     said = run(project, "--report", "app.py").stderr
     assert re.search(r"^lazy imports, mode all: \d+ names waited; used: \d+$", said, re.M)
@@ -159,7 +156,7 @@ def test_text(project):
     assert max(map(len, said.splitlines())) <= 100
 
 
-@OURS
+@whose.ours
 @pytest.mark.once
 def test_names_that_are_long():
     """They lose their beginnings; lines and reasons lose nothing."""
@@ -176,13 +173,13 @@ def test_names_that_are_long():
     assert max(map(len, lines)) <= 100
 
 
-@OURS
+@whose.ours
 def test_the_program_may_have_changed_its_surroundings(project):
     slow = next(one for one in facts(project, "clear")["never"] if one["module"] == "slow")
     assert slow["ns"] is None or slow["ns"] >= 70_000_000
 
 
-@OURS
+@whose.ours
 def test_a_module_that_ends_the_measurement_leaves_what_came_before(project):
     project.write("failing.py", "import os, sys\nif not sys.argv[0]:\n    os._exit(3)\n")
     try:

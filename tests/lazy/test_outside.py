@@ -6,6 +6,7 @@ import sys
 import textwrap
 
 import pytest
+import whose
 
 #: A module in which five names wait, and what they wait for.
 FILES = {
@@ -28,7 +29,7 @@ FILES = {
     "pack/deep.py": "value = 'deep'",
 }
 
-#: fresh(): `m` imported anew. waiting(): names that are not in its dictionary; raw(): that dictionary, of which nobody hears.
+#: fresh(): `m` imported anew. waiting(): names that are not in its dictionary (from 3.15 on: as what waits); raw(): that dictionary, of which nobody hears.
 FRESH = """
 import gc, sys, types, operator, functools
 NAMES = {"alpha", "second", "pack", "delta", "eps"}
@@ -40,7 +41,7 @@ def fresh():
 def raw(m):
     return next(each for each in gc.get_referents(m) if type(each) is dict)
 def waiting(m):
-    return NAMES - set(raw(m))
+    return NAMES - {name for name, value in raw(m).items() if type(value).__name__ != "lazy_import"}
 """
 
 ALL = "alpha second pack delta eps"
@@ -99,6 +100,7 @@ READERS = [
 ]
 
 
+@whose.ours
 def test_which_names_a_reader_finds(lazily):
     """Each row in one process. The dictionary itself lacks them, which is the control: without the hooks nothing of this would be found."""
     lazily(FILES, FRESH + f"READERS = {READERS!r}" + """
@@ -121,6 +123,7 @@ if failures:
 """)
 
 
+@whose.ours
 def test_star(lazily):
     lazily({**FILES, "all.py": "from m import *\nfound = sorted(name for name in globals() if name[0] != '_')",
             "some.py": "from listed import *", "listed.py": "__all__ = ['delta']\nfrom gamma import delta, other\ndef use(): return delta, other",
@@ -143,6 +146,7 @@ else:
 """)
 
 
+@whose.ours
 def test_errors_come_to_the_reader(lazily):
     lazily({"m.py": "import broken\nfrom empty import thing\ndef use(): return broken, thing", "broken.py": "1 / 0", "empty.py": ""}, FRESH + """
 m = fresh()
@@ -183,6 +187,7 @@ assert "own" in dir(own) and "delta" in dir(own)   # its own __dir__ decides, an
 """)
 
 
+@whose.ours
 def test_subclasses_of_the_module_type(lazily):
     """Those that were made before imports became lazy, and later ones; with methods of their own, and by assignment to __class__."""
     lazily(FILES, FRESH + """
@@ -300,6 +305,7 @@ for thing in m, shapes.__dict__:
 """)
 
 
+@whose.ours
 def test_classes_of_the_standard_library_that_look_at_their_module(alike, lazily):
     files = {**FILES, "shapes.py": """
         from __future__ import annotations
@@ -356,6 +362,7 @@ assert "alpha" not in raw(shapes) and "namedtuple" in raw(shapes), sorted(raw(sh
 """)
 
 
+@whose.ours
 def test_type_hints_resolve_what_they_mention(lazily):
     lazily({**FILES, "hints.py": """
         from __future__ import annotations
@@ -403,6 +410,7 @@ print(generic.A.__value__)
 """)
 
 
+@whose.ours
 def test_inspect_and_help(alike):
     alike({**FILES, "sub.py": "import m\nfrom gamma import delta as renamed\nclass Child(m.Thing):\n    'A child.'\n    def second(self): return renamed, m"}, """
 import inspect, io, pydoc, sub, m
@@ -416,6 +424,7 @@ print(inspect.unwrap(m.use) is m.use, inspect.isfunction(m.use), inspect.getdoc(
 """)
 
 
+@whose.ours
 def test_patching(alike, lazily):
     files = {**FILES, "app.py": "from gamma import delta, other\nimport alpha\nimport beta\ndef run(): return delta, other, alpha.value, beta.value"}
     alike(files, """
@@ -578,6 +587,7 @@ print(sorted(name for name in vars(loud) if name[0] != "_"), loud.__warningregis
 """)
 
 
+@whose.ours
 def test_tracebacks_keep_names_waiting(lazily):
     lazily({**FILES, "fails.py": "import alpha\ndef fail(): raise ValueError('here')\ndef use(): return alpha"}, FRESH + """
 import fails, traceback
@@ -595,6 +605,7 @@ assert inspect.getsource(fresh().use) and len(waiting(sys.modules["m"])) == 5
 """)
 
 
+@whose.ours
 def test_names_in_suggestions(alike):
     alike({**FILES, "typo.py": "import alpha\ndef f(): return alpah\ndef use(): return alpha"}, """
 import sys, traceback, typo, m
@@ -608,6 +619,7 @@ if sys.version_info >= (3, 12):   # before, the interpreter reads the dictionary
 """)
 
 
+@whose.ours
 def test_globals_of_a_module_body(alike):
     """A body that reads its own names: what has been imported so far is there."""
     alike({**FILES, "body.py": """
@@ -689,6 +701,7 @@ def tracer(frame, event, arg):
 """
 
 
+@whose.ours
 def test_whoever_traces_sees_what_stock_python_does(alike):
     """From the start, and set when names wait already; by settrace() of both modules; profilers trace no lines."""
     late = {**FILES, "late.py": "import m\nfrom gamma import other\ndef run():\n    for i in range(2):\n        print(m.use(), other, i)\n    try:\n        missing\n    except NameError as error:\n        print(error)\n"}
@@ -699,6 +712,7 @@ def test_whoever_traces_sees_what_stock_python_does(alike):
         alike(late, TRACER + begin + "\nfor event in events: print(event)", modes=("default", "all"))
 
 
+@whose.ours
 def test_tracing_ends_waiting(lazily):
     lazily(FILES, FRESH + """
 m = fresh()
@@ -713,6 +727,7 @@ assert not waiting(fresh())   # somebody has traced: what is imported from now o
 """)
 
 
+@whose.ours
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="sys.monitoring is new in 3.12")
 def test_monitoring(alike, lazily):
     alike({**FILES}, """
@@ -794,6 +809,7 @@ for file in sorted(data.measured_files()):
 
 # --- the life of the hooks ----------------------------------------------------------------------------------------------
 
+@whose.ours
 def test_uninstall(lazily):
     """Names that wait go on to do so, and are found."""
     lazily(FILES, FRESH + """
@@ -807,6 +823,7 @@ assert m.use()[0] == "alpha"
 """)
 
 
+@whose.ours
 def test_without_lazy_imports_nothing_is_led_elsewhere(programs):
     """Which file the module type's function for attributes, and the one of globals(), are in: the interpreter's; ours where imports are lazy."""
     program = """
@@ -826,6 +843,7 @@ print(file_of(pointer(id(type(sys)) + getattro)), file_of(pointer(method + 8)))
     assert [programs.run(mode, {}, program).out.split() for mode in ("stock", "eager", "default", "all")] == [["False"] * 2] * 2 + [["True"] * 2] * 2
 
 
+@whose.ours
 def test_interpreters(lazily):
     """A subinterpreter without lazy imports goes on to the stock functions, and one with its own has its own names."""
     lazily(FILES, FRESH + textwrap.dedent("""
@@ -856,6 +874,7 @@ def test_interpreters(lazily):
     """))
 
 
+@whose.ours
 def test_threads_read_from_outside(lazily):
     """Many threads, one of each kind of reader, on the same names."""
     lazily(FILES, FRESH + """
@@ -915,6 +934,7 @@ PACKAGE = {
 }
 
 
+@whose.ours
 def test_submodules_that_the_packages_own_imports_load(alike, lazily):
     """`import shop` is enough for shop.shelf, which shop.cart imports."""
     alike(PACKAGE, """
@@ -1005,6 +1025,7 @@ print(dynamic.made, dynamic.anything, sorted(set(dynamic.asked)))
 """)
 
 
+@whose.ours
 def test_names_that_clash(alike):
     """Submodules, variables and attributes of one name; modules that were removed from sys.modules; children that were deleted."""
     alike({

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import whose
 
 PACKAGES = {
     "one/__init__.py": "from one import inner\nimport two\nfrom two import part as other\nimport json\ndef use(): return inner, two, other, json",
@@ -35,6 +36,7 @@ def test_modes(waits):
     assert waits("eager") == []
 
 
+@whose.some
 def test_the_users_own(tmp_path):
     """Where the program is started says what is the user's own; so this one is not forked from another."""
     (tmp_path / "one").mkdir()
@@ -84,3 +86,11 @@ def test_shipped_rules(waits):
     assert waits("all", "", main, files) == ["good"]
     with pytest.raises(AssertionError, match="AssertionError"):
         waits("all", "lazy with google.protobuf", main, files)
+
+
+@whose.none
+@pytest.mark.parametrize("mode", ["default", "own", "all"])
+def test_where_nothing_is_lazy_the_reason_is_told(programs, mode):
+    ended = programs.run(mode, PACKAGES, "import one, ladewerk\nprint(sorted(vars(one).keys() & {'inner', 'two', 'other', 'json'}), ladewerk.stats()['lazy'])")
+    nothing = {"mode": "off", "reason": "this is a free-threaded build, whose threads have code of their own", "registered": 0, "resolved": 0, "eager": 0}
+    assert ended.out == f"['inner', 'json', 'other', 'two'] {nothing}\n", ended

@@ -32,7 +32,7 @@ def told(value):
 def space(name):
     try:
         module = importlib.import_module(name)
-        return {key: told(value) for key, value in vars(module).items() if key not in ("__builtins__", "__cached__", "__loader__", "__spec__", "__warningregistry__")}
+        return {key: told(getattr(module, key)) for key in list(vars(module)) if key not in ("__builtins__", "__cached__", "__loader__", "__spec__", "__warningregistry__")}
     except ImportError as error:
         return str(error)
 

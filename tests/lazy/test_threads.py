@@ -7,11 +7,10 @@ modules are let go of, and must be gone. Every name is contested. The control is
 from __future__ import annotations
 
 import os
-import sys
 
-import pytest
+import whose
 
-pytestmark = pytest.mark.skipif(sys.version_info >= (3, 15), reason="this version has lazy imports of its own")
+pytestmark = whose.ours
 
 MODULES, THREADS, NAMES_EACH = 8, 32, 4
 ROUNDS = 1000 if os.environ.get("LADEWERK_LONG") else 32  # 32 names in a round: 1,024 are resolved, each by 32 threads
