@@ -4,7 +4,8 @@
  *
  * In its mode `all` the interpreter asks a filter about every import statement that may wait: at the top level of a module, not in a try or with, no star. Ours answers
  * with what the policy says. A statement that says `lazy` itself is its author's business: it waits. As on the versions before `__main__` is eager, and so is `import a`
- * whose name the module never uses: it is there for what it does, and would never be done.
+ * whose name the module never uses: it is there for what it does, and would never be done; and, in a package, `from .a import a`: the submodule, once it is imported, would
+ * be bound over the name.
  *
  * Whoever has set a filter keeps it: then there is nothing of this, and lazy.reason says so.
  *
@@ -130,6 +131,18 @@ static bool allows(const lw_lazy_policy *policy, const char *importer, const cha
 	return true;
 }
 
+/* IMPORTER takes of its own submodule TARGET what is called as the submodule is. */
+static bool clashes(const char *importer, const char *target, PyObject *fromlist)
+{
+	const size_t size = strlen(importer);
+	if (strncmp(target, importer, size) != 0 || target[size] != '.' || !PyTuple_Check(fromlist))
+		return false;
+	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(fromlist); i++)
+		if (PyUnicode_EqualToUTF8(PyTuple_GET_ITEM(fromlist, i), target + size + 1))
+			return true;
+	return false;
+}
+
 static bool may_wait(const lw_lazy_policy *policy, PyFrameObject *frame, PyCodeObject *code, PyObject *const *args)
 {
 	const char *importer = PyUnicode_AsUTF8(args[0]), *target = PyUnicode_AsUTF8(args[1]);
@@ -139,7 +152,7 @@ static bool may_wait(const lw_lazy_policy *policy, PyFrameObject *frame, PyCodeO
 		return false;
 	PyObject *file = file_of(frame);
 	const char *path = file ? PyUnicode_AsUTF8(file) : NULL;
-	bool may = path && allows(policy, importer, path, target, args[2]) && !lw_lazy_is_tainted(policy, (PyObject *)code, args[0])
+	bool may = path && !clashes(importer, target, args[2]) && allows(policy, importer, path, target, args[2]) && !lw_lazy_is_tainted(policy, (PyObject *)code, args[0])
 		&& (args[2] != Py_None || is_used(code, PyFrame_GetLasti(frame)));
 	Py_XDECREF(file);
 	return may;
