@@ -106,3 +106,17 @@ def test_names_that_a_module_has_not(lazily):
                 else:
                     sys.exit("used, and not missed")
         """, mode=mode)
+
+
+@whose.ours
+def test_code_and_its_copies(lazily):
+    for mode, same in ("eager", True), ("all", False):
+        lazily(FILES, f"""
+            import marshal, sys, types, user
+            function = user.use
+            copy = marshal.loads(marshal.dumps(function.__code__))
+            plain = compile("def use():\\n    return loud", "", "exec").co_consts[0]
+            more = function.__code__.co_stacksize - plain.co_stacksize   # of 8 bytes each
+            assert (function.__code__ == copy) is {same} and (more == 0) is {same} and more <= 3
+            assert types.FunctionType(copy, function.__globals__)() is sys.modules["loud"]
+        """, mode=mode)

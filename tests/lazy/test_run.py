@@ -400,6 +400,25 @@ def test_the_end_of_the_interpreter(alike):
     assert ended.out.endswith("exit 1\nlate pack 10\n"), ended.out
 
 
+def test_what_is_imported_too_late(lazily):
+    """By what a __del__ calls, once modules are let go of."""
+    ended = lazily({**SPEAKING, "user.py": """
+        import alpha
+        def use(): return alpha.x
+        class Late:
+            def __del__(self, errors=(ImportError, NameError)):
+                try:
+                    use()
+                except errors:
+                    print("too late")
+        late = Late()
+    """}, """
+        import user
+        user.cycle = user
+    """)
+    assert ended.out == "too late\n", ended
+
+
 def test_after_uninstall(lazily):
     lazily({**SPEAKING, "user.py": "import alpha\ndef get(): return alpha", "second.py": "import beta"}, """
         import ladewerk, user
