@@ -8,16 +8,18 @@ set -euo pipefail
 
 usage() {
 	cat <<'END'
-Usage: scripts/cpython-tests.sh [OPTIONS] PYTHON
+Usage: scripts/cpython-tests.sh [OPTIONS] PYTHON [TEST...]
 
 Runs CPython's import tests with PYTHON, without and with Ladewerk, and prints every test that only fails with it.
-Known differences are listed with a reason in scripts/cpython-exceptions.txt, those within engines in
-tests/engine/suite_exceptions.txt.
+TEST...: these test files instead. Known differences are listed with a reason in scripts/cpython-exceptions.txt, those
+within engines in tests/engine/suite_exceptions.txt, those of lazy imports in tests/lazy/suite_exceptions.txt.
 Exit code: 0 none, 1 some, 2 it could not be run, 77 PYTHON comes without its tests (skipped).
 
   --engines routed  instead: with an import engine in every process from its start, while the tests run in none
   --engines inside  instead: within an engine of one process, one test file after another
   --engines builtin instead: the same, with the engine's `__import__` in place of the built-in
+  --lazy[=MODE]     instead: with lazy imports in every process, those of the tests included; default (unless said
+                    otherwise), own or all
   --build-dir DIR   where everything is kept (default: build/); results of stock are reused
   --again           do not reuse the results of stock
   --stock-only      run stock only, and show what fails
@@ -32,7 +34,7 @@ tests=(test_importlib test_import test_imp test_pkgutil test_runpy test_zipimpor
 	test_inspect test_pickle test_traceback test_linecache test_doctest test_audit
 	test_atexit test_fork1 test_threading test_threadedtempfile test_interpreters test__interpreters)
 
-build='' again='' stock_only='' engines='' jobs=$(nproc) python=''
+build='' again='' stock_only='' engines='' lazy='' jobs=$(nproc) python='' chosen=()
 while (($#)); do
 	case $1 in
 	-h | --help) usage; exit 0 ;;
@@ -41,16 +43,21 @@ while (($#)); do
 		[[ $engines == @(routed|inside|builtin) ]] || { usage >&2; exit 2; }
 		shift
 		;;
+	--lazy) lazy=default ;;
+	--lazy=*)
+		lazy=${1#*=}
+		[[ $lazy == @(default|own|all) ]] || { usage >&2; exit 2; }
+		;;
 	--build-dir) build=${2:?--build-dir needs a directory}; shift ;;
 	--jobs) jobs=${2:?--jobs needs a number}; shift ;;
 	--again) again=1 ;;
 	--stock-only) stock_only=1 ;;
 	-*) usage >&2; exit 2 ;;
-	*) python=$1 ;;
+	*) if [[ $python ]]; then chosen+=("$1"); else python=$1; fi ;;
 	esac
 	shift
 done
-[[ $python ]] || { usage >&2; exit 2; }
+[[ $python && ! ($engines && $lazy) ]] || { usage >&2; exit 2; }
 
 here=$(cd "$(dirname "$0")" && pwd)
 build=$(realpath -m "${build:-$here/../build}")
@@ -62,10 +69,14 @@ work=$build/cpython-$(interpreter_id "$python")
 mkdir -p "$work"
 
 # Which of the tests this version has (some were packages of their own, some moved into others).
-mapfile -t present < <("$python" -I - "${tests[@]}" <<'END'
+mapfile -t present < <("$python" -I - test_importlib "${chosen[@]-${tests[@]}}" <<'END'
 import importlib.util, sys
-for name in sys.argv[1:]:
-    if importlib.util.find_spec("test." + name):
+for name in dict.fromkeys(sys.argv[1:]):
+    try:
+        found = importlib.util.find_spec("test." + name)
+    except ModuleNotFoundError:  # where it is no package
+        continue
+    if found:
         print(name)
 END
 )
@@ -73,6 +84,7 @@ if [[ " ${present[*]} " != *" test_importlib "* ]]; then
 	say "cpython-tests: $python comes without its tests (Debian packs them as libpython3.X-testsuite): skipped"
 	exit 77
 fi
+[[ ${chosen[*]} == '' || " ${chosen[*]} " == *" test_importlib "* ]] || present=("${present[@]:1}")
 
 # Nothing may be left in the installation but bytecode, which any import by this user may write.
 stdlib=$("$python" -I -c 'import os; print(os.path.dirname(os.__file__))') # sysconfig is wrong in some free-threaded builds
@@ -124,7 +136,7 @@ fi
 
 make_venv "$python" "$work/ladewerk"
 install_ladewerk "$python" "$work/ladewerk"
-"$work/ladewerk/bin/ladewerk" enable >&2
+"$work/ladewerk/bin/ladewerk" enable ${lazy:+"--lazy=$lazy"} >&2
 engine_pth=$("$work/ladewerk/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_engine.pth
 rm -f "$engine_pth"
 [[ $engines != routed ]] || echo 'import ladewerk; ladewerk.an_engine = ladewerk.ImportEngine()' >"$engine_pth"
@@ -132,13 +144,18 @@ rm -f "$engine_pth"
 rm -rf "$work/home"
 mkdir "$work/home"
 # With everything known beforehand, as much as possible is served instead of learned.
-in_home "$work/ladewerk/bin/ladewerk" index --quiet
-"$work/ladewerk/bin/python" -c 'import ladewerk, decimal; ladewerk.stats()["served"] or exit("not active")' ||
+in_home "$work/ladewerk/bin/ladewerk" index --quiet ${lazy:+--lazy}
+"$work/ladewerk/bin/python" -c 'import ladewerk, decimal
+found = ladewerk.stats()
+found["served"] or exit("not active")
+found["lazy"]["mode"] == '"'${lazy:-off}'"' or exit("not lazy: %(mode)s %(reason)s" % found["lazy"])' ||
 	{ say "cpython-tests: Ladewerk is not active in its venv"; exit 2; }
-run "${engines:-ladewerk}" ladewerk
+how=${engines:-${lazy:+lazy-$lazy}}
+run "${how:-ladewerk}" ladewerk
 died=$(find "$work/home" -name 'start-*')
 [[ ! $died ]] || { say "cpython-tests: a start died inside of Ladewerk, which then stayed out of the way:" "$died"; exit 1; }
 exceptions=(--exceptions "$here/cpython-exceptions.txt")
 # What is excepted there as "routed" is for another __import__ in place of the built-in: here it stays.
-[[ $engines != @(inside|builtin) ]] || exceptions+=(--engines "$engines" --exceptions "$here/../tests/engine/suite_exceptions.txt")
-"$python" -I "$here/cpython_results.py" "${exceptions[@]}" "$work/stock.xml" "$work/${engines:-ladewerk}.xml"
+[[ $engines != @(inside|builtin) ]] || exceptions+=(--mode "$engines" --exceptions "$here/../tests/engine/suite_exceptions.txt")
+[[ ! $lazy ]] || exceptions+=(--mode lazy --mode "$how" --exceptions "$here/../tests/lazy/suite_exceptions.txt")
+"$python" -I "$here/cpython_results.py" "${exceptions[@]}" "$work/stock.xml" "$work/${how:-ladewerk}.xml"

@@ -34,9 +34,10 @@ def read(path):
     return outcomes
 
 
-def read_exceptions(path, engines):
-    """Patterns of ids excepted for this version, or for this way of using ENGINES, with their reasons."""
-    mine = {"*", "%d.%d" % sys.version_info[:2], "%d.%d.%d" % sys.version_info[:3], engines, "%s@%d.%d" % (engines, *sys.version_info[:2])}
+def read_exceptions(path, modes):
+    """Patterns of ids excepted for this version, or for one of the ways MODES of running the tests, with their reasons."""
+    mine = {"*", "%d.%d" % sys.version_info[:2], "%d.%d.%d" % sys.version_info[:3]}
+    mine |= {name for mode in modes for name in (mode, "%s@%d.%d" % (mode, *sys.version_info[:2]))}
     excepted = {}
     with open(path, encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
@@ -65,7 +66,7 @@ def main():
     parser.add_argument("stock")
     parser.add_argument("ladewerk", nargs="?")
     parser.add_argument("--exceptions", metavar="FILE", action="append", default=[])
-    parser.add_argument("--engines", metavar="MODE")
+    parser.add_argument("--mode", action="append", default=[])
     args = parser.parse_args()
 
     version = sys.version.split()[0]
@@ -77,7 +78,7 @@ def main():
         return 0
 
     ladewerk = read(args.ladewerk)
-    excepted = {pattern: reason for path in args.exceptions for pattern, reason in read_exceptions(path, args.engines).items()}
+    excepted = {pattern: reason for path in args.exceptions for pattern, reason in read_exceptions(path, args.mode).items()}
     worse = {
         name: ladewerk.get(name, "no result")
         for name, outcome in stock.items()
