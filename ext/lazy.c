@@ -25,47 +25,59 @@ static lw_scope *create_scope(lw_state *state, PyObject *module, PyObject *name,
 	return scope;
 }
 
-static void put_constant(PyObject *code, Py_ssize_t slot, PyObject *constant)
+/* The number in NUMBER, an int that is not negative, or -1. */
+static Py_ssize_t index_of(PyObject *number)
 {
-	PyObject *constants = ((PyCodeObject *)code)->co_consts, *before = PyTuple_GET_ITEM(constants, slot);
+	int overflow;
+	long index = PyLong_CheckExact(number) ? PyLong_AsLongAndOverflow(number, &overflow) : -1;
+	return index < 0 ? -1 : index;
+}
+
+/* CONSTANT in place of the b"" in SLOT of CODE's constants. No: there is none, whatever the description says, which may be a program's own constant. */
+static bool put_constant(PyObject *code, Py_ssize_t slot, PyObject *constant)
+{
+	PyObject *constants = ((PyCodeObject *)code)->co_consts, *before = slot >= 0 && slot < PyTuple_GET_SIZE(constants) ? PyTuple_GET_ITEM(constants, slot) : NULL;
+	if (!before || !PyBytes_CheckExact(before) || PyBytes_GET_SIZE(before))
+		return false;
 	PyTuple_SET_ITEM(constants, slot, Py_NewRef(constant));
 	Py_DECREF(before);
+	return true;
 }
 
-static bool is_slot(PyObject *code, Py_ssize_t slot)
+/* A part of a tree: *NUMBER, or -1, and what is *WITHIN, a tuple; no: it is none. */
+static bool take_tree(PyObject *tree, Py_ssize_t *number, PyObject **within)
 {
-	return slot >= 0 && slot < PyTuple_GET_SIZE(((PyCodeObject *)code)->co_consts);
+	if (!PyTuple_CheckExact(tree) || PyTuple_GET_SIZE(tree) != 2 || !PyTuple_CheckExact(PyTuple_GET_ITEM(tree, 1)))
+		return false;
+	*number = index_of(PyTuple_GET_ITEM(tree, 0));
+	*within = PyTuple_GET_ITEM(tree, 1);
+	return true;
 }
 
-/* The loads of CODE and of what is within it, as TREE describes them. 0 or -1. */
-static int arm_loads(PyObject *code, PyObject *tree, lw_scope *scope)
+/* The loads of CODE and of what is within it, as TREE describes them. */
+static void arm_loads(PyObject *code, PyObject *tree, lw_scope *scope)
 {
 	Py_ssize_t slot, at;
-	PyObject *within, *below;
-	if (!PyArg_ParseTuple(tree, "nO!", &slot, &PyTuple_Type, &within))
-		return -1;
-	if (is_slot(code, slot))
-		put_constant(code, slot, (PyObject *)scope);
+	PyObject *constants = ((PyCodeObject *)code)->co_consts, *within, *below;
+	if (!take_tree(tree, &slot, &within))
+		return;
+	put_constant(code, slot, (PyObject *)scope);
 	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(within); i++) {
-		if (!PyArg_ParseTuple(PyTuple_GET_ITEM(within, i), "nO!", &at, &PyTuple_Type, &below))
-			return -1;
-		PyObject *inner = is_slot(code, at) ? PyTuple_GET_ITEM(((PyCodeObject *)code)->co_consts, at) : NULL;
-		if (inner && PyCode_Check(inner) && arm_loads(inner, below, scope) < 0)
-			return -1;
+		PyObject *part = PyTuple_GET_ITEM(within, i);
+		PyObject *inner = take_tree(part, &at, &below) && at >= 0 && at < PyTuple_GET_SIZE(constants) ? PyTuple_GET_ITEM(constants, at) : NULL;
+		if (inner && PyCode_Check(inner))
+			arm_loads(inner, below, scope);
 	}
-	return 0;
 }
 
 static int arm_statements(lw_state *state, PyObject *code, PyObject *statements, lw_scope *scope)
 {
 	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(statements); i++) {
-		PyObject *description = PyTuple_GET_ITEM(statements, i);
-		Py_ssize_t slot = PyLong_AsSsize_t(PyTuple_GET_ITEM(description, 0));
-		PyObject *statement = is_slot(code, slot) ? lw_statement_create(state, scope, description) : NULL;
-		if (!statement)
+		PyObject *description = PyTuple_GET_ITEM(statements, i), *statement = lw_statement_create(state, scope, description);
+		bool put = statement && put_constant(code, index_of(PyTuple_GET_ITEM(description, 0)), statement);
+		Py_XDECREF(statement);
+		if (!put)
 			return PyErr_Occurred() ? -1 : 0;
-		put_constant(code, slot, statement);
-		Py_DECREF(statement);
 	}
 	return 0;
 }
@@ -79,15 +91,13 @@ static PyObject *description_of(PyObject *code)
 	if (!last || !PyTuple_CheckExact(last) || PyTuple_GET_SIZE(last) != 4)
 		return NULL;
 	PyObject *kind = PyTuple_GET_ITEM(last, 0);
-	return PyUnicode_Check(kind) && !PyUnicode_CompareWithASCIIString(kind, "ladewerk.lazy")
-		&& PyLong_AsLong(PyTuple_GET_ITEM(last, 1)) == LW_LAZY_FORMAT ? last : NULL;
+	return PyUnicode_CheckExact(kind) && !PyUnicode_CompareWithASCIIString(kind, "ladewerk.lazy") && index_of(PyTuple_GET_ITEM(last, 1)) == LW_LAZY_FORMAT
+		&& PyTuple_CheckExact(PyTuple_GET_ITEM(last, 2)) && PyTuple_CheckExact(PyTuple_GET_ITEM(last, 3)) ? last : NULL;
 }
 
 bool lw_lazy_is_ready(PyObject *code)
 {
-	bool ready = description_of(code) != NULL;
-	PyErr_Clear();
-	return ready;
+	return description_of(code) != NULL;
 }
 
 /* The name A, or a name among NAMES where it is one that is taken from A, makes a module that imports it wholly eager. What cannot be told does. */
@@ -160,8 +170,10 @@ int lw_lazy_arm(lw_state *state, PyObject *code, PyObject *module, PyObject *nam
 		return 0;
 	lw_scope *scope = create_scope(state, module, name, file);
 	int result = scope ? 0 : PyErr_Occurred() ? -1 : 0;
-	if (scope && ask_policy(state, scope))
-		result = arm_loads(code, tree, scope) < 0 || arm_statements(state, code, statements, scope) < 0 ? -1 : 0;
+	if (scope && ask_policy(state, scope)) {
+		arm_loads(code, tree, scope);
+		result = arm_statements(state, code, statements, scope);
+	}
 	Py_XDECREF(scope);
 	return result;
 }
@@ -177,11 +189,15 @@ int lw_lazy_waits(lw_state *state, PyObject *dict, PyObject *name)
 PyObject *lw_lazy_names_in(lw_state *state, PyObject *dict)
 {
 	lw_scope *scope = lw_scope_of(state, dict);
-	PyObject *all = scope ? PyDict_Keys(scope->waiting) : NULL, *names = PyList_New(0);
-	for (Py_ssize_t i = 0; names && all && i < PyList_GET_SIZE(all); i++)
+	if (!scope)
+		return PyList_New(0);
+	Py_INCREF(scope);
+	PyObject *all = PyDict_Keys(scope->waiting), *names = all ? PyList_New(0) : NULL;
+	for (Py_ssize_t i = 0; names && i < PyList_GET_SIZE(all); i++)
 		if (lw_scope_targets(state, scope, dict, PyList_GET_ITEM(all, i)) && PyList_Append(names, PyList_GET_ITEM(all, i)) < 0)
 			Py_CLEAR(names);
 	Py_XDECREF(all);
+	Py_DECREF(scope);
 	return names;
 }
 

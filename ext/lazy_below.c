@@ -178,12 +178,13 @@ static bool may_import(struct request *request)
 
 PyObject *lw_lazy_submodule(lw_state *state, PyObject *module, PyObject *name)
 {
-	PyObject *dict = PyModule_GetDict(module), *package = PyDict_GetItemWithError(dict, LW_STR(state, __name__)), *result = NULL;
-	if (looking || !state->lazy.table || !state->lazy.table->used || !package || !PyUnicode_CheckExact(package) || !may_be_submodule(name) || !is_package(state, module, dict)) {
-		PyErr_Clear();
+	if (looking || !state->lazy.table || !state->lazy.table->used || !may_be_submodule(name))
 		return NULL;
-	}
-	struct request request = { .state = state, .package = Py_NewRef(package), .name = name, .full = PyUnicode_FromFormat("%U.%U", package, name), .dict = Py_NewRef(dict) };
+	PyObject *dict = PyModule_GetDict(module), *package = PyDict_GetItemWithError(dict, LW_STR(state, __name__)), *result = NULL;
+	struct request request = { .state = state, .package = Py_XNewRef(package), .name = name, .dict = Py_NewRef(dict) };
+	if (package && PyUnicode_CheckExact(package) && is_package(state, module, dict))
+		request.full = PyUnicode_FromFormat("%U.%U", request.package, name);
+	PyErr_Clear();
 	looking = true;
 	if (request.full && is_to_be_had(&request) && may_import(&request))
 		result = look(&request);
@@ -191,6 +192,6 @@ PyObject *lw_lazy_submodule(lw_state *state, PyObject *module, PyObject *name)
 	Py_XDECREF(request.underway.top);
 	Py_XDECREF(request.full);
 	Py_DECREF(request.dict);
-	Py_DECREF(request.package);
+	Py_XDECREF(request.package);
 	return result;
 }

@@ -256,9 +256,13 @@ int lw_scope_load(lw_scope *scope, PyObject *dict, PyObject *name)
 PyObject *lw_lazy_resolve(lw_state *state, PyObject *dict, PyObject *name)
 {
 	lw_scope *scope = lw_scope_of(state, dict);
-	if (!scope || !lw_scope_targets(state, scope, dict, name) || is_resolving(scope, name, true))
+	if (!scope)
 		return NULL;
-	return lw_scope_resolve(state, scope, dict, name);
+	Py_INCREF(scope); /* a key or a name may have code of its own */
+	bool waits = lw_scope_targets(state, scope, dict, name) && !is_resolving(scope, name, true);
+	PyObject *value = waits ? lw_scope_resolve(state, scope, dict, name) : NULL;
+	Py_DECREF(scope);
+	return value;
 }
 
 /*
@@ -268,11 +272,12 @@ PyObject *lw_lazy_resolve(lw_state *state, PyObject *dict, PyObject *name)
 static bool is_early(lw_state *state, PyObject *dict, PyObject *name)
 {
 	lw_scope *scope = lw_scope_of(state, dict);
-	PyObject *targets = scope ? PyDict_GetItemWithError(scope->waiting, name) : NULL;
+	PyObject *targets = scope ? Py_XNewRef(PyDict_GetItemWithError(scope->waiting, name)) : NULL;
 	PyObject *target = targets ? PyTuple_GET_ITEM(targets, PyTuple_GET_SIZE(targets) - 1) : NULL;
 	PyObject *module = target ? PyImport_GetModule(PyTuple_GET_ITEM(target, LW_TARGET_MODULE)) : NULL;
 	bool early = module && lw_is_initializing(state, module) > 0;
 	Py_XDECREF(module);
+	Py_XDECREF(targets);
 	return early;
 }
 

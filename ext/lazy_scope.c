@@ -166,7 +166,10 @@ int lw_scope_register(lw_state *state, lw_scope *scope, PyObject *name, PyObject
 {
 	if (PyDict_SetItem(scope->waiting, name, targets) < 0)
 		return -1;
-	return PyDict_GET_SIZE(scope->waiting) == 1 ? enlist(state->lazy.table, scope) : 0;
+	if (PyDict_GET_SIZE(scope->waiting) > 1 || enlist(state->lazy.table, scope) == 0)
+		return 0;
+	PyDict_Clear(scope->waiting); /* it is of one name */
+	return -1;
 }
 
 void lw_scope_forget(lw_state *state, lw_scope *scope, PyObject *name, const char *how)
@@ -198,14 +201,18 @@ static bool was_bound_meanwhile(const lw_scope *scope, PyObject *name)
 
 PyObject *lw_scope_targets(lw_state *state, lw_scope *scope, PyObject *dict, PyObject *name)
 {
-	PyObject *targets = PyDict_GetItemWithError(scope->waiting, name);
-	int there = targets ? PyDict_Contains(dict, name) : 0;
+	if (!PyDict_GetItemWithError(scope->waiting, name)) {
+		PyErr_Clear();
+		return NULL;
+	}
+	Py_INCREF(scope); /* keys of the dictionary may have code of their own, */
+	int there = PyDict_Contains(dict, name);
 	PyErr_Clear();
-	if (!there)
-		return targets;
-	if (was_bound_meanwhile(scope, name))
+	PyObject *targets = there ? NULL : PyDict_GetItemWithError(scope->waiting, name); /* by which it waits no longer */
+	if (there && was_bound_meanwhile(scope, name))
 		lw_scope_forget(state, scope, name, "overwritten");
-	return NULL;
+	Py_DECREF(scope);
+	return targets;
 }
 
 /* The load itself has raised ERROR, not something that it has called, the namespace of a class, say: to load again would be to raise again. */

@@ -78,7 +78,7 @@ void lw_scope_forget(lw_state *state, lw_scope *scope, PyObject *name, const cha
 /** What both kinds of constants are to marshal (a buffer is written as bytes), and to pickle and its kin: b"", as they are stored. */
 int lw_scope_buffer(PyObject *self, Py_buffer *view, int flags);
 PyObject *lw_scope_reduce(PyObject *self, PyObject *unused);
-/** The statement, as a constant for the code of SCOPE's module: a new reference or NULL. DESCRIPTION as in lw_lazy_transform(). */
+/** The statement, as a constant for the code of SCOPE's module: a new reference; NULL with an exception, or without: DESCRIPTION is not as in lw_lazy_transform(). */
 PyObject *lw_statement_create(lw_state *state, lw_scope *scope, PyObject *description);
 
 /** A load of NAME has failed in a frame whose globals are DICT: 1: it is there now; 0: it does not wait; -1. */

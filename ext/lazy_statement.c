@@ -60,16 +60,18 @@ static bool binds_first_part(const statement_object *statement)
 
 /* --- who imports --- */
 
-/* The package of the importing module, if its __package__ and __spec__ are usual ones: 1 (*PACKAGE borrowed), 0. */
-static int usual_package(const struct question *question, PyObject **package)
+/* The package of the importing module, if its __package__ and __spec__ are usual ones: a new reference, or NULL, perhaps with an exception. */
+static PyObject *usual_package(const struct question *question)
 {
-	PyObject *parent, *spec = PyDict_GetItemWithError(question->dict, LW_STR(question->state, __spec__));
-	*package = PyDict_GetItemWithError(question->dict, LW_STR(question->state, __package__));
-	if (!*package || !PyUnicode_CheckExact(*package) || !spec || lw_attr_get(spec, LW_STR(question->state, parent), &parent) <= 0)
-		return 0;
-	int same = PyUnicode_Check(parent) && PyUnicode_Compare(parent, *package) == 0;
-	Py_DECREF(parent);
-	return same;
+	PyObject *parent = NULL, *spec = Py_XNewRef(PyDict_GetItemWithError(question->dict, LW_STR(question->state, __spec__)));
+	PyObject *package = Py_XNewRef(PyDict_GetItemWithError(question->dict, LW_STR(question->state, __package__)));
+	bool usual = package && PyUnicode_CheckExact(package) && spec && lw_attr_get(spec, LW_STR(question->state, parent), &parent) > 0
+		&& PyUnicode_Check(parent) && PyUnicode_Compare(parent, package) == 0;
+	Py_XDECREF(parent);
+	Py_XDECREF(spec);
+	if (!usual)
+		Py_CLEAR(package);
+	return package;
 }
 
 /* PACKAGE without its last LEVEL - 1 parts, and NAME in it. NULL: it does not go up so far, or an exception. */
@@ -88,11 +90,12 @@ static PyObject *in_package(PyObject *package, PyObject *name, long level)
 
 static PyObject *absolute_name(const struct question *question)
 {
-	PyObject *package;
 	const statement_object *statement = question->statement;
-	if (!usual_package(question, &package))
-		return NULL;
-	return statement->level ? in_package(package, statement->module, statement->level) : Py_NewRef(statement->module);
+	PyObject *package = usual_package(question), *name = NULL;
+	if (package)
+		name = statement->level ? in_package(package, statement->module, statement->level) : Py_NewRef(statement->module);
+	Py_XDECREF(package);
+	return name;
 }
 
 /* builtins.__import__ of the module is the stock one, or ours around it (told.h): who has put another in its place decides what an import statement does. */
@@ -345,11 +348,12 @@ static int unbind(PyObject *dict, PyObject *name)
 
 static int wait_for(const struct question *question, PyObject *bind)
 {
-	PyObject *name = name_of(bind), *before = binds_first_part(question->statement) ? parts_waiting(question, name) : NULL;
+	PyObject *name = name_of(bind), *before = binds_first_part(question->statement) ? Py_XNewRef(parts_waiting(question, name)) : NULL;
 	if (!before)
 		lw_scope_forget(question->state, question->scope, name, "overwritten");
 	PyObject *targets = targets_with(before, target_of(question, bind));
 	int result = targets ? lw_scope_register(question->state, question->scope, name, targets) : -1;
+	Py_XDECREF(before);
 	Py_XDECREF(targets);
 	question->state->lazy.registered += result == 0;
 	return result < 0 ? -1 : unbind(question->dict, name);
@@ -482,22 +486,41 @@ PyType_Spec lw_statement_spec = {
 	.slots = statement_slots,
 };
 
+/* BINDS are pairs of an attribute or None, and a name; at least one, and all of a kind. */
+static bool are_binds(PyObject *binds)
+{
+	bool good = PyTuple_CheckExact(binds) && PyTuple_GET_SIZE(binds) > 0;
+	for (Py_ssize_t i = 0; good && i < PyTuple_GET_SIZE(binds); i++) {
+		PyObject *bind = PyTuple_GET_ITEM(binds, i);
+		good = PyTuple_CheckExact(bind) && PyTuple_GET_SIZE(bind) == 2 && PyUnicode_CheckExact(name_of(bind))
+			&& (PyTuple_GET_ITEM(bind, 0) == Py_None ? PyTuple_GET_SIZE(binds) == 1 : PyUnicode_CheckExact(PyTuple_GET_ITEM(bind, 0)));
+	}
+	return good;
+}
+
+/* DESCRIPTION is one: (slot, level, module, binds, as, line). A program may have a constant that looks like a description at first sight. */
+static bool is_description(PyObject *description)
+{
+	return PyTuple_CheckExact(description) && PyTuple_GET_SIZE(description) == 6 && PyLong_CheckExact(PyTuple_GET_ITEM(description, 0))
+		&& PyLong_CheckExact(PyTuple_GET_ITEM(description, 1)) && PyUnicode_CheckExact(PyTuple_GET_ITEM(description, 2))
+		&& are_binds(PyTuple_GET_ITEM(description, 3)) && PyBool_Check(PyTuple_GET_ITEM(description, 4)) && PyLong_CheckExact(PyTuple_GET_ITEM(description, 5));
+}
+
 PyObject *lw_statement_create(lw_state *state, lw_scope *scope, PyObject *description)
 {
-	Py_ssize_t slot;
-	int as;
 	PyTypeObject *type = (PyTypeObject *)state->lazy.statement_type;
-	statement_object *statement = (statement_object *)type->tp_alloc(type, 0);
+	int too_large, larger;
+	if (!is_description(description))
+		return NULL;
+	long level = PyLong_AsLongAndOverflow(PyTuple_GET_ITEM(description, 1), &too_large), line = PyLong_AsLongAndOverflow(PyTuple_GET_ITEM(description, 5), &larger);
+	statement_object *statement = too_large || larger ? NULL : (statement_object *)type->tp_alloc(type, 0);
 	if (!statement)
 		return NULL;
-	if (PyArg_ParseTuple(description, "nlUO!pl", &slot, &statement->level, &statement->module, &PyTuple_Type, &statement->binds, &as, &statement->line)) {
-		statement->as = as;
-		Py_INCREF(statement->module);
-		Py_INCREF(statement->binds);
-		statement->scope = (lw_scope *)Py_NewRef(scope);
-		return (PyObject *)statement;
-	}
-	statement->module = statement->binds = NULL;
-	Py_DECREF(statement);
-	return NULL;
+	statement->scope = (lw_scope *)Py_NewRef(scope);
+	statement->module = Py_NewRef(PyTuple_GET_ITEM(description, 2));
+	statement->binds = Py_NewRef(PyTuple_GET_ITEM(description, 3));
+	statement->level = level;
+	statement->line = line;
+	statement->as = PyTuple_GET_ITEM(description, 4) == Py_True;
+	return (PyObject *)statement;
 }
