@@ -15,7 +15,7 @@
 static int foretell_child(lw_state *state, PyObject *name, PyObject *child)
 {
 	PyObject *package = PyImport_GetModule(name), *full = package && PyModule_Check(package) ? PyUnicode_FromFormat("%U.%U", name, child) : NULL;
-	PyObject *module = full ? PyImport_GetModule(full) : NULL, *dict = full ? PyModule_GetDict(package) : NULL, *address = NULL;
+	PyObject *module = full ? PyImport_GetModule(full) : NULL, *dict = full ? PyModule_GetDict(package) : NULL, *weak = NULL;
 	int result = PyErr_Occurred() ? -1 : 1;
 	if (dict && !module && result > 0) {
 		int there = PyDict_Contains(dict, child);
@@ -24,9 +24,9 @@ static int foretell_child(lw_state *state, PyObject *name, PyObject *child)
 		if (there)
 			result = there < 0 ? -1 : 0;
 		else if (!lw_lazy_waits(state, dict, child))	/* else it waits for something of the submodule */
-			result = (address = PyLong_FromVoidPtr(dict)) && PyDict_SetItem(state->lazy.table->foretold, full, address) == 0 ? 1 : -1;
+			result = (weak = PyWeakref_NewRef(package, NULL)) && PyDict_SetItem(state->lazy.table->foretold, full, weak) == 0 ? 1 : -1;
 	}
-	Py_XDECREF(address);
+	Py_XDECREF(weak);
 	Py_XDECREF(module);
 	Py_XDECREF(full);
 	Py_XDECREF(package);
@@ -50,10 +50,11 @@ int lw_lazy_foretell(lw_state *state, PyObject *absolute)
 
 int lw_lazy_came_after(lw_state *state, PyObject *dict, PyObject *full, PyObject *child)
 {
-	PyObject *foretold = state->lazy.table ? state->lazy.table->foretold : NULL, *address = foretold ? PyDict_GetItemWithError(foretold, full) : NULL;
-	if (!address)
+	PyObject *foretold = state->lazy.table ? state->lazy.table->foretold : NULL, *weak = foretold ? PyDict_GetItemWithError(foretold, full) : NULL;
+	if (!weak)
 		return PyErr_Occurred() ? -1 : 0;
-	bool same = PyLong_AsVoidPtr(address) == dict;
+	PyObject *package = lw_weak_referent(weak);
+	bool same = package && PyModule_Check(package) && PyModule_GetDict(package) == dict;
 	if (PyDict_DelItem(foretold, full) < 0)
 		return -1;
 	return same ? PyDict_Contains(dict, child) : 0;

@@ -91,8 +91,11 @@ static void forget_state(const struct lw_lazy_hooks *hooks)
 		return;
 	}
 	PyObject *dict = PyInterpreterState_GetDict(hooks->interpreter);
+	struct lw_error error;
+	lw_error_save(&error);
 	if (dict && PyDict_DelItemString(dict, state_key) < 0)
 		PyErr_Clear();
+	lw_error_restore(&error);
 }
 
 /* --- dictionaries that go out --- */
@@ -282,20 +285,23 @@ static void take_stock(const struct types *types)
 	own_function_globals.flags |= PY_AUDIT_READ; /* loads of it do not specialise, so that each asks; member_get() audits nothing */
 }
 
-/* TYPE and its subclasses that have inherited FROM: TO. 0 or -1. */
-static int lead_getattr(PyTypeObject *type, getattrofunc from, getattrofunc to)
+/* Subclasses of TYPE that have inherited FROM: TO. 0 or -1. */
+static int lead_subclasses(PyTypeObject *type, getattrofunc from, getattrofunc to)
 {
-	if (type->tp_getattro == from)
-		type->tp_getattro = to;
 	PyObject *subclasses = PyObject_CallMethod((PyObject *)type, "__subclasses__", NULL);
 	int result = subclasses && PyList_Check(subclasses) ? 0 : -1;
-	for (Py_ssize_t i = 0; result == 0 && i < PyList_GET_SIZE(subclasses); i++)
-		result = lead_getattr((PyTypeObject *)PyList_GET_ITEM(subclasses, i), from, to);
+	for (Py_ssize_t i = 0; result == 0 && i < PyList_GET_SIZE(subclasses); i++) {
+		PyTypeObject *subclass = (PyTypeObject *)PyList_GET_ITEM(subclasses, i);
+		if (subclass->tp_getattro == from)
+			subclass->tp_getattro = to;
+		result = lead_subclasses(subclass, from, to);
+	}
 	Py_XDECREF(subclasses);
 	return result;
 }
 
-static int lead_types(const struct types *types)
+/* With the mutex, so that who begins and who ends at the same time do not undo each other; nothing of Python is called. */
+static void lead_types(const struct types *types)
 {
 	types->getattribute->d_wrapped = (void *)module_getattr;
 	types->member_get->d_wrapped = (void *)member_get;
@@ -304,9 +310,10 @@ static int lead_types(const struct types *types)
 	types->frame_locals->d_getset = &own_frame_locals;
 	types->function_globals->d_member = &own_function_globals;
 	PyMemberDescr_Type.tp_descr_get = member_get;
-	return lead_getattr(&PyModule_Type, stock_getattr, module_getattr);
+	PyModule_Type.tp_getattro = module_getattr;
 }
 
+/* The same. Subclasses that are not led back go on by our function, which asks for nothing then. */
 static void lead_types_back(const struct types *types)
 {
 	types->getattribute->d_wrapped = (void *)stock_getattr;
@@ -316,8 +323,7 @@ static void lead_types_back(const struct types *types)
 	types->frame_locals->d_getset = stock_frame_locals_place;
 	types->function_globals->d_member = stock_function_globals_place;
 	PyMemberDescr_Type.tp_descr_get = stock_member_get;
-	if (lead_getattr(&PyModule_Type, module_getattr, stock_getattr) < 0)
-		PyErr_Clear(); /* a subclass goes on by our function, which asks for nothing now */
+	PyModule_Type.tp_getattro = stock_getattr;
 }
 
 /* --- functions --- */
@@ -591,11 +597,17 @@ static int lead_tracing(lw_state *state, struct lw_lazy_hooks *hooks)
 static void end_types(void)
 {
 	struct types types;
+	struct lw_error error;
+	lw_error_save(&error);
+	bool known = find_types(&types);
 	pthread_mutex_lock(&mutex);
-	bool last = !--interpreters;
-	pthread_mutex_unlock(&mutex);
-	if (last && find_types(&types))
+	bool last = !--interpreters && known;
+	if (last)
 		lead_types_back(&types);
+	pthread_mutex_unlock(&mutex);
+	if (last && lead_subclasses(&PyModule_Type, module_getattr, stock_getattr) < 0)
+		PyErr_Clear();
+	lw_error_restore(&error);
 }
 
 static int begin_types(void)
@@ -606,8 +618,9 @@ static int begin_types(void)
 	pthread_mutex_lock(&mutex);
 	interpreters++;
 	take_stock(&types);
+	lead_types(&types);
 	pthread_mutex_unlock(&mutex);
-	if (lead_types(&types) == 0)
+	if (lead_subclasses(&PyModule_Type, stock_getattr, module_getattr) == 0)
 		return 0;
 	end_types();
 	return -1;

@@ -14,7 +14,7 @@ lw_state *lw_scope_state(PyObject *self)
 	return state && state->lazy.table ? state : NULL;
 }
 
-static PyObject *referent(PyObject *weak)
+PyObject *lw_weak_referent(PyObject *weak)
 {
 	PyObject *object = NULL;
 #if PY_VERSION_HEX >= 0x030d0000
@@ -29,7 +29,7 @@ static PyObject *referent(PyObject *weak)
 
 PyObject *lw_scope_dict(const lw_scope *scope)
 {
-	PyObject *module = referent(scope->module);
+	PyObject *module = lw_weak_referent(scope->module);
 	PyObject *dict = module && PyModule_Check(module) ? PyModule_GetDict(module) : NULL;
 	return dict == scope->dict ? dict : NULL;
 }
@@ -37,14 +37,14 @@ PyObject *lw_scope_dict(const lw_scope *scope)
 /* Its module is still there. */
 static bool lives(const lw_scope *scope)
 {
-	return referent(scope->module) != NULL;
+	return lw_weak_referent(scope->module) != NULL;
 }
 
 bool lw_scope_is_of(const lw_state *state, const lw_scope *scope, PyObject *dict)
 {
 	if (scope->dict != dict)
 		return false;
-	PyObject *spec = referent(scope->spec);
+	PyObject *spec = lw_weak_referent(scope->spec);
 	if (lw_scope_dict(scope))
 		return true;
 	return spec && state && PyDict_GetItemWithError(dict, LW_STR(state, __spec__)) == spec;

@@ -50,7 +50,7 @@ struct lw_lazy_table {
 	lw_scope **slot;	/* strong: the scopes in which names wait, by the addresses of their dictionaries */
 	size_t room, used;	/* slots: a power of two, or none yet */
 	PyObject *found;	/* dict: absolute name of a module that is there, though not loaded -> list of paths for its submodules, or None */
-	PyObject *foretold;	/* dict: absolute name of a submodule -> address of its package's dictionary, in which its name was free (lazy_foretold.c) */
+	PyObject *foretold;	/* dict: absolute name of a submodule -> weak reference to its package, in which its name was free (lazy_foretold.c) */
 	PyObject *began;	/* dict: name of a module that may have statements that wait -> how many names had been registered when its body began */
 	PyObject *import;	/* builtins.__import__, the stock one; NULL: it was not there any more */
 	PyObject *census;	/* list of lists, see lw_lazy_census() */
@@ -58,6 +58,8 @@ struct lw_lazy_table {
 
 extern PyType_Spec lw_scope_spec, lw_statement_spec;
 
+/** What WEAK, a weak reference, refers to: borrowed; NULL: it has gone, or WEAK is NULL. */
+PyObject *lw_weak_referent(PyObject *weak);
 /** The state behind an instance of ours; NULL (no exception): the extension has been torn down. */
 lw_state *lw_scope_state(PyObject *self);
 /** DICT is, still, the dictionary that the scope is of. STATE may be NULL. */
