@@ -85,6 +85,7 @@ if [[ " ${present[*]} " != *" test_importlib "* ]]; then
 	exit 77
 fi
 [[ ${chosen[*]} == '' || " ${chosen[*]} " == *" test_importlib "* ]] || present=("${present[@]:1}")
+[[ ${present[*]} ]] || { say "cpython-tests: $python has none of these tests"; exit 2; }
 
 # Nothing may be left in the installation but bytecode, which any import by this user may write.
 stdlib=$("$python" -I -c 'import os; print(os.path.dirname(os.__file__))') # sysconfig is wrong in some free-threaded builds
