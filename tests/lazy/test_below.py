@@ -62,6 +62,7 @@ HALF = {
 }
 
 
+@whose.ours
 @pytest.mark.parametrize("mode", ["default", "all"])
 @pytest.mark.parametrize("statement", ["from half import core, page", "from half import core\nfrom half import page", "from half import page, core"])
 def test_a_module_that_is_initialised_finds_what_came_before(alike, lazily, mode, statement):
@@ -75,6 +76,7 @@ def test_a_module_that_is_initialised_finds_what_came_before(alike, lazily, mode
     """, mode=mode)
 
 
+@whose.ours
 def test_what_it_has_imported_itself_is_there(alike, lazily):
     """And what was registered first for a module, though another statement has it imported."""
     files = {**HALF, "user.py": "from half import inner\ndef use(): return inner.HAS\n"}
@@ -83,6 +85,7 @@ def test_what_it_has_imported_itself_is_there(alike, lazily):
     alike(late, "import first, user\nimport half.core\nprint(half.core.HAS, user.use().__name__)\n", modes=("default", "all"))
 
 
+@whose.ours
 @pytest.mark.parametrize("name", ["core", "deep.core"])
 def test_nothing_is_imported_for_a_module_that_is_not_python(lazily, alike, name):
     """It imports `numbers` while it is initialised, which asks in its place: `page` would be imported, and would find it half made. First `page`, so that order does not forbid it."""

@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 TESTS = ["test.test_" + name for name in ("module", "import", "pkgutil", "runpy", "zipimport", "typing", "dataclasses", "functools", "enum", "inspect", "dis", "marshal", "copy", "collections",
                                     "contextlib", "types", "pprint", "bdb")]
 
-pytestmark = [whose.some, pytest.mark.skipif(not importlib.util.find_spec("test") or not importlib.util.find_spec("test.test_module"), reason="this interpreter comes without CPython's tests")]
+pytestmark = [whose.ours, pytest.mark.skipif(not importlib.util.find_spec("test") or not importlib.util.find_spec("test.test_module"), reason="this interpreter comes without CPython's tests")]
 
 
 def outcomes(base: Path, left_out: list[str], **env: str) -> tuple[dict[str, str], str]:
