@@ -94,3 +94,28 @@ def test_where_nothing_is_lazy_the_reason_is_told(programs, mode):
     ended = programs.run(mode, PACKAGES, "import one, ladewerk\nprint(sorted(vars(one).keys() & {'inner', 'two', 'other', 'json'}), ladewerk.stats()['lazy'])")
     nothing = {"mode": "off", "reason": "this is a free-threaded build, whose threads have code of their own", "registered": 0, "resolved": 0, "eager": 0}
     assert ended.out == f"['inner', 'json', 'other', 'two'] {nothing}\n", ended
+
+
+def test_a_finder_that_makes_loaders_lazy(alike):
+    """From 3.14 on LazyLoader imports threading when it is first used, and threading imports itertools: stock Python has loaded that by then."""
+    alike({"early.py": "import itertools\ndef use(): return itertools\n"}, """
+        import sys
+        import early
+        from importlib import util
+        from importlib.machinery import BuiltinImporter, PathFinder
+
+        class Loader(util.LazyLoader):
+            def exec_module(self, module):
+                (self.loader if module.__name__ == "threading" else super()).exec_module(module)
+
+        class Finder:
+            def find_spec(name, path=None, target=None):
+                spec = {"itertools": BuiltinImporter, "threading": PathFinder}[name].find_spec(name) if name in ("itertools", "threading") else None
+                if spec:
+                    spec.loader = Loader(spec.loader)
+                return spec
+
+        sys.meta_path.insert(0, Finder)
+        import threading
+        print(threading.RLock.__name__, early.use().__name__)
+    """, modes=("default", "all"))
