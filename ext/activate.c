@@ -591,7 +591,7 @@ PyObject *lw_uninstall(PyObject *module, PyObject *unused)
 static bool is_run_lazily(const struct options *options)
 {
 	const char *pid = variable(options, "LADEWERK_LAZY_PID");
-	return pid && atol(pid) == (long)getpid();
+	return pid && atol(pid) == (long)getpid() && PyInterpreterState_Get() == PyInterpreterState_Main();
 }
 
 /* One line, where imports are eager although that command asked for lazy ones. Nobody else is told: not who has LADEWERK_LAZY in the environment, nor child processes. */

@@ -58,7 +58,7 @@ def test_who_is_told_that_imports_are_eager(shell, way):
     """Who has typed `run --lazy`, in one line; not its children, and not who has a variable in the environment."""
     run = shell.ladewerk if way == "launcher" else lambda *words, **keywords: shell.stock("-m", "ladewerk", *words, **keywords)
     shell.write("pyproject.toml", TABLE + "mode = 'mine'\n")
-    child = f"import json, subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', {ASKED!r}]).returncode)"
+    child = f"import json, subprocess, sys\ntry: import _xxsubinterpreters as subs\nexcept ImportError: import _interpreters as subs\nsubs.run_string(subs.create(), 'import json')\nsys.exit(subprocess.run([sys.executable, '-c', {ASKED!r}]).returncode)"
     said = f"ladewerk: run: imports are eager, despite --lazy: {shell.cwd}/pyproject.toml, line 2: mode is default, own, all or 0; `ladewerk doctor` says more\n"
     done = run("run", "--lazy", "-c", child)
     assert (done.returncode, done.stderr) == (0, said) and "line 2: mode is" in done.stdout
@@ -70,6 +70,12 @@ def test_who_is_told_that_imports_are_eager(shell, way):
     done = run("run", "--lazy", "-c", child, env={"LADEWERK_LAZY_RULES": "nonsense"})
     assert done.stderr.startswith("ladewerk: run: imports are eager, despite --lazy: ") and 'of the rules, "nonsense"' in done.stderr
     assert "ladewerk: run: imports are eager, despite --lazy: python -v prints" in run("run", "--lazy", "-v", "-c", "import json").stderr
+
+
+@pytest.mark.skipif(LAZY_HERE, reason="imports may be lazy here")
+def test_a_build_without_lazy_imports_says_so(shell):
+    assert shell.ladewerk("run", "--lazy", "-c", "import json").stderr.startswith("ladewerk: run: imports are eager, despite --lazy: this is a free-threaded build")
+    assert shell.ladewerk("run", "-c", "import json", env={"LADEWERK_LAZY": "all"}).stderr == ""
 
 
 def test_a_package_that_no_start_knows(environment):
@@ -143,6 +149,15 @@ def test_doctor_finds_what_is_wrong(shell):
     toml.write_bytes(b"# Jos\xe9\n" + TABLE.encode())
     [(status, text)] = findings(shell, 1, LADEWERK_LAZY="all")
     assert (status, text) == ("problem", f"imports are eager: {toml}, line 1: this is not UTF-8; save the file in that encoding")
+
+
+@pytest.mark.skipif(not LAZY_HERE or sys.version_info >= (3, 15), reason="modules of all loaders are lazy, or none")
+def test_entries_of_the_path(shell):
+    """What a relative one finds is stock Python's to load, so its imports are eager; the empty one is as good as the directory."""
+    shell.write("mod.py", "import json\ndef use(): return json\n")
+    for entry, there in ("''", False), (repr(str(shell.cwd)), False), ("'.'", True):
+        tell = f"import sys; sys.path[0] = {entry}; import mod; print('json' in sys.modules)"
+        assert shell.ladewerk("run", "--lazy=all", "-c", tell).stdout == f"{there}\n", entry
 
 
 @pytest.mark.skipif(not LAZY_HERE, reason="this interpreter imports eagerly")
