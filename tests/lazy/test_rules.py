@@ -97,7 +97,7 @@ def test_where_nothing_is_lazy_the_reason_is_told(programs, mode):
 
 
 def test_a_finder_that_makes_loaders_lazy(alike):
-    """From 3.14 on LazyLoader imports threading when it is first used, and threading imports itertools: stock Python has loaded that by then."""
+    """From 3.13 on LazyLoader imports threading when it is first used, and threading imports itertools: stock Python has loaded that by then."""
     alike({"early.py": "import itertools\ndef use(): return itertools\n"}, """
         import sys
         import early
