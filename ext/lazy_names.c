@@ -12,6 +12,7 @@
  *     `import a` without from: the name is loaded somewhere                   else it is there for what it does
  *     no name is a dunder, or _                                               the import system looks for these; _ is put into builtins by gettext
  *     each load of its names can be given a handler                           the depth of the stack there can be told
+ *     no submodule that it imports is used by its name, which nothing binds   `from .a import b; del a`: importing the submodule binds that in the package
  *     no name is loaded by a method __del__, or within one                    it may run when the interpreter ends, and nothing can be imported any more
  *
  * If it may not, all others that bind one of its names may not either: what is bound last must be what stock binds last.
@@ -592,18 +593,87 @@ static int take_statements(struct flow *flow, struct statements *statements, PyO
 
 /* --- the names of a module --- */
 
+/* Whose code it is. */
+enum owner { OF_MODULE, OF_OTHER, OF_FINALISER };
+
 /* What a module does with its names. Sets of str. */
 struct uses {
 	PyObject *candidates;	/* bound by statements that may wait so far */
 	PyObject *bound;	/* bound or unbound by anything but import statements that may wait, loaded by a __del__, or of no use otherwise */
 	PyObject *loaded;	/* of the candidates */
+	PyObject *implied;	/* names of submodules that statements which may wait so far would bind, were this the package */
+	PyObject *needed;	/* of these: loaded, or deleted, */
+	PyObject *stored;	/* and bound by what stands there */
 };
+
+static struct uses uses_new(void)
+{
+	return (struct uses){ PySet_New(NULL), PySet_New(NULL), PySet_New(NULL), PySet_New(NULL), PySet_New(NULL), PySet_New(NULL) };
+}
+
+static bool uses_are_complete(const struct uses *uses)
+{
+	return uses->candidates && uses->bound && uses->loaded && uses->implied && uses->needed && uses->stored;
+}
 
 static void uses_clear(struct uses *uses)
 {
 	Py_XDECREF(uses->candidates);
 	Py_XDECREF(uses->bound);
 	Py_XDECREF(uses->loaded);
+	Py_XDECREF(uses->implied);
+	Py_XDECREF(uses->needed);
+	Py_XDECREF(uses->stored);
+}
+
+/*
+ * What importing STATEMENT's module binds besides, where this is the package: `from .a.b import c` binds a. Of absolute names it may be any part but the first, as it is not
+ * known what this module is called. New list.
+ */
+static PyObject *implied_names(const struct lw_lazy_statement *statement)
+{
+	PyObject *dot = PyUnicode_FromString("."), *parts = dot ? PyUnicode_Split(statement->module, dot, -1) : NULL;
+	const Py_ssize_t ends[] = { PY_SSIZE_T_MAX, 1, 0 };
+	PyObject *names = parts ? PyList_GetSlice(parts, statement->level == 0, ends[statement->level < 2 ? statement->level : 2]) : NULL;
+	Py_XDECREF(dot);
+	Py_XDECREF(parts);
+	return names;
+}
+
+/* Those of all statements that may wait so far. 0, -1. */
+static int collect_implied(const struct statements *statements, PyObject *set)
+{
+	for (uint32_t i = 0; i < statements->count; i++) {
+		PyObject *names = statements->waits[i] ? implied_names(&statements->item[i]) : PyList_New(0);
+		int result = names ? 0 : -1;
+		for (Py_ssize_t j = 0; result == 0 && j < PyList_GET_SIZE(names); j++)
+			result = PySet_Add(set, PyList_GET_ITEM(names, j));
+		Py_XDECREF(names);
+		if (result < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* The submodule by whose name something is needed is there only if STATEMENT has imported it. 1, 0, -1. */
+static int implies_what_is_needed(const struct lw_lazy_statement *statement, const struct uses *uses)
+{
+	PyObject *names = PySet_GET_SIZE(uses->needed) > 0 ? implied_names(statement) : PyList_New(0);
+	int result = names ? 0 : -1;
+	for (Py_ssize_t i = 0; result == 0 && i < PyList_GET_SIZE(names); i++) {
+		int stored = PySet_Contains(uses->stored, PyList_GET_ITEM(names, i));
+		result = stored ? (stored < 0 ? -1 : 0) : PySet_Contains(uses->needed, PyList_GET_ITEM(names, i));
+	}
+	Py_XDECREF(names);
+	return result;
+}
+
+/* 0, -1. */
+static int take_implied(const struct flow *flow, uint32_t number, enum owner owner, struct uses *uses)
+{
+	PyObject *bound = bound_name(flow, number, owner == OF_MODULE), *name = bound ? bound : loaded_name(flow, number);
+	int implied = name ? PySet_Contains(uses->implied, name) : 0;
+	return implied <= 0 ? implied : PySet_Add(bound && stored_name(flow, number) ? uses->stored : uses->needed, name);
 }
 
 /* Whether code mentions one of NAMES at all: most does not. 1, 0, -1. */
@@ -615,9 +685,6 @@ static int mentions(PyCodeObject *code, PyObject *names)
 	return found;
 }
 
-/* Whose code it is. */
-enum owner { OF_MODULE, OF_OTHER, OF_FINALISER };
-
 /* 0, -1. */
 static int take_uses(const struct flow *flow, enum owner owner, struct uses *uses)
 {
@@ -625,7 +692,7 @@ static int take_uses(const struct flow *flow, enum owner owner, struct uses *use
 	for (uint32_t number = 0; number < flow->steps; number++) {
 		PyObject *bound = owner == OF_MODULE ? NULL : bound_name(flow, number, false), *loaded = loaded_name(flow, number);
 		int candidate = loaded ? PySet_Contains(uses->candidates, loaded) : 0;
-		if (candidate < 0 || (bound && PySet_Add(uses->bound, bound) < 0) || (candidate && PySet_Add(uses->loaded, loaded) < 0))
+		if (candidate < 0 || take_implied(flow, number, owner, uses) < 0 || (bound && PySet_Add(uses->bound, bound) < 0) || (candidate && PySet_Add(uses->loaded, loaded) < 0))
 			return -1;
 		if (candidate && (owner == OF_FINALISER || !site_of(flow, number, &site)) && PySet_Add(uses->bound, loaded) < 0)
 			return -1;
@@ -641,7 +708,7 @@ static int take_uses_within(PyCodeObject *code, enum owner owner, struct uses *u
 		if (!PyCode_Check(inner))
 			continue;
 		enum owner its = owner == OF_FINALISER || PyUnicode_CompareWithASCIIString(inner->co_name, "__del__") == 0 ? OF_FINALISER : OF_OTHER;
-		int result = mentions(inner, uses->candidates);
+		int candidates = mentions(inner, uses->candidates), result = candidates ? candidates : mentions(inner, uses->implied);
 		if (result > 0) {
 			struct flow flow;
 			result = flow_read(&flow, inner) < 0 ? -1 : take_uses(&flow, its, uses);
@@ -670,6 +737,9 @@ static int uses_let_wait(const struct lw_lazy_statement *statement, const struct
 		if (bound)
 			return bound < 0 ? -1 : 0;
 	}
+	int implies = implies_what_is_needed(statement, uses);
+	if (implies)
+		return implies < 0 ? -1 : 0;
 	const bool from = PyTuple_GET_ITEM(PyTuple_GET_ITEM(statement->binds, 0), 0) != Py_None;
 	return from ? 1 : PySet_Contains(uses->loaded, name_bound(statement, 0));
 }
@@ -779,7 +849,7 @@ static int take_sites(const struct flow *flow, PyObject *names, struct lw_lazy_p
 static int analyse(struct flow *flow, struct statements *statements, struct uses *uses, struct lw_lazy_plan *plan, PyObject *names)
 {
 	if (take_statements(flow, statements, uses->bound) < 0 || collect_names(statements, false, uses->bound) < 0 ||
-	    collect_names(statements, true, uses->candidates) < 0)
+	    collect_names(statements, true, uses->candidates) < 0 || collect_implied(statements, uses->implied) < 0)
 		return -1;
 	if (PySet_GET_SIZE(uses->candidates) == 0)
 		return 0;
@@ -795,13 +865,13 @@ int lw_lazy_analyse(PyCodeObject *code, struct lw_lazy_plan *plan, lw_lazy_names
 {
 	struct flow flow = { .code = NULL };
 	struct statements statements = { .item = NULL };
-	struct uses uses = { PySet_New(NULL), PySet_New(NULL), PySet_New(NULL) };
+	struct uses uses = uses_new();
 	*plan = (struct lw_lazy_plan){ .site = NULL };
 	*names = PySet_New(NULL);
 	int result = -1;
 	if (code->co_flags & (CO_OPTIMIZED | CO_NEWLOCALS | CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR))
 		result = 0;	/* no module's */
-	else if (*names && uses.candidates && uses.bound && uses.loaded && flow_read(&flow, code) == 0)
+	else if (*names && uses_are_complete(&uses) && flow_read(&flow, code) == 0)
 		result = analyse(&flow, &statements, &uses, plan, *names);
 	if (result != 1) {
 		lw_lazy_plan_clear(plan);

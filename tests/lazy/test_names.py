@@ -215,6 +215,21 @@ TABLE = {
                 f.close(i)
         e
     """,
+    "submodules that are used by their names": """
+        from .a import b
+        from .c.d import e
+        from .f import g  # waits
+        from .h import h  # waits
+        from ..i import j  # waits
+        from k.l import m
+        import n.o.p
+        from .q import r  # waits
+        from . import q  # waits
+        del a
+        def function():
+            return c, d, f.x, k, l, n, p, q, i
+        f = 1
+    """,
     "one name is bound otherwise": """
         from a import b, c
         from d import c
@@ -371,6 +386,7 @@ class Statement(NamedTuple):
     module: str
     names: tuple[str, ...]
     plain: bool  # not `from`
+    implied: frozenset[str]  # names of submodules that it would bind in a package
     top: bool  # executed once at most, and not where an exception is handled
 
 
@@ -379,9 +395,11 @@ def statements_of(body: list[ast.stmt], top: bool = True) -> Iterator[Statement]
     for node in body:
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield Statement(node.lineno, alias.name, (alias.asname or alias.name.partition(".")[0],), True, top)
+                yield Statement(node.lineno, alias.name, (alias.asname or alias.name.partition(".")[0],), True, frozenset(alias.name.split(".")[1:]), top)
         elif isinstance(node, ast.ImportFrom):
-            yield Statement(node.lineno, node.module or "", tuple(alias.asname or alias.name for alias in node.names), False, top and node.module != "__future__")
+            parts = (node.module or "").split(".")
+            implied = frozenset((parts[1:], parts[:1], [])[min(node.level, 2)])
+            yield Statement(node.lineno, node.module or "", tuple(alias.asname or alias.name for alias in node.names), False, implied, top and node.module != "__future__")
         elif isinstance(node, ast.Match):
             for case in node.cases:
                 yield from statements_of(case.body, top)
@@ -405,6 +423,12 @@ def changed_names(table: symtable.SymbolTable, top: bool = True) -> Iterator[str
         yield from changed_names(child, False)
 
 
+def global_names(module: CodeType, verb: str) -> set[str]:
+    """Those that instructions called so store or delete, in a module or within it."""
+    return {code.co_names[step.arg] for code in bytecode.within(module) for step in bytecode.steps(code)
+            if step.name == verb + "_GLOBAL" or (step.name == verb + "_NAME" and code is module)}
+
+
 def is_reserved(name: str) -> bool:
     return name == "_" or (name.startswith("__") and name.endswith("__") and len(name) > 4)
 
@@ -417,10 +441,11 @@ def judge_source(plan: Plan, source: bytes, path: str) -> None:
     changed = set(changed_names(symtable.symtable(source, path, "exec")))
     finalisers = [inner for code in bytecode.within(plan.code) if code.co_name == "__del__" for inner in bytecode.within(code)]
     changed |= {name for code in finalisers for step in bytecode.steps(code) if (name := bytecode.loaded(code, step))}
+    needed = (used | global_names(plan.code, "DELETE")) - global_names(plan.code, "STORE")
     waits = {item for item in statements_of(ast.parse(source, path).body) if item.line in compiled}
     eager: set[Statement] = set()
     while found := {item for item in waits if not item.top or "*" in item.names or len(set(item.names)) < len(item.names) or any(map(is_reserved, item.names))
-                    or not changed.isdisjoint(item.names) or (item.plain and not used.issuperset(item.names))}:
+                    or not changed.isdisjoint(item.names) or not needed.isdisjoint(item.implied) or (item.plain and not used.issuperset(item.names))}:
         waits -= found
         eager |= found
         changed.update(name for item in found for name in item.names)

@@ -419,6 +419,19 @@ def test_what_is_imported_too_late(lazily):
     assert ended.out == "too late\n", ended
 
 
+def test_submodules_that_a_package_uses_by_name(alike):
+    """Importing a submodule binds it in its package, which counts on it."""
+    alike({
+        "one/__init__.py": "from .part import x\ndel part\n", "one/part.py": "x = 1\n",
+        "two/__init__.py": "from .part import x\ndef use(): return part.y, x\n", "two/part.py": "x = 1\ny = 2\n",
+        "three/__init__.py": "import three.part\nfrom three.part import x\ndef use(): return part.y, x, three.part.x\n", "three/part.py": "x = 1\ny = 2\n",
+        "four/__init__.py": "from .input import x\nread = input.x\n", "four/input.py": "x = 1\n",
+    }, """
+        import one, two, three, four
+        print(hasattr(one, "part"), one.x, two.use(), three.use(), four.read)
+    """, modes=("default", "own", "all"))
+
+
 def test_after_uninstall(lazily):
     lazily({**SPEAKING, "user.py": "import alpha\ndef get(): return alpha", "second.py": "import beta"}, """
         import ladewerk, user
