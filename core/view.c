@@ -421,13 +421,9 @@ static bool is_in_window(const lw_view *view, const struct lw_dirs *dirs, int64_
 	return view->compared_ns && clock - view->compared_ns < window_ns && told_nothing(view, dirs);
 }
 
-/* Make table and tokens current. NOW: whatever the window says. */
-static int refresh(lw_view *view, struct lw_dirs *dirs, int64_t window_ns, bool now)
+/* Unless the table of VIEW is within the window, or even so if NOW: compare it, and merge it anew if need be. */
+static int compare(lw_view *view, struct lw_dirs *dirs, int64_t window_ns, bool now)
 {
-	if (!view->looked)
-		look_for_stored(view, dirs);
-	if (lw_view_settled(view, dirs))
-		return 0;
 	int64_t clock = lw_monotonic_ns();
 	bool same_epoch = view->epoch == dirs->epoch;
 	if (!now && view->valid && same_epoch && is_in_window(view, dirs, clock, window_ns))
@@ -443,6 +439,25 @@ static int refresh(lw_view *view, struct lw_dirs *dirs, int64_t window_ns, bool 
 	view->compared_ns = clock;
 	note_watchers(view, dirs);
 	return 0;
+}
+
+/*
+ * Make table and tokens current. NOW: whatever the window says. For a glance a table that was once compared is good enough; one that is compared for it is compared as for
+ * anybody, since others are served from it, too.
+ */
+static int refresh(lw_view *view, struct lw_dirs *dirs, int64_t window_ns, bool now)
+{
+	if (!view->looked)
+		look_for_stored(view, dirs);
+	if (lw_view_settled(view, dirs))
+		return 0;
+	bool glance = dirs->glance;
+	if (glance && view->valid && view->compared_ns && view->epoch == dirs->epoch)
+		return 0;
+	dirs->glance = false;
+	int error = compare(view, dirs, window_ns, now);
+	dirs->glance = glance;
+	return error;
 }
 
 /* --- lookups --- */

@@ -185,6 +185,35 @@ Test(dirs, stat_believes_an_index_as_far_as_the_stamp)
 	facts_close(&facts);
 }
 
+Test(dirs, a_glance_asks_what_was_compared_no_more)
+{
+	struct facts facts;
+	facts_write(root, "a.py");
+	facts_age();
+	lw_build *build = lw_build_create();
+	add_empty(build, root);
+	facts_open(&facts, build, geteuid());
+	facts_write(root, "b.py");
+	facts_age();
+	use(&facts, LW_STAT);
+	struct lw_dir *dir = facts_dir(&dirs, root);
+	dirs.glance = true;
+	cr_assert_eq(lw_dirs_fresh(&dirs, dir), 0);
+	cr_assert(finds(dir, "a") && finds(dir, "b"), "an index alone is not enough: it is compared once");
+	facts_write(root, "c.py");
+	uint64_t before = dirs.stats.statx;
+	cr_assert_eq(lw_dirs_fresh(&dirs, dir), 0);
+	cr_assert(!finds(dir, "c") && dirs.stats.statx == before, "what was once true is enough");
+	dirs.glance = false;
+	cr_assert(holds(dir, "c"), "the control: who is to load from it asks");
+	facts_write(root, "d.py");
+	dirs.glance = true;
+	lw_dirs_invalidate(&dirs);
+	cr_assert_eq(lw_dirs_fresh(&dirs, dir), 0);
+	cr_assert(finds(dir, "d"), "what was invalidated is compared");
+	facts_close(&facts);
+}
+
 static bool believed(const char *path, uint32_t writer, enum lw_freshness freshness)
 {
 	struct facts facts;

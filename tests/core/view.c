@@ -315,6 +315,40 @@ Test(view, what_ends_the_window)
 	lw_view_destroy(view);
 }
 
+static int glance(lw_view *view, const char *name, int64_t window)
+{
+	dirs.glance = true;
+	int entry = where(view, name, window);
+	dirs.glance = false;
+	return entry;
+}
+
+Test(view, a_glance_is_no_comparison)
+{
+	lw_view *view = long_view();
+	facts_write(list[40].path, "m.py");
+	facts_age();
+	cr_assert_eq(glance(view, "m", 0), 40, "it is compared once");
+	facts_write(list[5].path, "m.py");
+	uint64_t before = dirs.stats.statx;
+	cr_assert(glance(view, "m", 0) == 40 && glance(view, "nosuch", 0) == -1 && dirs.stats.statx == before, "and asked no more");
+	cr_assert_eq(where(view, "m", 0), 5);
+	cr_assert_eq(unlink(facts_join(list[5].path, "m.py")), 0);
+	facts_age();
+	cr_assert_eq(where(view, "m", 0), 40);
+	/* The window is over, and what lies ahead has changed: that somebody has only glanced since does not begin another one. */
+	const int64_t window = 100 * 1000000;
+	facts_write(list[5].path, "m.py");
+	usleep(120 * 1000);
+	cr_assert_eq(glance(view, "m", window), 40);
+	cr_assert_eq(where(view, "m", EVER), 40, "the control: within the window it is not asked");
+	cr_assert_eq(where(view, "m", window), 5);
+	lw_view_expire(view);
+	facts_write(list[3].path, "m.py");
+	cr_assert_eq(glance(view, "m", window), 3, "what has expired is compared");
+	lw_view_destroy(view);
+}
+
 Test(view, directories_come_and_go)
 {
 	lw_view *view = long_view();
@@ -734,6 +768,26 @@ static int found_within_window(bool arms, const char *only, bool busy)
 	cr_assert_eq(unlink(facts_join(list[3].path, "twice.py")), 0);
 	end_watched(view, &facts);
 	return found;
+}
+
+/* Something comes ahead of what was found, is told, and somebody glances before it is looked for. */
+Test(view, a_glance_does_not_answer_for_what_was_told)
+{
+	struct facts facts;
+	facts_write(list[5].path, "twice.py");
+	facts_age();
+	facts_open(&facts, lw_build_create(), geteuid());
+	struct facts_lender lender = facts_lender(&facts);
+	lender.arms = true;
+	lw_view *view = watched_by(&lender);
+	cr_assert_eq(where(view, "twice", 0), 5);
+	facts_write(list[3].path, "twice.py");
+	lender.changed = list[3].path;
+	lw_dirs_begin(&dirs);
+	glance(view, "twice", 0);
+	lw_dirs_begin(&dirs);
+	cr_expect_eq(where(view, "twice", 0), 3);
+	end_watched(view, &facts);
 }
 
 Test(view, what_is_looked_after_has_no_window)
