@@ -367,7 +367,7 @@ def test_modules_go(lazily):
             gc.collect()
             used = tracemalloc.get_traced_memory()[0]
             tracemalloc.stop()
-        assert used < 100_000, used
+        assert used < 150_000, used   # those that the table has not looked for yet, which are 32 at most: all 100 would be twice that
     """)
 
 
