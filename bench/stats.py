@@ -75,7 +75,7 @@ def _interval(n: int) -> tuple[int, int]:
 def _covered(n: int, low: int, high: int) -> float:
     """Probability that the true median of a continuous distribution lies between the LOW-th and the HIGH-th smallest of n values."""
     inside = sum(comb(n, k) for k in range(low, high))  # so many values are below it
-    return inside / 2**n
+    return inside / (1 << n)
 
 
 def ratios(values: Sequence[float], base: Sequence[float]) -> Median:
