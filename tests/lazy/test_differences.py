@@ -54,7 +54,7 @@ def test_what_a_module_binds_anew(lazily):
 
 
 def test_what_a_package_binds_over_a_submodule(lazily):
-    """If its own statement imports the submodule, it stays: test_run.py."""
+    """If its own statement imports the submodule, it stays: test_lazy_run.py."""
     files = {"pack/__init__.py": "from .user import use\ntool = 'mine'", "pack/user.py": "from .tool import use", "pack/tool.py": "def use(): pass"}
     for mode, kind in ("stock", "str"), ("all", "module"):
         lazily(files, f"""
