@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import generated
 import pytest
+import random_packages
 import whose
 from harness import LONG, Talker, Tree
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -138,7 +138,7 @@ class Judges:
         for talker in self._talkers.values():
             talker(TOLD)
 
-    def write(self, program: generated.Program) -> Path:
+    def write(self, program: random_packages.Program) -> Path:
         self._count += 1
         root = self.base / f"program{self._count}"
         for name, text in program.files.items():
@@ -153,7 +153,7 @@ class Judges:
             self._talkers[which].send(text)
         return {which: self._talkers[which].receive() for which in code}
 
-    def compare(self, lazy: generated.Program, stock: generated.Program) -> None:
+    def compare(self, lazy: random_packages.Program, stock: random_packages.Program) -> None:
         """LAZY, imported lazily, gives what STOCK gives, which is the same program but for circles."""
         roots = [self.write(lazy), self.write(stock) if stock is not lazy else None]
         rest = f"{lazy.roots!r}, {lazy.looks!r}, {lazy.names!r})"
@@ -164,7 +164,7 @@ class Judges:
             told["lazy"][3][module] = {name: value for name, value in space.items() if not name.startswith("up")}
         assert without_places(told["lazy"], roots) == without_places(told["stock"], roots), files(lazy)
 
-    def compare_faults(self, program: generated.Program) -> None:
+    def compare_faults(self, program: random_packages.Program) -> None:
         root = self.write(program)
         told = self.ask({which: f"result = faults({str(root)!r}, {program.roots!r}, {program.names!r})" for which in ("lazy", "stock")})
         shutil.rmtree(root)
@@ -183,7 +183,7 @@ def without_places(value: object, roots: list[Path | None]) -> object:
     return text
 
 
-def files(program: generated.Program) -> str:
+def files(program: random_packages.Program) -> str:
     return "".join(f"\n# {name}\n{text}" for name, text in program.files.items()) + f"\n# {program.roots} {program.looks}"
 
 
@@ -205,8 +205,8 @@ def test_same_namespaces_and_results(judges: Judges):
     @examples(EXAMPLES // COUNT)
     @given(DATA)
     def check(data: bytes) -> None:
-        program = generated.Program(data)
-        judges.compare(program, generated.Program(data, flat=True) if program.circles else program)
+        program = random_packages.Program(data)
+        judges.compare(program, random_packages.Program(data, flat=True) if program.circles else program)
 
     check()
 
@@ -217,7 +217,7 @@ def test_same_errors(judges: Judges):
     @examples(EXAMPLES // COUNT // 10)
     @given(DATA)
     def check(data: bytes) -> None:
-        judges.compare_faults(generated.Program(data, fault=True))
+        judges.compare_faults(random_packages.Program(data, fault=True))
 
     check()
 
@@ -229,7 +229,7 @@ def test_control(judges: Judges):
     @examples(500)
     @given(DATA)
     def check(data: bytes) -> None:
-        judges.compare(generated.Program(data, flat=True, guarded=True), generated.Program(data, flat=True))
+        judges.compare(random_packages.Program(data, flat=True, guarded=True), random_packages.Program(data, flat=True))
 
     with pytest.raises(AssertionError):
         check()
