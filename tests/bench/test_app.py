@@ -179,14 +179,17 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
-@pytest.fixture(scope="module")
-def report(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, str]:
-    """Of a run with two rounds, from a directory that has an app.py."""
-    top = tmp_path_factory.mktemp("app")
+def ask(directory: Path, top: Path) -> tuple[dict, str]:
+    """The report of a run with two rounds, from a directory that has an app.py."""
     argv = [sys.executable, "-E", "-B", str(BENCH / "suite.py"), "--app", "./tool --flag", "-n", "2", "--build", str(top / "build"), "-o", str(top / "out"), "--ladewerk", str(SITE)]
     done = subprocess.run(argv, cwd=directory, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads((top / "out/report.json").read_text()), (top / "out/report.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def report(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, str]:
+    return ask(directory, tmp_path_factory.mktemp("app"))
 
 
 def rows(report: tuple[dict, str], section: str) -> dict[str, dict]:
@@ -244,19 +247,25 @@ def test_the_dearest_are_named(report: tuple[dict, str]) -> None:
     assert {*list(found)[:2]} == {"only_a", "shared"} and found["only_a"]["statement"] == "a.py:2"
 
 
-def test_the_prediction_holds(report: tuple[dict, str], directory: Path) -> None:
+def what_is_wrong(report: tuple[dict, str], directory: Path) -> str:
     """The import is dropped for real. The work is counted in CPU time by the module itself, so how fast the machine is does not matter."""
     commands = {name: Command((sys.executable, str(directory / name)), {**os.environ, "LADEWERK": "0"}, expected=3) for name in ("app.py", "without.py")}
     samples = pair.rounds(commands, 9)
-    saved = differences(*([sample.cpu_ms for sample in samples[name]] for name in commands))
+    saved = differences(*([sample.cpu_ms for sample in samples[name]] for name in commands)).value
     row = rows(report, "app-drop")["tool:2"]
-    predicted = statistics.median(row["saves_cpu_ms"])
-    slack = max(BURN_MS, saved.value) / 4
-    assert saved.low - slack <= predicted <= saved.high + slack, saved
+    predicted, alone = statistics.median(row["saves_cpu_ms"]), statistics.median(row["own_cpu_ms"])
     within = predicted + BURN_MS  # what -X importtime adds up: `shared` was imported there, too, but stays
-    assert abs(saved.value - predicted) < abs(saved.value - within), saved
-    alone = statistics.median(row["own_cpu_ms"])  # without what is left behind
-    assert abs(saved.value - predicted) < abs(saved.value - alone), saved
+    near = abs(saved - predicted) <= max(BURN_MS, saved) / 4
+    nearest = abs(saved - predicted) < min(abs(saved - within), abs(saved - alone))  # alone: without what is left behind
+    return "" if near and nearest else f"{saved} ms saved, {predicted} predicted, {alone} without what is left behind"
+
+
+def test_the_prediction_holds(report: tuple[dict, str], directory: Path, tmp_path: Path) -> None:
+    """Beside other work CPU time grows by what that work happens to be; a prediction that is wrong is so each time."""
+    wrong = what_is_wrong(report, directory)
+    for again in range(3):
+        wrong = wrong and what_is_wrong(ask(directory, tmp_path / str(again)), directory)
+    assert not wrong
 
 
 _WAITS = """\

@@ -68,7 +68,9 @@ def difference(traced: Trace) -> float:
     own = {int(tid): span for tid, span in traced.measured["waits"].items()}
     waits = traced.waits(kind="module", module="wait_slow")
     assert {wait["tid"] for wait in waits} == own.keys()
-    assert {wait["holder_tid"] for wait in waits} == {traced.measured["importer"]}
+    assert {wait["holder_tid"] for wait in waits if wait["wait_ns"] >= 0.5 * SECONDS * 1e9} == {traced.measured["importer"]}
+    # Once that one lets go of it, the lock goes from one of the others to the next, who on a busy machine wait for each other.
+    assert {wait["holder_tid"] for wait in waits} <= {traced.measured["importer"], *own}
     assert sum(wait["wait_ns"] for wait in waits) >= 7 * 0.9 * SECONDS * 1e9
     # With what they were ready for, and what they waited for to go on when the lock was theirs. Before they looked at the clock they waited for the GIL, too.
     told = sum(

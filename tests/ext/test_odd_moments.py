@@ -85,7 +85,8 @@ def once(*args):
         finally: busy = False
 WHO
 if gc.callbacks: sys.meta_path.insert(0, Collects)
-for round in range(ROUNDS):
+for round in range(100 * ROUNDS):  # a machine that is fast is interrupted less often
+    if round >= ROUNDS and happened > ENOUGH: break
     for name in MAIN:
         while True:
             try: module = importlib.import_module(name); break
