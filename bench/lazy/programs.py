@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PROJECTS = Path(__file__).with_name("projects")
-GROUPS = {"cli": "command-line tools", "web": "web applications that serve a request", "test": "test runs", "numeric": "numeric scripts"}
+GROUPS = {"cli": "command-line tools", "start": "command-line tools that only say who they are", "web": "web applications that serve a request",
+          "test": "test runs", "numeric": "numeric scripts"}
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,16 @@ class Tool:
 
     @property
     def title(self) -> str:
-        return " ".join(self.argv).replace("{out}", "OUT")
+        line = " ".join(self.argv).replace("{out}", "OUT")
+        return f"{self.key}: {line}" if line.split()[0].endswith(".py") else line
 
 
 def _cli(key: str, line: str, packages: str, project: str = "", status: int = 0, **env: str) -> Tool:
     return Tool(key, "cli", line.split(), packages.split(), project, env=env, status=status)
+
+
+def _start(key: str, option: str, packages: str = "") -> Tool:
+    return Tool(f"{key}-start", "start", [key, option], [packages or key], home=key)
 
 
 def _script(group: str, key: str, line: str, packages: str, project: str, home: str = "") -> Tool:
@@ -78,6 +84,12 @@ TOOLS: list[Tool] = [
     _cli("pipenv", "pipenv --help", "pipenv"),
     _cli("sqlfluff", "sqlfluff lint --dialect ansi sample.sql", "sqlfluff", "sqlfluff", 1),
     _cli("mercurial", "hg version", "mercurial"),
+    _start("poetry", "--version"),
+    _start("cookiecutter", "--help"),
+    _start("scrapy", "version"),
+    _start("celery", "--help"),
+    _start("aws", "--version", "awscli"),
+    _start("flask", "--help"),
     _script("web", "flask-serve", "serve.py", "flask", "flask", "flask"),
     _script("web", "django-serve", "serve.py", "django", "django", "django"),
     _script("web", "fastapi-serve", "serve.py", "fastapi httpx uvicorn", "fastapi", "fastapi"),

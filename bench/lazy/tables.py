@@ -90,7 +90,8 @@ def _wall(group: list[Row], ways: dict[str, str]) -> str:
 
 
 def _reasons(rows: Sequence[Row]) -> str:
-    lines = [[f"`{escaped(row['title'])}`", row["label"], why(row)] for row in rows if "skipped" in row and not row["base"] and row.get("group") != STEADY]
+    ran = set(_of(rows, STOCK.key))  # of the others the tables have said why
+    lines = [[f"`{escaped(row['title'])}`", row["label"], why(row)] for row in rows if "skipped" in row and row["workload"] in ran and row.get("group") != STEADY]
     return "#### What is not as with stock, or did not run\n\n" + table(("", "", ""), lines, text=True) if lines else ""
 
 
