@@ -25,6 +25,7 @@ struct said {
 	const char *name;	/* not terminated; NULL: free */
 	size_t len;
 	int32_t line[KINDS];	/* the last line that speaks of it: positive says eager, negative lazy; 0: none */
+	bool above;		/* a rule speaks of importers `with` it, or with something below it */
 };
 
 struct root {
@@ -38,6 +39,7 @@ struct lw_lazy_policy {
 	size_t roots, mask;
 	bool apart;
 	uint64_t with;		/* bits of the names that rules speak of importers `with`: see bit_of() */
+	bool with_all;		/* one speaks of all names */
 	struct said said[];	/* open addressing; then the roots, then their text and that of the rules */
 };
 
@@ -71,12 +73,15 @@ static int32_t line_about(const lw_lazy_policy *policy, enum kind kind, const ch
 	return policy->said[slot_of(policy, name, len)].line[kind];
 }
 
-/*
- * A bit that names below the same top-level one share. Every name in the code of a module is asked for as one that may make it wholly eager, and next to none does.
- */
-static uint64_t bit_of(const char *name)
+static size_t length_of_top(const char *name)
 {
-	return UINT64_C(1) << (((unsigned char)*name * 7 + strcspn(name, ".\n\t\r #")) & 63);
+	return strcspn(name, ".\n\t\r #");
+}
+
+/* A bit that names below the same top-level one, of LEN, share: every name in the code of a module is asked for as one that may make it wholly eager. */
+static uint64_t bit_of(const char *name, size_t len)
+{
+	return UINT64_C(1) << (((unsigned char)*name * 7 + len) & 63);
 }
 
 /* The later of two lines. */
@@ -192,6 +197,17 @@ const char *lw_lazy_wrong_rule(const char *line, size_t len)
 	return parse_rule(line, line + len, &rule);
 }
 
+/* A rule speaks of importers `with` NAME: the first part of it is what they are told by at first. */
+static void take_top(lw_lazy_policy *policy, struct word name)
+{
+	size_t len = length_of_top(name.text);
+	struct said *said = &policy->said[slot_of(policy, name.text, len)];
+	said->name = name.text;
+	said->len = len;
+	said->above = true;
+	policy->with |= bit_of(name.text, len);
+}
+
 static void take_rule(lw_lazy_policy *policy, const struct rule *rule, int32_t number)
 {
 	struct said *said = &policy->said[slot_of(policy, rule->name.text, rule->name.len)];
@@ -200,8 +216,10 @@ static void take_rule(lw_lazy_policy *policy, const struct rule *rule, int32_t n
 	for (int kind = 0; kind < KINDS; kind++)
 		if (rule->kinds[kind])
 			said->line[kind] = rule->eager ? number : -number;
-	if (rule->kinds[WITH])
-		policy->with |= is_word(rule->name, "*") ? UINT64_MAX : bit_of(rule->name.text);
+	if (rule->kinds[WITH] && is_word(rule->name, "*"))
+		policy->with_all = true;
+	else if (rule->kinds[WITH])
+		take_top(policy, rule->name);
 }
 
 static const char *end_of_line(const char *line)
@@ -249,7 +267,7 @@ static size_t length_without_slashes(const char *path)
 lw_lazy_policy *lw_lazy_policy_create(enum lw_lazy_mode mode, const char *rules, const char *const *roots, char *reason, size_t size)
 {
 	size_t slots = 8, count = 0, text = strlen(rules) + 1;
-	while (slots < 2 * count_lines(rules) + 2)
+	while (slots < 4 * count_lines(rules) + 2) /* a line has at most two names: its own and that one's first part */
 		slots *= 2;
 	for (; roots[count]; count++)
 		text += length_without_slashes(roots[count]);
@@ -356,7 +374,8 @@ bool lw_lazy_policy_takes_apart(const lw_lazy_policy *policy)
 
 bool lw_lazy_policy_may_taint(const lw_lazy_policy *policy, const char *target)
 {
-	return policy->with & bit_of(target);
+	size_t len = length_of_top(target);
+	return policy->with_all || ((policy->with & bit_of(target, len)) && policy->said[slot_of(policy, target, len)].above);
 }
 
 bool lw_lazy_policy_taints(const lw_lazy_policy *policy, const char *target, const char *name)
