@@ -8,16 +8,26 @@ import _frozen_importlib as bootstrap
 import sys
 from os import environ, stat
 
-# What is attempted at every start, before the program: by `site`, and by the sitecustomize of Debian and Ubuntu. And what we need ourselves.
-NOT_THE_PROGRAM = {"sitecustomize", "usercustomize", "apport_python_hook", "ladewerk", "ladewerk._native"}
+# What is attempted at every start, before the program: by `site`, and by the sitecustomize of Debian and Ubuntu.
+NOT_THE_PROGRAM = {"sitecustomize", "usercustomize", "apport_python_hook"}
+# What activates it itself, once it is there. What is imported for it (codecs, under -X dev) comes too early: `load` would load the extension within its own import.
+OURS = {"ladewerk", "ladewerk._native"}
 
 waiting = []  # one item for as long as we wait: whoever takes it activates
 
 
-def make(bootstrap, original, now, NOT_THE_PROGRAM):
+def make(bootstrap, original, now, NOT_THE_PROGRAM, OURS):
     """The function that stands in for _find_and_load until the first import."""
+    importing = []
+
     def first(name, import_):
-        if name not in NOT_THE_PROGRAM and now():
+        if name in OURS:
+            importing.append(name)
+            try:
+                return original(name, import_)
+            finally:
+                importing.pop()
+        if name not in NOT_THE_PROGRAM and not importing and now():
             return bootstrap._find_and_load(name, import_)
         return original(name, import_)
 
@@ -45,7 +55,7 @@ def wait():
             pass
         return restored  # if not, somebody has wrapped us: it stays inactive, and says why
 
-    first = make(bootstrap, original, now, NOT_THE_PROGRAM)
+    first = make(bootstrap, original, now, NOT_THE_PROGRAM, OURS)
     waiting.append(now)
     bootstrap._find_and_load = first
 

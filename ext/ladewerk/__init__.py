@@ -8,10 +8,6 @@ In a program: ``install()``, ``uninstall()``, ``stats()``.
 # It imports nothing but the extension, which may be there already.
 import sys
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ladewerk._autoload import Autoloader as Autoloader, registry as registry
-
 from ladewerk._native import __version__, install, stats, uninstall
 from ladewerk import _native
 

@@ -53,6 +53,13 @@ def test_no_site_no_ladewerk(environment):
     assert not active(environment, "-S")
 
 
+@pytest.mark.parametrize("options", [[], ["-X", "dev"], ["-X", "importtime"]], ids=" ".join)
+def test_a_program_that_begins_with_us(environment, options):
+    """In development mode the loader of the extension imports a codec first of all."""
+    done = environment.stock(*options, "-c", "import ladewerk; print(ladewerk.stats()['active'])", env={"LADEWERK": "1"})
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
 def test_nothing_is_deprecated(environment):
     environment.ladewerk("enable")
     assert active(environment, "-W", "error", "-X", "dev")
