@@ -495,6 +495,8 @@ static int install_unheard(lw_state *state, const struct options *options)
 	if (!result && state->installed)
 		return 0; /* by another thread, while the GIL was released */
 	if (!result)
+		result = lw_paths_begin(state);
+	if (!result)
 		result = lw_watch_begin(state);
 	if (!result)
 		result = lw_collector_find(state, !is_off(variable(options, "LADEWERK_GC")));

@@ -209,7 +209,7 @@ static int take_hooks(lw_state *state)
 static int add_guards(lw_state *state)
 {
 	static const char *const bootstrap[] = {
-		"_find_and_load_unlocked", "_find_spec", "_load_unlocked", "module_from_spec", "_init_module_attrs",
+		"_find_and_load_unlocked", "_find_spec", "_load_unlocked", "module_from_spec", "_new_module", "_init_module_attrs",
 		"_call_with_frames_removed", "_get_module_lock", "_handle_fromlist",
 	};
 	static const char *const external[] = {

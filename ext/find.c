@@ -50,8 +50,8 @@ static int resolve(lw_state *state, lw_view_object *view, bool glance, uint32_t 
 	return error;
 }
 
-/* What the stock finder of ITEM says. 1: *SPEC (may be None); 0: it has no find_spec; -1. */
-static int ask_foreign(lw_state *state, PyObject *item, PyObject *name, PyObject **spec)
+/* What the stock finder of ITEM says; TARGET: what is to be reloaded, or None. 1: *SPEC (may be None); 0: it has no find_spec; -1. */
+static int ask_foreign(lw_state *state, PyObject *item, PyObject *name, PyObject *target, PyObject **spec)
 {
 	PyObject *find_spec = NULL;
 	int result = -1;
@@ -67,7 +67,7 @@ static int ask_foreign(lw_state *state, PyObject *item, PyObject *name, PyObject
 	}
 	result = lw_attr_get(finder, LW_STR(state, find_spec), &find_spec);
 	if (result > 0) {
-		PyObject *args[] = { name, Py_None };
+		PyObject *args[] = { name, target };
 		*spec = PyObject_Vectorcall(find_spec, args, 2, NULL);
 		if (!*spec)
 			result = -1;
@@ -133,13 +133,15 @@ static enum lw_found aside(enum lw_aside *why, enum lw_aside reason)
 	return LW_FOUND_ASIDE;
 }
 
-static enum lw_found walk(lw_state *state, lw_view_object *view, bool glance, PyObject *name, const char *tail, size_t len, struct lw_hit *hit,
+static enum lw_found walk(lw_state *state, lw_view_object *view, bool glance, PyObject *name, PyObject *target, const char *tail, size_t len, struct lw_hit *hit,
 		PyObject **spec, PyObject **portions, enum lw_aside *why)
 {
 	for (uint32_t start = 0;; start = hit->entry + 1) {
 		int error = resolve(state, view, glance, start, tail, len, hit);
 		if (error)
 			return aside(why, LW_ASIDE_ERROR);
+		if (view->entries)
+			lw_view_reached(view, hit->kind == LW_HIT_NONE ? view->entries - 1 : hit->entry);
 		if (hit->kind == LW_HIT_MODULE || hit->kind == LW_HIT_PACKAGE) {
 			if (hit->suffix == lw_session_suffixes(state->session)->source)
 				return LW_FOUND_SOURCE;
@@ -155,7 +157,7 @@ static enum lw_found walk(lw_state *state, lw_view_object *view, bool glance, Py
 				return LW_FOUND_ERROR;
 			continue;
 		}
-		int asked = ask_foreign(state, view->item[view->item_of[hit->entry]], name, spec);
+		int asked = ask_foreign(state, view->item[view->item_of[hit->entry]], name, target, spec);
 		if (asked == 0)
 			return aside(why, LW_ASIDE_LEGACY);
 		int settled = asked < 0 ? -1 : take_foreign(state, spec, *portions);
@@ -175,7 +177,7 @@ static enum lw_found walk(lw_state *state, lw_view_object *view, bool glance, Py
 	return *spec ? LW_FOUND_SPEC : LW_FOUND_ERROR;
 }
 
-static enum lw_found find(lw_state *state, PyObject *name, PyObject *path, bool glance, struct lw_hit *hit, PyObject **spec, enum lw_aside *why)
+static enum lw_found find(lw_state *state, PyObject *name, PyObject *path, PyObject *target, bool glance, struct lw_hit *hit, PyObject **spec, enum lw_aside *why)
 {
 	PyObject *keep, *portions = NULL;
 	size_t len;
@@ -186,7 +188,7 @@ static enum lw_found find(lw_state *state, PyObject *name, PyObject *path, bool 
 	lw_view_object *view = lw_paths_view(state, path, why);
 	enum lw_found found;
 	if (view)
-		found = walk(state, view, glance, name, tail, len, hit, spec, &portions, why);
+		found = walk(state, view, glance, name, target, tail, len, hit, spec, &portions, why);
 	else
 		found = PyErr_Occurred() ? LW_FOUND_ERROR : LW_FOUND_ASIDE;
 	if (found == LW_FOUND_ERROR)
@@ -199,12 +201,46 @@ static enum lw_found find(lw_state *state, PyObject *name, PyObject *path, bool 
 
 enum lw_found lw_find(lw_state *state, PyObject *name, PyObject *path, struct lw_hit *hit, PyObject **spec, enum lw_aside *why)
 {
-	return find(state, name, path, false, hit, spec, why);
+	return find(state, name, path, Py_None, false, hit, spec, why);
 }
 
 enum lw_found lw_glance(lw_state *state, PyObject *name, PyObject *path, struct lw_hit *hit, PyObject **spec, enum lw_aside *why)
 {
-	return find(state, name, path, true, hit, spec, why);
+	return find(state, name, path, Py_None, true, hit, spec, why);
+}
+
+bool lw_is_source(lw_state *state, const struct lw_hit *hit, PyObject *path)
+{
+	if ((hit->kind != LW_HIT_MODULE && hit->kind != LW_HIT_PACKAGE) || hit->suffix != lw_session_suffixes(state->session)->source)
+		return false;
+	PyObject *there = PyUnicode_DecodeFSDefaultAndSize(hit->path, (Py_ssize_t)hit->len);
+	bool same = there && PyUnicode_Compare(there, path) == 0;
+	Py_XDECREF(there);
+	PyErr_Clear();
+	return same;
+}
+
+int lw_find_source(lw_state *state, PyObject *name, PyObject *entry, PyObject *path, struct lw_hit *hit)
+{
+	enum lw_aside why;
+	PyObject *keep, *list;
+	size_t len;
+	int result = 0;
+	const char *tail = tail_of(name, &len, &keep);
+	if (!tail)
+		return PyErr_Occurred() ? -1 : 0;
+	list = PyList_New(1);
+	if (list)
+		PyList_SET_ITEM(list, 0, Py_NewRef(entry));
+	lw_view_object *view = list ? lw_paths_view(state, list, &why) : NULL;
+	if (view)
+		result = resolve(state, view, false, 0, tail, len, hit) == LW_OK && lw_is_source(state, hit, path);
+	else if (PyErr_Occurred())
+		result = -1;
+	Py_XDECREF(view);
+	Py_XDECREF(list);
+	Py_XDECREF(keep);
+	return result;
 }
 
 /* --- the finder on sys.meta_path --- */
@@ -229,7 +265,7 @@ static int in_place(lw_state *state)
 	return result;
 }
 
-PyObject *lw_find_spec(lw_state *state, PyObject *name, PyObject *path)
+PyObject *lw_find_spec(lw_state *state, PyObject *name, PyObject *path, PyObject *target)
 {
 	enum lw_aside why = LW_ASIDE_META_PATH;
 	struct lw_hit hit;
@@ -239,7 +275,7 @@ PyObject *lw_find_spec(lw_state *state, PyObject *name, PyObject *path)
 		intact = lw_bootstrap_intact(state, &why);
 	if (intact < 0)
 		return NULL;
-	enum lw_found found = intact ? lw_find(state, name, path == Py_None ? NULL : path, &hit, &spec, &why) : LW_FOUND_ASIDE;
+	enum lw_found found = intact ? find(state, name, path == Py_None ? NULL : path, target, false, &hit, &spec, &why) : LW_FOUND_ASIDE;
 	switch (found) {
 	case LW_FOUND_ERROR:
 		return NULL;
@@ -279,7 +315,7 @@ static PyObject *finder_find_spec(PyObject *self, PyObject *args, PyObject *kwar
 	/* Removed while somebody walks along sys.meta_path: PathFinder has slid into the place that was just passed. */
 	if (!state->installed)
 		return PyObject_CallMethod(state->path_finder, "find_spec", "OOO", name, path, target);
-	return lw_find_spec(state, name, path);
+	return lw_find_spec(state, name, path, target);
 }
 
 void lw_invalidate_caches(lw_state *state)

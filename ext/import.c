@@ -10,7 +10,7 @@
  *   import the parent, look again   as stock, by version (struct lw_flavour)
  *   ask sys.meta_path in order      finders ahead of ours under the import lock, as stock; BuiltinImporter and FrozenImporter by
  *                                   the same C functions they use; ours: the index; PathFinder: only if ours could not tell
- *   load                            source files here (load.c); any other spec by stock _load_unlocked()
+ *   load                            source files here (load.c), whoever has found them (adopt.c); any other spec by stock _load_unlocked()
  *   bind in the parent, unlock
  *
  * After the lock is taken, stepping aside means calling stock _find_and_load_unlocked(). It is decided before any finder has been called, or
@@ -290,9 +290,43 @@ static int ask_giver(lw_state *state, PyObject *name, PyObject **spec)
 	return 0;
 }
 
-/* importlib._bootstrap._find_spec(), for a name that is not in sys.modules. */
-static enum lw_found find(lw_state *state, PyObject *meta_path, PyObject *modules, PyObject *name, PyObject *path, struct lw_hit *hit, PyObject **spec)
+struct request {
+	PyObject *name, *import;	/* borrowed */
+	PyObject *modules;		/* strong: sys.modules, as last looked at */
+	PyObject *parent, *child;	/* strong; NULL for a top-level name */
+	PyObject *parent_spec;		/* strong or NULL */
+	PyObject *path;			/* strong or NULL */
+	bool parent_ran;		/* the parent was imported just now: its body may have changed anything */
+};
+
+/* sys.modules may be another one once somebody's code has run: 1; 0: one that we cannot work with; -1. */
+static int look_anew(lw_state *state, struct request *request)
 {
+	PyObject *modules = modules_dict(state);
+	if (!modules)
+		return PyErr_Occurred() ? -1 : 0;
+	Py_SETREF(request->modules, modules);
+	return 1;
+}
+
+/* Somebody else's finder has found SPEC: SOURCE (HIT), if it is one of ours to load; SPEC; ERROR. */
+static enum lw_found found_by_other(lw_state *state, PyObject *name, PyObject *spec, struct lw_hit *hit)
+{
+	enum lw_aside why;
+	int ours = state->asker ? 0 : lw_bootstrap_intact(state, &why); /* an engine's modules have loaders of their own; the finder may have patched stock's */
+	if (ours > 0)
+		ours = lw_adopt(state, name, spec, hit);
+	if (ours)
+		return ours < 0 ? LW_FOUND_ERROR : LW_FOUND_SOURCE;
+	lw_served(state, LW_SERVED_FOREIGN);
+	lw_span_how(LW_HOW_FOREIGN);
+	return LW_FOUND_SPEC;
+}
+
+/* importlib._bootstrap._find_spec(), for a name that is not in sys.modules. *SPEC: of what SPEC, FILE and, where somebody else has found it, SOURCE say. */
+static enum lw_found find(lw_state *state, PyObject *meta_path, struct request *request, struct lw_hit *hit, PyObject **spec)
+{
+	PyObject *name = request->name, *path = request->path;
 	bool proven = false;
 	enum lw_aside why;
 	*spec = NULL;
@@ -334,13 +368,15 @@ static enum lw_found find(lw_state *state, PyObject *meta_path, PyObject *module
 				Py_CLEAR(*spec);
 				continue;
 			}
-			if (who == WHO_OTHER)
-				lw_served(state, LW_SERVED_FOREIGN);
-			else if (who != WHO_PATH)
-				lw_stepped_aside(state, LW_ASIDE_BUILTIN);
-			lw_span_how(who == WHO_OTHER ? LW_HOW_FOREIGN : who == WHO_PATH ? LW_HOW_STOCK : LW_HOW_BUILTIN);
+			if (who == WHO_OTHER) {
+				found = found_by_other(state, name, *spec, hit);
+			} else {
+				if (who != WHO_PATH)
+					lw_stepped_aside(state, LW_ASIDE_BUILTIN);
+				lw_span_how(who == WHO_PATH ? LW_HOW_STOCK : LW_HOW_BUILTIN);
+			}
 		}
-		if (heed_side_effects(state, modules, name, spec, &found) < 0) {
+		if (found == LW_FOUND_ERROR || look_anew(state, request) < 0 || heed_side_effects(state, request->modules, name, spec, &found) < 0) {
 			Py_CLEAR(*spec);
 			return LW_FOUND_ERROR;
 		}
@@ -371,15 +407,6 @@ static PyObject *no_module(PyObject *name, PyObject *not_a_package)
 	Py_XDECREF(error);
 	return NULL;
 }
-
-struct request {
-	PyObject *name, *import;	/* borrowed */
-	PyObject *modules;		/* borrowed from the caller */
-	PyObject *parent, *child;	/* strong; NULL for a top-level name */
-	PyObject *parent_spec;		/* strong or NULL */
-	PyObject *path;			/* strong or NULL */
-	bool parent_ran;		/* the parent was imported just now: its body may have changed anything */
-};
 
 /* sys.modules[request->name]: 1 (*MODULE; settles the import), 0, -1. */
 static int already_there(lw_state *state, const struct request *request, PyObject **module)
@@ -417,7 +444,7 @@ static int wait_for_parent(lw_state *state, struct request *request)
 static int prepare_parent(lw_state *state, struct request *request, PyObject **module)
 {
 	int present = PyDict_Contains(request->modules, request->parent);
-	if (present < 0 || (!present && import_parent(request) < 0))
+	if (present < 0 || (!present && (import_parent(request) < 0 || look_anew(state, request) < 0)))
 		return -1;
 	int there = already_there(state, request, module);
 	if (there)
@@ -440,6 +467,8 @@ static int prepare_parent(lw_state *state, struct request *request, PyObject **m
 	Py_DECREF(parent_module);
 	if (result < 0 || !(waits || state->flavour.waits_for_parent))
 		return result < 0 ? -1 : 0;
+	if (look_anew(state, request) < 0)
+		return -1;
 	return already_there(state, request, module);
 }
 
@@ -523,7 +552,50 @@ static int attend(const lw_state *state, PyObject *name)
 	return done ? 0 : -1;
 }
 
-static PyObject *load(lw_state *state, const struct request *request, enum lw_found found, struct lw_hit *hit, PyObject *spec)
+/* Whether HIT is still ours to load, by SPEC if somebody else has found it, after others' code may have run: 1, 0, -1. */
+static int is_still_ours(lw_state *state, struct request *request, const struct lw_hit *hit, PyObject *spec)
+{
+	int known = look_anew(state, request);
+	return known > 0 && spec ? lw_is_adopted(state, request->name, spec, hit) : known;
+}
+
+static PyObject *load_by_stock(lw_state *state, PyObject *spec)
+{
+	enum lw_phase phase = lw_phase(LW_PHASE_EXECUTE);
+	PyObject *module = call_bootstrap(state, LW_STR(state, _load_unlocked), spec, NULL);
+	lw_phase(phase);
+	return module;
+}
+
+/* What was found as HIT (freed), by stock after all: by SPEC, or the one that stands for HIT. */
+static PyObject *load_hit_by_stock(lw_state *state, PyObject *name, struct lw_hit *hit, PyObject *spec)
+{
+	PyObject *theirs = spec ? Py_NewRef(spec) : lw_make_spec(state, name, hit);
+	PyMem_RawFree(hit);
+	lw_span_how(LW_HOW_STOCK_LOADER);
+	lw_served(state, LW_SERVED_STOCK_LOADER);
+	PyObject *module = theirs ? load_by_stock(state, theirs) : NULL;
+	Py_XDECREF(theirs);
+	return module;
+}
+
+/* Frees HIT. */
+static PyObject *load_source(lw_state *state, struct request *request, struct lw_hit *hit, PyObject *spec)
+{
+	PyObject *module = NULL;
+	int ours = is_still_ours(state, request, hit, spec);
+	if (ours > 0)
+		module = lw_load_source(state, request->name, hit, spec, request->modules);
+	else if (ours == 0)
+		module = load_hit_by_stock(state, request->name, hit, spec);
+	else
+		PyMem_RawFree(hit);
+	if (module && attend(state, request->name) < 0)
+		Py_CLEAR(module);
+	return module;
+}
+
+static PyObject *load(lw_state *state, struct request *request, enum lw_found found, struct lw_hit *hit, PyObject *spec)
 {
 	if ((found == LW_FOUND_SOURCE && attend(state, request->name) < 0) || track(state, request, true) < 0) {
 		if (found == LW_FOUND_SOURCE)
@@ -532,15 +604,11 @@ static PyObject *load(lw_state *state, const struct request *request, enum lw_fo
 	}
 	PyObject *module;
 	if (found == LW_FOUND_SOURCE) {
-		module = lw_load_source(state, request->name, hit, request->modules);
-		if (module && attend(state, request->name) < 0)
-			Py_CLEAR(module);
+		module = load_source(state, request, hit, spec);
 	} else {
 		if (found == LW_FOUND_FILE)
 			lw_span_how(LW_HOW_STOCK_LOADER);
-		enum lw_phase phase = lw_phase(LW_PHASE_EXECUTE);
-		module = call_bootstrap(state, LW_STR(state, _load_unlocked), spec, NULL);
-		lw_phase(phase);
+		module = load_by_stock(state, spec);
 		if (module && found == LW_FOUND_FILE)
 			lw_served(state, LW_SERVED_STOCK_LOADER);
 	}
@@ -589,7 +657,7 @@ static PyObject *find_and_load_unlocked(lw_state *state, struct request *request
 		Py_DECREF(meta_path);
 		return PyErr_NoMemory();
 	}
-	enum lw_found found = find(state, meta_path, request->modules, request->name, request->path, hit, &spec);
+	enum lw_found found = find(state, meta_path, request, hit, &spec);
 	Py_DECREF(meta_path);
 	if (found != LW_FOUND_SOURCE)
 		PyMem_RawFree(hit);
@@ -622,9 +690,10 @@ static int split_name(struct request *request)
 /* With the module's lock held. */
 static PyObject *locked(lw_state *state, PyObject *name, PyObject *import, PyObject *modules)
 {
-	struct request request = { .name = name, .import = import, .modules = modules };
+	struct request request = { .name = name, .import = import, .modules = Py_NewRef(modules) };
 	int odd = split_name(&request);
 	PyObject *module = odd == 0 ? find_and_load_unlocked(state, &request) : odd > 0 ? stock_unlocked(state, &request, LW_ASIDE_NAME) : NULL;
+	Py_DECREF(request.modules);
 	Py_XDECREF(request.parent);
 	Py_XDECREF(request.child);
 	Py_XDECREF(request.parent_spec);

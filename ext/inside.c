@@ -118,7 +118,7 @@ static PyObject *inside_find_spec(PyObject *object, PyObject *args, PyObject *kw
 	int served = state_of((inside_object *)object, &state);
 	if (served <= 0)
 		return served < 0 ? NULL : Py_NewRef(Py_None);
-	return lw_find_spec(state, name, path);
+	return lw_find_spec(state, name, path, target);
 }
 
 static PyObject *inside_invalidate_caches(PyObject *object, PyObject *unused)

@@ -451,59 +451,49 @@ static PyObject *execute_in_modules(lw_state *state, struct code_request *reques
 	return loaded;
 }
 
-PyObject *lw_load_source(lw_state *state, PyObject *name, struct lw_hit *hit, PyObject *modules)
+/* The loader, path and spec of a module that is to be loaded from its hit: of *SPEC if somebody has found it, else made. 0 or -1. */
+static int prepare(lw_state *state, struct code_request *request, PyObject *prefix, PyObject **spec)
 {
-	PyObject *spec = NULL, *module = NULL, *loaded = NULL;
-	struct code_request request = { .name = name, .hit = hit };
+	PyObject *found = *spec;
+	request->path = found ? PyObject_GetAttr(found, LW_STR(state, origin)) : decode(request->hit->path, request->hit->len);
+	if (request->path)
+		request->loader = found ? PyObject_GetAttr(found, LW_STR(state, loader)) : make_loader(state, request->name, request->hit->suffix, request->path);
+	if (request->loader)
+		request->cached = cached_path(state, request->path, prefix);
+	if (!request->cached)
+		return -1;
+	PyObject *cached = state->flavour.sets_cached ? request->cached : NULL;
+	if (!found)
+		*spec = make_spec(state, request->name, request->hit, request->path, request->loader, cached);
+	else if (cached && PyObject_SetAttr(found, LW_STR(state, _cached), cached) < 0)
+		return -1;
+	return *spec ? 0 : -1;
+}
+
+PyObject *lw_load_source(lw_state *state, PyObject *name, struct lw_hit *hit, PyObject *found, PyObject *modules)
+{
+	PyObject *spec = Py_XNewRef(found), *module = NULL, *loaded = NULL;
+	struct code_request request = { .name = found ? PyObject_GetAttr(found, LW_STR(state, name)) : Py_NewRef(name), .hit = hit };
 	PyObject *prefix = lw_pycache_prefix(state);
-	if (!prefix) {
-		PyMem_RawFree(hit);
-		return NULL;
-	}
 	request.bytecode_moved = prefix != state->pycache_prefix;
-	request.path = decode(hit->path, hit->len);
-	if (request.path)
-		request.loader = make_loader(state, name, hit->suffix, request.path);
-	if (request.loader)
-		request.cached = cached_path(state, request.path, prefix);
-	if (request.cached)
-		spec = make_spec(state, name, hit, request.path, request.loader, state->flavour.sets_cached ? request.cached : NULL);
-	if (spec)
-		module = PyModule_NewObject(name);
+	if (prefix && request.name && prepare(state, &request, prefix, &spec) == 0)
+		module = PyModule_NewObject(request.name);
 	if (module && lw_current_span)
 		lw_span_spec(state, spec);
-	if (module && init_attributes(state, module, spec, request.loader, name, request.path, request.cached, hit) == 0)
+	if (module && init_attributes(state, module, spec, request.loader, request.name, request.path, request.cached, hit) == 0)
 		loaded = execute_in_modules(state, &request, spec, module, modules);
 	Py_XDECREF(module);
 	Py_XDECREF(spec);
+	Py_XDECREF(request.name);
 	Py_XDECREF(request.cached);
 	Py_XDECREF(request.loader);
 	Py_XDECREF(request.path);
 	PyMem_RawFree(request.hit);
-	Py_DECREF(prefix);
+	Py_XDECREF(prefix);
 	return loaded;
 }
 
 /* --- for those who run the bodies of modules themselves --- */
-
-/* A hit for the source file PATH, found as NAME in directory ENTRY. 1, 0, -1. */
-static int hit_of(lw_state *state, PyObject *name, PyObject *entry, PyObject *path, struct lw_hit *hit)
-{
-	enum lw_aside why;
-	PyObject *spec = NULL, *list = PyList_New(1);
-	if (!list)
-		return -1;
-	PyList_SET_ITEM(list, 0, Py_NewRef(entry));
-	enum lw_found found = lw_find(state, name, list, hit, &spec, &why);
-	Py_XDECREF(spec);
-	Py_DECREF(list);
-	if (found != LW_FOUND_SOURCE)
-		return found == LW_FOUND_ERROR ? -1 : 0;
-	PyObject *there = decode(hit->path, hit->len);
-	int same = there ? PyObject_RichCompareBool(there, path, Py_EQ) : -1;
-	Py_XDECREF(there);
-	return same;
-}
 
 PyObject *lw_source_code(PyObject *module, PyObject *args)
 {
@@ -525,7 +515,7 @@ PyObject *lw_source_code(PyObject *module, PyObject *args)
 	request.hit = PyMem_RawMalloc(sizeof(*request.hit));
 	if (!request.hit)
 		return PyErr_NoMemory();
-	known = hit_of(state, request.name, entry, request.path, request.hit);
+	known = lw_find_source(state, request.name, entry, request.path, request.hit);
 	if (known > 0)
 		code = get_code(state, &request, &how);
 	if (code && code != Py_None)

@@ -444,7 +444,7 @@ static int native_exec(PyObject *module)
 #define EACH_OBJECT(X) \
 	LW_BOOTSTRAP_OBJECTS(X) \
 	X(listener) X(load.original) X(load.replacement) X(statement.original) X(statement.replacement) \
-	X(reason) X(router) X(engine_reason) X(finder) X(finder_type) X(view_type) X(original) X(replacement) X(original_wait) X(replacement_wait) X(views_single) X(views_multi) X(cache_tag) X(pycache_prefix) X(pyc_tail)
+	X(reason) X(router) X(engine_reason) X(finder) X(finder_type) X(view_type) X(original) X(replacement) X(original_wait) X(replacement_wait) X(views_single) X(views_multi) X(first_entry) X(first_finder) X(cache_tag) X(pycache_prefix) X(pyc_tail)
 
 static int native_traverse(PyObject *module, visitproc visit, void *arg)
 {

@@ -110,11 +110,24 @@ static bool is_absolute(PyObject *entry)
 	return PyUnicode_GET_LENGTH(entry) > 0 && PyUnicode_READ_CHAR(entry, 0) == '/';
 }
 
+/* FINDER, a FileFinder, has what __init__() gives it and no more: a method of its own, for one. 1, 0, -1. */
+static int has_usual_attributes(lw_state *state, PyObject *finder)
+{
+	enum { USUAL = 5 };
+	PyObject *dict = PyObject_GetAttr(finder, LW_STR(state, __dict__));
+	if (!dict)
+		return -1;
+	bool usual = PyDict_CheckExact(dict) && PyDict_GET_SIZE(dict) == USUAL;
+	Py_DECREF(dict);
+	return usual;
+}
+
 /* A FileFinder as the stock hook makes it: the type itself, with the usual loaders. */
 static int is_plain_file_finder(lw_state *state, PyObject *finder)
 {
-	if ((PyObject *)Py_TYPE(finder) != state->file_finder)
-		return 0;
+	int usual = (PyObject *)Py_TYPE(finder) == state->file_finder ? has_usual_attributes(state, finder) : 0;
+	if (usual <= 0)
+		return usual;
 	PyObject *loaders = PyObject_GetAttr(finder, LW_STR(state, _loaders));
 	if (!loaders)
 		return -1;
@@ -433,12 +446,91 @@ static PyObject *as_list(lw_state *state, PyObject *path)
 	return NULL;
 }
 
+/* --- hooks that come later --- */
+
+/* Any plain FileFinder that is in the cache from the start, and its entry. */
+int lw_paths_begin(lw_state *state)
+{
+	PyObject *cache = lw_importer_cache(state), *items = cache ? PyDict_Items(cache) : NULL;
+	Py_CLEAR(state->first_entry);
+	Py_CLEAR(state->first_finder);
+	for (Py_ssize_t i = 0; items && !state->first_finder && i < PyList_GET_SIZE(items); i++) {
+		PyObject *entry = PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 0), *finder = PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 1);
+		int plain = PyUnicode_CheckExact(entry) ? is_plain_file_finder(state, finder) : 0;
+		if (plain > 0) {
+			state->first_entry = Py_NewRef(entry);
+			state->first_finder = Py_NewRef(finder);
+		}
+		if (plain < 0)
+			break;
+	}
+	Py_XDECREF(items);
+	Py_XDECREF(cache);
+	return PyErr_Occurred() ? -1 : 0;
+}
+
+/* CACHE is as ever, but for what has come since: 1, 0, -1. */
+static int was_kept(lw_state *state, PyObject *cache)
+{
+	PyObject *finder = NULL;
+	int found = state->first_finder ? lw_dict_get(cache, state->first_entry, &finder) : 0;
+	if (found > 0)
+		found = finder == state->first_finder;
+	Py_XDECREF(finder);
+	return found;
+}
+
+/* What the stock hooks say of ENTRY, into CACHE, unless it has something for it. 0 or -1. */
+static int give_finder(lw_state *state, PyObject *cache, PyObject *entry)
+{
+	int has = PyDict_Contains(cache, entry);
+	if (has)
+		return has < 0 ? -1 : 0;
+	PyObject *finder = PyObject_CallOneArg(state->file_hook, entry);
+	if (!finder && PyErr_ExceptionMatches(PyExc_ImportError)) {
+		PyErr_Clear();
+		finder = Py_NewRef(Py_None);
+	}
+	int result = finder ? PyDict_SetItem(cache, entry, finder) : -1;
+	Py_XDECREF(finder);
+	return result;
+}
+
+static int give_finders(lw_state *state, PyObject *cache, const lw_view_object *view)
+{
+	int result = 0;
+	for (uint32_t entry = 0; entry < view->reached && result == 0; entry++) {
+		PyObject *item = view->item[view->item_of[entry]], *key = PyUnicode_CheckExact(item) && !PyUnicode_GET_LENGTH(item) ? view->cwd : item;
+		if (key && PyUnicode_CheckExact(key) && is_absolute(key))
+			result = give_finder(state, cache, key);
+	}
+	return result;
+}
+
+/* Somebody has put a hook ahead of the stock ones. Of entries that were searched before stock has finders, and does not ask it: unless the cache was cleared. 0 or -1. */
+static int give_all_finders(lw_state *state)
+{
+	PyObject *cache = lw_importer_cache(state), *views = NULL;
+	int result = cache ? was_kept(state, cache) : PyErr_Occurred() ? -1 : 0;
+	if (result > 0) {
+		views = PyDict_Values(state->views_single);
+		result = views && PyList_SetSlice(views, 0, 0, state->views_multi) == 0 ? 0 : -1;
+		for (Py_ssize_t i = 0; result == 0 && i < PyList_GET_SIZE(views); i++)
+			result = give_finders(state, cache, (lw_view_object *)PyList_GET_ITEM(views, i));
+	}
+	Py_XDECREF(views);
+	Py_XDECREF(cache);
+	return result;
+}
+
 lw_view_object *lw_paths_view(lw_state *state, PyObject *path, enum lw_aside *why)
 {
 	*why = LW_ASIDE_HOOKS;
 	bool hooks;
 	int usual = lw_bootstrap_hooks(state, &hooks);
-	if (usual <= 0)
+	bool late = usual == 0 && !state->hooks_ahead;
+	state->hooks_ahead = usual == 0;
+	if (usual < 0 || (late && give_all_finders(state) < 0) || usual == 0)
 		return NULL;
 	*why = LW_ASIDE_PATH;
 	PyObject *list = as_list(state, path);

@@ -58,7 +58,7 @@ enum lw_served {
 	LW_SERVED_NAMESPACE,
 	LW_SERVED_MISS,		/* proven: PathFinder was not asked */
 	LW_SERVED_SPEC,		/* find_spec() answered (importlib.util.find_spec, pkgutil, reload) */
-	LW_SERVED_FOREIGN,	/* found by a finder ahead of or behind ours, or by a foreign path hook */
+	LW_SERVED_FOREIGN,	/* found by a finder ahead of or behind ours and not adopted, or by a foreign path hook */
 	LW_SERVED_COUNT
 };
 
@@ -159,6 +159,8 @@ struct lw_state {
 	PyObject *original_wait, *replacement_wait;	/* _lock_unlock_module */
 	bool find_in;			/* the replacement of _find_and_load is in the place of the original, or within what is there */
 	struct lw_wrap load, statement;	/* _load_unlocked, builtins.__import__: while somebody listens (told.h) */
+	PyObject *first_entry, *first_finder;	/* in sys.path_importer_cache when we came; strong, or NULL */
+	bool hooks_ahead;		/* sys.path_hooks was not the usual one when last looked at */
 	PyObject *views_single;		/* dict: path string -> view object */
 	PyObject *views_multi;		/* list of view objects, most recently used first */
 	PyObject *cache_tag;		/* sys.implementation.cache_tag at install() */
@@ -383,6 +385,7 @@ typedef struct lw_view_object {
 	PyObject **finder;		/* strong or NULL: the FileFinder that gave the path (relative entries) */
 	uint32_t entries;		/* of the view: items that are not strings are left out, as PathFinder does */
 	uint32_t *item_of;		/* view entry -> item */
+	_Atomic uint32_t reached;	/* entries that have been searched, from the first one on */
 	bool hooks;
 	bool uses_cwd;			/* an item is '' */
 	PyObject *cwd;			/* str: what '' stood for, or NULL */
@@ -395,6 +398,14 @@ extern PyType_Spec lw_view_spec;
 /** sys.path_importer_cache if it is a dict. A new reference; NULL without an exception: it is not. */
 PyObject *lw_importer_cache(lw_state *state);
 
+/** Entry number ENTRY of VIEW, and all before it, have been searched. */
+static inline void lw_view_reached(lw_view_object *view, uint32_t entry)
+{
+	if (atomic_load_explicit(&view->reached, memory_order_relaxed) <= entry)
+		atomic_store_explicit(&view->reached, entry + 1, memory_order_relaxed);
+}
+/** Remember what shows that nobody has cleared sys.path_importer_cache: at install(). 0 or -1. */
+int lw_paths_begin(lw_state *state);
 /** View of PATH (list or other iterable; NULL: sys.path). A new reference; NULL with an exception, or without: step aside (*WHY). */
 lw_view_object *lw_paths_view(lw_state *state, PyObject *path, enum lw_aside *why);
 
@@ -411,8 +422,13 @@ enum lw_found lw_find(lw_state *state, PyObject *name, PyObject *path, struct lw
 /** The same, where all that matters is whether there is something: HIT is not to be loaded from. */
 enum lw_found lw_glance(lw_state *state, PyObject *name, PyObject *path, struct lw_hit *hit, PyObject **spec, enum lw_aside *why);
 
+/** Whether HIT is the source file PATH (str). */
+bool lw_is_source(lw_state *state, const struct lw_hit *hit, PyObject *path);
+/** Whether the source file PATH (str) is what NAME is in the directory ENTRY (str), by the index alone: HIT. No finder is asked. 1, 0, -1. */
+int lw_find_source(lw_state *state, PyObject *name, PyObject *entry, PyObject *path, struct lw_hit *hit);
+
 /** What our finder says of NAME on PATH (None: sys.path): a spec, or None. A new reference or NULL. */
-PyObject *lw_find_spec(lw_state *state, PyObject *name, PyObject *path);
+PyObject *lw_find_spec(lw_state *state, PyObject *name, PyObject *path, PyObject *target);
 /** (fullname, path=None, target=None, engine=None), borrowed. 0 or -1. */
 int lw_find_spec_arguments(PyObject *args, PyObject *kwargs, PyObject **name, PyObject **path, PyObject **target, PyObject **engine);
 /** Compare everything with the file system again before it is used. */
@@ -438,14 +454,27 @@ PyObject *lw_modules_get(lw_state *state, PyObject *modules, PyObject *name);
 int lw_modules_set(lw_state *state, PyObject *modules, PyObject *name, PyObject *module);
 int lw_modules_del(lw_state *state, PyObject *modules, PyObject *name);
 
+/* --- adopt.c --- */
+
+/**
+ * Whether SPEC, which somebody else's finder has made for NAME, says no more than PathFinder's would: a source file where modules of that name are, the
+ * stock loader and nothing else. Then HIT is that file, and is loaded here as any other (lw_load_source()). 1; 0: stock loads it; -1.
+ */
+int lw_adopt(lw_state *state, PyObject *name, PyObject *spec, struct lw_hit *hit);
+/** Whether SPEC still says HIT and nothing else, after somebody's code may have run. 1, 0, -1. Nobody's runs before it returns. */
+int lw_is_adopted(lw_state *state, PyObject *name, PyObject *spec, const struct lw_hit *hit);
+
 /* --- load.c --- */
 
 /** sys.pycache_prefix, None if there is no such attribute. A new reference or NULL. */
 PyObject *lw_pycache_prefix(lw_state *state);
 /** The spec of HIT as FileFinder makes it. A new reference or NULL. */
 PyObject *lw_make_spec(lw_state *state, PyObject *name, const struct lw_hit *hit);
-/** Load HIT, a source file (PyMem_RawMalloc; freed in any case), as _load_unlocked() would. MODULES is sys.modules. A new reference or NULL. */
-PyObject *lw_load_source(lw_state *state, PyObject *name, struct lw_hit *hit, PyObject *modules);
+/**
+ * Load HIT, a source file (PyMem_RawMalloc; freed in any case), as _load_unlocked() would. FOUND: the spec, where there is one of which lw_is_adopted() was said
+ * just now, or NULL. MODULES is sys.modules. A new reference or NULL.
+ */
+PyObject *lw_load_source(lw_state *state, PyObject *name, struct lw_hit *hit, PyObject *found, PyObject *modules);
 
 /** Method of the module: the code of a source file as an import would have it, see native.c. */
 PyObject *lw_source_code(PyObject *module, PyObject *args);

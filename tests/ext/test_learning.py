@@ -807,13 +807,18 @@ def test_share_with_all_of_them(program, measure):
 
 
 def test_share_control(program, measure):
-    """Control: the share falls when imports are left to stock Python, and when a finder of somebody else answers them."""
+    """Control: the share falls when imports are left to stock Python, and when a finder of somebody else answers them with a loader of its own."""
     patch = "import importlib.machinery as m\nold = m.PathFinder.find_spec\nm.PathFinder.find_spec = lambda *a, **k: old(*a, **k)\n"
     program.write("prog.py", f"{patch}{STANDARD}import app\n")
     assert measure(program.root / "prog.py")[0] < 0.5
     program.write("prog.py", f"""import sys, importlib.machinery
+class Loader(importlib.machinery.SourceFileLoader): pass
 class Finder:
-    find_spec = importlib.machinery.PathFinder.find_spec
+    @staticmethod
+    def find_spec(*args):
+        spec = importlib.machinery.PathFinder.find_spec(*args)
+        if spec and type(spec.loader) is importlib.machinery.SourceFileLoader: spec.loader = Loader(spec.name, spec.origin)
+        return spec
 sys.meta_path.insert(0, Finder)
 {STANDARD}import app
 """)

@@ -577,6 +577,163 @@ for x in mine(): show(x)
 """)
 
 
+DELEGATING = DESCRIBE + """
+import importlib.util, os
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+class Finder:
+    def __init__(self, change=lambda spec: None): self.change, self.made = change, []
+    def find_spec(self, name, path=None, target=None):
+        spec = self.find(name, path)
+        if spec and name.partition('.')[0] in ('pkg', 'space', 'vendored', 'moved'):
+            self.made.append(spec)
+            return self.change(spec) or spec
+    def find(self, name, path): return PathFinder.find_spec(name, path)
+class Vendoring(Finder):
+    def find(self, name, path): return PathFinder.find_spec(name, [os.path.join(ROOT, 'pkg')] if name == 'vendored' else path)
+class Editable(Finder):
+    def find(self, name, path):
+        base = os.path.join(path[0] if path else ROOT, name.rpartition('.')[2].replace('moved', 'mod'))
+        for file in os.path.join(base, '__init__.py'), base + '.py':
+            if os.path.exists(file): return importlib.util.spec_from_file_location((name + 'x')[:-1], file)
+def go(finder, *names, where=0):
+    sys.meta_path.insert(where, finder)
+    for name in names: attempt(load(name))
+    for name in names:
+        if name in sys.modules: describe(sys.modules[name])
+    show([any(module.__spec__ is spec for module in list(sys.modules.values()) if hasattr(module, '__spec__')) for spec in finder.made])
+    show([vars(spec) for spec in finder.made])
+    show([sys.modules[name].__name__ is sys.modules[name].__spec__.name for name in names if name in sys.modules])
+"""
+
+
+def delegating(tree):
+    package(tree)
+    tree.write("pkg/vendored/__init__.py", "from vendored import part\n")
+    tree.write("pkg/vendored/part.py", "raised = RuntimeError(__name__)\n")
+    return DELEGATING.replace("ROOT", repr(str(tree.root)))
+
+
+@pytest.mark.parametrize("program", [
+    "go(Finder(), 'pkg.mod', 'pkg.sub.leaf', 'space.portion', 'pkg.absent')",
+    "go(Finder(), 'pkg.mod', 'pkg.sub.leaf', where=sys.meta_path.index(PathFinder))",
+    "go(Vendoring(), 'vendored', 'pkg.vendored')",
+    "go(Editable(), 'pkg.mod', 'pkg.sub.leaf')",
+])
+def test_finders_that_find_as_path_finder_does(any_tree, program):
+    """Vendored packages under another name, editable installations: modules by the finder's own specs, with code from the cache."""
+    program = delegating(any_tree) + program
+    any_tree.same(program)
+    served = json.loads(any_tree.run(program + STATS).out.splitlines()[-1])["served"]
+    assert served["pack"] >= 3 and served["foreign_finder"] == ("'space." in program), served  # a namespace package has no file
+
+
+@pytest.mark.parametrize("change", {
+    "a loader of its own": "spec.loader = type('Own', (SourceFileLoader,), {})(spec.name, spec.origin)",
+    "what only this loader does": "spec.loader.get_data = lambda path: b'value = 99'; spec.loader.path_stats = lambda path: {'mtime': 1, 'size': 2}",
+    "a loader of another name": "spec.loader.name = spec.name + 'x'",
+    "a loader of another file": "spec.loader.path = os.path.join(os.path.dirname(spec.origin), 'data.txt')",
+    "another origin": "spec.origin = 'elsewhere'",
+    "no file": "spec.has_location = False",
+    "a state": "spec.loader_state = 'state'",
+    "another cached": "spec.cached = 'some.pyc'",
+    "more attributes": "spec.more = 1",
+    "a spec of its own": "return type('Own', (ModuleSpec,), {})(spec.name, spec.loader, origin=spec.origin, is_package=spec.submodule_search_locations is not None)",
+    "no package": "spec.submodule_search_locations = None",
+    "another package": "spec.submodule_search_locations = [os.path.join(ROOT, 'pkg', 'sub')]",
+    "a longer package": "spec.submodule_search_locations = (spec.submodule_search_locations or []) + ['x']",
+    "modules under way": "spec._uninitialized_submodules.append('x')",
+    "no name": "del spec.name",
+    "no origin": "spec.origin = None",
+    "a name that is none": "spec.name = type('Text', (str,), {})(spec.name)",
+    "a patch": "SourceFileLoader.get_code = lambda self, name: compile('value = 98', '?', 'exec')",
+}.items(), ids=lambda change: change[0])
+def test_finders_that_find_something_else(any_tree, change):
+    """All of it is stock's, and no more of it from the cache than stock would have."""
+    program = delegating(any_tree) + f"def change(spec):\n    {change[1]}\ngo(Finder(change), 'pkg', 'pkg.mod', 'pkg.sub.leaf')\nprint(getattr(sys.modules.get('pkg.mod'), 'value', 0))"
+    program = program.replace("ROOT", repr(str(any_tree.root)))
+    any_tree.same(program)
+    if change[0] != "a patch":  # which json would notice, too
+        served = json.loads(any_tree.run(program + STATS).out.splitlines()[-1])["served"]
+        assert served["foreign_finder"] >= 1, served
+
+
+@pytest.mark.parametrize("change", [
+    "spec.loader = SourceFileLoader('pkg.mod', os.path.join(ROOT, 'pkg', 'sub', 'sibling.py'))", "spec.loader.path = spec.loader.path.replace('mod', 'none')",
+    "spec.submodule_search_locations = ['/x']", "spec.cached = '/tmp/x.pyc'", "spec.name = 'pkg.two'", "spec.origin = None", "spec.origin = object", "spec.more = 1",
+])
+def test_specs_that_change_behind_a_finder(any_tree, change):
+    """Between the finder's answer and the module: by what is called meanwhile (and, in the same way, by other threads)."""
+    any_tree.same(delegating(any_tree) + f"""
+class Changing(list):
+    def append(self, child):
+        spec = finder.made[-1]
+        {change.replace("ROOT", repr(str(any_tree.root)))}
+        super().append(child)
+import pkg
+pkg.__spec__._uninitialized_submodules = Changing()
+finder = Finder()
+sys.meta_path.insert(0, finder)
+attempt(load('pkg.mod'))
+if 'pkg.mod' in sys.modules: describe(sys.modules['pkg.mod']); print(vars(sys.modules['pkg.mod']).get('value'))
+""")
+
+
+@pytest.mark.parametrize("new", ["dict(sys.modules)", "type('Modules', (dict,), {})(sys.modules)"])
+@pytest.mark.parametrize("how", ["PathFinder.find_spec(name, path)", "None"])
+def test_sys_modules_replaced_by_a_finder(any_tree, new, how):
+    package(any_tree).same(DELEGATING + f"""
+class Replacing(Finder):
+    def find(self, name, path):
+        if name.startswith('pkg'): sys.modules = {new}
+        return {how}
+sys.meta_path.insert(0, Replacing())
+for name in 'pkg', 'pkg.mod', 'pkg.sub.leaf': attempt(load(name)); print(name in sys.modules)
+""")
+
+
+@pytest.mark.parametrize("new", ["dict(sys.modules)", "type('Modules', (dict,), {})(sys.modules)"])
+def test_sys_modules_replaced_by_the_parent(any_tree, new):
+    any_tree.write("p/__init__.py", f"import sys\nsys.modules = {new}\n")
+    any_tree.write("p/m.py", "value = 1\n")
+    any_tree.same(DESCRIBE + "attempt(load('p.m')); show([name in sys.modules for name in ('p', 'p.m')]); describe(sys.modules['p.m'])")
+
+
+def test_new_module_that_was_replaced(any_tree):
+    """importlib makes modules by a function that may be another one."""
+    package(any_tree).same("""
+import importlib._bootstrap as b, sys
+original = b._new_module
+def new(name): module = original(name); module.extra = 1; return module
+b._new_module = new
+import pkg.mod; print(pkg.mod.extra)
+""")
+
+
+def test_specs_with_keys_that_compare_as_they_like(any_tree):
+    any_tree.same(delegating(any_tree) + """
+class Text(str):
+    def __eq__(self, other): print('asked'); return 1 / 0
+    __hash__ = str.__hash__
+def change(spec): vars(spec)[Text('loader_state')] = vars(spec).pop('loader_state')
+sys.meta_path.insert(0, Finder(change))
+attempt(load('pkg.mod')); print(sys.modules['pkg.mod'].value)
+""")
+
+
+def test_what_a_finder_has_found_and_another_name_has(any_tree):
+    """Files are found by the names of modules; a finder may call them otherwise."""
+    any_tree.same(delegating(any_tree) + "go(Editable(), 'pkg.moved'); print(sys.modules['pkg.moved'].value)")
+
+
+def test_files_that_change_behind_a_finder(tree):
+    """Freshness is that of any import: what is there when it is found."""
+    program = delegating(tree) + "go(Finder(), 'pkg.mod'); print(sys.modules['pkg.mod'].value)"
+    tree.same(program)
+    tree.write("pkg/mod.py", "value = 'another one'\n")
+    settle()
+    assert "another one" in tree.same(program).out
+
+
 @pytest.mark.parametrize("where", ["at_path_finder()", "at_path_finder() + 1", "len(sys.meta_path)", "1"])
 def test_finder_anywhere(any_tree, where):
     """Directly ahead of PathFinder, behind it (editable installs), at the end: asked in its turn, after a proven miss as well."""
@@ -701,6 +858,126 @@ attempt(load('pkg')); attempt(load('mine'))
 sys.path_hooks.clear(); sys.path_importer_cache.clear()
 attempt(load('pkg'))
 print([x for x in asked if isinstance(x, tuple)])
+""")
+
+
+# A hook ahead of the stock ones, which says what it is asked for. What it claims: `claims`, entry -> finder.
+AHEAD = FINDER + """
+import shutil, sys
+from importlib.machinery import FileFinder, SourceFileLoader
+root = sys.path[1]
+importlib.invalidate_caches()  # it may import something itself
+claims, hooked = {}, []
+def hook(entry):
+    hooked.append(entry)
+    if entry not in claims: raise ImportError
+    return claims[entry](entry)
+sys.path_hooks.insert(0, hook); sys.path_importer_cache.clear()
+plain = sys.path_hooks[-1]
+class Text(SourceFileLoader):
+    def get_data(self, path): return b"value = 'other'" if path.endswith('mod.py') else super().get_data(path)
+other = FileFinder.path_hook((Text, ['.py']))
+def again(*names):
+    for name in [m for m in sys.modules if m.partition('.')[0] in ('pkg', 'space', 'extra')]: del sys.modules[name]
+    for name in names or ('pkg', 'pkg.mod', 'pkg.sub.leaf', 'space.portion', 'absent', 'pkg.absent', 'extra'): attempt(load(name))
+    print([getattr(sys.modules.get(name), 'value', None) for name in ('pkg.mod', 'space.portion', 'extra')], hooked, asked)
+    hooked.clear(); asked.clear()
+"""
+
+CLAIMS = {
+    "nothing": "",
+    "a package's directory": "claims[root + '/pkg'] = other",
+    "the root": "claims[root] = other",
+    "by plain finders": "claims[root] = claims[root + '/pkg/sub'] = plain",
+    "by a subclass": "claims[root + '/pkg'] = type('Sub', (FileFinder,), {}).path_hook((SourceFileLoader, ['.py']))",
+    "by a finder": "claims[root + '/pkg'] = lambda entry: Finder('pkg.mod', 'pkg.sub', tag=entry)",
+    "by nothing": "claims[root + '/pkg'] = lambda entry: None",
+    "an entry that is no directory": "claims['special:'] = lambda entry: Finder('extra', tag=entry)\nsys.path.append('special:')",
+    "no directory, by a plain finder": "claims['special:'] = lambda entry: plain(root + '/pkg')\nsys.path.insert(0, 'special:')",
+    "another directory": "claims[root + '/space'] = lambda entry: plain(root + '/pkg')\nsys.path.insert(0, root + '/space')",
+    "with an error": "def fail(entry): raise ValueError(entry)\nclaims[root + '/pkg/sub'] = fail",
+    "sys.path itself": "def grow(entry):\n    if 'special:' not in sys.path: sys.path.append('special:')\n    raise ImportError\nclaims[root] = grow",
+    "relative entries": "os.chdir(root); sys.path[1:2] = ['', 'pkg']; claims['pkg'] = other",
+    "what is missing": "sys.path.insert(0, root + '/later')",
+    "an empty list": "sys.path_hooks.clear()",
+    "the stock ones alone": "sys.path_hooks.remove(hook)",
+    "a tuple": "sys.path_hooks = tuple(sys.path_hooks)",
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_hooks_ahead(tree, claim):
+    """Whoever is ahead of the stock hooks is asked for each entry once, in its turn; what sys.path_importer_cache holds then decides."""
+    package(tree).same(f"""{AHEAD}
+{CLAIMS[claim]}
+again(); again()
+if hook in sys.path_hooks: print(sorted(k.removeprefix(root) for k in sys.path_importer_cache if k.startswith((root, 'special:', 'pkg'))))
+os.mkdir(root + '/later')
+with open(root + '/later/extra.py', 'w') as file: file.write('value = 5')
+again()
+importlib.invalidate_caches(); again()
+claims[root + '/pkg'] = other; sys.path_importer_cache.clear(); again()
+sys.path_hooks = [h for h in sys.path_hooks if h is not hook]; again()
+shutil.rmtree(root + '/later')
+""")
+
+
+@pytest.mark.parametrize("cleared", ["", "sys.path_importer_cache.clear()"], ids=["kept", "cleared"])
+def test_hooks_that_come_later(tree, cleared):
+    """Entries that were searched before have their finders, and are not put to the hook; others are, those that nobody has come to yet too."""
+    tree.write("early.py", "value = 'early'\n")
+    tree.write("late.py", "value = 'late'\n")
+    tree.write("more/greet.tpl", "value = 'template'\n")
+    tree.write("pack/__init__.py", "")
+    tree.write("pack/one.py", "value = 1\n")
+    tree.write("pack/two.py", "value = 2\n")
+    kept = tree.same(f"""
+import sys, importlib
+from importlib.machinery import FileFinder, SourceFileLoader
+root = sys.path[1]
+sys.path.append(root + '/more')
+import early, pack.one
+class Loader(SourceFileLoader): pass
+hook = FileFinder.path_hook((Loader, ['.tpl']))
+asked = []
+def asks(entry): asked.append(entry); return hook(entry)
+sys.path_hooks.insert(0, asks)
+{cleared}
+for name in 'greet', 'late', 'pack.two', 'absent':
+    try: print(importlib.import_module(name).value)
+    except ImportError as error: print(error)
+print([entry for entry in asked if entry.startswith(root)])
+""").out
+    assert ("late" in kept.splitlines()) == (not cleared), kept
+
+
+@pytest.mark.parametrize("change", ["finder.find_spec = lambda name, target=None: None if name == 'secret' else type(finder).find_spec(finder, name, target)",
+                                    "finder._fill_cache = lambda: (type(finder)._fill_cache(finder), finder._path_cache.discard('secret.py'))", ""], ids=["find_spec", "_fill_cache", "control"])
+def test_finders_with_methods_of_their_own(any_tree, change):
+    any_tree.write("secret.py", "value = 1\n")
+    out = any_tree.same(f"""
+import sys
+from importlib.machinery import FileFinder
+root = sys.path[1]
+finder = sys.path_importer_cache[root] = sys.path_hooks[-1](root)
+{change}
+try: import secret; print(secret.value)
+except ImportError as error: print(error)
+""").out
+    assert out == ("No module named 'secret'\n" if change else "1\n")
+
+
+def test_finders_of_entries_are_told_the_target(any_tree):
+    package(any_tree).same(FINDER + """
+class OfEntry(Finder):
+    def find_spec(self, name, target=None): return super().find_spec(name, None, target)
+def hook(entry):
+    if entry == 'special:': return OfEntry('extra')
+    raise ImportError
+sys.path_hooks.append(hook); sys.path.insert(0, 'special:')
+import extra, pkg
+importlib.reload(extra); importlib.reload(pkg)
+print(importlib.util.find_spec('extra').origin, asked)
 """)
 
 

@@ -120,3 +120,44 @@ def test_code_and_its_copies(lazily):
             assert (function.__code__ == copy) is {same} and (more == 0) is {same} and more <= 3
             assert types.FunctionType(copy, function.__globals__)() is sys.modules["loud"]
         """, mode=mode)
+
+
+FINDER = """
+    import importlib.machinery, os, sys
+
+    class Finder:
+        asked = []
+
+        def find_spec(self, name, path=None, target=None):
+            self.asked.append(name)
+            if name in ("made", "part"):
+                return importlib.machinery.PathFinder.find_spec(name, [os.getcwd() + "/vendored"])
+
+    sys.meta_path.insert(0, Finder())
+    asked = sys.meta_path[0].asked
+"""
+
+
+def test_finders_of_others(lazily):
+    """One that has another file for a name, and one for a name that nobody else has."""
+    files = {"user.py": "import part, made\ndef use():\n    return part.place, made.place", "part.py": "place = 'here'", "vendored/part.py": "place = 'there'",
+             "vendored/made.py": "place = 'made'"}
+    for mode, when in ("stock", "['user', 'part', 'made']"), ("all", "['user', 'made']"):
+        lazily(files, FINDER + f"""
+    import user
+    assert asked == {when}, asked
+    assert user.use() == ("there", "made")
+    assert sorted(asked) == ["made", "part", "user"]
+""", mode=mode)
+
+
+@whose.ours
+def test_modules_that_others_have_found(lazily):
+    """With nothing but a source file and the stock loader: imports in them wait as in any."""
+    files = {"vendored/made.py": "import other\ndef use():\n    return other", "other.py": ""}
+    lazily(files, FINDER + """
+    import made
+    assert "/vendored/" in made.__file__ and not loaded("other")
+    made.use()
+    assert loaded("other")
+""")
