@@ -274,7 +274,7 @@ static int begin(lw_state *state, struct lw_lazy_settings *settings)
 {
 	if (!state->lazy.table)
 		state->lazy.table = create_table(state);
-	if (!state->lazy.table || create_types(state) < 0)
+	if (!state->lazy.table || create_types(state) < 0 || (LW_LAZY_BUILT && lw_lazy_watch_forks() < 0))
 		return -1;
 	lw_lazy_policy_destroy(state->lazy.policy);
 	state->lazy.policy = settings->policy;

@@ -7,6 +7,7 @@
  *   lazy.c         what arms the code of a module, and switches all of it on and off
  *   lazy_scope.c   the names that wait in a dictionary; lazy_statement.c: registered by statements; lazy_resolve.c: resolved by loads and others; lazy_census.c: for the report
  *   lazy_language.c  the lazy imports that the language has from 3.15 on
+ *   lazy_fork.c    forks, which wait for what other threads are resolving
  *   lazy_hooks.c   readers from outside: attributes of modules, dir(), globals(), eval(), frames; tracing
  *   lazy_below.c   submodules that would be attributes of their package by now
  *   lazy_underway.c  but for what stock Python would have executed later, as a package is being imported
@@ -182,7 +183,7 @@ PyObject *lw_lazy_ask(PyObject *module, PyObject *args);
 PyObject *lw_lazy_read_project(PyObject *module, PyObject *argument);
 PyObject *lw_lazy_describe(PyObject *module, PyObject *use_env);
 
-/* --- at run time: lazy.c, lazy_resolve.c, lazy_census.c --- */
+/* --- at run time: lazy.c, lazy_resolve.c, lazy_fork.c, lazy_census.c --- */
 
 /** What the environment asks for (LADEWERK_LAZY and the rules): at install(). 0 or -1; what cannot be done is said by state->lazy.reason. */
 int lw_lazy_begin(lw_state *state, bool use_env);
@@ -205,6 +206,8 @@ static inline bool lw_lazy_is_on(const struct lw_lazy *lazy) { return LW_LAZY_BU
 int lw_lazy_arm(lw_state *state, PyObject *code, PyObject *module, PyObject *name, PyObject *file);
 /** CODE was made ready by lw_lazy_transform(), and in the form of today. */
 bool lw_lazy_is_ready(PyObject *code);
+/** From now on forks wait for names that other threads resolve: lazy_fork.c. Once is enough, for all interpreters. 0 or -1. */
+int lw_lazy_watch_forks(void);
 /** The module NAME (str) with CODE is below something whose importers are wholly eager, down to their bytecode, or imports it. No exception. */
 bool lw_lazy_is_tainted(const lw_lazy_policy *policy, PyObject *code, PyObject *name);
 /** The code of module NAME from PATH is to be made ready: lazy imports are on, and the policy has not all of its imports eager. No exception. */

@@ -14,8 +14,12 @@
  */
 #include "lazy_scope.h"
 
-/* This thread is at it: attributes that are missing meanwhile are missing. */
-static _Thread_local bool looking;
+/* What threads are looking for. What is imported on the way may ask for other submodules, which are looked for as well; asked for the same, there is none. */
+struct lw_look {
+	PyObject *dict, *name;			/* strong; dict: of the package */
+	struct lw_who who;
+	struct lw_look *next;
+};
 
 struct request {
 	lw_state *state;
@@ -138,7 +142,9 @@ static bool resolve_below(const struct request *request)
 static PyObject *look(const struct request *request)
 {
 	if (waits_anywhere(request)) {
+		struct lw_use *use = lw_use_begins(request->state);
 		PyObject *module = PyImport_Import(request->full);
+		lw_use_ends(use);
 		Py_XDECREF(module);
 		return forgive() ? bound(request) : NULL;
 	}
@@ -176,19 +182,51 @@ static bool may_import(struct request *request)
 	return false;
 }
 
+static bool is_looked_for(const lw_state *state, PyObject *dict, PyObject *name)
+{
+	for (const struct lw_look *look = state->lazy.table->looks; look; look = look->next)
+		if (look->dict == dict && lw_who_is_me(look->who) && PyUnicode_Compare(look->name, name) == 0)
+			return true;
+	return false;
+}
+
+static struct lw_look *begin_look(lw_state *state, PyObject *dict, PyObject *name)
+{
+	struct lw_look *look = PyMem_Malloc(sizeof(*look));
+	if (!look)
+		return NULL;
+	*look = (struct lw_look){ Py_NewRef(dict), Py_NewRef(name), lw_who_am_i(), state->lazy.table->looks };
+	return state->lazy.table->looks = look;
+}
+
+/* In any order, as greenlets switch. */
+static void end_look(lw_state *state, struct lw_look *look)
+{
+	struct lw_look **link = state->lazy.table ? &state->lazy.table->looks : NULL; /* torn down meanwhile */
+	while (link && *link && *link != look)
+		link = &(*link)->next;
+	if (link && *link)
+		*link = look->next;
+	Py_DECREF(look->dict);
+	Py_DECREF(look->name);
+	PyMem_Free(look);
+}
+
 PyObject *lw_lazy_submodule(lw_state *state, PyObject *module, PyObject *name)
 {
-	if (looking || !state->lazy.table || !state->lazy.table->used || !may_be_submodule(name))
+	PyObject *dict = PyModule_GetDict(module), *package, *result = NULL;
+	if (!state->lazy.table || !state->lazy.table->used || !may_be_submodule(name) || is_looked_for(state, dict, name))
 		return NULL;
-	PyObject *dict = PyModule_GetDict(module), *package = PyDict_GetItemWithError(dict, LW_STR(state, __name__)), *result = NULL;
+	package = PyDict_GetItemWithError(dict, LW_STR(state, __name__));
 	struct request request = { .state = state, .package = Py_XNewRef(package), .name = name, .dict = Py_NewRef(dict) };
 	if (package && PyUnicode_CheckExact(package) && is_package(state, module, dict))
 		request.full = PyUnicode_FromFormat("%U.%U", request.package, name);
 	PyErr_Clear();
-	looking = true;
-	if (request.full && is_to_be_had(&request) && may_import(&request))
+	struct lw_look *at = request.full ? begin_look(state, dict, name) : NULL;
+	if (at && is_to_be_had(&request) && may_import(&request))
 		result = look(&request);
-	looking = false;
+	if (at)
+		end_look(state, at);
 	Py_XDECREF(request.underway.top);
 	Py_XDECREF(request.full);
 	Py_DECREF(request.dict);

@@ -159,7 +159,7 @@ static struct lw_busy *begin(lw_scope *scope, PyObject *name)
 		PyErr_NoMemory();
 		return NULL;
 	}
-	*busy = (struct lw_busy){ Py_NewRef(name), PyThread_get_thread_ident(), scope->busy };
+	*busy = (struct lw_busy){ Py_NewRef(name), lw_who_am_i(), scope->busy };
 	return scope->busy = busy;
 }
 
@@ -173,15 +173,6 @@ static void end(lw_scope *scope, struct lw_busy *busy)
 		*link = busy->next;
 	Py_DECREF(busy->name);
 	PyMem_Free(busy);
-}
-
-/* Somebody resolves NAME; with THREAD: this thread does. */
-static bool is_resolving(const lw_scope *scope, PyObject *name, bool thread)
-{
-	for (const struct lw_busy *busy = scope->busy; busy; busy = busy->next)
-		if ((!thread || busy->thread == PyThread_get_thread_ident()) && PyUnicode_Compare(busy->name, name) == 0)
-			return true;
-	return false;
 }
 
 /* --- binding --- */
@@ -218,6 +209,7 @@ PyObject *lw_scope_resolve(lw_state *state, lw_scope *scope, PyObject *dict, PyO
 	Py_INCREF(scope);
 	Py_INCREF(dict);
 	Py_INCREF(name);
+	struct lw_use *use = lw_use_begins(state);
 	while ((targets = Py_XNewRef(PyDict_GetItemWithError(scope->waiting, name)))) {
 		Py_CLEAR(value);
 		struct lw_busy *busy = begin(scope, name);
@@ -233,6 +225,7 @@ PyObject *lw_scope_resolve(lw_state *state, lw_scope *scope, PyObject *dict, PyO
 	}
 	if (!targets && !value && !PyErr_Occurred())
 		value = Py_XNewRef(PyDict_GetItemWithError(dict, name));
+	lw_use_ends(use);
 	Py_DECREF(scope);
 	Py_DECREF(dict);
 	Py_DECREF(name);
@@ -259,7 +252,7 @@ PyObject *lw_lazy_resolve(lw_state *state, PyObject *dict, PyObject *name)
 	if (!scope)
 		return NULL;
 	Py_INCREF(scope); /* a key or a name may have code of its own */
-	bool waits = lw_scope_targets(state, scope, dict, name) && !is_resolving(scope, name, true);
+	bool waits = lw_scope_targets(state, scope, dict, name) && !lw_scope_is_busy(scope, name, true);
 	PyObject *value = waits ? lw_scope_resolve(state, scope, dict, name) : NULL;
 	Py_DECREF(scope);
 	return value;
@@ -440,7 +433,7 @@ int lw_lazy_binds_child(lw_state *state, PyObject *dict, PyObject *child, PyObje
 	lw_scope *scope = lw_scope_of(state, dict);
 	bool same = is_the_child(rival, full);
 	int result = 0;
-	if (is_resolving(scope, child, false)) {
+	if (lw_scope_is_busy(scope, child, false)) {
 		result = note_child(scope, child, module) < 0 ? -1 : 1; /* whoever resolves it binds over it */
 	} else if (same) {
 		lw_scope_forget(state, scope, child, "resolved");
@@ -457,7 +450,7 @@ static int put_right(lw_state *state, PyObject *dict, PyObject *child, PyObject 
 	PyObject *full, *rival = rival_of(state, dict, child, &full);
 	bool over = rival && !is_the_child(rival, full) && lw_lazy_is_within(PyTuple_GET_ITEM(rival, LW_TARGET_MODULE), full);
 	Py_XDECREF(full);
-	if (!over || PyDict_GetItemWithError(dict, child) != module || is_resolving(lw_scope_of(state, dict), child, false))
+	if (!over || PyDict_GetItemWithError(dict, child) != module || lw_scope_is_busy(lw_scope_of(state, dict), child, false))
 		return PyErr_Occurred() ? -1 : 0;
 	return PyDict_DelItem(dict, child);
 }

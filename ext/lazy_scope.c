@@ -191,12 +191,12 @@ void lw_scope_forget(lw_state *state, lw_scope *scope, PyObject *name, const cha
 	lw_error_restore(&error);
 }
 
-static bool was_bound_meanwhile(const lw_scope *scope, PyObject *name)
+bool lw_scope_is_busy(const lw_scope *scope, PyObject *name, bool here)
 {
 	for (const struct lw_busy *busy = scope->busy; busy; busy = busy->next)
-		if (PyUnicode_Compare(busy->name, name) == 0)
-			return false; /* whoever resolves it decides */
-	return true;
+		if ((here ? lw_who_is_me(busy->who) : lw_who_is_alive(busy->who)) && PyUnicode_Compare(busy->name, name) == 0)
+			return true;
+	return false;
 }
 
 PyObject *lw_scope_targets(lw_state *state, lw_scope *scope, PyObject *dict, PyObject *name)
@@ -209,7 +209,7 @@ PyObject *lw_scope_targets(lw_state *state, lw_scope *scope, PyObject *dict, PyO
 	int there = PyDict_Contains(dict, name);
 	PyErr_Clear();
 	PyObject *targets = there ? NULL : PyDict_GetItemWithError(scope->waiting, name); /* by which it waits no longer */
-	if (there && was_bound_meanwhile(scope, name))
+	if (there && !lw_scope_is_busy(scope, name, false)) /* else whoever resolves it decides */
 		lw_scope_forget(state, scope, name, "overwritten");
 	Py_DECREF(scope);
 	return targets;

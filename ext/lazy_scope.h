@@ -27,10 +27,16 @@ enum {
 	LW_TARGET_SIZE
 };
 
+/* A thread, and in which process: how many forks after the one that loaded us. */
+struct lw_who {
+	uint64_t thread;	/* a number of ours, not used again */
+	uint64_t forks;
+};
+
 /* A name that is being resolved, and by whom. A name whose resolution asks for it again is not waited for. */
 struct lw_busy {
 	PyObject *name;		/* strong */
-	unsigned long thread;
+	struct lw_who who;
 	struct lw_busy *next;
 };
 
@@ -54,6 +60,7 @@ struct lw_lazy_table {
 	PyObject *began;	/* dict: name of a module that may have statements that wait -> how many names had been registered when its body began */
 	PyObject *import;	/* builtins.__import__, the stock one; NULL: it was not there any more */
 	PyObject *census;	/* list of lists, see lw_lazy_census() */
+	struct lw_look *looks;	/* lazy_below.c */
 };
 
 extern PyType_Spec lw_scope_spec, lw_statement_spec;
@@ -72,6 +79,8 @@ lw_scope *lw_scope_of(const lw_state *state, PyObject *dict);
 void lw_scope_clear(struct lw_lazy_table *table);
 /** NAME waits, and is not in DICT: its targets, borrowed; NULL: it does not. What was bound by others meanwhile waits no longer. No exception. */
 PyObject *lw_scope_targets(lw_state *state, lw_scope *scope, PyObject *dict, PyObject *name);
+/** Somebody resolves NAME; HERE: this thread does. */
+bool lw_scope_is_busy(const lw_scope *scope, PyObject *name, bool here);
 /** From now on NAME waits for TARGETS. 0 or -1. */
 int lw_scope_register(lw_state *state, lw_scope *scope, PyObject *name, PyObject *targets);
 /** It does not wait any more; HOW: for the census, or NULL. */
@@ -110,8 +119,20 @@ struct lw_underway {
 };
 /** What this thread is importing below the top-level package of PACKAGE. 0, or -1 with an exception. */
 int lw_lazy_underway(lw_state *state, PyObject *package, struct lw_underway *underway);
+/** This thread imports something, whatever it is: 1, 0, -1. */
+int lw_lazy_imports_here(lw_state *state);
 /** Stock Python would have executed by now the statement that has registered TARGET in SCOPE. */
 bool lw_lazy_counts(const struct lw_underway *underway, const lw_scope *scope, PyObject *target);
+
+/* --- forks, while threads resolve: lazy_fork.c --- */
+
+/** Around what imports for a name. Begins: may wait, without the GIL; NULL (STATE is, or without memory) does no harm. No exception. */
+struct lw_use *lw_use_begins(lw_state *state);
+void lw_use_ends(struct lw_use *use);
+struct lw_who lw_who_am_i(void);
+bool lw_who_is_me(struct lw_who who);
+/** No fork has lost that thread. */
+bool lw_who_is_alive(struct lw_who who);
 
 /* --- the census, while it is wanted: lazy_census.c --- */
 

@@ -133,6 +133,16 @@ int lw_lazy_underway(lw_state *state, PyObject *package, struct lw_underway *und
 	return result;
 }
 
+int lw_lazy_imports_here(lw_state *state)
+{
+	PyObject *list = locks(state);
+	int result = list ? 0 : -1;
+	for (Py_ssize_t i = 0; result == 0 && i < PyList_GET_SIZE(list); i++)
+		result = is_mine(state, PyTuple_GET_ITEM(PyList_GET_ITEM(list, i), 1));
+	Py_XDECREF(list);
+	return result;
+}
+
 bool lw_lazy_counts(const struct lw_underway *underway, const lw_scope *scope, PyObject *target)
 {
 	uint64_t order = lw_target_order(target);

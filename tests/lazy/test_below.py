@@ -110,3 +110,19 @@ def test_nothing_is_imported_for_a_module_that_is_not_python(lazily, alike, name
         assert user.other().__name__ == "half.page"
     """
     assert lazily(files, main).err == "False\npage\n"
+
+
+@pytest.mark.parametrize("mode", ["default", "all"])
+def test_what_is_imported_on_the_way_asks_for_others(alike, mode):
+    """While a submodule is looked for, modules are executed that need submodules of other packages, which wait as well."""
+    alike({"p/__init__.py": "", "p/sub.py": "import q\nvalue = q.thing.value", "q/__init__.py": "", "q/thing.py": "import r\nvalue = r.last.value", "r/__init__.py": "", "r/last.py": "value = 1",
+           "b.py": "import r.last\nimport q.thing\nimport p.sub\ndef f(): return q.thing, p.sub, r.last", "user.py": "import p\ndef get(): return p.sub.value"},
+          "import b, user\nprint(user.get())", modes=(mode,))
+
+
+def test_packages_that_ask_for_each_other(alike):
+    """Round a circle, and for what is not there: that ends."""
+    alike({"p/__init__.py": "", "p/sub.py": "import q\nother = getattr(q, 'sub', None) is None\nimport p\nown = hasattr(p, 'none'), hasattr(p, 'sub')",
+           "q/__init__.py": "", "q/sub.py": "import p\nother = hasattr(p, 'none')\nvalue = 2",
+           "b.py": "import q.sub\nimport p.sub\ndef f(): return q.sub, p.sub", "user.py": "import p\ndef get(): return p.sub"},
+          "import b, user\nprint(user.get().other, user.get().own, hasattr(user.p, 'none'))")

@@ -107,22 +107,3 @@ def test_circles_of_threads(lazily):
             assert results == {"one": "g", "two": "f"}, results
             for name in "a", "b", "ends": del sys.modules[name]
     """)
-
-
-def test_a_fork_while_a_name_is_resolved(lazily):
-    """The child has a name that a thread of the parent was resolving: it resolves it itself."""
-    lazily({"m.py": "import gate\ngate.inside.set()\ngate.go.wait(60)\nvalue = 1", "gate.py": "import threading\ninside, go = threading.Event(), threading.Event()",
-            "other.py": "value = 2", "user.py": "import m, other\ndef get(): return m\ndef get_other(): return other.value"}, """
-        import gate, os, threading, user
-        gate.go, gate.inside
-        thread = threading.Thread(target=user.get)
-        thread.start()
-        gate.inside.wait(60)
-        pid = os.fork()
-        if not pid:
-            os._exit(user.get_other())
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2
-        gate.go.set()
-        thread.join()
-        assert user.get().value == 1
-    """)
