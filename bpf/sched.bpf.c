@@ -49,7 +49,6 @@ enum {
 
 /* Set before this is loaded. */
 const volatile __u64 pidns_ino;			/* the loader's PID namespace; 0: the initial one */
-const volatile __u64 threshold_ns = 100000;	/* shorter waits for the GIL and for other locks are on the clocks only */
 const volatile bool state_is_argument;		/* sched_switch says what state the thread leaves in (5.18); else it is read, which may be too late */
 
 struct {
@@ -320,6 +319,7 @@ static __always_inline void leave(struct task_struct *task, bool ready, __u32 st
 	if (!thread && ((task->flags & EXITING) || !(thread = enter(task, pid, now))))
 		return;
 	lw_count(switches);
+	lw_here(thread, now);
 	if (now > thread->since)
 		thread->clock.ns[LW_CLASS_CPU] += now - thread->since;
 	thread->since = now;
@@ -330,41 +330,12 @@ static __always_inline void leave(struct task_struct *task, bool ready, __u32 st
 	thread->woken = 0;
 }
 
-/* The wait that is over, for whoever waits for locks long enough. */
-static __always_inline void tell(const struct lw_thread *thread, __u64 blocked, __u64 queued)
-{
-	bool always = thread->now == LW_CLASS_MODULE || thread->now == LW_CLASS_GLOBAL;
-	bool lock = thread->now == LW_CLASS_GIL || thread->now == LW_CLASS_FUTEX;
-	if (!always && !(lock && blocked + queued >= threshold_ns))
-		return;
-	struct lw_event_wait record = {
-		.head = { .kind = LW_EVENT_WAIT, .source = LW_SOURCE_SCHED, .detail = thread->now, .pid = thread->pid, .tid = thread->tid, .name = thread->name, .ns = thread->since },
-		.wait_ns = blocked, .queue_ns = queued, .waker = thread->waker,
-	};
-	lw_send(&record, sizeof(record));
-}
-
 /* TASK gets a CPU. */
 static __always_inline void arrive(const struct task_struct *task, __u64 now)
 {
 	struct lw_thread *thread = thread_of(task);
-	if (!thread)
-		return;
-	__u32 class = thread->now;
-	__u64 since = thread->since, ready = thread->woken;
-	if (class != LW_CLASS_CPU && class < LW_CLASSES && now > since) {
-		if (class == LW_CLASS_QUEUE || ready < since)
-			ready = class == LW_CLASS_QUEUE ? since : now;
-		if (ready > now)
-			ready = now;
-		/* Or clang drops the mask, which the verifier wants to see. */
-		__asm__ volatile("" : "+r"(class));
-		thread->clock.ns[class & (LW_CLASSES - 1)] += ready - since;
-		thread->clock.ns[LW_CLASS_QUEUE] += now - ready;
-		tell(thread, ready - since, now - ready);
-	}
-	thread->since = now;
-	thread->now = LW_CLASS_CPU;
+	if (thread)
+		lw_arrive(thread, now);
 }
 
 SEC("raw_tp/sched_switch")

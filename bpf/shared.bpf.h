@@ -8,6 +8,7 @@
 #define LW_BPF_SHARED_H
 
 #include <linux/bpf.h>
+#include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 
 #include "state.h"
@@ -102,6 +103,56 @@ static __always_inline int lw_send_flags(void *record, __u64 size, __u64 flags)
 static __always_inline int lw_send(void *record, __u64 size)
 {
 	return lw_send_flags(record, size, lw_wakeup());
+}
+
+/* --- what a thread did before it got its CPU --- */
+
+const volatile __u64 lw_threshold_ns = 100000;	/* shorter waits for the GIL and for other locks are on the clocks only */
+
+/* The wait that is over, for whoever waits for locks long enough. */
+static __always_inline void lw_tell_wait(const struct lw_thread *thread, __u64 blocked, __u64 queued)
+{
+	bool always = thread->now == LW_CLASS_MODULE || thread->now == LW_CLASS_GLOBAL;
+	bool lock = thread->now == LW_CLASS_GIL || thread->now == LW_CLASS_FUTEX;
+	if (!always && !(lock && blocked + queued >= lw_threshold_ns))
+		return;
+	struct lw_event_wait record = {
+		.head = { .kind = LW_EVENT_WAIT, .source = LW_SOURCE_SCHED, .detail = thread->now, .pid = thread->pid, .tid = thread->tid, .name = thread->name, .ns = thread->since },
+		.wait_ns = blocked, .queue_ns = queued, .waker = thread->waker,
+	};
+	lw_send(&record, sizeof(record));
+}
+
+/* THREAD got a CPU at NOW. */
+static __always_inline void lw_arrive(struct lw_thread *thread, __u64 now)
+{
+	__u32 class = thread->now;
+	__u64 since = thread->since, ready = thread->woken;
+	if (now <= since)
+		now = since;
+	else if (class != LW_CLASS_CPU && class < LW_CLASSES) {
+		if (class == LW_CLASS_QUEUE || ready < since)
+			ready = class == LW_CLASS_QUEUE ? since : now;
+		if (ready > now)
+			ready = now;
+		/* Or clang drops the mask, which the verifier wants to see. */
+		__asm__ volatile("" : "+r"(class));
+		thread->clock.ns[class & (LW_CLASSES - 1)] += ready - since;
+		thread->clock.ns[LW_CLASS_QUEUE] += now - ready;
+		lw_tell_wait(thread, ready - since, now - ready);
+	}
+	thread->since = now;
+	thread->now = LW_CLASS_CPU;
+}
+
+/*
+ * THREAD is running, at NOW. That it got its CPU may not have been seen: kernels leave programs out while the same one runs on that CPU, and some do not tell of certain tasks (a virtual
+ * machine's agent) from whom it got it. Then it was when it was woken, or just now.
+ */
+static __always_inline void lw_here(struct lw_thread *thread, __u64 now)
+{
+	if (thread->now != LW_CLASS_CPU)
+		lw_arrive(thread, thread->woken > thread->since ? thread->woken : now);
 }
 
 /* Secrets of this run, set by the loader. */

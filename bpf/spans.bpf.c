@@ -179,6 +179,8 @@ static __noinline struct lw_thread *thread_of(const struct hit *hit)
 		bpf_map_update_elem(&threads, &key, &entry, BPF_NOEXIST);
 		thread = bpf_map_lookup_elem(&threads, &key);
 	}
+	if (clocks && thread)
+		lw_here(thread, hit->ns);
 	return thread;
 }
 
@@ -231,9 +233,11 @@ static __noinline void got(const struct hit *hit)
 {
 	__u32 key = hit->thread;
 	struct lw_thread *thread = bpf_map_lookup_elem(&threads, &key);
-	if (!thread || clocks) {
-		if (thread)
-			thread->waiting = 0;
+	if (!thread)
+		return;
+	if (clocks) {
+		lw_here(thread, hit->ns);
+		thread->waiting = 0;
 		return;
 	}
 	struct lw_event_wait record = {

@@ -10,7 +10,7 @@
  *     counts      0 -> struct lw_counts, per CPU                    both
  *     events      the ring buffer                                   both
  *
- * A thread's entry is written by the thread itself (its probes, and where it leaves its CPU), by the scheduler where it gets one, and `woken` and `waker` by whoever
+ * A thread's entry is written by the thread itself (its probes, and where it leaves its CPU), by the scheduler where it gets one, if that is seen, and `woken` and `waker` by whoever
  * wakes it. These cannot meet, but for the wake-up of a thread that has not left yet: that one is not looked at.
  */
 #ifndef LW_BPF_STATE_H

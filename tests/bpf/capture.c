@@ -2,7 +2,9 @@
 /* capture: every hit of a probe in this program is a record, in order, or is counted as lost; by one link for all probes as by a perf event each. */
 #include "capture.h"
 #include "mappings.h"
+#include "state.h"
 
+#include <bpf/bpf.h>
 #include <criterion/criterion.h>
 #include <asm/ptrace.h>
 #include <errno.h>
@@ -12,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { HITS = 500 };
@@ -38,6 +41,7 @@ PROBED(hit_counted, test_capture_counted)
 PROBED(hit_crowded, test_capture_crowded)
 PROBED(hit_named, test_capture_named)
 PROBED(hit_left, test_capture_left)
+PROBED(hit_missed, test_capture_missed)
 
 struct place {
 	uintptr_t address;
@@ -80,6 +84,8 @@ struct seen {
 	char text[LW_NAME_SIZE];	/* of the last name */
 	uint64_t ns;
 	bool ordered;
+	struct lw_clock clock;	/* of the last start */
+	struct lw_event_wait wait;	/* the last one */
 };
 
 static void see(void *context, const struct lw_event_head *record, size_t size)
@@ -98,6 +104,10 @@ static void see(void *context, const struct lw_event_head *record, size_t size)
 	seen->starts += record->kind == LW_EVENT_START;
 	if (record->kind == LW_EVENT_START)
 		seen->name = record->name;
+	if (record->flags & LW_EVENT_CLOCKED)
+		seen->clock = ((const struct lw_event_span *)record)->clock;
+	if (record->kind == LW_EVENT_WAIT)
+		seen->wait = *(const struct lw_event_wait *)record;
 }
 
 /* An open capture, or this test is over. */
@@ -258,5 +268,71 @@ Test(capture, a_file_that_is_none)
 	program.reach = (char *)"/nowhere";
 	cr_expect_lt(lw_capture_attach(capture, &program, why), 0);
 	cr_expect(strstr(why, "this test"), "%s", why);
+	lw_capture_close(capture);
+}
+
+/* --- arrivals that nobody has seen --- */
+
+/* The map with the entries of threads, by its name among the files of this process, which has one capture open. */
+static int find_threads(void)
+{
+	for (int fd = 3; fd < 256; fd++) {
+		struct bpf_map_info info = { 0 };
+		__u32 size = sizeof(info);
+		if (!bpf_obj_get_info_by_fd(fd, &info, &size) && info.type == BPF_MAP_TYPE_HASH && !strcmp(info.name, "threads") && info.value_size == sizeof(struct lw_thread))
+			return fd;
+	}
+	return -1;
+}
+
+enum { MS = 1000000 };
+
+/* This thread has gone to wait a second ago, in CLASS, and was woken half a second ago, if that; that it got its CPU was not told. */
+static void miss(int threads, uint8_t class, bool woken)
+{
+	struct lw_thread thread;
+	struct timespec now;
+	__u32 key = (__u32)getpid();
+	cr_assert_eq(bpf_map_lookup_elem(threads, &key, &thread), 0);
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	uint64_t ns = (uint64_t)now.tv_sec * 1000 * MS + (uint64_t)now.tv_nsec;
+	thread.clock.ns[LW_CLASS_CPU] += ns - thread.since;
+	thread.since = ns - 1000 * MS;
+	thread.woken = woken ? ns - 500 * MS : 0;
+	thread.now = class;
+	cr_assert_eq(bpf_map_update_elem(threads, &key, &thread, BPF_EXIST), 0);
+}
+
+/* What the clock says of CLASS more than before, in tenths of a second. */
+static unsigned went_on(const struct seen *before, const struct seen *after, enum lw_class class)
+{
+	return (unsigned)((after->clock.ns[class] - before->clock.ns[class] + 50 * MS) / (100 * MS));
+}
+
+/* Next the thread comes to a probe, or leaves its CPU again: in either case it was there. */
+Test(capture, who_runs_has_got_a_processor)
+{
+	static const uint8_t classes[] = { LW_CLASS_SLEEP, LW_CLASS_MODULE, LW_CLASS_GIL, LW_CLASS_QUEUE };
+	struct seen seen = { .ordered = true };
+	lw_capture *capture = open_attached(test_capture_missed, (struct lw_capture_options){ .sched = true, .sched_needed = true });
+	int threads = find_threads();
+	cr_assert_geq(threads, 0);
+	for (unsigned way = 0; way < 4 * sizeof(classes); way++) {
+		uint8_t class = classes[way / 4];
+		bool woken = (way & 1) && class != LW_CLASS_QUEUE;
+		hit_missed("a");
+		lw_capture_read(capture, 0, see, &seen);
+		struct seen before = seen;
+		miss(threads, class, woken);
+		if (way & 2)
+			usleep(1000);
+		hit_missed("a");
+		lw_capture_read(capture, 0, see, &seen);
+		unsigned waited = woken ? 5 : 10;
+		cr_expect_eq(went_on(&before, &seen, class), waited, "%u: %u", way, went_on(&before, &seen, class));
+		cr_expect_eq(went_on(&before, &seen, LW_CLASS_CPU), 10 - waited, "%u: %u", way, went_on(&before, &seen, LW_CLASS_CPU));
+		if (class == LW_CLASS_MODULE || class == LW_CLASS_GIL)
+			cr_expect(seen.wait.head.detail == class && seen.wait.wait_ns / (100 * MS) == waited, "%u: %llu ns", way, (unsigned long long)seen.wait.wait_ns);
+	}
 	lw_capture_close(capture);
 }
