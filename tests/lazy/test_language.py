@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "cli"))
+
+from shell import Shell  # noqa: E402
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 15), reason="lazy imports of its own since 3.15")
 
@@ -95,3 +100,17 @@ def test_filter_of_somebody_else_stays(loads):
 
 def test_stats(lazily):
     assert lazily({}, "import ladewerk\nprint(ladewerk.stats()['lazy']['mode'])", mode="own").out == "own\n"
+
+
+@pytest.mark.parametrize("how", ["cache", "frozen"])
+def test_index(tmp_path, how):
+    """Code for lazy programs is that of eager ones, so what asks for it gets it."""
+    shell = Shell(tmp_path)
+    shell.write("src/first.py", "import second\ndef f(): return second\n")
+    shell.write("src/second.py", "")
+    shell.settle()
+    target = ["--frozen", "-o", "art"] if how == "frozen" else []
+    assert not shell.json("index", *target, "--lazy", "src")["lazy"]
+    env = {"PYTHONPATH": str(shell.cwd / "src"), **({"LADEWERK_INDEX": str(shell.cwd / "art")} if target else {})}
+    done = shell.ladewerk("run", "--lazy=all", "-c", "import ladewerk, sys, first; print('second' in sys.modules, first.f().__name__, ladewerk.stats()['served']['pack'])", env=env)
+    assert done.stdout == "False second 2\n", done
