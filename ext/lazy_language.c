@@ -4,8 +4,8 @@
  *
  * In its mode `all` the interpreter asks a filter about every import statement that may wait: at the top level of a module, not in a try or with, no star. Ours answers
  * with what the policy says. A statement that says `lazy` itself is its author's business: it waits. As on the versions before `__main__` is eager, and so is `import a`
- * whose name the module never uses: it is there for what it does, and would never be done; and, in a package, `from .a import a`: the submodule, once it is imported, would
- * be bound over the name.
+ * whose name the module never uses: it is there for what it does, and would never be done; what a method __del__ uses; and, in a package, `from .a import a`: the submodule, once
+ * it is imported, would be bound over the name, and `from .a import b` where `a` is used and not bound.
  *
  * Whoever has set a filter keeps it: then there is nothing of this, and lazy.reason says so.
  *
@@ -47,59 +47,116 @@ static bool next(struct reader *reader)
 	return false;
 }
 
-/* The name that the statement whose IMPORT_NAME stands at AT stores: an index into co_names, or -1. */
-static long stored(const struct reader *all, Py_ssize_t at)
+/* The instruction needs a name of the module to be bound: its index into co_names, or -1. */
+static long needed(const struct reader *reader)
 {
-	struct reader reader = { .code = all->code, .size = all->size, .at = at };
-	while (next(&reader))
-		if (reader.op == STORE_NAME || reader.op == STORE_GLOBAL)
-			return (long)reader.arg;
-	return -1;
+	switch (reader->op) {
+	case LOAD_NAME:
+	case LOAD_FROM_DICT_OR_GLOBALS:
+	case DELETE_NAME:
+	case DELETE_GLOBAL:
+		return (long)reader->arg;
+	case LOAD_GLOBAL:
+		return (long)(reader->arg >> 1);
+	default:
+		return -1;
+	}
 }
 
-static bool loads(struct reader reader, long name)
+static bool needs(struct reader reader, long name)
 {
 	while (next(&reader))
-		if ((reader.op == LOAD_NAME && reader.arg == name) || (reader.op == LOAD_GLOBAL && reader.arg >> 1 == name))
+		if (needed(&reader) == name)
 			return true;
 	return false;
 }
 
-/* CODE, or code within it, has NAME among its names. */
-static bool mentions(PyCodeObject *code, PyObject *name)
+static bool stores(struct reader reader, long name)
+{
+	while (next(&reader))
+		if ((reader.op == STORE_NAME || reader.op == STORE_GLOBAL) && (long)reader.arg == name)
+			return true;
+	return false;
+}
+
+/* Index of NAME among CODE's names, or -1. */
+static long index_of(PyCodeObject *code, PyObject *name)
 {
 	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_names); i++)
 		if (PyUnicode_Compare(PyTuple_GET_ITEM(code->co_names, i), name) == 0)
-			return true;
+			return (long)i;
+	return -1;
+}
+
+typedef bool asked(PyCodeObject *code, PyObject *name);
+
+/* Some code within CODE is as ASKED. */
+static bool any_within(PyCodeObject *code, asked *asked, PyObject *name)
+{
 	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_consts); i++) {
 		PyObject *constant = PyTuple_GET_ITEM(code->co_consts, i);
-		if (PyCode_Check(constant) && mentions((PyCodeObject *)constant, name))
+		if (PyCode_Check(constant) && (asked((PyCodeObject *)constant, name) || any_within((PyCodeObject *)constant, asked, name)))
 			return true;
 	}
 	return false;
 }
 
-static bool mentioned_within(PyCodeObject *code, PyObject *name)
+/* CODE has NAME among its names. */
+static bool mentions(PyCodeObject *code, PyObject *name)
 {
-	bool found = false;
-	for (Py_ssize_t i = 0; !found && i < PyTuple_GET_SIZE(code->co_consts); i++) {
-		PyObject *constant = PyTuple_GET_ITEM(code->co_consts, i);
-		found = PyCode_Check(constant) && mentions((PyCodeObject *)constant, name);
-	}
+	return index_of(code, name) >= 0;
+}
+
+/* CODE is a method __del__ that mentions NAME, or has code that does: it may run when the interpreter ends, and nothing can be imported any more. */
+static bool finalises(PyCodeObject *code, PyObject *name)
+{
+	return PyUnicode_EqualToUTF8(code->co_name, "__del__") && (mentions(code, name) || any_within(code, mentions, name));
+}
+
+/* To be read is BYTES, the compiler's, without the interpreter's shortcuts: a new reference, or NULL with an exception. */
+static struct reader reader_of(PyCodeObject *code, PyObject **bytes)
+{
+	*bytes = PyCode_GetCode(code);
+	if (!*bytes)
+		return (struct reader){ 0 };
+	return (struct reader){ .code = (const unsigned char *)PyBytes_AS_STRING(*bytes), .size = PyBytes_GET_SIZE(*bytes) };
+}
+
+/* CODE needs NAME, a global one, and has not bound it itself. */
+static bool needs_unbound(PyCodeObject *code, PyObject *name)
+{
+	PyObject *bytes;
+	long index = index_of(code, name);
+	if (index < 0)
+		return false;
+	struct reader reader = reader_of(code, &bytes);
+	bool found = needs(reader, index) && !stores(reader, index);
+	Py_XDECREF(bytes);
 	return found;
 }
 
-/* What the statement at AT of a module's CODE binds is loaded there, or may be within. */
-static bool is_used(PyCodeObject *code, Py_ssize_t at)
+/* The next name that the import statement which READER is in stores: its index, or -1. FROM: it may be several. */
+static long next_stored(struct reader *reader, bool from)
 {
-	PyObject *bytes = PyCode_GetCode(code); /* the compiler's, without the interpreter's shortcuts */
-	if (!bytes)
-		return false;
-	struct reader reader = { .code = (const unsigned char *)PyBytes_AS_STRING(bytes), .size = PyBytes_GET_SIZE(bytes) };
-	long name = stored(&reader, at);
-	bool used = name >= 0 && name < PyTuple_GET_SIZE(code->co_names) && (loads(reader, name) || mentioned_within(code, PyTuple_GET_ITEM(code->co_names, name)));
-	Py_DECREF(bytes);
-	return used;
+	while (next(reader) && !(from && reader->op == POP_TOP))
+		if (reader->op == STORE_NAME || reader->op == STORE_GLOBAL)
+			return (long)reader->arg;
+	return -1;
+}
+
+/* What the statement at AT of a module's CODE binds may be needed there or within, if it is the module itself (not FROM), and by no method __del__. */
+static bool may_be_bound_late(PyCodeObject *code, Py_ssize_t at, bool from)
+{
+	PyObject *bytes;
+	const struct reader all = reader_of(code, &bytes);
+	struct reader statement = { .code = all.code, .size = all.size, .at = at };
+	long name = next_stored(&statement, from);
+	bool may = from || (name >= 0 && name < PyTuple_GET_SIZE(code->co_names) && (needs(all, name) || any_within(code, mentions, PyTuple_GET_ITEM(code->co_names, name))));
+	for (; may && name >= 0 && name < PyTuple_GET_SIZE(code->co_names); name = from ? next_stored(&statement, from) : -1)
+		may = !any_within(code, finalises, PyTuple_GET_ITEM(code->co_names, name));
+	may &= bytes != NULL;
+	Py_XDECREF(bytes);
+	return may;
 }
 
 /* --- the filter --- */
@@ -131,16 +188,34 @@ static bool allows(const lw_lazy_policy *policy, const char *importer, const cha
 	return true;
 }
 
-/* IMPORTER takes of its own submodule TARGET what is called as the submodule is. */
-static bool clashes(const char *importer, const char *target, PyObject *fromlist)
+/* TARGET relative to the package IMPORTER, below which it is; or NULL. */
+static const char *below(const char *importer, const char *target)
 {
 	const size_t size = strlen(importer);
-	if (strncmp(target, importer, size) != 0 || target[size] != '.' || !PyTuple_Check(fromlist))
+	return strncmp(target, importer, size) == 0 && target[size] == '.' ? target + size + 1 : NULL;
+}
+
+/*
+ * Importing TARGET, below IMPORTER whose CODE it is, binds a submodule there besides. That is called as something that is taken of it, over which it would be bound later; or the code needs it
+ * by its name, which nothing else binds.
+ */
+static bool clashes(PyCodeObject *code, const char *importer, const char *target, PyObject *fromlist)
+{
+	const char *path = below(importer, target);
+	if (!path)
 		return false;
-	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(fromlist); i++)
-		if (PyUnicode_EqualToUTF8(PyTuple_GET_ITEM(fromlist, i), target + size + 1))
+	for (Py_ssize_t i = 0; PyTuple_Check(fromlist) && i < PyTuple_GET_SIZE(fromlist); i++)
+		if (PyUnicode_EqualToUTF8(PyTuple_GET_ITEM(fromlist, i), path))
 			return true;
-	return false;
+	PyObject *name = PyUnicode_FromStringAndSize(path, (Py_ssize_t)strcspn(path, "."));
+	long index = name ? index_of(code, name) : -1;
+	PyObject *bytes = NULL;
+	struct reader reader = index >= 0 ? reader_of(code, &bytes) : (struct reader){ 0 };
+	bool bound = bytes && stores(reader, index);
+	bool clash = name && !bound && (needs_unbound(code, name) || any_within(code, needs_unbound, name));
+	Py_XDECREF(bytes);
+	Py_XDECREF(name);
+	return clash;
 }
 
 static bool may_wait(const lw_lazy_policy *policy, PyFrameObject *frame, PyCodeObject *code, PyObject *const *args)
@@ -152,8 +227,8 @@ static bool may_wait(const lw_lazy_policy *policy, PyFrameObject *frame, PyCodeO
 		return false;
 	PyObject *file = file_of(frame);
 	const char *path = file ? PyUnicode_AsUTF8(file) : NULL;
-	bool may = path && !clashes(importer, target, args[2]) && allows(policy, importer, path, target, args[2]) && !lw_lazy_is_tainted(policy, (PyObject *)code, args[0])
-		&& (args[2] != Py_None || is_used(code, PyFrame_GetLasti(frame)));
+	bool may = path && !clashes(code, importer, target, args[2]) && allows(policy, importer, path, target, args[2]) && !lw_lazy_is_tainted(policy, (PyObject *)code, args[0])
+		&& may_be_bound_late(code, PyFrame_GetLasti(frame), args[2] != Py_None);
 	Py_XDECREF(file);
 	return may;
 }

@@ -59,6 +59,25 @@ def test_names_of_submodules(lazily):
     """)
 
 
+@pytest.mark.parametrize("uses, waits", [
+    ("", True), ("del cart", False), ("cart.Cart", False), ("def f(): return cart", False), ("class A: x = cart", False), ("x.cart = 1", True), ("def f(cart): return cart", True),
+    ("cart = 1; del cart", True), ("def f():\n    global cart\n    del cart", False),
+])
+def test_submodules_that_are_needed_by_name(lazily, uses, waits):
+    """What `from .cart import Cart` binds besides, in the package."""
+    files = {"shop/__init__.py": f"from .cart import Cart as C\nclass x: pass\n{uses}\ndef use(): return C", "shop/cart.py": "class Cart: pass"}
+    lazily(files, f"import shop\nassert loaded('shop.cart') is not {waits}\nassert shop.use().__name__ == 'Cart'")
+
+
+def test_what_finalisers_use(lazily):
+    """They may run when the interpreter ends."""
+    lazily({"two/__init__.py": "", "two/part.py": "", "three.py": "", "four.py": "",
+            "user.py": "import two\nfrom two import part as p\nimport three, four\nclass A:\n    def __del__(self):\n        (lambda: p)(); three\ndef f(): return two, four"}, """
+        import user
+        assert loaded("two.part", "three", "four") == ["two.part", "three"]
+    """)
+
+
 @pytest.mark.parametrize("text, waits", [
     ("import two", False),
     ("import two.part", False),
