@@ -101,10 +101,14 @@ static int read_spec(lw_state *state, PyObject *name, PyObject *spec, struct sai
 	PyObject *dict = (PyObject *)Py_TYPE(spec) == state->module_spec ? attributes(state, spec, PyDict_GET_SIZE(state->spec_template)) : NULL;
 	if (!dict)
 		return PyErr_Occurred() ? -1 : 0;
-	PyObject *path = PyDict_GetItemWithError(dict, LW_STR(state, origin)), *locations = PyDict_GetItemWithError(dict, LW_STR(state, submodule_search_locations));
-	if (is_text(path) && locations && same_text(PyDict_GetItemWithError(dict, LW_STR(state, name)), name) && is_usual(state, dict)
-			&& is_stock_loader(state, PyDict_GetItemWithError(dict, LW_STR(state, loader)), name, path))
+	/* Held, as is the loader: the collector may run when its attributes are asked for, and somebody's finalizer that changes the spec. */
+	PyObject *path = Py_XNewRef(PyDict_GetItemWithError(dict, LW_STR(state, origin))), *loader = Py_XNewRef(PyDict_GetItemWithError(dict, LW_STR(state, loader)));
+	PyObject *locations = Py_XNewRef(PyDict_GetItemWithError(dict, LW_STR(state, submodule_search_locations)));
+	if (is_stock_loader(state, loader, name, path) && is_text(path) && locations && same_text(PyDict_GetItemWithError(dict, LW_STR(state, name)), name) && is_usual(state, dict))
 		*said = (struct said){ Py_NewRef(path), entry_of(path, locations), locations != Py_None };
+	Py_XDECREF(locations);
+	Py_XDECREF(loader);
+	Py_XDECREF(path);
 	Py_DECREF(dict);
 	if (said->entry)
 		return 1;

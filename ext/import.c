@@ -130,31 +130,27 @@ static enum who who_is(const lw_state *state, PyObject *finder)
 	return finder == state->frozen_importer ? WHO_FROZEN : WHO_OTHER;
 }
 
-/* A copy of sys.meta_path with ours and PathFinder on it. NULL without exception: step aside (*WHY). */
-static PyObject *meta_path_copy(lw_state *state, enum lw_aside *why)
+/* sys.meta_path, as stock walks along it, with ours and PathFinder on it. NULL without exception: step aside (*WHY). */
+static PyObject *list_of_finders(lw_state *state, enum lw_aside *why)
 {
-	PyObject *live;
+	PyObject *live, *finder;
 	*why = LW_ASIDE_META_PATH;
 	if (lw_dict_get(state->sys_dict, LW_STR(state, meta_path), &live) < 0)
 		return NULL;
-	PyObject *copy = live && PyList_CheckExact(live) ? PyList_GetSlice(live, 0, PY_SSIZE_T_MAX) : NULL;
-	Py_XDECREF(live);
+	if (live && !PyList_CheckExact(live))
+		Py_CLEAR(live);
+	if (live && state->flavour.copies_finders)
+		Py_SETREF(live, PyList_GetSlice(live, 0, PY_SSIZE_T_MAX));
 	bool ours = false, path = false;
-	for (Py_ssize_t i = 0; copy && i < PyList_GET_SIZE(copy); i++) {
-		enum who who = who_is(state, PyList_GET_ITEM(copy, i));
-#if PY_VERSION_HEX < 0x030c0000
-		if (who == WHO_OTHER && !state->asker && !PyObject_HasAttr(PyList_GET_ITEM(copy, i), LW_STR(state, find_spec))) {
-			*why = LW_ASIDE_LEGACY; /* find_module(): stock knows how */
-			Py_CLEAR(copy);
-			return NULL;
-		}
-#endif
+	for (Py_ssize_t i = 0; live && (finder = lw_list_item(live, i)); i++) {
+		enum who who = who_is(state, finder);
+		Py_DECREF(finder);
 		ours |= who == WHO_OURS;
 		path |= who == WHO_PATH;
 	}
 	if (!ours || !path)
-		Py_CLEAR(copy);
-	return copy;
+		Py_CLEAR(live);
+	return live;
 }
 
 int lw_import_lock(lw_state *state)
@@ -189,6 +185,19 @@ static bool is_ordinary(const lw_state *state, PyObject *function)
 	return true;
 }
 
+/* Stock's way with a finder without find_spec(), which it has up to 3.11: 1 (*SPEC), 0 (none), -1. */
+static int ask_legacy(lw_state *state, PyObject *finder, PyObject *name, PyObject *path, PyObject **spec)
+{
+	PyObject *function;
+	int found = lw_dict_get(state->bootstrap_dict, LW_STR(state, _find_spec_legacy), &function);
+	if (found <= 0)
+		return found;
+	PyObject *args[] = { finder, name, path };
+	*spec = PyObject_Vectorcall(function, args, 3, NULL);
+	Py_DECREF(function);
+	return 1;
+}
+
 /*
  * finder.find_spec(name, path, None) under the import lock. An engine has its own way of asking one that may want more; and one of the process where what it
  * imports would be taken for the engine's (lw_is_diverted()). 1 (*SPEC), 0 (no such method), -1.
@@ -196,17 +205,20 @@ static bool is_ordinary(const lw_state *state, PyObject *function)
 static int ask(lw_state *state, PyObject *finder, PyObject *name, PyObject *path, PyObject **spec)
 {
 	PyObject *find_spec;
+	path = path ? path : Py_None;
 	if (lw_import_lock(state) < 0)
 		return -1;
 	bool other = state->asker && who_is(state, finder) == WHO_OTHER;
 	int result = lw_attr_get(finder, LW_STR(state, find_spec), &find_spec);
 	if (other && result >= 0 && (!result || !is_ordinary(state, find_spec) || lw_is_diverted(state))) {
-		PyObject *args[] = { finder, name, path ? path : Py_None };
+		PyObject *args[] = { finder, name, path };
 		*spec = PyObject_Vectorcall(state->asker, args, 3, NULL);
 		result = 1;
 	} else if (result > 0) {
-		PyObject *args[] = { name, path ? path : Py_None, Py_None };
+		PyObject *args[] = { name, path, Py_None };
 		*spec = PyObject_Vectorcall(find_spec, args, 3, NULL);
+	} else if (result == 0) {
+		result = ask_legacy(state, finder, name, path, spec);
 	}
 	Py_XDECREF(find_spec);
 	if (result > 0 && !*spec)
@@ -297,6 +309,7 @@ struct request {
 	PyObject *parent_spec;		/* strong or NULL */
 	PyObject *path;			/* strong or NULL */
 	bool parent_ran;		/* the parent was imported just now: its body may have changed anything */
+	bool asked;			/* and so may a finder that was asked */
 };
 
 /* sys.modules may be another one once somebody's code has run: 1; 0: one that we cannot work with; -1. */
@@ -323,68 +336,78 @@ static enum lw_found found_by_other(lw_state *state, PyObject *name, PyObject *s
 	return LW_FOUND_SPEC;
 }
 
-/* importlib._bootstrap._find_spec(), for a name that is not in sys.modules. *SPEC: of what SPEC, FILE and, where somebody else has found it, SOURCE say. */
-static enum lw_found find(lw_state *state, PyObject *meta_path, struct request *request, struct lw_hit *hit, PyObject **spec)
+/* PathFinder's turn is ours, wherever finders were inserted; ASIDE: it has to be asked itself, as others have patched what we rely on, or we could not tell. */
+static enum lw_found take_turn(lw_state *state, const struct request *request, struct lw_hit *hit, PyObject **spec)
 {
-	PyObject *name = request->name, *path = request->path;
-	bool proven = false;
 	enum lw_aside why;
+	int intact = request->asked ? lw_bootstrap_intact(state, &why) : 1;
+	if (intact < 0)
+		return LW_FOUND_ERROR;
+	enum lw_found found = intact ? timed_find(state, request->name, request->path, hit, spec, &why) : LW_FOUND_ASIDE;
+	if (found == LW_FOUND_ASIDE)
+		lw_stepped_aside(state, why);
+	return found;
+}
+
+/* What FINDER, who is WHO, says itself. MISS: nothing. */
+static enum lw_found ask_itself(lw_state *state, PyObject *finder, enum who who, struct request *request, struct lw_hit *hit, PyObject **spec)
+{
+	request->asked |= who == WHO_OTHER;
+	int asked = ask(state, finder, request->name, request->path, spec);
+	if (asked < 0)
+		return LW_FOUND_ERROR;
+	if (asked && *spec == Py_None)
+		Py_CLEAR(*spec);
+	if (!asked || !*spec)
+		return LW_FOUND_MISS;
+	if (who == WHO_OTHER)
+		return found_by_other(state, request->name, *spec, hit);
+	if (who != WHO_PATH)
+		lw_stepped_aside(state, LW_ASIDE_BUILTIN);
+	lw_span_how(who == WHO_PATH ? LW_HOW_STOCK : LW_HOW_BUILTIN);
+	return LW_FOUND_SPEC;
+}
+
+/* What FINDER has, whose turn it is. MISS: nothing; *PROVEN: nor has PathFinder. */
+static enum lw_found find_by(lw_state *state, PyObject *finder, struct request *request, bool *proven, struct lw_hit *hit, PyObject **spec)
+{
+	enum who who = who_is(state, finder);
+	enum lw_found found = LW_FOUND_ASIDE;
+	if (who == WHO_OURS || (who == WHO_PATH && *proven))
+		return LW_FOUND_MISS;
+	if (who == WHO_BUILTIN || who == WHO_FROZEN) {
+		int may = may_know(state, who, request->name);
+		if (may <= 0)
+			return may < 0 ? LW_FOUND_ERROR : LW_FOUND_MISS;
+	}
+	if (who == WHO_PATH) {
+		found = take_turn(state, request, hit, spec);
+		*proven = found == LW_FOUND_MISS;
+	}
+	return found == LW_FOUND_ASIDE ? ask_itself(state, finder, who, request, hit, spec) : found;
+}
+
+/* importlib._bootstrap._find_spec(), for a name that is not in sys.modules. *SPEC: of what SPEC, FILE and, where somebody else has found it, SOURCE say. */
+static enum lw_found find(lw_state *state, PyObject *finders, struct request *request, struct lw_hit *hit, PyObject **spec)
+{
+	bool proven = false;
+	PyObject *finder;
 	*spec = NULL;
-	int given = state->given ? ask_giver(state, name, spec) : 0;
+	int given = state->given ? ask_giver(state, request->name, spec) : 0;
 	if (given)
 		return given < 0 ? LW_FOUND_ERROR : LW_FOUND_SPEC;
-	for (Py_ssize_t i = 0; i < PyList_GET_SIZE(meta_path); i++) {
-		PyObject *finder = PyList_GET_ITEM(meta_path, i);
-		enum who who = who_is(state, finder);
-		enum lw_found found = LW_FOUND_SPEC;
-		if (who == WHO_BUILTIN || who == WHO_FROZEN) {
-			int may = may_know(state, who, name);
-			if (may < 0)
-				return LW_FOUND_ERROR;
-			if (!may)
-				continue;
-		}
-		if (who == WHO_OURS || (who == WHO_PATH && proven))
-			continue;
-		/* PathFinder's turn is ours, wherever finders were inserted; it is asked if we could not tell. */
-		if (who == WHO_PATH) {
-			found = timed_find(state, name, path, hit, spec, &why);
-			if (found == LW_FOUND_ERROR)
-				return found;
-			if (found == LW_FOUND_ASIDE)
-				lw_stepped_aside(state, why);
-			proven = found == LW_FOUND_MISS;
-			if (proven)
-				continue;
-		}
-		if (who != WHO_PATH || found == LW_FOUND_ASIDE) {
-			found = LW_FOUND_SPEC;
-			int asked = ask(state, finder, name, path, spec);
-			if (asked < 0)
-				return LW_FOUND_ERROR;
-			if (!asked)
-				continue; /* 3.12 and later; 3.11 was sent to stock before */
-			if (*spec == Py_None) {
-				Py_CLEAR(*spec);
-				continue;
-			}
-			if (who == WHO_OTHER) {
-				found = found_by_other(state, name, *spec, hit);
-			} else {
-				if (who != WHO_PATH)
-					lw_stepped_aside(state, LW_ASIDE_BUILTIN);
-				lw_span_how(who == WHO_PATH ? LW_HOW_STOCK : LW_HOW_BUILTIN);
-			}
-		}
-		if (found == LW_FOUND_ERROR || look_anew(state, request) < 0 || heed_side_effects(state, request->modules, name, spec, &found) < 0) {
-			Py_CLEAR(*spec);
-			return LW_FOUND_ERROR;
-		}
-		return found;
+	enum lw_found found = LW_FOUND_MISS;
+	for (Py_ssize_t i = 0; found == LW_FOUND_MISS && (finder = lw_list_item(finders, i)); i++) {
+		found = find_by(state, finder, request, &proven, hit, spec);
+		Py_DECREF(finder);
 	}
-	if (proven)
+	if (found == LW_FOUND_MISS && proven)
 		lw_served(state, LW_SERVED_MISS);
-	return LW_FOUND_MISS;
+	if (found != LW_FOUND_MISS && found != LW_FOUND_ERROR && (look_anew(state, request) < 0 || heed_side_effects(state, request->modules, request->name, spec, &found) < 0))
+		found = LW_FOUND_ERROR;
+	if (found == LW_FOUND_ERROR)
+		Py_CLEAR(*spec);
+	return found;
 }
 
 /* --- the parent --- */
@@ -623,13 +646,13 @@ static PyObject *load(lw_state *state, struct request *request, enum lw_found fo
 }
 
 /*
- * A copy of sys.meta_path, and everything as we know it. NULL without exception: step aside (*WHY). Asked when the parent is there: packages
+ * sys.meta_path, and everything as we know it. NULL without exception: step aside (*WHY). Asked when the parent is there: packages
  * add finders and patch loaders for the sake of their submodules.
  */
 static PyObject *finders(lw_state *state, const struct request *request, enum lw_aside *why)
 {
 	int intact = request->parent_ran ? lw_bootstrap_intact(state, why) : 1;
-	return intact > 0 ? meta_path_copy(state, why) : NULL;
+	return intact > 0 ? list_of_finders(state, why) : NULL;
 }
 
 static PyObject *stock_unlocked(lw_state *state, const struct request *request, enum lw_aside why)
@@ -649,16 +672,16 @@ static PyObject *find_and_load_unlocked(lw_state *state, struct request *request
 		if (there)
 			return module;
 	}
-	PyObject *meta_path = finders(state, request, &why);
-	if (!meta_path)
+	PyObject *list = finders(state, request, &why);
+	if (!list)
 		return PyErr_Occurred() ? NULL : stock_unlocked(state, request, why);
 	struct lw_hit *hit = PyMem_RawMalloc(sizeof(*hit));
 	if (!hit) {
-		Py_DECREF(meta_path);
+		Py_DECREF(list);
 		return PyErr_NoMemory();
 	}
-	enum lw_found found = find(state, meta_path, request, hit, &spec);
-	Py_DECREF(meta_path);
+	enum lw_found found = find(state, list, request, hit, &spec);
+	Py_DECREF(list);
 	if (found != LW_FOUND_SOURCE)
 		PyMem_RawFree(hit);
 	if (found == LW_FOUND_ERROR)

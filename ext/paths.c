@@ -75,11 +75,11 @@ PyType_Spec lw_view_spec = {
 
 static lw_view_object *view_alloc(lw_state *state, PyObject *list)
 {
-	Py_ssize_t count = PyList_GET_SIZE(list);
 	PyTypeObject *type = (PyTypeObject *)state->view_type;
 	lw_view_object *view = (lw_view_object *)type->tp_alloc(type, 0);
 	if (!view)
 		return NULL;
+	Py_ssize_t count = PyList_GET_SIZE(list); /* not before: the collector may have run, and somebody's finalizer that changes the list */
 	view->session = state->session;
 	view->item = PyMem_Calloc((size_t)count + 1, sizeof(*view->item));
 	view->finder = PyMem_Calloc((size_t)count + 1, sizeof(*view->finder));
@@ -292,6 +292,15 @@ static bool same_items(const lw_view_object *view, PyObject *list)
 		&& memcmp(((PyListObject *)list)->ob_item, view->item, (size_t)view->count * sizeof(*view->item)) == 0;
 }
 
+/* FINDER, a FileFinder, searches the directory PATH: 1, 0, -1. */
+static int is_finder_of(PyObject *finder, PyObject *path)
+{
+	PyObject *its = PyObject_GetAttrString(finder, "path");
+	int same = its ? PyUnicode_CheckExact(its) && PyUnicode_Compare(its, path) == 0 : -1;
+	Py_XDECREF(its);
+	return same;
+}
+
 /* Whether item I gets the same finder as when VIEW was built: 1, 0, -1. */
 static int same_finder(lw_state *state, const lw_view_object *view, PyObject *cache, Py_ssize_t i)
 {
@@ -306,7 +315,7 @@ static int same_finder(lw_state *state, const lw_view_object *view, PyObject *ca
 	int same = finder == view->finder[i] || (finder == Py_None && !view->finder[i]);
 	/* An absolute entry that we search by path has got its stock finder meanwhile: a plain one changes nothing. */
 	if (!same && finder && !view->finder[i] && is_absolute(key))
-		same = is_plain_file_finder(state, finder);
+		same = is_plain_file_finder(state, finder) > 0 ? is_finder_of(finder, key) : PyErr_Occurred() ? -1 : 0;
 	Py_XDECREF(finder);
 	return same;
 }
@@ -388,7 +397,8 @@ static lw_view_object *single(lw_state *state, PyObject *list, bool hooks, enum 
 			return NULL;
 	}
 	lw_view_object *view = build(state, list, hooks, why);
-	if (view && PyDict_SetItem(state->views_single, item, (PyObject *)view) < 0)
+	/* Unless the list was changed meanwhile. */
+	if (view && view->count == 1 && view->item[0] == item && PyDict_SetItem(state->views_single, view->item[0], (PyObject *)view) < 0)
 		Py_CLEAR(view);
 	return view;
 }
@@ -416,7 +426,7 @@ static lw_view_object *multi(lw_state *state, PyObject *list, bool hooks, enum l
 	return view;
 }
 
-/* A list that nobody changes while we look at it: itself under the GIL (we call nothing that could), else a copy. */
+/* A list that nobody changes while we look at it: itself under the GIL (but for what finalizers do, when something is allocated), else a copy. */
 static PyObject *stable(PyObject *list)
 {
 #ifdef Py_GIL_DISABLED

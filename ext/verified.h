@@ -10,9 +10,9 @@ enum flavour_name { FLAVOUR_311, FLAVOUR_31315, FLAVOUR_31318, FLAVOUR_3150, FLA
 
 static const struct lw_flavour flavours[FLAVOUR_COUNT] = {
 	[FLAVOUR_311] = { .sets_cached = true },
-	[FLAVOUR_31315] = { .looks_again = true, .sets_cached = true },
-	[FLAVOUR_31318] = { .looks_again = true, .none_is_absent = true, .waits_for_parent = true, .sets_cached = true },
-	[FLAVOUR_3150] = { .looks_again = true, .none_is_absent = true, .waits_for_parent = true, .parents_first = true },
+	[FLAVOUR_31315] = { .looks_again = true, .copies_finders = true, .sets_cached = true },
+	[FLAVOUR_31318] = { .looks_again = true, .copies_finders = true, .none_is_absent = true, .waits_for_parent = true, .sets_cached = true },
+	[FLAVOUR_3150] = { .looks_again = true, .copies_finders = true, .none_is_absent = true, .waits_for_parent = true, .parents_first = true },
 };
 
 struct verified {

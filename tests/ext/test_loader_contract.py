@@ -967,6 +967,157 @@ except ImportError as error: print(error)
     assert out == ("No module named 'secret'\n" if change else "1\n")
 
 
+@pytest.mark.parametrize("does", [
+    "sys.meta_path.append(Late())",
+    "sys.meta_path.insert(sys.meta_path.index(self) + 1, Late())",
+    "sys.meta_path.insert(0, Late())",
+    "sys.meta_path.remove(self)",
+    "sys.meta_path.remove(PathFinder)",
+    "sys.meta_path.clear()",
+    "sys.meta_path = [Late()]",
+])
+def test_what_finders_do_to_the_list_of_them(any_tree, does):
+    """Stock walks along the list itself, or from some release on along a copy of it."""
+    any_tree.write("plain.py", "served_by = 'nobody'\n")
+    any_tree.same(FINDER + f"""
+class Late:
+    def find_spec(self, name, path=None, target=None):
+        asked.append(('late', name))
+        if name in ('virtual', 'plain'): return importlib.util.spec_from_loader(name, Finder(tag='late'))
+class Changes:
+    done = False
+    def find_spec(self, name, path=None, target=None):
+        asked.append(('changes', name))
+        if not self.done:
+            self.done = True
+            {does}
+class Behind:
+    def find_spec(self, name, path=None, target=None): asked.append(('behind', name))
+saved = sys.meta_path
+for name in ('virtual', 'plain'):
+    sys.meta_path = [Changes(), Behind(), *saved]
+    del asked[:]
+    try: print(__import__(name).served_by)
+    except ImportError as error: print(error)
+    print(asked)
+    sys.meta_path = saved
+""")
+
+
+def test_finders_that_patch(any_tree):
+    """What a finder has patched while it was asked counts for the module that it was asked for."""
+    any_tree.write("one.py", "")
+    any_tree.write("two.py", "")
+    any_tree.same("""
+import sys
+from importlib.machinery import SourceFileLoader
+class Patches:
+    def find_spec(self, name, path=None, target=None):
+        sys.meta_path.remove(self)
+        sys.meta_path.append(self)
+        original = SourceFileLoader.exec_module
+        def exec_module(loader, module):
+            print('patched', module.__name__)
+            original(loader, module)
+        SourceFileLoader.exec_module = exec_module
+sys.meta_path.insert(0, Patches())
+import one, two
+""")
+
+
+def test_finder_of_another_directory(any_tree):
+    """A plain FileFinder in the place of another one, but for another directory."""
+    any_tree.write("one/first.py", "")
+    any_tree.write("one/place.py", "where = 'here'")
+    any_tree.write("other/place.py", "where = 'there'")
+    assert any_tree.same("""
+import sys
+root = sys.path[1]
+sys.path.insert(0, root + '/one')
+import first
+sys.path_importer_cache[root + '/one'] = sys.path_hooks[-1](root + '/other')
+import place
+print(place.where)
+""").out == "there\n"
+
+
+def test_finders_with_properties(any_tree):
+    """Looked at as often as by stock."""
+    any_tree.write("one.py", "")
+    any_tree.same("""
+import sys
+class Odd:
+    @property
+    def find_spec(self): print('looked at'); return lambda *args: None
+sys.meta_path.insert(0, Odd())
+import one
+""")
+
+
+@pytest.mark.parametrize("call", ["import absent", "importlib.util.find_spec('absent')"])
+def test_path_that_a_finalizer_empties(any_tree, call):
+    """While something is allocated for the search; up to 3.11 the collector runs then."""
+    any_tree.same(f"""
+import gc, importlib.util, os, sys
+from importlib.machinery import FrozenImporter
+class Seen: pass
+class Remembers:
+    @staticmethod
+    def find_spec(name, path=None, target=None): seen.append(Seen()); seen.append(Seen())
+class Empties:
+    def __del__(self): sys.path.clear()
+seen = []
+sys.meta_path.insert(sys.meta_path.index(FrozenImporter) + 1, Remembers)
+def call():
+    {call}
+try: call()
+except ImportError: pass
+for threshold in range(60):
+    gc.disable(); gc.collect()
+    sys.path[:] = ['/absent%d_%d' % (threshold, i) for i in range(3000)]
+    empties = Empties(); empties.itself = empties; del empties
+    gc.set_threshold(threshold + 1, 1000, 1000)
+    gc.enable()
+    try: call()
+    except ImportError: pass
+    gc.disable()
+print('done', flush=True)
+os._exit(0)
+""", env={"LADEWERK_GC": "0"})
+
+
+def test_spec_that_a_finalizer_changes(any_tree):
+    """While it is looked at, up to 3.11."""
+    any_tree.write("box/__init__.py", "")
+    any_tree.same("""
+import gc, importlib.util, os, sys
+root = sys.path[1]
+class Changes:
+    def __init__(self, spec): self.spec, self.itself = spec, self
+    def __del__(self):
+        self.spec.submodule_search_locations = None
+        junk.extend(b'\\xff' * (60 + i % 40) for i in range(50))
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == 'box':
+            gc.disable()
+            spec = importlib.util.spec_from_file_location(name, ''.join([root, '/box/__init__.py']))
+            spec.__dict__
+            Changes(spec); kept.extend({} for i in range(200))
+            gc.set_threshold(1, 1000, 1000); gc.enable()
+            return spec
+junk, kept = [], []
+sys.meta_path.insert(0, Finder())
+for i in range(20):
+    sys.modules.pop('box', None)
+    try: import box
+    except Exception as error: pass
+    gc.disable()
+print('done', flush=True)
+os._exit(0)
+""", env={"LADEWERK_GC": "0", "PYTHONMALLOC": "debug"})
+
+
 def test_finders_of_entries_are_told_the_target(any_tree):
     package(any_tree).same(FINDER + """
 class OfEntry(Finder):
