@@ -674,7 +674,7 @@ pkg.__spec__._uninitialized_submodules = Changing()
 finder = Finder()
 sys.meta_path.insert(0, finder)
 attempt(load('pkg.mod'))
-if 'pkg.mod' in sys.modules: describe(sys.modules['pkg.mod']); print(vars(sys.modules['pkg.mod']).get('value'))
+if 'pkg.mod' in sys.modules: attempt(lambda: describe(sys.modules['pkg.mod'])); print(vars(sys.modules['pkg.mod']).get('value'))
 """)
 
 
@@ -716,7 +716,7 @@ class Text(str):
     __hash__ = str.__hash__
 def change(spec): vars(spec)[Text('loader_state')] = vars(spec).pop('loader_state')
 sys.meta_path.insert(0, Finder(change))
-attempt(load('pkg.mod')); print(sys.modules['pkg.mod'].value)
+attempt(load('pkg.mod')); print(getattr(sys.modules.get('pkg.mod'), 'value', None))
 """)
 
 
