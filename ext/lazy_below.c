@@ -61,15 +61,6 @@ static PyObject *bound(const struct request *request)
 	return Py_XNewRef(PyDict_GetItemWithError(request->dict, request->name));
 }
 
-/* Exceptions that a module may end with are let go of; others stay: false. */
-static bool forgive(void)
-{
-	if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception))
-		return false;
-	PyErr_Clear();
-	return true;
-}
-
 /* TARGETS are what a name waits in SCOPE for: one is the package, or a module below it; and all count. */
 static bool leads_below(const struct request *request, const lw_scope *scope, PyObject *targets)
 {
@@ -121,7 +112,7 @@ static bool resolve_in(const struct request *request, PyObject *dict)
 		bool wanted = targets && (lw_lazy_is_within(scope->name, request->package) || leads_below(request, scope, targets));
 		PyObject *value = wanted ? lw_lazy_resolve(request->state, dict, name) : NULL;
 		Py_XDECREF(value);
-		good = forgive();
+		good = lw_lazy_forgive();
 	}
 	Py_XDECREF(names);
 	return good;
@@ -146,7 +137,7 @@ static PyObject *look(const struct request *request)
 		PyObject *module = PyImport_Import(request->full);
 		lw_use_ends(use);
 		Py_XDECREF(module);
-		return forgive() ? bound(request) : NULL;
+		return lw_lazy_forgive() ? bound(request) : NULL;
 	}
 	while (!PyDict_Contains(request->dict, request->name) && resolve_below(request))
 		;
@@ -165,12 +156,39 @@ static bool may_be_submodule(PyObject *name)
 	return PyUnicode_IsIdentifier(name) > 0 && !(PyUnicode_GET_LENGTH(name) > 1 && PyUnicode_READ_CHAR(name, 0) == '_' && PyUnicode_READ_CHAR(name, 1) == '_');
 }
 
-/* It is there, and has not been loaded: whoever removed it from its package does not want it there. */
-static bool is_to_be_had(const struct request *request)
+enum had { LOADED, TO_BE_LOADED, BEING_LOADED, NOT_THERE };
+
+/* Whether the submodule can be had. LOADED: whoever removed it from its package does not want it there; BEING_LOADED by another thread. NOT_THERE, perhaps with an exception. */
+static enum had is_to_be_had(const struct request *request)
 {
+	int others = lw_lazy_is_others(request->state, request->full); /* first, as to look for the module is to wait for it */
+	if (others)
+		return others < 0 ? NOT_THERE : BEING_LOADED;
 	PyObject *module = PyImport_GetModule(request->full);
 	Py_XDECREF(module);
-	return !module && !PyErr_Occurred() && lw_lazy_is_there(request->state, request->full);
+	if (PyErr_Occurred())
+		return NOT_THERE;
+	return module ? LOADED : lw_lazy_is_there(request->state, request->full) ? TO_BE_LOADED : NOT_THERE;
+}
+
+/* Some import that waits would have loaded it by now. */
+static bool is_owed(const struct request *request)
+{
+	PyObject *list = waits_anywhere(request) ? NULL : dictionaries(request);
+	bool owed = !list || PyList_GET_SIZE(list) > 0;
+	Py_XDECREF(list);
+	return owed && !PyErr_Occurred();
+}
+
+/* The submodule, once that other thread is through with it. */
+static PyObject *wait_for(const struct request *request)
+{
+	PyObject *function;
+	int found = lw_dict_get(request->state->bootstrap_dict, LW_STR(request->state, _lock_unlock_module), &function);
+	PyObject *done = found > 0 ? PyObject_CallOneArg(function, request->full) : NULL;
+	Py_XDECREF(done);
+	Py_XDECREF(function);
+	return lw_lazy_forgive() ? bound(request) : NULL;
 }
 
 /* Nothing is half made that would not survive it. */
@@ -178,14 +196,14 @@ static bool may_import(struct request *request)
 {
 	if (lw_lazy_underway(request->state, request->package, &request->underway) == 0)
 		return !request->underway.native;
-	forgive();
+	lw_lazy_forgive();
 	return false;
 }
 
 static bool is_looked_for(const lw_state *state, PyObject *dict, PyObject *name)
 {
 	for (const struct lw_look *look = state->lazy.table->looks; look; look = look->next)
-		if (look->dict == dict && lw_who_is_me(look->who) && PyUnicode_Compare(look->name, name) == 0)
+		if (look->dict == dict && lw_who_is_me(state, look->who) && PyUnicode_Compare(look->name, name) == 0)
 			return true;
 	return false;
 }
@@ -195,7 +213,7 @@ static struct lw_look *begin_look(lw_state *state, PyObject *dict, PyObject *nam
 	struct lw_look *look = PyMem_Malloc(sizeof(*look));
 	if (!look)
 		return NULL;
-	*look = (struct lw_look){ Py_NewRef(dict), Py_NewRef(name), lw_who_am_i(), state->lazy.table->looks };
+	*look = (struct lw_look){ Py_NewRef(dict), Py_NewRef(name), lw_who_am_i(state), state->lazy.table->looks };
 	return state->lazy.table->looks = look;
 }
 
@@ -223,8 +241,9 @@ PyObject *lw_lazy_submodule(lw_state *state, PyObject *module, PyObject *name)
 		request.full = PyUnicode_FromFormat("%U.%U", request.package, name);
 	PyErr_Clear();
 	struct lw_look *at = request.full ? begin_look(state, dict, name) : NULL;
-	if (at && is_to_be_had(&request) && may_import(&request))
-		result = look(&request);
+	enum had had = at ? is_to_be_had(&request) : NOT_THERE;
+	if ((had == TO_BE_LOADED || had == BEING_LOADED) && may_import(&request))
+		result = had == TO_BE_LOADED ? look(&request) : is_owed(&request) ? wait_for(&request) : NULL;
 	if (at)
 		end_look(state, at);
 	Py_XDECREF(request.underway.top);

@@ -41,10 +41,17 @@ static uint64_t forks_begun, forks_ended;	/* by our functions */
 static struct lw_who lineage;			/* the forks that this process descends by, and the thread that the last one has left */
 static PyCFunction stock_fork, stock_forkpty;
 
+/* One of our forks, on the stack of its thread; they may be nested, as functions are called before and after. */
+struct under_way {
+	struct under_way *outer;
+	uint64_t forks;		/* lineage.forks when it began */
+	bool over;		/* for others: what is called afterwards is nothing to wait for */
+};
+
 /* Idents of threads are used again, in children those of threads that were lost: numbers are not. */
 static _Atomic uint64_t thread_count;
 static _Thread_local uint64_t thread_number, waited_in_vain; /* for as many forks */
-static _Thread_local unsigned forks_here;
+static _Thread_local struct under_way *fork_here;
 
 static uint64_t this_thread(void)
 {
@@ -53,17 +60,23 @@ static uint64_t this_thread(void)
 	return thread_number;
 }
 
-struct lw_who lw_who_am_i(void)
+static bool is_this_thread(struct lw_who who)
 {
+	return who.thread == this_thread();
+}
+
+struct lw_who lw_who_am_i(lw_state *state)
+{
+	uint64_t ident = state ? lw_lazy_ident(state) : 0;
 	pthread_mutex_lock(&mutex);
-	struct lw_who who = { this_thread(), lineage.forks };
+	struct lw_who who = { this_thread(), lineage.forks, ident };
 	pthread_mutex_unlock(&mutex);
 	return who;
 }
 
-bool lw_who_is_me(struct lw_who who)
+bool lw_who_is_me(lw_state *state, struct lw_who who)
 {
-	return who.thread == this_thread();
+	return is_this_thread(who) && (!state || !who.ident || lw_lazy_ident(state) == who.ident);
 }
 
 static bool is_alive(struct lw_who who)
@@ -86,13 +99,26 @@ static void fork_prepare(void)
 
 static void fork_parent(void)
 {
+	if (fork_here && !fork_here->over) {
+		fork_here->over = true;
+		forks_ended++;
+	}
 	pthread_mutex_unlock(&mutex);
+}
+
+static void set_clock(struct lw_use *use)
+{
+	if (pthread_getcpuclockid(pthread_self(), &use->clock))
+		use->clock = CLOCK_REALTIME; /* gets on all the time */
 }
 
 static void fork_child(void)
 {
-	lineage = (struct lw_who){ this_thread(), lineage.forks + 1 };
+	lineage = (struct lw_who){ this_thread(), lineage.forks + 1, 0 };
 	forks_ended = forks_begun;
+	for (struct lw_use *use = uses; use; use = use->next)
+		if (is_this_thread(use->who))
+			set_clock(use); /* the thread has another number here */
 	pthread_mutex_unlock(&mutex);
 }
 
@@ -124,7 +150,7 @@ static struct sight look(void)
 	for (const struct lw_use *use = uses; use; use = use->next) {
 		if (use->interpreter != here || !is_alive(use->who))
 			continue;
-		if (lw_who_is_me(use->who)) {
+		if (is_this_thread(use->who)) {
 			sight.amid = true;
 		} else if (!use->given_up) {
 			sight.state = use->state;
@@ -166,8 +192,9 @@ static bool imports_itself(const struct sight *sight)
 /* Until nobody else is at it while we have the GIL. 0; -1: a signal handler has raised an exception. */
 static int wait_for_others(void)
 {
-	struct sight now = look(), then = now, first = now;
-	int64_t began = lw_monotonic_ns(), moved = began;
+	struct sight now = look(), then = now;
+	const int64_t began = lw_monotonic_ns();
+	int64_t moved = began;
 	if (now.count && imports_itself(&now))
 		return 0;
 	while (now.count) {
@@ -179,9 +206,8 @@ static int wait_for_others(void)
 		if (now.count != then.count || now.newest != then.newest || now.cpu != then.cpu)
 			moved = time;
 		if (time - moved >= STUCK_NS || time - began >= LONGEST_NS) {
-			give_up(first.newest);
-			first = now = look();
-			began = moved = time;
+			give_up(now.newest);
+			return 0;
 		}
 		then = now;
 	}
@@ -190,21 +216,20 @@ static int wait_for_others(void)
 
 /* --- forks --- */
 
-static uint64_t begin_fork(void)
+static void begin_fork(struct under_way *fork)
 {
-	forks_here++;
 	pthread_mutex_lock(&mutex);
 	forks_begun++;
-	uint64_t forks = lineage.forks;
+	*fork = (struct under_way){ fork_here, lineage.forks, false };
 	pthread_mutex_unlock(&mutex);
-	return forks;
+	fork_here = fork;
 }
 
-static void end_fork(uint64_t forks)
+static void end_fork(struct under_way *fork)
 {
-	forks_here--;
+	fork_here = fork->outer;
 	pthread_mutex_lock(&mutex);
-	forks_ended += lineage.forks == forks; /* else this is the child, where none is under way */
+	forks_ended += !fork->over && lineage.forks == fork->forks; /* else this is the child, where none is under way */
 	pthread_mutex_unlock(&mutex);
 }
 
@@ -212,9 +237,10 @@ static PyObject *fork_by(PyCFunction stock, PyObject *module)
 {
 	if (wait_for_others() < 0)
 		return NULL;
-	uint64_t forks = begin_fork(); /* not before: who has waited for us in vain does not wait again */
+	struct under_way fork;
+	begin_fork(&fork); /* not before: who has waited for us in vain does not wait again */
 	PyObject *result = stock(module, NULL);
-	end_fork(forks);
+	end_fork(&fork);
 	return result;
 }
 
@@ -260,39 +286,33 @@ int lw_lazy_watch_forks(void)
 
 /* --- uses --- */
 
-/* As many forks have to end before this thread may begin; 0: it may. Whoever forks, or is waited for by forks already, does. */
-static uint64_t forks_to_wait_for(void)
+/* With the mutex: this thread is at another use. */
+static bool is_amid(void)
 {
-	uint64_t number = 0;
-	pthread_mutex_lock(&mutex);
-	if (forks_begun != forks_ended && !forks_here && waited_in_vain < forks_begun)
-		number = forks_begun;
-	for (const struct lw_use *use = uses; number && use; use = use->next)
-		if (lw_who_is_me(use->who) && is_alive(use->who))
-			number = 0;
-	pthread_mutex_unlock(&mutex);
-	return number;
+	for (const struct lw_use *use = uses; use; use = use->next)
+		if (is_this_thread(use->who) && is_alive(use->who))
+			return true;
+	return false;
 }
 
-static bool have_ended(uint64_t number)
+/* USE has begun, unless it has to wait for forks first. Whoever forks does not, nor who is waited for by forks already; nor does anybody IN_VAIN for those that have begun. */
+static bool may_begin(struct lw_use *use, bool in_vain)
 {
 	pthread_mutex_lock(&mutex);
-	bool ended = forks_ended >= number;
-	pthread_mutex_unlock(&mutex);
-	return ended;
-}
-
-static void wait_for_forks(void)
-{
-	uint64_t number = forks_to_wait_for();
-	const int64_t until = number ? lw_monotonic_ns() + BRIEF_NS : 0;
-	while (number && !have_ended(number)) {
-		if (lw_monotonic_ns() >= until) {
-			waited_in_vain = number;
-			return;
-		}
-		sleep_a_little();
+	if (in_vain)
+		waited_in_vain = forks_begun;
+	bool may = forks_begun == forks_ended || fork_here || waited_in_vain >= forks_begun || is_amid();
+	if (may) {
+		use->who = (struct lw_who){ this_thread(), lineage.forks, 0 };
+		use->number = ++use_count;
+		use->link = &uses;
+		use->next = uses;
+		if (uses)
+			uses->link = &use->next;
+		uses = use;
 	}
+	pthread_mutex_unlock(&mutex);
+	return may;
 }
 
 struct lw_use *lw_use_begins(lw_state *state)
@@ -300,20 +320,15 @@ struct lw_use *lw_use_begins(lw_state *state)
 	struct lw_use *use = state ? PyMem_RawCalloc(1, sizeof(*use)) : NULL;
 	if (!use)
 		return NULL;
-	wait_for_forks();
 	use->state = state;
 	use->interpreter = PyInterpreterState_Get();
-	use->who = lw_who_am_i();
-	if (pthread_getcpuclockid(pthread_self(), &use->clock))
-		use->clock = CLOCK_REALTIME; /* gets on all the time */
-	pthread_mutex_lock(&mutex);
-	use->number = ++use_count;
-	use->link = &uses;
-	use->next = uses;
-	if (uses)
-		uses->link = &use->next;
-	uses = use;
-	pthread_mutex_unlock(&mutex);
+	set_clock(use);
+	int64_t until = 0;
+	while (!may_begin(use, until && lw_monotonic_ns() >= until)) {
+		if (!until)
+			until = lw_monotonic_ns() + BRIEF_NS;
+		sleep_a_little();
+	}
 	return use;
 }
 

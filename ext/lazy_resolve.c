@@ -152,14 +152,14 @@ static PyObject *import_targets(lw_state *state, const lw_scope *scope, PyObject
 
 /* --- who is at it --- */
 
-static struct lw_busy *begin(lw_scope *scope, PyObject *name)
+static struct lw_busy *begin(lw_state *state, lw_scope *scope, PyObject *name)
 {
 	struct lw_busy *busy = PyMem_Malloc(sizeof(*busy));
 	if (!busy) {
 		PyErr_NoMemory();
 		return NULL;
 	}
-	*busy = (struct lw_busy){ Py_NewRef(name), lw_who_am_i(), scope->busy };
+	*busy = (struct lw_busy){ Py_NewRef(name), lw_who_am_i(state), scope->busy };
 	return scope->busy = busy;
 }
 
@@ -212,7 +212,7 @@ PyObject *lw_scope_resolve(lw_state *state, lw_scope *scope, PyObject *dict, PyO
 	struct lw_use *use = lw_use_begins(state);
 	while ((targets = Py_XNewRef(PyDict_GetItemWithError(scope->waiting, name)))) {
 		Py_CLEAR(value);
-		struct lw_busy *busy = begin(scope, name);
+		struct lw_busy *busy = begin(state, scope, name);
 		value = busy ? import_targets(state, scope, dict, targets) : NULL;
 		if (busy)
 			end(scope, busy);
@@ -252,7 +252,7 @@ PyObject *lw_lazy_resolve(lw_state *state, PyObject *dict, PyObject *name)
 	if (!scope)
 		return NULL;
 	Py_INCREF(scope); /* a key or a name may have code of its own */
-	bool waits = lw_scope_targets(state, scope, dict, name) && !lw_scope_is_busy(scope, name, true);
+	bool waits = lw_scope_targets(state, scope, dict, name) && !lw_scope_is_busy_here(state, scope, name);
 	PyObject *value = waits ? lw_scope_resolve(state, scope, dict, name) : NULL;
 	Py_DECREF(scope);
 	return value;
@@ -274,14 +274,26 @@ static bool is_early(lw_state *state, PyObject *dict, PyObject *name)
 	return early;
 }
 
+bool lw_lazy_forgive(void)
+{
+	if (!PyErr_Occurred())
+		return true;
+	if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_RecursionError) || PyErr_ExceptionMatches(PyExc_MemoryError))
+		return false;
+	PyErr_Clear();
+	return true;
+}
+
 /* Exceptions that a module may end with are let go of: 0; anything else: -1. STRICT: only that of a name that is asked for too early. */
 static int forgive(lw_state *state, PyObject *dict, PyObject *name, bool strict)
 {
-	if (!PyErr_ExceptionMatches(strict ? PyExc_ImportError : PyExc_Exception))
+	if (!strict)
+		return lw_lazy_forgive() ? 0 : -1;
+	if (!PyErr_ExceptionMatches(PyExc_ImportError))
 		return -1;
 	struct lw_error error;
 	lw_error_save(&error);
-	bool forgiven = !strict || is_early(state, dict, name);
+	bool forgiven = is_early(state, dict, name);
 	PyErr_Clear();
 	lw_error_restore(&error);
 	if (!forgiven)
@@ -401,6 +413,15 @@ static PyObject *rival_of(lw_state *state, PyObject *dict, PyObject *child, PyOb
 	return *full ? PyTuple_GET_ITEM(targets, PyTuple_GET_SIZE(targets) - 1) : NULL;
 }
 
+/*
+ * RIVAL is something of submodule FULL, by the same name. With stock Python nobody sees the submodule bound there: its body was executed, with all that it imports, and then
+ * what was taken of it was bound at once.
+ */
+static bool is_taken_of(PyObject *rival, PyObject *full)
+{
+	return !is_the_child(rival, full) && PyUnicode_Compare(PyTuple_GET_ITEM(rival, LW_TARGET_MODULE), full) == 0;
+}
+
 int lw_lazy_has_rival(lw_state *state, PyObject *dict, PyObject *child)
 {
 	PyObject *full, *rival = rival_of(state, dict, child, &full);
@@ -433,7 +454,7 @@ int lw_lazy_binds_child(lw_state *state, PyObject *dict, PyObject *child, PyObje
 	lw_scope *scope = lw_scope_of(state, dict);
 	bool same = is_the_child(rival, full);
 	int result = 0;
-	if (lw_scope_is_busy(scope, child, false)) {
+	if (lw_scope_is_busy(scope, child) && !is_taken_of(rival, full)) {
 		result = note_child(scope, child, module) < 0 ? -1 : 1; /* whoever resolves it binds over it */
 	} else if (same) {
 		lw_scope_forget(state, scope, child, "resolved");
@@ -449,8 +470,10 @@ static int put_right(lw_state *state, PyObject *dict, PyObject *child, PyObject 
 {
 	PyObject *full, *rival = rival_of(state, dict, child, &full);
 	bool over = rival && !is_the_child(rival, full) && lw_lazy_is_within(PyTuple_GET_ITEM(rival, LW_TARGET_MODULE), full);
+	if (over && lw_scope_is_busy(lw_scope_of(state, dict), child))
+		over = is_taken_of(rival, full);
 	Py_XDECREF(full);
-	if (!over || PyDict_GetItemWithError(dict, child) != module || lw_scope_is_busy(lw_scope_of(state, dict), child, false))
+	if (!over || PyDict_GetItemWithError(dict, child) != module)
 		return PyErr_Occurred() ? -1 : 0;
 	return PyDict_DelItem(dict, child);
 }

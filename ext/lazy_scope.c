@@ -191,10 +191,18 @@ void lw_scope_forget(lw_state *state, lw_scope *scope, PyObject *name, const cha
 	lw_error_restore(&error);
 }
 
-bool lw_scope_is_busy(const lw_scope *scope, PyObject *name, bool here)
+bool lw_scope_is_busy(const lw_scope *scope, PyObject *name)
 {
 	for (const struct lw_busy *busy = scope->busy; busy; busy = busy->next)
-		if ((here ? lw_who_is_me(busy->who) : lw_who_is_alive(busy->who)) && PyUnicode_Compare(busy->name, name) == 0)
+		if (PyUnicode_Compare(busy->name, name) == 0 && lw_who_is_alive(busy->who))
+			return true;
+	return false;
+}
+
+bool lw_scope_is_busy_here(lw_state *state, const lw_scope *scope, PyObject *name)
+{
+	for (const struct lw_busy *busy = scope->busy; busy; busy = busy->next)
+		if (PyUnicode_Compare(busy->name, name) == 0 && lw_who_is_me(state, busy->who))
 			return true;
 	return false;
 }
@@ -209,7 +217,7 @@ PyObject *lw_scope_targets(lw_state *state, lw_scope *scope, PyObject *dict, PyO
 	int there = PyDict_Contains(dict, name);
 	PyErr_Clear();
 	PyObject *targets = there ? NULL : PyDict_GetItemWithError(scope->waiting, name); /* by which it waits no longer */
-	if (there && !lw_scope_is_busy(scope, name, false)) /* else whoever resolves it decides */
+	if (there && !lw_scope_is_busy(scope, name)) /* else whoever resolves it decides */
 		lw_scope_forget(state, scope, name, "overwritten");
 	Py_DECREF(scope);
 	return targets;

@@ -31,6 +31,7 @@ enum {
 struct lw_who {
 	uint64_t thread;	/* a number of ours, not used again */
 	uint64_t forks;
+	uint64_t ident;		/* what importlib takes it for: one of its greenlets, where gevent has patched that; 0: it was not asked */
 };
 
 /* A name that is being resolved, and by whom. A name whose resolution asks for it again is not waited for. */
@@ -79,8 +80,10 @@ lw_scope *lw_scope_of(const lw_state *state, PyObject *dict);
 void lw_scope_clear(struct lw_lazy_table *table);
 /** NAME waits, and is not in DICT: its targets, borrowed; NULL: it does not. What was bound by others meanwhile waits no longer. No exception. */
 PyObject *lw_scope_targets(lw_state *state, lw_scope *scope, PyObject *dict, PyObject *name);
-/** Somebody resolves NAME; HERE: this thread does. */
-bool lw_scope_is_busy(const lw_scope *scope, PyObject *name, bool here);
+/** Somebody resolves NAME. */
+bool lw_scope_is_busy(const lw_scope *scope, PyObject *name);
+/** This thread does. */
+bool lw_scope_is_busy_here(lw_state *state, const lw_scope *scope, PyObject *name);
 /** From now on NAME waits for TARGETS. 0 or -1. */
 int lw_scope_register(lw_state *state, lw_scope *scope, PyObject *name, PyObject *targets);
 /** It does not wait any more; HOW: for the census, or NULL. */
@@ -94,6 +97,8 @@ PyObject *lw_statement_create(lw_state *state, lw_scope *scope, PyObject *descri
 
 /** A load of NAME has failed in a frame whose globals are DICT: 1: it is there now; 0: it does not wait; -1. */
 int lw_scope_load(lw_scope *scope, PyObject *dict, PyObject *name);
+/** The pending exception, one that a module may end with, is let go of: true; any other stays. Also what says nothing about the module, as memory or the stack being at its end. */
+bool lw_lazy_forgive(void);
 /** Import all that NAME waits for, and bind it, whoever else is at it. What it is now: a new reference or NULL with an exception. */
 PyObject *lw_scope_resolve(lw_state *state, lw_scope *scope, PyObject *dict, PyObject *name);
 
@@ -121,6 +126,10 @@ struct lw_underway {
 int lw_lazy_underway(lw_state *state, PyObject *package, struct lw_underway *underway);
 /** This thread imports something, whatever it is: 1, 0, -1. */
 int lw_lazy_imports_here(lw_state *state);
+/** What importlib takes for the number of this thread: with gevent, say, that of the greenlet. No exception. */
+uint64_t lw_lazy_ident(lw_state *state);
+/** Another thread imports module NAME: 1, 0, -1. */
+int lw_lazy_is_others(lw_state *state, PyObject *name);
 /** Stock Python would have executed by now the statement that has registered TARGET in SCOPE. */
 bool lw_lazy_counts(const struct lw_underway *underway, const lw_scope *scope, PyObject *target);
 
@@ -129,8 +138,9 @@ bool lw_lazy_counts(const struct lw_underway *underway, const lw_scope *scope, P
 /** Around what imports for a name. Begins: may wait, without the GIL; NULL (STATE is, or without memory) does no harm. No exception. */
 struct lw_use *lw_use_begins(lw_state *state);
 void lw_use_ends(struct lw_use *use);
-struct lw_who lw_who_am_i(void);
-bool lw_who_is_me(struct lw_who who);
+/** STATE may be NULL, and then is when asked whether that is me. No exception. */
+struct lw_who lw_who_am_i(lw_state *state);
+bool lw_who_is_me(lw_state *state, struct lw_who who);
 /** No fork has lost that thread. */
 bool lw_who_is_alive(struct lw_who who);
 

@@ -15,30 +15,70 @@
  */
 #include "lazy_scope.h"
 
-/* importlib's locks: a new list of (name, weak reference), the oldest first, or NULL. */
+/* importlib's locks: a new reference to the dict, name -> weak reference; or NULL. */
+static PyObject *dict_of_locks(lw_state *state)
+{
+	PyObject *found;
+	if (lw_dict_get(state->bootstrap_dict, LW_STR(state, _module_locks), &found) <= 0)
+		return PyErr_Occurred() ? NULL : PyDict_New();
+	if (!PyDict_CheckExact(found)) {
+		PyErr_SetString(PyExc_TypeError, "importlib's locks are not in a dict");
+		Py_CLEAR(found);
+	}
+	return found;
+}
+
+/* A new list of (name, weak reference), the oldest first, or NULL. */
 static PyObject *locks(lw_state *state)
 {
-	PyObject *found, *list = NULL;
-	if (lw_dict_get(state->bootstrap_dict, LW_STR(state, _module_locks), &found) <= 0)
-		return PyErr_Occurred() ? NULL : PyList_New(0);
-	if (PyDict_CheckExact(found))
-		list = PyDict_Items(found);
-	else
-		PyErr_SetString(PyExc_TypeError, "importlib's locks are not in a dict");
-	Py_DECREF(found);
+	PyObject *dict = dict_of_locks(state), *list = dict ? PyDict_Items(dict) : NULL;
+	Py_XDECREF(dict);
 	return list;
+}
+
+/* A new reference or NULL. */
+static PyObject *ident(lw_state *state)
+{
+	PyObject *module, *result = NULL;
+	int found = lw_dict_get(state->bootstrap_dict, LW_STR(state, _thread), &module);
+	if (found > 0)
+		result = PyObject_CallMethodNoArgs(module, LW_STR(state, get_ident));
+	else if (!found)
+		result = PyLong_FromUnsignedLong(PyThread_get_thread_ident());
+	Py_XDECREF(module);
+	return result;
+}
+
+uint64_t lw_lazy_ident(lw_state *state)
+{
+	PyObject *number = ident(state);
+	uint64_t result = number ? PyLong_AsUnsignedLongLongMask(number) : 0;
+	PyErr_Clear();
+	Py_XDECREF(number);
+	return result;
+}
+
+enum whose { NOBODYS, MINE, OTHERS, UNKNOWN };
+
+/* Whose the lock is that WEAK refers to. UNKNOWN: there is an exception. */
+static enum whose whose_is(lw_state *state, PyObject *weak)
+{
+	enum whose whose = NOBODYS;
+	PyObject *lock = PyObject_CallNoArgs(weak), *owner = NULL, *me = NULL;
+	int found = lock && lock != Py_None ? lw_attr_get(lock, LW_STR(state, owner), &owner) : lock ? 0 : -1;
+	if (found > 0 && owner != Py_None && (me = ident(state)))
+		whose = PyObject_RichCompareBool(owner, me, Py_EQ) > 0 ? MINE : OTHERS;
+	Py_XDECREF(me);
+	Py_XDECREF(owner);
+	Py_XDECREF(lock);
+	return PyErr_Occurred() ? UNKNOWN : whose;
 }
 
 /* The lock that WEAK refers to is this thread's: 1, 0, -1. */
 static int is_mine(lw_state *state, PyObject *weak)
 {
-	PyObject *lock = PyObject_CallNoArgs(weak), *owner = NULL;
-	int found = lock && lock != Py_None ? lw_attr_get(lock, LW_STR(state, owner), &owner) : lock ? 0 : -1;
-	if (found > 0)
-		found = PyLong_Check(owner) && PyLong_AsUnsignedLong(owner) == PyThread_get_thread_ident();
-	Py_XDECREF(owner);
-	Py_XDECREF(lock);
-	return PyErr_Occurred() ? -1 : found;
+	enum whose whose = whose_is(state, weak);
+	return whose == UNKNOWN ? -1 : whose == MINE;
 }
 
 /* A module above NAME comes behind AT in LIST: its own import has not begun. */
@@ -140,6 +180,19 @@ int lw_lazy_imports_here(lw_state *state)
 	for (Py_ssize_t i = 0; result == 0 && i < PyList_GET_SIZE(list); i++)
 		result = is_mine(state, PyTuple_GET_ITEM(PyList_GET_ITEM(list, i), 1));
 	Py_XDECREF(list);
+	return result;
+}
+
+int lw_lazy_is_others(lw_state *state, PyObject *name)
+{
+	PyObject *dict = dict_of_locks(state), *weak = NULL;
+	int result = dict ? lw_dict_get(dict, name, &weak) : -1;
+	if (result > 0) {
+		enum whose whose = whose_is(state, weak);
+		result = whose == UNKNOWN ? -1 : whose == OTHERS;
+	}
+	Py_XDECREF(weak);
+	Py_XDECREF(dict);
 	return result;
 }
 

@@ -207,7 +207,7 @@ struct lw_state {
 	X(__cached__) X(__dict__) X(owner) X(__package__) X(__loader__) X(__builtins__) X(acquire) X(release) X(_loaders) X(cache_tag) X(pycache_prefix) \
 	X(dont_write_bytecode) X(get_code) X(invalidate_caches) X(_path_importer_cache) X(_get_spec) X(_find_and_load) X(_lock_unlock_module) \
 	X(_get_module_lock) X(_load_unlocked) X(_find_and_load_unlocked) X(_resolve_parents) X(_get_cached) X(_code_to_timestamp_pyc) \
-	X(__import__) X(__name__) X(parent) X(engine) X(_module_locks) X(_find_spec_legacy)
+	X(__import__) X(__name__) X(parent) X(engine) X(_module_locks) X(_thread) X(get_ident) X(_find_spec_legacy)
 enum {
 #define X(name) LW_STR_##name,
 	LW_STRINGS(X)

@@ -126,3 +126,58 @@ def test_packages_that_ask_for_each_other(alike):
            "q/__init__.py": "", "q/sub.py": "import p\nother = hasattr(p, 'none')\nvalue = 2",
            "b.py": "import q.sub\nimport p.sub\ndef f(): return q.sub, p.sub", "user.py": "import p\ndef get(): return p.sub"},
           "import b, user\nprint(user.get().other, user.get().own, hasattr(user.p, 'none'))")
+
+
+RACE = """
+    import threading, b
+    results, barrier = [], threading.Barrier(6)
+    def one():
+        barrier.wait()
+        try: results.append(b.get())
+        except Exception as error: results.append(repr(error))
+    threads = [threading.Thread(target=one) for _ in range(6)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    print(results)
+"""
+
+
+@pytest.mark.parametrize("mode", ["default", "all"])
+@pytest.mark.parametrize("get", ["p.sub.value", "getattr(p, 'sub', None) is not None"])
+@pytest.mark.parametrize("way", ["imported", "on the way"])
+def test_threads_that_ask_at_once(alike, mode, get, way):
+    """Whoever is not the first waits for that one."""
+    files = {"p/__init__.py": "", "p/sub.py": "import time\ntime.sleep(0.1)\nvalue = 1", "a.py": "import p.sub\ndef f(): return p.sub", "b.py": f"import p\nimport a\ndef get(): return {get}"}
+    if way == "on the way":
+        files |= {"p/__init__.py": "from .core import f", "p/core.py": "import p.sub\ndef f(): return p.sub", "a.py": ""}
+    alike(files, RACE, modes=(mode,))
+
+
+def test_a_thread_that_nothing_is_owed(alike):
+    """Another one imports the submodule by a statement: who asks meanwhile does not wait for it, as with stock Python."""
+    alike({"p/__init__.py": "", "p/sub.py": "import gate\ngate.inside.set()\ngate.go.wait(20)", "b.py": "import q.thing\ndef f(): return q.thing", "q/__init__.py": "", "q/thing.py": "",
+           "gate.py": "import threading\ninside, go = threading.Event(), threading.Event()"}, """
+        import b, gate, p, threading
+        def statement(): import p.sub
+        thread = threading.Thread(target=statement)
+        thread.start()
+        gate.inside.wait(20)
+        print(hasattr(p, "sub"))
+        gate.go.set()
+        thread.join()
+        print(hasattr(p, "sub"))
+    """)
+
+
+def test_the_end_of_the_stack(alike):
+    """That it has come says nothing about the submodule."""
+    alike({"p/__init__.py": "", "p/sub.py": "import json.decoder, decimal\nvalue = 7", "a.py": "import p.sub\ndef f(): return p.sub",
+           "b.py": "import p, a\ndef get(depth):\n    if depth: return get(depth - 1)\n    return p.sub.value"}, """
+        import b, sys
+        found = set()
+        sys.setrecursionlimit(300)
+        for depth in range(299, 100, -1):
+            try: found.add(str(b.get(depth)))
+            except Exception as error: found.add(type(error).__name__)
+        print(sorted(found))
+    """)

@@ -278,3 +278,51 @@ sys.addaudithook(lambda event, args: event == "os.fork" and 1 / 0)
 try: os.fork()
 except ZeroDivisionError: print("refused")
 """)
+
+
+def test_a_use_that_waits_for_one_fork_while_another_begins(lazily):
+    """It begins when none is under way, not when the first has ended."""
+    lazily({"gate.py": GATE, "slow.py": "import time\ntime.sleep(0.3)\nvalue = 7", "user.py": LAZILY}, PROGRAM + """
+os.register_at_fork(before=lambda: time.sleep(0.07))
+codes = []
+def forking(delay):
+    time.sleep(delay)
+    codes.append(fork(user.get, 3))
+def using():
+    time.sleep(0.02)
+    user.get()
+threads = [start(lambda: forking(0)), start(lambda: forking(0.04)), start(using)]
+for thread in threads: thread.join()
+assert codes == [7, 7], codes
+""")
+
+
+def test_uses_without_end(lazily):
+    """Each fails at once, and is tried again: a fork does not wait for the last of them, whoever comes next."""
+    lazily({"gate.py": GATE, "bad.py": "raise ValueError", "user.py": "import bad\ndef get():\n    try: return bad.x\n    except ValueError: return 1"}, PROGRAM + """
+over = []
+def trying():
+    while not over: user.get()
+threads = [start(trying) for _ in range(4)]
+time.sleep(0.1)
+code, seconds = taken(fork, lambda: 3)
+over.append(1)
+for thread in threads: thread.join()
+assert code == 3 and seconds < 20, (code, seconds)
+""")
+
+
+def test_functions_called_after_a_fork(lazily):
+    """They may wait for threads that use names for the first time: that fork is over."""
+    count = 20
+    files = {"gate.py": GATE, **{f"m{i}.py": "" for i in range(count)}}
+    files["user.py"] = "".join(f"import m{i}\n" for i in range(count)) + f"get = [{', '.join(f'lambda: m{i}' for i in range(count))}]"
+    lazily(files, PROGRAM + """
+def after():
+    for get in user.get:
+        thread = start(get)
+        thread.join()
+os.register_at_fork(after_in_parent=after)
+code, seconds = taken(fork, lambda: 3)
+assert code == 3 and seconds < 1, (code, seconds)
+""")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 import whose
 
 pytestmark = whose.ours
@@ -106,4 +107,38 @@ def test_circles_of_threads(lazily):
             for thread in threads: thread.join()
             assert results == {"one": "g", "two": "f"}, results
             for name in "a", "b", "ends": del sys.modules[name]
+    """)
+
+
+TAKEN = {"pkg/__init__.py": "from .sub import sub\ndef get(): return sub()", "pkg/sub.py": "from .impl import sub", "pkg/impl.py": "import time, pkg\nseen = hasattr(pkg, 'sub')\ntime.sleep(0.3)\ndef sub(): return seen"}
+
+
+def test_what_is_taken_of_a_submodule_by_its_name(alike):
+    """The submodule itself is not seen there, neither by other threads nor by what is executed for it."""
+    alike(TAKEN, """
+        import pkg, threading, time
+        results = []
+        def one():
+            try: results.append(pkg.get())
+            except Exception as error: results.append(repr(error))
+        threads = [threading.Thread(target=one) for _ in range(2)]
+        threads[0].start()
+        time.sleep(0.15)
+        threads[1].start()
+        for thread in threads: thread.join()
+        print(results)
+    """)
+
+
+@pytest.mark.parametrize("get", ["user.slow.value", "user.get()", "pkg.slow.value"])
+def test_greenlets_that_ask_at_once(alike, get):
+    """gevent's share a thread, and take turns while one of them imports."""
+    pytest.importorskip("gevent")
+    slow = "import time\ntime.sleep(0.1)\nvalue = 7"
+    alike({"slow.py": slow, "user.py": "import slow\ndef get(): return slow.value", "pkg/__init__.py": "", "pkg/slow.py": slow, "aside.py": "import pkg.slow\ndef f(): return pkg.slow"}, f"""
+        from gevent import monkey; monkey.patch_all()
+        import gevent, aside, pkg, user
+        jobs = [gevent.spawn(lambda: {get}) for _ in range(3)]
+        gevent.joinall(jobs)
+        print([job.value for job in jobs])
     """)
