@@ -120,6 +120,7 @@ def test_what_is_imported_on_the_way_asks_for_others(alike, mode):
           "import b, user\nprint(user.get())", modes=(mode,))
 
 
+@whose.ours
 def test_packages_that_ask_for_each_other(alike):
     """Round a circle, and for what is not there: that ends."""
     alike({"p/__init__.py": "", "p/sub.py": "import q\nother = getattr(q, 'sub', None) is None\nimport p\nown = hasattr(p, 'none'), hasattr(p, 'sub')",
@@ -144,7 +145,7 @@ RACE = """
 
 @pytest.mark.parametrize("mode", ["default", "all"])
 @pytest.mark.parametrize("get", ["p.sub.value", "getattr(p, 'sub', None) is not None"])
-@pytest.mark.parametrize("way", ["imported", "on the way"])
+@pytest.mark.parametrize("way", ["imported", pytest.param("on the way", marks=whose.ours)])
 def test_threads_that_ask_at_once(alike, mode, get, way):
     """Whoever is not the first waits for that one."""
     files = {"p/__init__.py": "", "p/sub.py": "import time\ntime.sleep(0.1)\nvalue = 1", "a.py": "import p.sub\ndef f(): return p.sub", "b.py": f"import p\nimport a\ndef get(): return {get}"}

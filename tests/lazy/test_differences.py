@@ -138,6 +138,7 @@ FINDER = """
 """
 
 
+@whose.ours
 def test_finders_of_others(lazily):
     """One that has another file for a name, and one for a name that nobody else has."""
     files = {"user.py": "import part, made\ndef use():\n    return part.place, made.place", "part.py": "place = 'here'", "vendored/part.py": "place = 'there'",
