@@ -1822,25 +1822,26 @@ def test_import_from_del_signal_and_trace(any_tree):
     any_tree.same("""
 import gc, signal, sys, importlib
 gc.set_threshold(1)
+def load(name):
+    while True:
+        try: return importlib.import_module(name)
+        except KeyError: pass  # some versions forget that a thread may wait for two locks
 class Cycle:
     def __init__(self, n): self.me, self.n = self, n
-    def __del__(self): importlib.import_module(f'm{self.n % 20}')
+    def __del__(self): load(f'm{self.n % 20}')
 count = 0
 def handler(*args):
     global count
     count += 1
-    importlib.import_module(f'm{20 + count % 20}')
+    load(f'm{20 + count % 20}')
 signal.signal(signal.SIGALRM, handler); signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
 def trace(frame, event, arg):
-    if frame.f_code.co_filename.endswith('m45.py'): importlib.import_module('m55')
+    if frame.f_code.co_filename.endswith('m45.py'): load('m55')
 sys.settrace(trace)
 for round in range(15):
     for n in range(60):
         Cycle(n)
-        while True:
-            try: module = importlib.import_module(f'm{n}'); break
-            except KeyError: pass  # some versions forget that a thread may wait for two locks
-        assert module.value == n
+        assert load(f'm{n}').value == n
     for n in range(60): sys.modules.pop(f'm{n}', None)
 signal.setitimer(signal.ITIMER_REAL, 0); sys.settrace(None); gc.set_threshold(700)
 gc.collect(); import pkg.sub.leaf; print('m55' in sys.modules, pkg.sub.leaf.value)
