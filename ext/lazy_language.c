@@ -122,17 +122,20 @@ static struct reader reader_of(PyCodeObject *code, PyObject **bytes)
 	return (struct reader){ .code = (const unsigned char *)PyBytes_AS_STRING(*bytes), .size = PyBytes_GET_SIZE(*bytes) };
 }
 
+/* CODE does with NAME what TOLD says. */
+static bool does(PyCodeObject *code, bool (*told)(struct reader reader, long name), PyObject *name)
+{
+	PyObject *bytes = NULL;
+	long index = index_of(code, name);
+	bool found = index >= 0 && told(reader_of(code, &bytes), index);
+	Py_XDECREF(bytes);
+	return found;
+}
+
 /* CODE needs NAME, a global one, and has not bound it itself. */
 static bool needs_unbound(PyCodeObject *code, PyObject *name)
 {
-	PyObject *bytes;
-	long index = index_of(code, name);
-	if (index < 0)
-		return false;
-	struct reader reader = reader_of(code, &bytes);
-	bool found = needs(reader, index) && !stores(reader, index);
-	Py_XDECREF(bytes);
-	return found;
+	return does(code, needs, name) && !does(code, stores, name);
 }
 
 /* The next name that the import statement which READER is in stores: its index, or -1. FROM: it may be several. */
@@ -208,12 +211,7 @@ static bool clashes(PyCodeObject *code, const char *importer, const char *target
 		if (PyUnicode_EqualToUTF8(PyTuple_GET_ITEM(fromlist, i), path))
 			return true;
 	PyObject *name = PyUnicode_FromStringAndSize(path, (Py_ssize_t)strcspn(path, "."));
-	long index = name ? index_of(code, name) : -1;
-	PyObject *bytes = NULL;
-	struct reader reader = index >= 0 ? reader_of(code, &bytes) : (struct reader){ 0 };
-	bool bound = bytes && stores(reader, index);
-	bool clash = name && !bound && (needs_unbound(code, name) || any_within(code, needs_unbound, name));
-	Py_XDECREF(bytes);
+	bool clash = name && !does(code, stores, name) && (does(code, needs, name) || any_within(code, needs_unbound, name));
 	Py_XDECREF(name);
 	return clash;
 }
