@@ -110,35 +110,41 @@ def tracing(probes, *names):
         instance.rmdir()
 
 
+def names(*names):
+    """Of this run's own: a probe is in all processes that have the file, those of other tests as well."""
+    return [f"{name}_{uuid.uuid4().hex[:8]}" for name in names]
+
+
 def test_probes_fire(tree, probes):
     if os.uname().machine != "x86_64":
         pytest.skip("this test knows the registers of x86-64 only")
-    tree.write("outer.py", "import inner\n")
-    tree.write("inner.py", "value = 1\n")
+    outer, inner = names("outer", "inner")
+    tree.write(f"{outer}.py", f"import {inner}\n")
+    tree.write(f"{inner}.py", "value = 1\n")
     with tracing(probes, "import__start", "import__done") as events:
-        tree.run("import outer")
+        tree.run(f"import {outer}")
         seen = events()
-    ours = [event for event in seen if event[1] in ("outer", "inner")]
-    assert ours == [("import__start", "outer", "__main__"), ("import__start", "inner", "outer"),
-                    ("import__done", "inner", "outer"), ("import__done", "outer", "__main__")]
+    ours = [event for event in seen if event[1] in (outer, inner)]
+    assert ours == [("import__start", outer, "__main__"), ("import__start", inner, outer), ("import__done", inner, outer), ("import__done", outer, "__main__")]
 
 
 def test_waits_fire(tree, probes):
     if os.uname().machine != "x86_64":
         pytest.skip("this test knows the registers of x86-64 only")
-    tree.write("slow.py", "import __main__, time\n__main__.begun.set()\ntime.sleep(0.2)\n")
+    (slow,) = names("slow")
+    tree.write(f"{slow}.py", "import __main__, time\n__main__.begun.set()\ntime.sleep(0.2)\n")
     with tracing(probes, "wait__begin", "wait__end") as events:
-        tree.run("""
+        tree.run(f"""
             import threading
             begun = threading.Event()
-            thread = threading.Thread(target=__import__, args=("slow",))
+            thread = threading.Thread(target=__import__, args=({slow!r},))
             thread.start()
             begun.wait()
-            import slow
+            import {slow}
             thread.join()
             """)
-        seen = [event for event in events() if event[1] == "slow"]
-    assert seen == [("wait__begin", "slow", "__main__"), ("wait__end", "slow", "__main__")]
+        seen = [event for event in events() if event[1] == slow]
+    assert seen == [("wait__begin", slow, "__main__"), ("wait__end", slow, "__main__")]
 
 
 def test_nobody_listens_nothing_is_observed(tree):
